@@ -1,0 +1,114 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ContainerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONTAINER_STATE_UNSPECIFIED: _ClassVar[ContainerState]
+    CONTAINER_STATE_CREATING: _ClassVar[ContainerState]
+    CONTAINER_STATE_CREATED: _ClassVar[ContainerState]
+    CONTAINER_STATE_RUNNING: _ClassVar[ContainerState]
+    CONTAINER_STATE_PAUSED: _ClassVar[ContainerState]
+    CONTAINER_STATE_STOPPED: _ClassVar[ContainerState]
+    CONTAINER_STATE_UNKNOWN: _ClassVar[ContainerState]
+
+class ExitProvenance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXIT_PROVENANCE_UNSPECIFIED: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_EXIT_FILE: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_PENDING: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_FILE_MISSING: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_FILE_EMPTY: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_FILE_INVALID: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_MONITOR_LOST: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_REBOOT: _ClassVar[ExitProvenance]
+CONTAINER_STATE_UNSPECIFIED: ContainerState
+CONTAINER_STATE_CREATING: ContainerState
+CONTAINER_STATE_CREATED: ContainerState
+CONTAINER_STATE_RUNNING: ContainerState
+CONTAINER_STATE_PAUSED: ContainerState
+CONTAINER_STATE_STOPPED: ContainerState
+CONTAINER_STATE_UNKNOWN: ContainerState
+EXIT_PROVENANCE_UNSPECIFIED: ExitProvenance
+EXIT_PROVENANCE_EXIT_FILE: ExitProvenance
+EXIT_PROVENANCE_PENDING: ExitProvenance
+EXIT_PROVENANCE_FILE_MISSING: ExitProvenance
+EXIT_PROVENANCE_FILE_EMPTY: ExitProvenance
+EXIT_PROVENANCE_FILE_INVALID: ExitProvenance
+EXIT_PROVENANCE_MONITOR_LOST: ExitProvenance
+EXIT_PROVENANCE_REBOOT: ExitProvenance
+
+class ExitStatus(_message.Message):
+    __slots__ = ("exit_code", "signal", "finished_at", "oom_killed", "provenance", "message")
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    OOM_KILLED_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    signal: int
+    finished_at: int
+    oom_killed: bool
+    provenance: ExitProvenance
+    message: str
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., finished_at: _Optional[int] = ..., oom_killed: bool = ..., provenance: _Optional[_Union[ExitProvenance, str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class ContainerStatus(_message.Message):
+    __slots__ = ("container_id", "name", "state", "pid", "created_at", "started_at", "exit_status", "log_path", "labels", "annotations", "runtime_handler", "bundle_path", "cgroup_path", "terminal", "stdin", "monitor_lost", "runtime_state", "message")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class AnnotationsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXIT_STATUS_FIELD_NUMBER: _ClassVar[int]
+    LOG_PATH_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_HANDLER_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_PATH_FIELD_NUMBER: _ClassVar[int]
+    CGROUP_PATH_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    STDIN_FIELD_NUMBER: _ClassVar[int]
+    MONITOR_LOST_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_STATE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    name: str
+    state: ContainerState
+    pid: int
+    created_at: int
+    started_at: int
+    exit_status: ExitStatus
+    log_path: str
+    labels: _containers.ScalarMap[str, str]
+    annotations: _containers.ScalarMap[str, str]
+    runtime_handler: str
+    bundle_path: str
+    cgroup_path: str
+    terminal: bool
+    stdin: bool
+    monitor_lost: bool
+    runtime_state: str
+    message: str
+    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[int] = ..., started_at: _Optional[int] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., log_path: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., bundle_path: _Optional[str] = ..., cgroup_path: _Optional[str] = ..., terminal: bool = ..., stdin: bool = ..., monitor_lost: bool = ..., runtime_state: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
