@@ -1,0 +1,101 @@
+"""The ``ocigrpc`` command: its flags, and which file does each of its commands.
+
+Exit status: 0 when all went well, 1 when the service can't start or fails, 2 for wrong
+flags or settings. Each failure is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import msgspec
+
+from ocigrpc import __version__
+from ocigrpc.cli.sources import CONFIG_VARIABLE, DEFAULT_CONFIG_PATH, load_settings
+from ocigrpc.errors import InvalidSettings
+from ocigrpc.settings import Setting, Settings, settings_table
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; ``argv`` is without the program's name, by default the process's own."""
+    flags: dict[str, str] = vars(_parser().parse_args(argv))
+    run = _COMMANDS[flags.pop("command")]
+    config_path = flags.pop("config", None)
+    try:
+        settings = load_settings(environ=os.environ, flags=flags, config_path=config_path)
+    except InvalidSettings as error:
+        print(f"ocigrpc: {error.message}", file=sys.stderr)
+        return EXIT_USAGE
+    return run(settings)
+
+
+def _serve(settings: Settings) -> int:
+    # Here, since it brings in gRPC, which no other command should have to wait for.
+    from ocigrpc.cli.serve import serve
+
+    return 0 if serve(settings) else EXIT_FAILED
+
+
+def _show(settings: Settings) -> int:
+    print(msgspec.json.format(msgspec.json.encode(settings.effective())).decode())
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[Settings], int]] = {"serve": _serve, "settings": _show}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # Without the usage: with a flag for each setting it would bury the message.
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ocigrpc", description="A container runtime service for one node.")
+    parser.add_argument("--version", action="version", version=f"ocigrpc {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in (
+        ("serve", "Run the service until SIGTERM or SIGINT."),
+        ("settings", "Print the settings in force as JSON."),
+    ):
+        # No abbreviations: they would change their meaning with the next setting.
+        command = commands.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            allow_abbrev=False,
+            usage=f"ocigrpc {name} [--config PATH] [--SETTING VALUE]...",
+        )
+        _add_flags(command)
+    return parser
+
+
+def _add_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        metavar="PATH",
+        default=argparse.SUPPRESS,
+        help=f"Settings file (default: {DEFAULT_CONFIG_PATH} if it exists) [{CONFIG_VARIABLE}]",
+    )
+    for setting in settings_table():
+        command.add_argument(
+            setting.flag,
+            dest=setting.key,
+            metavar=_metavar(setting),
+            default=argparse.SUPPRESS,
+            help=f"{setting.description} (default: {setting.default}) [{setting.variable}]",
+        )
+
+
+def _metavar(setting: Setting) -> str:
+    if setting.choices:
+        return "|".join(setting.choices)
+    unit = setting.key.rpartition("_")[2].upper()
+    return "JSON" if setting.is_table else {"S": "SECONDS"}.get(unit, unit)

@@ -1,0 +1,72 @@
+"""What has to be there before the service starts: directories and programs."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ocigrpc.errors import HostFailed
+from ocigrpc.log import get_logger
+from ocigrpc.oci.runtime import find_program
+from ocigrpc.settings import Settings
+
+log = get_logger()
+
+_PACKAGES = ("conmon", "runc", "crun")
+"""Programs whose package on Debian and Ubuntu has their own name."""
+
+
+def prepare(settings: Settings) -> None:
+    """Make the service's directories, and find its programs.
+
+    Raises ``HostFailed`` with the ``path`` that can't be used. Runtimes other than the default
+    one are not looked for: Status tells of them.
+    """
+    require_program(settings.conmon_path)
+    require_program(settings.runtimes[settings.default_runtime].path)
+    for path in (settings.root_dir, settings.run_dir, settings.log_dir):
+        make_private_directory(path)
+
+
+def require_program(path: str) -> None:
+    """Raise ``HostFailed``, which says how to install it, unless ``path`` can be run."""
+    if find_program(path) is not None:
+        return
+    name = os.path.basename(path)
+    install = f"apt-get install {name}" if name in _PACKAGES else ""
+    hint = f"; to install it: {install}" if install else ""
+    raise HostFailed(
+        f"program {path!r} is missing or not executable{hint}",
+        reason="PROGRAM_NOT_FOUND",
+        path=path,
+        install=install,
+    )
+
+
+def make_private_directory(path: str) -> None:
+    """Make a directory with mode 0700, and those above it with the usual mode.
+
+    One that exists is kept as it is, if nobody else can write in it: who can may plant
+    links that the service, as root, would follow. Raises ``HostFailed`` otherwise.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.lstat(path)
+    except FileExistsError as error:
+        raise _unusable(path, "is not a directory") from error
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unusable(path, "is a symbolic link")
+    if found.st_uid != os.geteuid():
+        raise _unusable(path, f"belongs to user {found.st_uid}, not to {os.geteuid()}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _unusable(path, f"can be written by others: mode {stat.S_IMODE(found.st_mode):04o}")
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning("directory.open_to_others", path=path, mode=f"{found.st_mode & 0o7777:04o}")
+
+
+def _unusable(path: str, detail: str) -> HostFailed:
+    return HostFailed(
+        f"directory {path!r} {detail}", reason="DIRECTORY_UNUSABLE", path=path, detail=detail
+    )

@@ -1,0 +1,53 @@
+"""``ocigrpc serve``: the service, from its settings to its end."""
+
+from __future__ import annotations
+
+import os
+
+from ocigrpc.cli.notify import notify
+from ocigrpc.cli.preparation import prepare
+from ocigrpc.cli.termination import Termination, termination
+from ocigrpc.engine.engine import Engine
+from ocigrpc.errors import OcigrpcError
+from ocigrpc.log import configure_logging, get_logger
+from ocigrpc.service.server import serving
+from ocigrpc.settings import Settings
+
+log = get_logger()
+
+
+def serve(settings: Settings) -> bool:
+    """Serve until SIGTERM or SIGINT, then let running calls finish; containers live on.
+
+    False, and one line in the log that says why, when the service could not start or
+    failed. Calls that outlast even their undoing end with the process, with status 1; the
+    next start takes care of what they left.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        with termination() as end:
+            prepare(settings)
+            drained = _serve_until(end, settings)
+    except OcigrpcError as error:
+        known = {"reason": error.reason, "message": error.message}
+        log.critical("service.failed", **{**error.metadata, **known})
+        return False
+    except Exception:
+        log.critical("service.failed", reason="UNEXPECTED", exc_info=True)
+        return False
+    log.info("service.ended", drained=drained)
+    if not drained:
+        # The interpreter would wait for the threads of the calls that did not end.
+        os._exit(1)
+    return True
+
+
+def _serve_until(end: Termination, settings: Settings) -> bool:
+    """Whether every call had ended when the service did."""
+    with Engine.open(settings) as engine, serving(engine, settings) as server:
+        log.info("service.ready", socket_path=settings.socket_path)
+        notify("READY=1")
+        signal_name = end.wait()
+        log.info("service.ending", signal=signal_name, drain_timeout_s=settings.drain_timeout_s)
+        notify("STOPPING=1")
+        return server.drain(settings.drain_timeout_s)

@@ -1,0 +1,256 @@
+"""The command line, run as people run it: exit status, and one line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import ocigrpc
+from ocigrpc.cli.notify import notify
+from ocigrpc.cli.preparation import make_private_directory, prepare, require_program
+from ocigrpc.errors import HostFailed
+from ocigrpc.settings import RuntimeHandler, Settings
+
+_ROOT = Path(ocigrpc.__file__).parents[1]
+_LIMIT_S = 30.0
+
+
+def run(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with this environment, and no settings of the machine's own."""
+    return subprocess.run(
+        [sys.executable, "-m", "ocigrpc", *argv],
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        env={"PYTHONPATH": str(_ROOT), "OCIGRPC_CONFIG": os.devnull, **environ},
+        check=False,
+    )
+
+
+def test_version_is_printed() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"ocigrpc {ocigrpc.__version__}\n")
+
+
+def test_settings_prints_the_settings_in_force_as_json() -> None:
+    done = run("settings", "--log-level", "debug", OCIGRPC_STOP_TIMEOUT_S="3")
+    assert done.returncode == 0
+    expected = {**Settings().effective(), "log_level": "debug", "stop_timeout_s": 3.0}
+    assert json.loads(done.stdout) == expected
+
+
+@pytest.mark.parametrize("command", ["serve", "settings"])
+def test_every_setting_has_a_flag_in_the_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    for key in Settings().effective():
+        assert f"--{key.replace('_', '-')} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ([], "COMMAND"),
+        (["dance"], "dance"),
+        (["serve", "--no-such-flag"], "--no-such-flag"),
+        (["serve", "--log-lev", "info"], "--log-lev"),
+        (["serve", "--log-level"], "--log-level"),
+        (["serve", "--cgroup-manager", "none"], "--cgroup-manager"),
+        (["settings", "--config", "/nonexistent.toml"], "/nonexistent.toml"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_status_2(argv: list[str], named: str) -> None:
+    done = run(*argv)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert named in line
+
+
+def test_a_wrong_variable_is_one_line_and_status_2() -> None:
+    done = run("serve", OCIGRPC_NO_SUCH_SETTING="1")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "OCIGRPC_NO_SUCH_SETTING" in line
+
+
+def test_settings_need_no_grpc() -> None:
+    code = (
+        "import sys\n"
+        "from ocigrpc.cli.main import main\n"
+        "assert main(['settings']) == 0\n"
+        "assert 'grpc' not in sys.modules\n"
+    )
+    environ = {"PYTHONPATH": str(_ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environ, timeout=_LIMIT_S, check=True)
+
+
+def serve_argv(tmp_path: Path) -> list[str]:
+    """Flags of a service that keeps all it has below ``tmp_path``."""
+    return [
+        "serve",
+        f"--socket-path={tmp_path}/s",
+        f"--root-dir={tmp_path}/root",
+        f"--run-dir={tmp_path}/run",
+        f"--log-dir={tmp_path}/log",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("conmon", "runc", "package"),
+    [("/nonexistent/conmon", "/bin/true", "conmon"), ("/bin/true", "/nonexistent/runc", "runc")],
+)
+def test_serve_without_a_program_is_one_line_and_status_1(
+    tmp_path: Path, conmon: str, runc: str, package: str
+) -> None:
+    runtimes = json.dumps({"runc": {"path": runc}})
+    done = run(*serve_argv(tmp_path), f"--conmon-path={conmon}", f"--runtimes={runtimes}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    event = json.loads(line)
+    assert (event["event"], event["reason"]) == ("service.failed", "PROGRAM_NOT_FOUND")
+    assert event["install"] == f"apt-get install {package}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_program_that_no_package_is_known_for_has_no_hint() -> None:
+    with pytest.raises(HostFailed) as caught:
+        require_program("/nonexistent/kata")
+    assert caught.value.metadata == {"path": "/nonexistent/kata", "install": ""}
+
+
+def test_a_runtime_that_is_not_the_default_may_be_missing(tmp_path: Path) -> None:
+    prepare(
+        Settings(
+            root_dir=f"{tmp_path}/root",
+            run_dir=f"{tmp_path}/run",
+            log_dir=f"{tmp_path}/log",
+            conmon_path="/bin/true",
+            runtimes={
+                "runc": RuntimeHandler(path="/bin/true"),
+                "crun": RuntimeHandler(path="/nonexistent/crun"),
+            },
+        )
+    )
+    for name in ("root", "run", "log"):
+        assert (tmp_path / name).stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_directory_is_made_with_those_above_it(tmp_path: Path) -> None:
+    make_private_directory(f"{tmp_path}/a/b")
+    assert (tmp_path / "a/b").stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_directory_that_others_can_read_is_kept_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_private_directory(str(tmp_path))
+    assert tmp_path.stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    assert_refused(tmp_path)
+
+
+def test_a_link_to_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/tmp")
+    assert_refused(tmp_path / "link")
+
+
+def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/nonexistent")
+    assert_refused(tmp_path / "link")
+
+
+def test_a_file_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_refused(tmp_path / "file")
+    assert_refused(tmp_path / "file" / "below")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    assert_refused(tmp_path)
+
+
+def assert_refused(path: Path) -> None:
+    """Assert that the directory can't be used, and that the error names it."""
+    with pytest.raises(HostFailed) as caught:
+        make_private_directory(str(path))
+    assert (caught.value.reason, caught.value.metadata["path"]) == ("DIRECTORY_UNUSABLE", str(path))
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_init_system_is_told_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool
+) -> None:
+    name = f"{tmp_path}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind("\0" + name if abstract else name)
+        listener.settimeout(_LIMIT_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + name if abstract else name)
+        notify("READY=1")
+        assert listener.recv(64) == b"READY=1"
+
+
+def test_an_init_system_that_does_not_listen_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/nobody")
+    notify("READY=1")
+
+
+_TERMINATION = """
+import os, select, subprocess, sys
+from ocigrpc.cli.termination import termination
+with termination() as end:
+    subprocess.run(["grep", "^SigBlk:", "/proc/self/status"], check=True)
+    print(end.wait(), flush=True)
+    if len(sys.argv) > 1:
+        select.poll().poll()
+"""
+
+
+@contextmanager
+def terminating(*argv: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that waits to be ended, and first prints which signals its children block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _TERMINATION, *argv],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(_ROOT), "PATH": os.environ["PATH"]},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_waited_for_and_children_block_none(number: signal.Signals) -> None:
+    with terminating() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().split() == ["SigBlk:", "0" * 16]
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=_LIMIT_S)
+    assert (output, process.returncode) == (f"{number.name}\n", 0)
+
+
+def test_the_second_signal_ends_the_process_at_once() -> None:
+    with terminating("and then hang") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "SIGTERM\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(_LIMIT_S) == 1

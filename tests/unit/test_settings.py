@@ -1,0 +1,315 @@
+"""Settings: what they may say, where they come from, and who is named when they are wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocigrpc.cli.sources import CONFIG_LIMIT_BYTES, load_settings
+from ocigrpc.errors import InvalidSettings
+from ocigrpc.settings import FileMode, RuntimeHandler, Settings, problems, settings_table
+
+WriteConfig = Callable[[str], str]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> WriteConfig:
+    """Writes a settings file and gives its path."""
+
+    def write(toml: str) -> str:
+        path = tmp_path / "ocigrpc.toml"
+        path.write_text(toml)
+        return str(path)
+
+    return write
+
+
+def refused(
+    *,
+    environ: dict[str, str] | None = None,
+    flags: dict[str, str] | None = None,
+    config_path: str | None = None,
+) -> InvalidSettings:
+    """The error of loading settings that can't be used."""
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings(
+            environ=environ or {}, flags=flags, config_path=config_path, default_path="/nonexistent"
+        )
+    return caught.value
+
+
+def where(error: InvalidSettings) -> tuple[str, str]:
+    """Who gave the wrong value, and which."""
+    return error.metadata["source"], error.metadata["key"]
+
+
+def test_without_any_source_all_settings_have_their_defaults() -> None:
+    assert load_settings(environ={}, default_path="/nonexistent") == Settings()
+
+
+def test_the_defaults_have_no_problem() -> None:
+    assert list(problems(Settings())) == []
+
+
+def test_the_default_file_is_read_if_it_exists(config: WriteConfig) -> None:
+    assert load_settings(environ={}, default_path=config("unary_threads = 7")).unary_threads == 7
+
+
+def test_a_named_file_replaces_the_default_one(config: WriteConfig, tmp_path: Path) -> None:
+    named = tmp_path / "named.toml"
+    named.write_text("stream_threads = 8")
+    settings = load_settings(
+        environ={"OCIGRPC_CONFIG": str(named)}, default_path=config("unary_threads = 7")
+    )
+    assert (settings.stream_threads, settings.unary_threads) == (8, Settings().unary_threads)
+
+
+def test_the_config_flag_outranks_the_config_variable(config: WriteConfig) -> None:
+    settings = load_settings(
+        environ={"OCIGRPC_CONFIG": "/nonexistent"}, config_path=config("unary_threads = 7")
+    )
+    assert settings.unary_threads == 7
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/ocigrpc.toml", "", "/etc", "/a\0b"])
+def test_a_named_file_that_cannot_be_read_is_refused(path: str) -> None:
+    assert where(refused(environ={"OCIGRPC_CONFIG": path})) == ("file", "")
+
+
+@given(
+    in_file=st.none() | st.integers(1, 4096),
+    in_environment=st.none() | st.integers(1, 4096),
+    in_flag=st.none() | st.integers(1, 4096),
+)
+def test_flags_outrank_the_environment_which_outranks_the_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    in_file: int | None,
+    in_environment: int | None,
+    in_flag: int | None,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "precedence.toml"
+    path.write_text("" if in_file is None else f"unary_threads = {in_file}")
+    settings = load_settings(
+        environ={} if in_environment is None else {"OCIGRPC_UNARY_THREADS": str(in_environment)},
+        flags={} if in_flag is None else {"unary_threads": str(in_flag)},
+        config_path=str(path),
+    )
+    given_values = [value for value in (in_flag, in_environment, in_file) if value is not None]
+    assert settings.unary_threads == [*given_values, Settings().unary_threads][0]
+
+
+@pytest.mark.parametrize(
+    ("toml", "key"),
+    [
+        ("unary_threads = '64'", "unary_threads"),
+        ("unary_threads = 0", "unary_threads"),
+        ("unary_threads = true", "unary_threads"),
+        ("socket_path = 1", "socket_path"),
+        ("socket_path = 'ocigrpc.sock'", "socket_path"),
+        (f"socket_path = '/{'x' * 107}'", "socket_path"),
+        ("socket_mode = 660", "socket_mode"),
+        ("socket_mode = '0888'", "socket_mode"),
+        ("root_dir = '/'", "root_dir"),
+        ('root_dir = "/a\\nb"', "root_dir"),
+        (f"run_dir = '/{'x' * 1024}'", "run_dir"),
+        ("run_dir = '/var/lib/ocigrpc'", "run_dir"),
+        ("log_dir = '/logs:old'", "log_dir"),
+        ("cgroup_manager = 'cgroupsv3'", "cgroup_manager"),
+        ("conmon_path = 'bin/conmon'", "conmon_path"),
+        ("conmon_path = ''", "conmon_path"),
+        ("conmon_log_level = 'loud'", "conmon_log_level"),
+        ("stop_timeout_s = 0", "stop_timeout_s"),
+        ("stop_timeout_s = -1", "stop_timeout_s"),
+        ("stop_timeout_s = nan", "stop_timeout_s"),
+        ("stop_timeout_s = inf", "stop_timeout_s"),
+        ("drain_timeout_s = 86401", "drain_timeout_s"),
+        ("log_level = ['info']", "log_level"),
+        ("max_message_bytes = 1", "max_message_bytes"),
+        ("max_containers = 1979-05-27", "max_containers"),
+        ("default_runtime = 'kata'", "default_runtime"),
+        ("runtimes = ['runc']", "runtimes"),
+        ("runtimes.runc = 'runc'", "runtimes.runc"),
+        ("runtimes.kata = {}", "runtimes.kata"),
+        ("runtimes.runc.path = 1", "runtimes.runc.path"),
+        ("runtimes.runc.path = './runc'", "runtimes.runc.path"),
+        ("runtimes.runc.root = 'run'", "runtimes.runc.root"),
+        ("runtimes.runc.args = ['--debug', 1]", "runtimes.runc.args[1]"),
+        ('runtimes.runc.args = ["\\u0000"]', "runtimes.runc.args"),
+        ("runtimes.runc.create_timeout_s = 0", "runtimes.runc.create_timeout_s"),
+        ("runtimes.runc.pathh = 'runc'", "runtimes.runc"),
+        ("runtimes.'a/b' = {path = 'runc'}", "runtimes.a/b"),
+        ("no_such_setting = 1", "no_such_setting"),
+    ],
+)
+def test_a_wrong_value_in_the_file_is_refused_with_its_key(
+    config: WriteConfig, toml: str, key: str
+) -> None:
+    path = config(toml)
+    error = refused(config_path=path)
+    assert (*where(error), error.metadata["where"]) == ("file", key, path)
+
+
+@pytest.mark.parametrize("toml", ["unary_threads =", "a = " + "[" * 100_000])
+def test_a_file_that_is_not_toml_is_refused(config: WriteConfig, toml: str) -> None:
+    assert where(refused(config_path=config(toml))) == ("file", "")
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ocigrpc.toml"
+    path.write_bytes(b"log_dir = '/\xff'")
+    assert where(refused(config_path=str(path))) == ("file", "")
+
+
+def test_a_file_over_the_limit_is_refused(config: WriteConfig) -> None:
+    at_limit = "#" * CONFIG_LIMIT_BYTES
+    assert load_settings(environ={}, config_path=config(at_limit)) == Settings()
+    assert where(refused(config_path=config(at_limit + "#"))) == ("file", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("OCIGRPC_UNARY_THREADS", "many", "unary_threads"),
+        ("OCIGRPC_UNARY_THREADS", "", "unary_threads"),
+        ("OCIGRPC_LOG_LEVEL", "INFO", "log_level"),
+        ("OCIGRPC_CGROUP_MANAGER", "none", "cgroup_manager"),
+        ("OCIGRPC_LOG_DIR", "/\udcff", "log_dir"),
+        ("OCIGRPC_RUNTIMES", "{", "runtimes"),
+        ("OCIGRPC_RUNTIMES", "[" * 100_000, "runtimes"),
+        ("OCIGRPC_RUNTIMES", '{"runc": {"path": ""}}', "runtimes.runc.path"),
+        ("OCIGRPC_UNARY_THREAD", "1", "OCIGRPC_UNARY_THREAD"),
+        ("OCIGRPC_unary_threads", "1", "OCIGRPC_unary_threads"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_its_name(name: str, value: str, key: str) -> None:
+    error = refused(environ={name: value})
+    assert (*where(error), error.metadata["where"]) == ("environment", key, name)
+
+
+def test_a_wrong_flag_is_refused_by_its_name() -> None:
+    error = refused(flags={"log_level": "loud"})
+    assert (*where(error), error.metadata["where"]) == ("flag", "log_level", "--log-level")
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    environ = {"PATH": "/bin", "OCI": "x", "LOG_LEVEL": "loud"}
+    assert load_settings(environ=environ, default_path="/nonexistent") == Settings()
+
+
+def test_a_problem_between_two_settings_names_the_one_that_was_given() -> None:
+    assert where(refused(flags={"root_dir": Settings().run_dir})) == ("flag", "root_dir")
+
+
+@given(name=st.text(max_size=20), value=st.text(max_size=20))
+def test_an_error_is_one_line_whatever_it_quotes(name: str, value: str) -> None:
+    error = refused(flags={"log_level": value + "x", name + "=": ""})
+    assert len(error.message.splitlines()) == 1
+
+
+def test_tables_of_runtimes_are_merged_key_by_key(config: WriteConfig) -> None:
+    settings = load_settings(
+        environ={"OCIGRPC_RUNTIMES": '{"kata": {"path": "/opt/kata"}}'},
+        flags={"runtimes": '{"runc": {"create_timeout_s": 5}}'},
+        config_path=config("[runtimes.runc]\nroot = '/run/other'\nargs = ['--debug']"),
+    )
+    assert settings.runtimes == {
+        "runc": RuntimeHandler(
+            path="runc", root="/run/other", args=("--debug",), create_timeout_s=5.0
+        ),
+        "crun": RuntimeHandler(path="crun"),
+        "kata": RuntimeHandler(path="/opt/kata"),
+    }
+
+
+def test_a_runtime_of_the_settings_can_be_the_default_one() -> None:
+    settings = load_settings(environ={}, flags={"default_runtime": "crun"})
+    assert settings.default_runtime == "crun"
+
+
+@pytest.mark.parametrize(
+    ("manager", "parent"), [("cgroupfs", "/ocigrpc"), ("systemd", "machine.slice")]
+)
+def test_an_empty_cgroup_parent_is_the_managers_own(manager: str, parent: str) -> None:
+    assert load_settings(environ={}, flags={"cgroup_manager": manager}).cgroup_parent == parent
+
+
+@pytest.mark.parametrize(
+    ("manager", "parent"),
+    [
+        ("cgroupfs", "/"),
+        ("cgroupfs", "/kubepods/burstable"),
+        ("systemd", "machine.slice"),
+        ("systemd", "kubepods-burstable.slice"),
+        ("systemd", "-.slice"),
+    ],
+)
+def test_a_cgroup_parent_in_the_managers_form_is_taken(manager: str, parent: str) -> None:
+    flags = {"cgroup_manager": manager, "cgroup_parent": parent}
+    assert load_settings(environ={}, flags=flags).cgroup_parent == parent
+
+
+@pytest.mark.parametrize(
+    ("manager", "parent"),
+    [
+        ("cgroupfs", "machine.slice"),
+        ("cgroupfs", "ocigrpc"),
+        ("cgroupfs", "/a/../b"),
+        ("cgroupfs", "/a//b"),
+        ("cgroupfs", "/a/"),
+        ("cgroupfs", "/a\n"),
+        ("systemd", "/machine.slice"),
+        ("systemd", "machine"),
+        ("systemd", "a--b.slice"),
+        ("systemd", "-a.slice"),
+        ("systemd", "a-.slice"),
+        ("systemd", ".slice"),
+        ("systemd", "machine.slice\n"),
+        ("systemd", "x" * 250 + ".slice"),
+    ],
+)
+def test_a_cgroup_parent_in_another_form_is_refused(manager: str, parent: str) -> None:
+    error = refused(flags={"cgroup_manager": manager, "cgroup_parent": parent})
+    assert where(error) == ("flag", "cgroup_parent")
+
+
+def test_permissions_are_octal_text() -> None:
+    settings = load_settings(environ={"OCIGRPC_SOCKET_MODE": "0600"})
+    assert settings.socket_mode == 0o600
+    assert settings.effective()["socket_mode"] == "0600"
+
+
+def test_effective_settings_are_what_a_settings_file_could_say() -> None:
+    settings = Settings(
+        socket_mode=FileMode(0o600),
+        cgroup_manager="systemd",
+        runtimes={"runc": RuntimeHandler(path="/bin/runc", args=("--debug",))},
+    )
+    effective = settings.effective()
+    assert json.loads(json.dumps(effective)) == effective
+    flags = {
+        key: json.dumps(value) if isinstance(value, dict) else str(value)
+        for key, value in effective.items()
+    }
+    # crun is a default, which a file can't take away.
+    reloaded = load_settings(environ={}, flags=flags)
+    assert {**reloaded.effective(), "runtimes": effective["runtimes"]} == effective
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        Settings().log_level = "debug"  # type: ignore[misc]
+
+
+def test_every_setting_is_explained_and_has_its_variable_and_flag() -> None:
+    table = settings_table()
+    assert [each.key for each in table] == [f.name for f in msgspec.structs.fields(Settings)]
+    for each in table:
+        assert each.description.endswith(".")
+        assert each.flag == "--" + each.key.replace("_", "-")
+        assert each.variable == "OCIGRPC_" + each.key.upper()
