@@ -1,0 +1,220 @@
+"""Cgroups by their path, on cgroup v1, hybrid and v2 hosts alike.
+
+A path such as ``/ocigrpc/ocigrpc-container-x`` names one group in every hierarchy that
+the host has; a :class:`Cgroup` is all of those together.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from msgspec import Struct
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.errors import CgroupFailed, Timeout
+from ocigrpc.host import cgroup_kill
+from ocigrpc.host.cgroup_part import Part, Populated
+from ocigrpc.host.hierarchy import (
+    Hierarchy,
+    Kind,
+    kind_of,
+    parse_mountinfo,
+    parse_proc_cgroup,
+)
+
+_RETRY_MOST_S = 0.02
+"""Longest pause between two attempts to remove a group that is busy."""
+
+
+class Hierarchies(Struct, frozen=True):
+    """The cgroup hierarchies of this host, and what kind of host they make it."""
+
+    kind: Kind
+    all: tuple[Hierarchy, ...]
+
+    @classmethod
+    def parse(cls, mountinfo: str) -> Self:
+        """From the text of a mountinfo; ``CgroupFailed`` (CGROUPS_MISSING) if it has none."""
+        found = tuple(parse_mountinfo(mountinfo))
+        if not found:
+            raise CgroupFailed("no cgroup hierarchy is mounted", reason="CGROUPS_MISSING")
+        return cls(kind=kind_of(found), all=found)
+
+    @classmethod
+    def detect(cls, mountinfo: str | Path = "/proc/self/mountinfo") -> Self:
+        """From the mounts that this process sees."""
+        return cls.parse(Path(mountinfo).read_text(errors="surrogateescape"))
+
+    def group(self, path: str) -> Cgroup:
+        """The group at an absolute path below the hierarchies' mount points; never "/".
+
+        Raises ``CgroupFailed`` (CGROUP_PATH_INVALID) for any other path.
+        """
+        check_path(path)
+        return Cgroup(
+            path,
+            tuple(
+                Part(
+                    directory=hierarchy.mount_point.rstrip("/") + path,
+                    top=hierarchy.mount_point,
+                    controllers=hierarchy.controllers,
+                    unified=hierarchy.unified,
+                )
+                for hierarchy in self.all
+            ),
+        )
+
+    def group_of(self, pid: int) -> str:
+        """The path of the group that a process is in; "/" is possible.
+
+        Where a v1 process is in several, the freezer's: it is what pause acts on. Raises
+        ``ProcessLookupError``, or ``CgroupFailed`` (CGROUP_OUTSIDE).
+        """
+        try:
+            text = Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape")
+        except OSError as error:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+        return self.parse_group_of(text)
+
+    def parse_group_of(self, proc_cgroup: str) -> str:
+        """What :meth:`group_of` says, from the text of a /proc/PID/cgroup."""
+        paths = parse_proc_cgroup(proc_cgroup)
+        known = [hierarchy for hierarchy in self.all if hierarchy.controllers in paths]
+        if not known:
+            raise CgroupFailed("the process is in none of the hierarchies", reason="CGROUP_OUTSIDE")
+        # False sorts first: the freezer, else any v1 hierarchy, else cgroup2.
+        telling = min(known, key=lambda h: ("freezer" not in h.controllers, h.unified))
+        return telling.below_root(paths[telling.controllers])
+
+
+class Cgroup:
+    """One group in all hierarchies. It need not exist."""
+
+    def __init__(self, path: str, parts: tuple[Part, ...]) -> None:
+        self.path = path
+        self.parts = parts
+        self._freezers = tuple(part for part in parts if part.freezable)
+
+    def __repr__(self) -> str:
+        return f"Cgroup({self.path!r})"
+
+    def create(self) -> bool:
+        """Make it, and its parents, in every hierarchy; False if any of it was there.
+
+        Raises ``CgroupFailed``, and then nothing that it made is left.
+        """
+        with ExitStack() as undo:
+            fresh = [part.create(undo) for part in self.parts]
+            undo.pop_all()
+        return all(fresh)
+
+    def add(self, pid: int) -> None:
+        """Move a process into it, in every hierarchy; raises ``CgroupFailed``."""
+        for part in self.parts:
+            part.write("cgroup.procs", str(pid))
+
+    def exists(self) -> bool:
+        """Whether any hierarchy has it."""
+        return any(part.exists() for part in self.parts)
+
+    def members(self) -> list[int]:
+        """The pids in it and in the groups below it, in any hierarchy, in rising order."""
+        return sorted(cgroup_kill.members(self.parts))
+
+    def populated(self) -> bool:
+        """Whether any process is in it or below it."""
+        if len(self.parts) == 1 and self.parts[0].unified:
+            events = self.parts[0].read("cgroup.events") or ""
+            return "populated 1" in events.splitlines()
+        return any(part.members() for part in self.parts)
+
+    def frozen(self) -> bool | None:
+        """Whether it is frozen, or about to be; None when no hierarchy can tell."""
+        told = [part.frozen() for part in self._freezers]
+        return None if all(frozen is None for frozen in told) else any(told)
+
+    def thaw(self) -> None:
+        """Let it run, and all groups below it; nothing when it is gone."""
+        for part in self._freezers:
+            part.thaw()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to every process in it and below it, frozen ones too.
+
+        Raises ``CgroupFailed`` (CGROUP_OWN when the service itself is a member).
+        """
+        cgroup_kill.send_signal(self.parts, number)
+
+    def kill(self, deadline: Deadline) -> None:
+        """SIGKILL every process in it, and below it, until there is none.
+
+        Raises ``Timeout`` when the deadline passes with any of them alive, ``Cancelled``,
+        or ``CgroupFailed`` (CGROUP_OWN when the service itself is a member).
+        """
+        with self._named_timeout():
+            cgroup_kill.kill(self.parts, deadline)
+
+    def remove(self, deadline: Deadline) -> None:
+        """Remove it and all groups below it; fine when there is nothing.
+
+        A group is busy while processes end, and for a moment after: it is tried until the
+        deadline. Raises ``Timeout``, ``Cancelled`` or ``CgroupFailed``.
+        """
+        retry_s = cgroup_kill.RETRY_FIRST_S
+        busy = [part for part in self.parts if not part.try_remove()]
+        with self._named_timeout():
+            while busy:
+                _wait_for_less(busy, deadline, retry_s)
+                retry_s = min(retry_s * 2, _RETRY_MOST_S)
+                busy = [part for part in busy if not part.try_remove()]
+
+    def remove_if_empty(self) -> None:
+        """Remove it where it has neither processes nor groups; for parents of groups."""
+        for part in self.parts:
+            part.remove_if_empty()
+
+    def oom_kills(self) -> int | None:
+        """How many processes in it the OOM killer took; None when nobody counts."""
+        counts = [count for part in self.parts if (count := part.oom_kills()) is not None]
+        return sum(counts) if counts else None
+
+    @contextmanager
+    def _named_timeout(self) -> Iterator[None]:
+        try:
+            yield
+        except Timeout as error:
+            pids = self.members()
+            raise Timeout(
+                f"cgroup {self.path} still has {len(pids)} processes",
+                path=self.path,
+                pids=" ".join(map(str, pids[:64])),
+            ) from error
+
+
+def _wait_for_less(busy: list[Part], deadline: Deadline, retry_s: float) -> None:
+    """Wait until a busy group may have become removable."""
+    if busy[0].unified:
+        try:
+            with Populated(busy[0]) as populated:
+                if populated.now():
+                    deadline.wait(populated.fileno(), timeout_s=retry_s)
+                    return
+        except FileNotFoundError:
+            pass
+    deadline.wait(timeout_s=retry_s)
+
+
+def check_path(path: str) -> None:
+    """Raise ``CgroupFailed`` (CGROUP_PATH_INVALID) unless it names a group below the root."""
+    names = path.split("/")
+    # cgroup names hold no newline: the kernel refuses them, /proc/PID/cgroup is of lines.
+    wrong = [name for name in names[1:] if name in ("", ".", "..") or len(os.fsencode(name)) > 255]
+    if names[0] or len(names) < 2 or wrong or "\0" in path or "\n" in path:
+        raise CgroupFailed(
+            f"{path!r} is not a cgroup path", reason="CGROUP_PATH_INVALID", path=path
+        )

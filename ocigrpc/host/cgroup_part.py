@@ -1,0 +1,248 @@
+"""One directory in one cgroup hierarchy, and its files, of either generation."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Self
+
+from msgspec import Struct
+
+from ocigrpc.errors import CgroupFailed
+
+_GONE = (errno.ENOENT, errno.ENODEV)
+
+_CHUNK_BYTES = 1 << 14
+
+
+class Part(Struct, frozen=True):
+    """A cgroup as one hierarchy has it: ``directory`` is below the mount point ``top``."""
+
+    directory: str
+    top: str
+    controllers: frozenset[str]
+    unified: bool
+
+    def read(self, name: str) -> str | None:
+        """A file of the group; None when it, or the group, is not there."""
+        return _read(f"{self.directory}/{name}")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the group; raises ``CgroupFailed``."""
+        _write(f"{self.directory}/{name}", text)
+
+    def exists(self) -> bool:
+        """Whether the directory is there."""
+        return os.path.isdir(self.directory)
+
+    def create(self, undo: ExitStack) -> bool:
+        """Make the directory and its parents; False when it was there.
+
+        ``undo`` gets the removal of what was made.
+        """
+        fresh = _make(self.directory, self.top, undo)
+        if "cpuset" in self.controllers:
+            # A v1 cpuset starts empty, and attaching to an empty one is ENOSPC.
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                _inherit(self.directory, self.top, name)
+        return fresh
+
+    def tree(self) -> list[str]:
+        """The directory and all below it, parents first; empty when it is gone."""
+        found: list[str] = []
+        waiting = [self.directory]
+        while waiting:
+            directory = waiting.pop()
+            with suppress(FileNotFoundError):
+                # Two links are its name and its ".": it has no child to look for.
+                leaf = os.lstat(directory).st_nlink == 2
+                found.append(directory)
+                if not leaf:
+                    with os.scandir(directory) as entries:
+                        waiting += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+        return found
+
+    def members(self) -> set[int]:
+        """The pids in it and in all below it, as our pid namespace numbers them."""
+        pids: set[int] = set()
+        for directory in self.tree():
+            pids.update(map(int, (_read(f"{directory}/cgroup.procs", whole=True) or "").split()))
+        # 0 is a process that our pid namespace has no number for.
+        return pids - {0}
+
+    def try_remove(self) -> bool:
+        """Remove it and all below it; False when the kernel says that it is busy."""
+        for directory in reversed(self.tree()):
+            try:
+                os.rmdir(directory)
+            except OSError as error:
+                if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+                    return False
+                if error.errno not in _GONE:
+                    raise _failed("remove", directory, error) from error
+        return True
+
+    def remove_if_empty(self) -> None:
+        """Remove it when it has neither processes nor groups; else leave it."""
+        _remove_if_empty(self.directory)
+
+    def oom_kills(self) -> int | None:
+        """How many in it and below it the OOM killer took; None if this hierarchy can't tell."""
+        if self.unified:
+            # This one counts what is below by itself; the v1 file does not.
+            return _oom_kills(f"{self.directory}/memory.events")
+        if "memory" not in self.controllers:
+            return None
+        counts = [_oom_kills(f"{directory}/memory.oom_control") for directory in self.tree()]
+        told = [count for count in counts if count is not None]
+        return sum(told) if told else None
+
+    @property
+    def freezable(self) -> bool:
+        """Whether this hierarchy can freeze."""
+        return self.unified or "freezer" in self.controllers
+
+    def frozen(self) -> bool | None:
+        """Whether it is frozen or about to be; None when that can't be read."""
+        if not self.unified:
+            state = self.read("freezer.state")
+            return None if state is None else state.strip() in ("FROZEN", "FREEZING")
+        wanted = self.read("cgroup.freeze")
+        if wanted != "0\n":
+            return None if wanted is None else True
+        # Not by its own file, yet a frozen ancestor holds it just the same.
+        return "frozen 1" in (self.read("cgroup.events") or "")
+
+    def freeze(self) -> None:
+        """Begin to freeze all in it; nothing when it is gone."""
+        self._set_frozen(self.directory, True)
+
+    def thaw(self) -> None:
+        """Thaw it and all below it, for a v1 group that is frozen itself stays so."""
+        for directory in self.tree():
+            self._set_frozen(directory, False)
+
+    def _set_frozen(self, directory: str, frozen: bool) -> None:
+        name, states = "freezer.state", ("THAWED", "FROZEN")
+        if self.unified:
+            name, states = "cgroup.freeze", ("0", "1")
+        if os.path.exists(f"{directory}/{name}"):
+            _write(f"{directory}/{name}", states[frozen], gone_is_fine=True)
+
+
+class Populated:
+    """Tells, and can be polled for, whether anything lives in a cgroup2 group.
+
+    ``fileno`` is readable when that may have changed since :meth:`now`.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+
+    def now(self) -> bool:
+        """Whether there is a process in the group or below; False when it is gone."""
+        try:
+            return b"populated 1" in os.pread(self._events, 4096, 0).splitlines()
+        except OSError:
+            return False
+
+    def fileno(self) -> int:
+        """Descriptor to poll for reading."""
+        return self._epoll.fileno()
+
+    def __enter__(self) -> Self:
+        self._events = os.open(f"{self._part.directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        # The file itself is always readable and says changes by POLLPRI; the epoll
+        # makes them POLLIN, which is what a Deadline waits for.
+        self._epoll = select.epoll(1)
+        self._epoll.register(self._events, select.EPOLLPRI)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._epoll.close()
+        os.close(self._events)
+
+
+def _failed(verb: str, path: str, error: OSError) -> CgroupFailed:
+    return CgroupFailed(f"can't {verb} {path}: {error.strerror}", path=path, error=error.strerror)
+
+
+def _read(path: str, *, whole: bool = False) -> str | None:
+    # One read gets all of any file but a list of processes, and status asks often.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = chunk = os.read(fd, _CHUNK_BYTES)
+            while whole and chunk:
+                chunk = os.read(fd, _CHUNK_BYTES)
+                text += chunk
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        if error.errno == errno.EOPNOTSUPP:
+            # A threaded group: its processes are listed by the group above it.
+            return ""
+        raise _failed("read", path, error) from error
+    return text.decode()
+
+
+def _write(path: str, text: str, *, gone_is_fine: bool = False) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if not (gone_is_fine and error.errno in _GONE):
+            raise _failed("write", path, error) from error
+
+
+def _make(directory: str, top: str, undo: ExitStack) -> bool:
+    while True:
+        try:
+            os.mkdir(directory, 0o755)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            parent = os.path.dirname(directory)
+            if error.errno != errno.ENOENT or parent == top:
+                raise _failed("create", directory, error) from error
+            # Once more afterwards: somebody may remove the empty parent meanwhile.
+            _make(parent, top, undo)
+        else:
+            undo.callback(_remove_if_empty, directory)
+            return True
+
+
+def _oom_kills(path: str) -> int | None:
+    for line in (_read(path) or "").splitlines():
+        key, _, value = line.partition(" ")
+        if key == "oom_kill":
+            return int(value)
+    return None
+
+
+def _remove_if_empty(directory: str) -> None:
+    with suppress(OSError):
+        os.rmdir(directory)
+
+
+def _inherit(directory: str, top: str, name: str) -> str:
+    """The value of ``name``, filled in from the nearest ancestor that has one."""
+    value = (_read(f"{directory}/{name}") or "").strip()
+    if value or directory == top:
+        return value
+    value = _inherit(os.path.dirname(directory), top, name)
+    _write(f"{directory}/{name}", value)
+    return value

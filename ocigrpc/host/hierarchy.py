@@ -1,0 +1,164 @@
+"""Which cgroup hierarchies a host has, and where: read from mountinfo, never guessed from names.
+
+Formats: proc_pid_mountinfo(5) and cgroups(7).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+
+from ocigrpc.errors import CgroupFailed
+
+
+class Kind(StrEnum):
+    """The three kinds of host."""
+
+    V1 = "v1"
+    HYBRID = "hybrid"
+    V2 = "v2"
+
+
+class Hierarchy(Struct, frozen=True):
+    """One cgroup hierarchy, once, however often it is mounted.
+
+    ``root`` is the group that is seen at ``mount_point``: "/" unless a part of the
+    hierarchy is bind-mounted, as in a container. ``controllers`` is empty for cgroup2.
+    """
+
+    mount_point: str
+    root: str
+    controllers: frozenset[str]
+    unified: bool
+
+    def below_root(self, path: str) -> str:
+        """What ``path``, as in /proc/PID/cgroup, is called below the mount point.
+
+        Raises ``CgroupFailed`` (CGROUP_OUTSIDE) when it can't be seen there.
+        """
+        path = path.removesuffix(" (deleted)")
+        prefix = self.root.rstrip("/")
+        if path.startswith("/..") or not f"{path}/".startswith(f"{prefix}/"):
+            raise CgroupFailed(
+                f"cgroup {path} is outside {self.mount_point}",
+                reason="CGROUP_OUTSIDE",
+                path=path,
+                mount_point=self.mount_point,
+            )
+        return path[len(prefix) :] or "/"
+
+
+class _Mount(Struct, frozen=True):
+    mount_id: str
+    parent_id: str
+    device: str
+    root: str
+    mount_point: str
+    fs_type: str
+    options: frozenset[str]
+
+
+# Options of a v1 mount that name no controller: cgroup_v1 show_options in the kernel.
+_NOT_CONTROLLERS = frozenset(
+    {
+        "rw",
+        "ro",
+        "noprefix",
+        "xattr",
+        "cpuset_v2_mode",
+        "clone_children",
+        "favordynmods",
+        "seclabel",
+    }
+)
+
+
+def parse_mountinfo(text: str) -> Sequence[Hierarchy]:
+    """The hierarchies that can be reached, in the order in which they were mounted.
+
+    A mount that another one hides does not count. Of several mounts of one hierarchy
+    the one that shows most of it is taken.
+    """
+    mounts = [_parse_mount(line) for line in text.splitlines()]
+    best: dict[str, _Mount] = {}
+    for mount in mounts:
+        if mount.fs_type not in ("cgroup", "cgroup2") or _visible_at(mount, mounts) != mount:
+            continue
+        known = best.setdefault(mount.device, mount)
+        if len(mount.root) < len(known.root):
+            best[mount.device] = mount
+    return tuple(
+        Hierarchy(
+            mount_point=mount.mount_point,
+            root=mount.root,
+            controllers=_controllers(mount),
+            unified=mount.fs_type == "cgroup2",
+        )
+        for mount in best.values()
+    )
+
+
+def _parse_mount(line: str) -> _Mount:
+    # 36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+    left, _, right = line.partition(" - ")
+    mount_id, parent_id, device, root, mount_point, *_ = left.split(" ")
+    fs_type, _source, options = right.split(" ", 2)
+    return _Mount(
+        mount_id=mount_id,
+        parent_id=parent_id,
+        device=device,
+        root=_unescape(root),
+        mount_point=_unescape(mount_point),
+        fs_type=fs_type,
+        options=frozenset(options.split(",")),
+    )
+
+
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def _visible_at(mount: _Mount, mounts: Sequence[_Mount]) -> _Mount:
+    """The mount that a walk to the mount point of ``mount`` ends on."""
+    over = {(other.parent_id, other.mount_point): other for other in mounts}
+    ids = {other.mount_id for other in mounts}
+    here = next((other for other in mounts if other.parent_id not in ids), mount)
+    parts = mount.mount_point.rstrip("/").split("/")
+    for depth in range(len(parts)):
+        point = "/".join(parts[: depth + 1]) or "/"
+        while (here.mount_id, point) in over:
+            upper = over[here.mount_id, point]
+            if upper == here:
+                break
+            here = upper
+    return here
+
+
+def _controllers(mount: _Mount) -> frozenset[str]:
+    if mount.fs_type == "cgroup2":
+        return frozenset()
+    return frozenset(
+        option
+        for option in mount.options - _NOT_CONTROLLERS
+        if "=" not in option or option.startswith("name=")
+    )
+
+
+def kind_of(hierarchies: Sequence[Hierarchy]) -> Kind:
+    """What kind of host has these hierarchies."""
+    generations = {hierarchy.unified for hierarchy in hierarchies}
+    if generations == {True}:
+        return Kind.V2
+    return Kind.HYBRID if True in generations else Kind.V1
+
+
+def parse_proc_cgroup(text: str) -> dict[frozenset[str], str]:
+    """A /proc/PID/cgroup: the path in each hierarchy, by its controllers (none: cgroup2)."""
+    paths = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths[frozenset(filter(None, controllers.split(",")))] = path
+    return paths

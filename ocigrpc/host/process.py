@@ -1,0 +1,234 @@
+"""Processes: started with nothing of the service's own, and named so that no other can be meant.
+
+A child gets an explicit environment, ``/dev/null`` on standard input, pipes on the other
+two and a process group of its own. Only options that keep vfork are used: forking a
+process full of gRPC threads would deadlock it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from msgspec import Struct
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.errors import HostFailed
+
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+"""What every child gets, and all it gets unless more is said."""
+
+OUTPUT_LIMIT_BYTES = 1 << 20
+"""Most that is kept of a child's standard output, or error; the rest is read and dropped."""
+
+_CHUNK_BYTES = 1 << 16
+
+
+class Completed(NamedTuple):
+    """How a child ended: ``returncode`` is negative for a signal, as in ``subprocess``."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def words(self) -> str:
+        """What the program said of its failure: standard error, or else output."""
+        return (self.stderr.strip() or self.stdout.strip()).decode(errors="replace")
+
+
+class Child:
+    """A started child, to be used in a ``with``: it does not outlive the block.
+
+    Raises ``HostFailed`` (PROGRAM_NOT_FOUND, PROGRAM_NOT_STARTED) when it can't be started.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] = ENVIRONMENT,
+        cwd: str | Path | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        try:
+            self._popen = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=env,
+                cwd=cwd,
+                pass_fds=pass_fds,
+                process_group=0,
+                bufsize=0,
+            )
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise HostFailed(
+                f"can't start {argv[0]}: {error.strerror}",
+                reason="PROGRAM_NOT_FOUND" if missing else "PROGRAM_NOT_STARTED",
+                path=argv[0],
+                error=error.strerror,
+            ) from error
+        assert self._popen.stdout is not None
+        assert self._popen.stderr is not None
+        self._pidfd = os.pidfd_open(self._popen.pid)
+        self._pipes = {self._popen.stdout.fileno(): b"", self._popen.stderr.fileno(): b""}
+        for pipe in self._pipes:
+            os.set_blocking(pipe, False)
+
+    @property
+    def pid(self) -> int:
+        """Its process id, certain until the block ends since it is reaped only then."""
+        return self._popen.pid
+
+    def wait(self, deadline: Deadline) -> Completed:
+        """Wait for its end, reading what it says; raises ``Timeout`` or ``Cancelled``.
+
+        The end of the process is the end: descendants that keep the pipes open are
+        not waited for.
+        """
+        open_pipes = list(self._pipes)
+        while True:
+            ready = deadline.wait(self._pidfd, *open_pipes)
+            for pipe in open_pipes[:]:
+                if pipe in ready and not self._read(pipe):
+                    open_pipes.remove(pipe)
+            if self._pidfd in ready:
+                break
+        for pipe in open_pipes:
+            # What is left in the pipe now is all that the process itself said.
+            self._read(pipe)
+        output, error = self._pipes.values()
+        return Completed(self._popen.wait(), output, error)
+
+    def _read(self, pipe: int) -> bool:
+        try:
+            chunk = os.read(pipe, _CHUNK_BYTES)
+        except BlockingIOError:
+            return True
+        self._pipes[pipe] += chunk[: OUTPUT_LIMIT_BYTES - len(self._pipes[pipe])]
+        return bool(chunk)
+
+    def kill(self) -> None:
+        """SIGKILL to the child and its process group."""
+        if self._popen.returncode is None:
+            # Not reaped yet, so neither the pid nor the group can be anybody else's.
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._popen.wait()
+        os.close(self._pidfd)
+        for stream in (self._popen.stdout, self._popen.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def run(
+    argv: Sequence[str], deadline: Deadline, *, env: Mapping[str, str] = ENVIRONMENT
+) -> Completed:
+    """Run a program to its end; it is killed when the deadline passes or the caller goes.
+
+    Raises ``HostFailed``, ``Timeout`` or ``Cancelled``.
+    """
+    with Child(argv, env=env) as child:
+        return child.wait(deadline)
+
+
+class Identity(Struct, frozen=True):
+    """A process in writing: its pid, when it started (clock ticks after boot), which boot."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+class Process:
+    """A process that is somebody else's child, held by a pidfd.
+
+    No signal can reach another process, even after this one's pid is used again.
+    """
+
+    def __init__(self, pid: int) -> None:
+        """Raises ``ProcessLookupError`` when there is no such process."""
+        self._fd = os.pidfd_open(pid)
+        self.pid = pid
+        try:
+            self.identity = Identity(pid, _start_ticks(pid), boot_id())
+        except OSError as error:
+            os.close(self._fd)
+            self._fd = -1
+            raise ProcessLookupError(pid) from error
+
+    @classmethod
+    def find(cls, identity: Identity) -> Process | None:
+        """The process of this identity if it still is, and is not a zombie."""
+        if identity.boot_id != boot_id():
+            return None
+        try:
+            process = cls(identity.pid)
+        except ProcessLookupError:
+            return None
+        return process if process.identity == identity and process.alive() else None
+
+    def fileno(self) -> int:
+        """The pidfd: readable from the moment the process ends."""
+        return self._fd
+
+    def alive(self) -> bool:
+        """Whether it has not ended; a zombie has."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return not poller.poll(0)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; nothing happens when the process has ended."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._fd, number)
+
+    def program(self) -> tuple[int, int] | None:
+        """Device and inode of the file that it executes; None when it has ended."""
+        try:
+            status = os.stat(f"/proc/{self.pid}/exe")
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            os.close(self._fd)
+
+
+def _start_ticks(pid: int) -> int:
+    # proc(5): field 22; the second field is in parentheses and may hold anything.
+    text = Path(f"/proc/{pid}/stat").read_bytes()
+    return int(text[text.rindex(b")") + 2 :].split()[19])
+
+
+_boot_id = ""
+
+
+def boot_id() -> str:
+    """What the kernel calls this boot; random(4)."""
+    global _boot_id
+    if not _boot_id:
+        _boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return _boot_id

@@ -1,0 +1,187 @@
+"""systemd as the keeper of cgroups: transient scopes, over D-Bus, in bounded time.
+
+The interface is org.freedesktop.systemd1(5); units are systemd.scope(5), .slice(5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from jeepney import DBusAddress
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.errors import CgroupFailed
+from ocigrpc.host.dbus import Bus, Pending, Refused, connect
+
+_MANAGER = DBusAddress(
+    "/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager"
+)
+_PROPERTIES = DBusAddress(
+    _MANAGER.object_path, _MANAGER.bus_name, "org.freedesktop.DBus.Properties"
+)
+_ERROR = "org.freedesktop.systemd1."
+_JOBS = (
+    "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',"
+    "interface='org.freedesktop.systemd1.Manager',member='JobRemoved'"
+)
+_SIGKILL = 9
+
+
+def slice_path(slice_name: str) -> str:
+    """Where a slice's cgroup is: "/a.slice/a-b.slice" for "a-b.slice", "/" for "-.slice".
+
+    Raises ``CgroupFailed`` (SLICE_NAME_INVALID). The rule is in systemd.slice(5).
+    """
+    if slice_name == "-.slice":
+        return "/"
+    stem = slice_name.removesuffix(".slice")
+    words = stem.split("-")
+    if stem == slice_name or not all(re.fullmatch(r"[A-Za-z0-9:_.\\]+", word) for word in words):
+        raise CgroupFailed(
+            f"{slice_name!r} is not the name of a slice",
+            reason="SLICE_NAME_INVALID",
+            slice=slice_name,
+        )
+    return "".join(f"/{'-'.join(words[: depth + 1])}.slice" for depth in range(len(words)))
+
+
+def scope_path(slice_name: str, unit: str) -> str:
+    """Where the cgroup of a scope in a slice is; raises ``CgroupFailed`` for a wrong name."""
+    _check_scope(unit)
+    return slice_path(slice_name).rstrip("/") + f"/{unit}"
+
+
+def start_scope(
+    unit: str,
+    pids: Sequence[int],
+    slice_name: str,
+    deadline: Deadline,
+    *,
+    description: str = "",
+    before: Sequence[str] = (),
+) -> None:
+    """Put processes into a new scope in a slice; on return they are in its cgroup.
+
+    The scope is delegated, and gone once its last process has ended, even a failed one.
+    Systemd stops it only after the units in ``before``, whether those exist yet or not.
+
+    Raises ``CgroupFailed`` (SCOPE_EXISTS, SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or
+    ``Cancelled``; after the last two it may still be started, so stop it.
+    """
+    scope_path(slice_name, unit)
+    properties = [
+        ("Description", ("s", description or unit)),
+        ("Slice", ("s", slice_name)),
+        ("PIDs", ("au", list(pids))),
+        ("Delegate", ("b", True)),
+        ("CollectMode", ("s", "inactive-or-failed")),
+        ("Before", ("as", list(before))),
+    ]
+    with _manager(unit, deadline) as bus:
+        _run_job(
+            bus,
+            unit,
+            lambda: bus.send(
+                _MANAGER,
+                "StartTransientUnit",
+                "ssa(sv)a(sa(sv))",
+                unit,
+                "fail",
+                properties,
+                [],
+            ),
+        )
+
+
+def stop_scope(unit: str, deadline: Deadline) -> None:
+    """Kill all in a scope and stop it; fine when there is no such scope.
+
+    Raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
+    """
+    _check_scope(unit)
+    with _manager(unit, deadline) as bus:
+        try:
+            bus.call(_MANAGER, "KillUnit", "ssi", unit, "all", _SIGKILL)
+        except Refused as refusal:
+            # Anything else is about the killing, which the stop does once more.
+            if refusal.name == f"{_ERROR}NoSuchUnit":
+                return
+        try:
+            _run_job(bus, unit, lambda: bus.send(_MANAGER, "StopUnit", "ss", unit, "replace"))
+        except Refused as refusal:
+            if refusal.name != f"{_ERROR}NoSuchUnit":
+                raise
+
+
+def scope_active(unit: str, deadline: Deadline) -> bool:
+    """Whether a scope has, or is about to get or lose, its cgroup.
+
+    Raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
+    """
+    _check_scope(unit)
+    with _manager(unit, deadline) as bus:
+        (listed,) = bus.call(_MANAGER, "ListUnitsByNames", "as", [unit])
+        assert isinstance(listed, list)
+        return any(state not in ("inactive", "failed") for _, _, _, state, *_ in listed)
+
+
+def ping(deadline: Deadline) -> str:
+    """The version of the systemd that is this host's init.
+
+    Raises ``CgroupFailed`` (BUS_UNREACHABLE, SYSTEMD_UNREACHABLE), ``Timeout`` or
+    ``Cancelled``.
+    """
+    with connect(deadline) as bus:
+        try:
+            (variant,) = bus.call(_PROPERTIES, "Get", "ss", _MANAGER.interface, "Version")
+        except Refused as refusal:
+            raise CgroupFailed(
+                f"systemd does not answer on the system bus: {refusal.text}",
+                reason="SYSTEMD_UNREACHABLE",
+                error=refusal.text,
+            ) from refusal
+        assert isinstance(variant, tuple)
+        return str(variant[1])
+
+
+def _check_scope(unit: str) -> None:
+    if len(unit) > 255 or not re.fullmatch(r"[A-Za-z0-9:_.\\@-]+\.scope", unit):
+        raise CgroupFailed(
+            f"{unit!r} is not the name of a scope", reason="SCOPE_NAME_INVALID", unit=unit
+        )
+
+
+@contextmanager
+def _manager(unit: str, deadline: Deadline) -> Iterator[Bus]:
+    """The bus, with what systemd refuses told as a failure of the scope."""
+    with connect(deadline) as bus:
+        try:
+            yield bus
+        except Refused as refusal:
+            exists = refusal.name == f"{_ERROR}UnitExists"
+            raise CgroupFailed(
+                f"systemd refused scope {unit}: {refusal.text}",
+                reason="SCOPE_EXISTS" if exists else "SCOPE_FAILED",
+                unit=unit,
+                error=refusal.text,
+                dbus_error=refusal.name,
+            ) from refusal
+
+
+def _run_job(bus: Bus, unit: str, send: Callable[[], Pending]) -> None:
+    """Have systemd start a job and wait until it is done; raises ``Refused`` too."""
+    # Subscribed before the call, or a quick job's end would be missed; without waiting,
+    # since calls of one connection are handled in their order.
+    bus.match(_JOBS)
+    bus.send(_MANAGER, "Subscribe")
+    (job,) = bus.reply(send())
+    *_, result = bus.signal("JobRemoved", lambda body: body[1] == job)
+    if result != "done":
+        raise CgroupFailed(
+            f"systemd's job for scope {unit} ended as {result}",
+            reason="SCOPE_FAILED",
+            unit=unit,
+            result=result,
+        )
