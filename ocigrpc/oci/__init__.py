@@ -1,0 +1,1 @@
+"""The programs and formats that the engine drives: conmon, the OCI runtime, specs, bundles."""

@@ -1,0 +1,233 @@
+"""conmon, the monitor that stays with each container: its argv, its pipes, its words.
+
+One conmon holds one container's output, terminal and exit status, and outlives the
+service. Written against conmon 2.1.6 to 2.2; what differs between versions is hidden here.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.errors import MonitorFailed, RuntimeFailed, cut
+from ocigrpc.host.process import ENVIRONMENT, Child
+from ocigrpc.oci.layout import Layout
+
+SYNC_LINE_LIMIT_BYTES = 1 << 16
+"""conmon passes on at most 8 KiB of the runtime's stderr, escaped; more is not conmon."""
+
+
+class Monitor(Struct, frozen=True):
+    """All that decides how conmon is started for a container."""
+
+    conmon_path: str
+    container_id: str
+    layout: Layout
+    runtime_path: str
+    runtime_argv: tuple[str, ...]
+    log_path: str
+    log_level: str
+    log_size_max_bytes: int = 0
+    systemd_cgroup: bool = False
+    terminal: bool = False
+    stdin: bool = False
+    no_pivot: bool = False
+
+
+def create_argv(monitor: Monitor) -> list[str]:
+    """The command line that makes conmon create the container and stay with it."""
+    layout = monitor.layout
+    argv = [monitor.conmon_path]
+    if monitor.systemd_cgroup:
+        argv.append("-s")
+    argv += [
+        *("-c", monitor.container_id),
+        *("-u", monitor.container_id),
+        *("-r", monitor.runtime_path),
+        *("-b", str(layout.bundle)),
+        *("-p", str(layout.init_pid_file)),
+        *("-P", str(layout.monitor_pid_file)),
+        *("-l", monitor.log_path),
+        *("--persist-dir", str(layout.persist)),
+        *("--exit-dir", str(layout.exits)),
+        *("--socket-dir-path", str(layout.sockets)),
+        "--full-attach",
+        "--no-new-keyring",
+        *("--log-level", monitor.log_level),
+    ]
+    if monitor.terminal:
+        argv.append("-t")
+    if monitor.stdin:
+        argv.append("-i")
+    if monitor.log_size_max_bytes:
+        argv += ["--log-size-max", str(monitor.log_size_max_bytes)]
+    if monitor.no_pivot:
+        argv.append("--no-pivot")
+    argv += [f"--runtime-arg={word}" for word in monitor.runtime_argv]
+    argv += [f"--runtime-arg=--log={layout.runtime_log}", "--runtime-arg=--log-format=json"]
+    return argv
+
+
+class Launch:
+    """conmon on its way, to be used in a ``with``: start, :meth:`go`, :meth:`created_pid`.
+
+    It holds still until :meth:`go`, so that it can be put where it belongs first. Leaving
+    the block before that does not stop it, since conmon takes the closed pipe for a go:
+    whoever gives up kills what is in its cgroup.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._argv = create_argv(monitor)
+        self._layout = monitor.layout
+        self._stack = ExitStack()
+        self._line = b""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._sync, theirs_sync = socket.socketpair()
+            stack.enter_context(self._sync)
+            self._start, theirs_start = socket.socketpair()
+            stack.enter_context(self._start)
+            # conmon must hold the only other ends, or we never see it go.
+            with theirs_sync, theirs_start:
+                pipes = {
+                    "_OCI_SYNCPIPE": str(theirs_sync.fileno()),
+                    "_OCI_STARTPIPE": str(theirs_start.fileno()),
+                }
+                self._child = stack.enter_context(
+                    Child(
+                        self._argv,
+                        env=ENVIRONMENT | pipes,
+                        # conmon to 2.1.12 leaves its `oom` file where it stands.
+                        cwd=self._layout.persist,
+                        pass_fds=(theirs_sync.fileno(), theirs_start.fileno()),
+                    )
+                )
+            self._stack = stack.pop_all()
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Process id of conmon before it makes itself a daemon."""
+        return self._child.pid
+
+    def go(self, deadline: Deadline) -> int:
+        """Let it go, and answer the process id of the daemon that it has become.
+
+        Raises ``MonitorFailed`` with conmon's words when it refuses its arguments,
+        ``Timeout`` or ``Cancelled``.
+        """
+        # If it is gone already, its exit status and words say why.
+        with suppress(OSError):
+            self._start.send(b"\0")
+        ended = self._child.wait(deadline)
+        if ended.returncode != 0:
+            raise MonitorFailed(
+                f"conmon ended with status {ended.returncode}: {cut(ended.words)}",
+                returncode=ended.returncode,
+                output=cut(ended.words),
+            )
+        return int(self._layout.monitor_pid_file.read_bytes())
+
+    def created_pid(self, deadline: Deadline) -> int:
+        """Wait for the container; the process id of its first process.
+
+        Raises ``RuntimeFailed`` with the runtime's words, ``MonitorFailed`` when conmon
+        talks nonsense, ``Timeout`` or ``Cancelled``.
+        """
+        while b"\n" not in self._line:
+            deadline.wait(self._sync.fileno())
+            chunk = self._sync.recv(4096)
+            self._line += chunk
+            if not chunk or len(self._line) > SYNC_LINE_LIMIT_BYTES:
+                break
+        if not self._line.strip():
+            # What a runtime that fails without a word looks like through conmon.
+            raise runtime_failed(runtime_log_words(self._layout.runtime_log))
+        answer = parse_sync_line(self._line)
+        if answer.pid > 0:
+            return answer.pid
+        raise runtime_failed(runtime_log_words(self._layout.runtime_log) or answer.message)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+
+class SyncLine(Struct, frozen=True):
+    """What conmon says on its sync pipe: a process id, or -1 and a message."""
+
+    pid: int
+    message: str = ""
+
+
+class _SyncJson(Struct, frozen=True):
+    pid: int | None = None
+    data: int | None = None
+    message: str = ""
+
+
+def parse_sync_line(line: bytes) -> SyncLine:
+    """Read either form of the line: ``{"pid": N}``, or ``{"data": N}`` with --api-version.
+
+    Raises ``MonitorFailed`` (SYNC_MALFORMED) when it is neither.
+    """
+    text = line.decode(errors="replace")
+    try:
+        decoded = msgspec.json.decode(text, type=_SyncJson, strict=True)
+    except msgspec.DecodeError as error:
+        raise _malformed(text) from error
+    number = decoded.data if decoded.pid is None else decoded.pid
+    if number is None:
+        raise _malformed(text)
+    return SyncLine(number, decoded.message)
+
+
+def _malformed(text: str) -> MonitorFailed:
+    return MonitorFailed(
+        f"conmon said on its sync pipe: {cut(text)!r}", reason="SYNC_MALFORMED", output=cut(text)
+    )
+
+
+def runtime_failed(words: str) -> RuntimeFailed:
+    """The error of a runtime that did not create the container."""
+    said = cut(words)
+    return RuntimeFailed(
+        f"the OCI runtime could not create the container: {said or 'it said nothing'}",
+        verb="create",
+        output=said,
+    )
+
+
+class _LogEntry(Struct, frozen=True):
+    level: str = ""
+    msg: str = ""
+
+
+def runtime_log_words(path: Path) -> str:
+    """The last error in a log that a runtime wrote with ``--log-format=json``; or nothing."""
+    try:
+        with path.open("rb") as log:
+            lines: Sequence[bytes] = log.read(SYNC_LINE_LIMIT_BYTES).splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = msgspec.json.decode(line, type=_LogEntry)
+        except msgspec.DecodeError:
+            continue
+        if entry.level in ("error", "fatal"):
+            return entry.msg
+    return ""

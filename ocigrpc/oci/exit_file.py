@@ -1,0 +1,40 @@
+"""The exit file: the only witness of how a container ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+LIMIT_BYTES = 64
+
+
+class ExitFile(NamedTuple):
+    """What an exit file holds, and when it was written (its mtime, ns since 1970)."""
+
+    text: str
+    written_ns: int
+
+    @property
+    def exit_code(self) -> int | None:
+        """0 to 255, or None when the text is no such number."""
+        text = self.text
+        if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255:
+            return int(text)
+        return None
+
+
+def read_exit_file(*paths: Path) -> ExitFile | None:
+    """The first of these files that is there; None when none is."""
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                text = file.read(LIMIT_BYTES).decode(errors="replace").strip()
+                return ExitFile(text, path.stat().st_mtime_ns)
+        except OSError:
+            continue
+    return None
+
+
+def exit_signal(exit_code: int) -> int | None:
+    """The signal that a code stands for by the shell's 128+n rule; None when none."""
+    return exit_code - 128 if 128 < exit_code <= 128 + 64 else None

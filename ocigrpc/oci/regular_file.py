@@ -1,0 +1,59 @@
+"""Small regular files, read so that neither a hostile tree nor a strange file does harm.
+
+A file is first opened with ``O_PATH``, which does nothing to a device or a FIFO, and is
+read only once it is known to be regular.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import ExitStack
+
+SIZE_LIMIT_BYTES = 1 << 20
+"""Largest file that is read."""
+
+
+def read_regular_file(path: str) -> bytes:
+    """Content of ``path``, symbolic links followed.
+
+    Raises ``OSError``: EINVAL for what is no regular file, EFBIG for what is larger
+    than ``SIZE_LIMIT_BYTES``.
+    """
+    with ExitStack() as undo:
+        return _read(_open(undo, path, 0))
+
+
+def read_regular_file_in(root: str, path: str) -> bytes:
+    """Content of the relative ``path`` below ``root``, which is not trusted.
+
+    No step below ``root`` follows a symbolic link, which could lead to the host's own
+    files: such a step raises ``OSError`` (ELOOP or ENOTDIR). Else as ``read_regular_file``.
+    """
+    *directories, name = path.split("/")
+    with ExitStack() as undo:
+        step = _open(undo, root, os.O_DIRECTORY)
+        for directory in directories:
+            step = _open(undo, directory, os.O_DIRECTORY | os.O_NOFOLLOW, step)
+        return _read(_open(undo, name, os.O_NOFOLLOW, step))
+
+
+def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> int:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=dir_fd)
+    undo.callback(os.close, fd)
+    return fd
+
+
+def _read(path_fd: int) -> bytes:
+    mode = os.fstat(path_fd).st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    # The kernel's link to the open file, not a look-up by name: it can't be swapped.
+    with open(f"/proc/self/fd/{path_fd}", "rb") as file:
+        content = file.read(SIZE_LIMIT_BYTES + 1)
+    if len(content) > SIZE_LIMIT_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {SIZE_LIMIT_BYTES} bytes")
+    return content

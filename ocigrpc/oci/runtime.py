@@ -1,0 +1,131 @@
+"""An OCI runtime as a command line: https://github.com/opencontainers/runtime-spec runtime.md."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
+from ocigrpc.host.process import ENVIRONMENT, Completed, run
+
+
+class RuntimeState(Struct, frozen=True):
+    """What ``state`` prints, as far as it matters here. ``status`` is the runtime's word."""
+
+    id: str
+    status: str
+    pid: int = 0
+
+
+class Runtime(Struct, frozen=True):
+    """One OCI runtime of the settings; every verb is one run of its binary.
+
+    Every verb raises ``RuntimeFailed`` with the runtime's own words when it fails,
+    ``Timeout`` (RUNTIME_TIMEOUT) when it takes longer than ``verb_timeout_s``, ``Timeout``
+    or ``Cancelled`` by the caller's deadline.
+    """
+
+    name: str
+    path: str
+    global_argv: tuple[str, ...] = ()
+    verb_timeout_s: float = 60.0
+
+    def find(self) -> str:
+        """Absolute path of the binary. Raises ``RuntimeFailed`` (RUNTIME_NOT_FOUND)."""
+        found = find_program(self.path)
+        if found is None:
+            raise RuntimeFailed(
+                f"OCI runtime {self.name!r} is not at {self.path!r}, or can't be executed",
+                reason="RUNTIME_NOT_FOUND",
+                runtime_handler=self.name,
+                path=self.path,
+            )
+        return found
+
+    def argv(self, *words: str) -> list[str]:
+        """The command line of a verb."""
+        return [self.path, *self.global_argv, *words]
+
+    def start(self, container_id: str, deadline: Deadline) -> None:
+        """Run the program of a created container."""
+        self._verb(deadline, "start", container_id)
+
+    def pause(self, container_id: str, deadline: Deadline) -> None:
+        """Freeze a running container."""
+        self._verb(deadline, "pause", container_id)
+
+    def resume(self, container_id: str, deadline: Deadline) -> None:
+        """Thaw a paused container."""
+        self._verb(deadline, "resume", container_id)
+
+    def delete(self, container_id: str, deadline: Deadline) -> None:
+        """Kill a container if it lives, and forget it; an unknown one is no error."""
+        self._verb(deadline, "delete", "--force", container_id)
+
+    def state_json(self, container_id: str, deadline: Deadline) -> bytes:
+        """What the runtime says of a container, in its own JSON."""
+        return self._verb(deadline, "state", container_id).stdout
+
+    def state(self, container_id: str, deadline: Deadline) -> RuntimeState:
+        """What the runtime says of a container."""
+        output = self.state_json(container_id, deadline)
+        try:
+            return msgspec.json.decode(output, type=RuntimeState)
+        except msgspec.DecodeError as error:
+            said = cut(output.decode(errors="replace"))
+            raise RuntimeFailed(
+                f"{self.name} state printed no state ({error}): {said!r}",
+                reason="RUNTIME_OUTPUT_MALFORMED",
+                verb="state",
+                output=said,
+            ) from error
+
+    def version(self, deadline: Deadline) -> str:
+        """First line of ``--version``; empty when it can't be had."""
+        return program_version(self.path, deadline)
+
+    def _verb(self, deadline: Deadline, verb: str, *words: str) -> Completed:
+        try:
+            ended = run(self.argv(verb, *words), deadline.within(self.verb_timeout_s))
+        except Timeout as error:
+            raise Timeout(
+                f"{self.name} {verb} did not end in time",
+                reason="RUNTIME_TIMEOUT",
+                verb=verb,
+                runtime_handler=self.name,
+            ) from error
+        except HostFailed as error:
+            raise RuntimeFailed(
+                error.message, reason="RUNTIME_NOT_FOUND", verb=verb, **error.metadata
+            ) from error
+        if ended.returncode != 0:
+            said = cut(ended.words)
+            raise RuntimeFailed(
+                f"{self.name} {verb} failed with status {ended.returncode}: {said}",
+                verb=verb,
+                runtime_handler=self.name,
+                returncode=ended.returncode,
+                output=said,
+            )
+        return ended
+
+
+def find_program(path: str) -> str | None:
+    """Absolute path of an executable, looked up as a child of the service would."""
+    found = shutil.which(path, mode=os.X_OK, path=ENVIRONMENT["PATH"])
+    return found and os.path.abspath(found)
+
+
+def program_version(path: str, deadline: Deadline) -> str:
+    """First line of what ``PATH --version`` prints; empty when it can't be had."""
+    try:
+        ended = run([path, "--version"], deadline)
+    except (HostFailed, Timeout):
+        return ""
+    lines: Sequence[str] = ended.stdout.decode(errors="replace").splitlines()
+    return lines[0] if lines and ended.returncode == 0 else ""

@@ -1,0 +1,217 @@
+"""The OCI runtime spec of a config: https://github.com/opencontainers/runtime-spec config.md."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ocigrpc.oci.capabilities import capabilities_of, held_capabilities
+from ocigrpc.oci.config import ContainerConfig, NamespaceMode, NamespaceType
+from ocigrpc.oci.devices import devices_of
+from ocigrpc.oci.mounts import mounts_of
+from ocigrpc.oci.namespaces import Namespaces, namespaces_of, sysctls_of
+from ocigrpc.oci.resources import oom_score_adj_of, resources_of, rlimits_of
+from ocigrpc.oci.seccomp import seccomp_of
+from ocigrpc.oci.users import User, user_of
+from ocigrpc.oci.violations import Violations
+
+OCI_VERSION = "1.0.2"
+"""The spec's version: what the oldest supported runtimes take."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""``PATH`` of a program that is given none."""
+
+ARGUMENTS_LIMIT_BYTES = 1 << 20
+"""Most that arguments and environment take together; execve(2) has its limit above this."""
+
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+)
+"""Hidden unless told otherwise: the kernel's memory, keys, timers and firmware."""
+
+READONLY_PATHS = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+"""Not to be written unless told otherwise: what is set there holds for the host."""
+
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+
+
+def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> dict[str, object]:
+    """A complete runtime spec, ready for JSON, but for the cgroup's path and annotations.
+
+    It depends on the host as well: on what lies at the config's paths, on the root
+    filesystem's accounts, and on the capabilities of the service. Raises
+    ``InvalidArgument`` with every wrong field.
+    """
+    violations = Violations()
+    rootfs = _rootfs_of(config, violations)
+    namespaces = namespaces_of(config, violations)
+    capabilities = capabilities_of(config, held_capabilities(), violations)
+    mounts, propagation = mounts_of(config, namespaces, violations)
+    spec: dict[str, object] = {
+        "ociVersion": OCI_VERSION,
+        "root": {"path": rootfs, "readonly": config.readonly_rootfs},
+        "process": _process_of(config, rootfs, capabilities, terminal, violations),
+        "mounts": mounts,
+        "linux": _linux_of(config, namespaces, capabilities, propagation, violations),
+    }
+    hostname = _hostname_of(config, namespaces, container_id, violations)
+    if hostname:
+        spec["hostname"] = hostname
+    violations.raise_any()
+    return spec
+
+
+def _process_of(
+    config: ContainerConfig,
+    rootfs: str,
+    capabilities: list[str],
+    terminal: bool,
+    violations: Violations,
+) -> dict[str, object]:
+    privileges = config.no_new_privileges
+    # The runtime drops the permitted and effective sets itself when the user isn't root.
+    sets: dict[str, object] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
+    process: dict[str, object] = {
+        "terminal": terminal,
+        "user": _user_spec(user_of(rootfs, config.user, config.supplemental_groups, violations)),
+        "args": arguments_of(config, violations),
+        "env": environment_of(config, terminal, violations),
+        "cwd": config.working_dir or "/",
+        "capabilities": {**sets, "inheritable": [], "ambient": []},
+        "noNewPrivileges": not config.privileged if privileges is None else privileges,
+        # Also when it is 0: the service's own value must not be inherited.
+        "oomScoreAdj": oom_score_adj_of(config, violations),
+        "rlimits": rlimits_of(config, violations),
+    }
+    if config.working_dir:
+        violations.absolute_path("config.working_dir", config.working_dir)
+    _check_size(config, violations)
+    return process
+
+
+def _linux_of(
+    config: ContainerConfig,
+    namespaces: Namespaces,
+    capabilities: list[str],
+    propagation: str,
+    violations: Violations,
+) -> dict[str, object]:
+    devices, rules = devices_of(config, violations)
+    resources = {**resources_of(config, violations), "devices": rules}
+    usual = not config.privileged
+    linux: dict[str, object] = {
+        "namespaces": namespaces.to_spec(),
+        "resources": resources,
+        "devices": devices,
+        "sysctl": sysctls_of(config, namespaces, violations),
+        "maskedPaths": _paths_of(
+            "config.masked_paths", config.masked_paths, MASKED_PATHS if usual else (), violations
+        ),
+        "readonlyPaths": _paths_of(
+            "config.readonly_paths",
+            config.readonly_paths,
+            READONLY_PATHS if usual else (),
+            violations,
+        ),
+        "seccomp": seccomp_of(config, capabilities, violations),
+        "rootfsPropagation": propagation,
+    }
+    return {name: value for name, value in linux.items() if value}
+
+
+def arguments_of(config: ContainerConfig, violations: Violations) -> list[str]:
+    """Command and arguments. Wrong are a missing or empty program, and NULs."""
+    if violations.allow(bool(config.command), "config.command", "is required", "REQUIRED"):
+        violations.allow(
+            config.command[0] != "", "config.command[0]", "is an empty program", "REQUIRED"
+        )
+    for name, words in (("command", config.command), ("args", config.args)):
+        for index, word in enumerate(words):
+            violations.text(f"config.{name}[{index}]", word)
+    return [*config.command, *config.args]
+
+
+def environment_of(config: ContainerConfig, terminal: bool, violations: Violations) -> list[str]:
+    """The environment as "NAME=value": the config's own over the defaults."""
+    defaults = {"PATH": DEFAULT_PATH} | ({"TERM": "xterm"} if terminal else {})
+    for name, value in config.env.items():
+        field = f'config.env["{name}"]'
+        violations.allow(
+            name != "" and "=" not in name, field, "no name of a variable", "MALFORMED"
+        )
+        violations.text(field, f"{name}={value}")
+    return [f"{name}={value}" for name, value in {**defaults, **config.env}.items()]
+
+
+def _check_size(config: ContainerConfig, violations: Violations) -> None:
+    words = [*config.command, *config.args, *config.env, *config.env.values()]
+    # Each word takes a pointer and a NUL besides its text.
+    size = sum(len(word.encode(errors="replace")) + 9 for word in words)
+    violations.allow(
+        size <= ARGUMENTS_LIMIT_BYTES,
+        "config.args",
+        f"arguments and environment take more than {ARGUMENTS_LIMIT_BYTES} bytes",
+        "TOO_LONG",
+    )
+
+
+def _rootfs_of(config: ContainerConfig, violations: Violations) -> str:
+    field = "config.rootfs_path"
+    if not violations.absolute_path(field, config.rootfs_path):
+        return ""
+    # runc refuses a root that is reached through a symbolic link.
+    path = os.path.realpath(config.rootfs_path)
+    violations.allow(
+        os.path.isdir(path), field, f"{config.rootfs_path!r} is no directory", "ROOTFS_NOT_FOUND"
+    )
+    violations.allow(path != "/", field, "is the host's own root", "PATH_IS_ROOT")
+    return path
+
+
+def _user_spec(user: User) -> dict[str, object]:
+    groups = {"additionalGids": list(user.groups)} if user.groups else {}
+    return {"uid": user.uid, "gid": user.gid, **groups}
+
+
+def _hostname_of(
+    config: ContainerConfig, namespaces: Namespaces, container_id: str, violations: Violations
+) -> str:
+    field = "config.hostname"
+    if namespaces.mode(NamespaceType.UTS) is not NamespaceMode.PRIVATE:
+        violations.allow(
+            not config.hostname, field, "the uts namespace is not the container's", "NOT_APPLICABLE"
+        )
+        return ""
+    violations.allow(
+        not config.hostname or _HOSTNAME.fullmatch(config.hostname) is not None,
+        field,
+        f"{config.hostname!r} is no hostname",
+        "MALFORMED",
+    )
+    return config.hostname or container_id[:12]
+
+
+def _paths_of(
+    field: str, given: tuple[str, ...] | None, usual: tuple[str, ...], violations: Violations
+) -> list[str]:
+    for index, path in enumerate(given or ()):
+        violations.absolute_path(f"{field}.paths[{index}]", path)
+    return list(usual if given is None else given)

@@ -1,0 +1,87 @@
+"""Shell scripts in containers of a runtime, to let a container say what it sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+from ocigrpc.oci.config import ContainerConfig
+from ocigrpc.oci.spec import spec_of
+
+RUNTIMES = ("runc", "crun")
+BUSYBOX = Path("/bin/busybox")
+CONTAINER_ID = "abcdefghijklmnop"
+"""What the specs are told; the runtime knows each container by a name of its own."""
+
+_TIMEOUT_S = 30
+_V2_SIDE = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+_WITHOUT_V2_SIDE = (
+    *("unshare", "--mount", "--propagation=unchanged", "sh", "-c"),
+    'mount --make-rprivate /sys/fs/cgroup && umount /sys/fs/cgroup/unified && exec "$@"',
+    "sh",
+)
+
+Ended = subprocess.CompletedProcess[str]
+
+
+class ShellContainers:
+    """Runs scripts in containers of ``runtime``, with a busybox root below ``directory``.
+
+    The root has the account alice, 1001, of the group 1002, and a member of 1003.
+    """
+
+    def __init__(self, runtime: str, directory: Path) -> None:
+        self._directory = directory
+        self._rootfs = directory / "rootfs"
+        self._argv = [runtime, "--root", str(directory / "state")]
+        if runtime == "crun" and _V2_SIDE.exists() and _V2_SIDE.read_text().strip():
+            # crun refuses a hybrid host whose v2 side has controllers: hide that side.
+            self._argv = [*_WITHOUT_V2_SIDE, *self._argv]
+        self._make_rootfs()
+
+    def __call__(self, script: str, **fields: Any) -> Ended:
+        """What became of ``script`` in a container of a config with ``fields``."""
+        name = f"ocigrpc-spec-{uuid.uuid4().hex}"
+        config = ContainerConfig(str(self._rootfs), ("/bin/sh", "-c", script), **fields)
+        spec = spec_of(config, container_id=CONTAINER_ID, terminal=False)
+        bundle = self._directory / name
+        bundle.mkdir()
+        (bundle / "config.json").write_text(json.dumps(spec))
+        try:
+            return self._run("run", "--bundle", str(bundle), name)
+        finally:
+            self._run("delete", "--force", name).check_returncode()
+            assert list(Path("/sys/fs/cgroup").glob(f"**/*{name}*")) == []
+            assert str(bundle) not in Path("/proc/self/mountinfo").read_text()
+
+    def _run(self, *words: str) -> Ended:
+        return subprocess.run(
+            [*self._argv, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+
+    def _make_rootfs(self) -> None:
+        for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
+            (self._rootfs / name).mkdir(parents=True)
+        busybox = self._rootfs / "bin/busybox"
+        busybox.write_bytes(BUSYBOX.read_bytes())
+        busybox.chmod(0o755)
+        listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True)
+        for applet in set(listed.stdout.split()) - {"busybox"}:
+            (self._rootfs / "bin" / applet).symlink_to("busybox")
+        etc = self._rootfs / "etc"
+        (etc / "passwd").write_text("root:x:0:0::/:/bin/sh\nalice:x:1001:1002::/:/bin/sh\n")
+        (etc / "group").write_text("root:x:0:\nstaff:x:1002:\nplayers:x:1003:bob,alice\n")
+
+
+def said(ended: Ended) -> list[str]:
+    """The lines that a script printed; it must have ended well, without a word of error."""
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout.splitlines()

@@ -1,0 +1,135 @@
+"""Namespaces and sysctls: which are the container's own, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ocigrpc.errors import InvalidArgument
+from ocigrpc.oci.config import ContainerConfig, Namespace, NamespaceMode, NamespaceType
+from ocigrpc.oci.namespaces import Namespaces, namespaces_of, sysctls_of
+from ocigrpc.oci.violations import Violations
+
+NEW = {"type": "mount"}
+
+
+def built(*namespaces: Namespace) -> Namespaces:
+    violations = Violations()
+    found = namespaces_of(ContainerConfig("/", namespaces=namespaces), violations)
+    violations.raise_any()
+    return found
+
+
+def sysctls(namespaces: Namespaces, **values: str) -> dict[str, str]:
+    violations = Violations()
+    found = sysctls_of(ContainerConfig("/", sysctls=values), namespaces, violations)
+    violations.raise_any()
+    return found
+
+
+def test_all_are_made_anew_by_default() -> None:
+    types = [entry["type"] for entry in Namespaces().to_spec()]
+    assert types == ["pid", "network", "ipc", "uts", "cgroup", "mount"]
+    assert built(Namespace(NamespaceType.PID)).to_spec() == Namespaces().to_spec()
+
+
+@pytest.mark.parametrize("kind", list(NamespaceType))
+def test_the_hosts_own_is_left_out(kind: NamespaceType) -> None:
+    types = [entry["type"] for entry in built(Namespace(kind, NamespaceMode.HOST)).to_spec()]
+    assert types == [*(other for other in NamespaceType if other is not kind), "mount"]
+
+
+def test_a_path_to_the_hosts_own_counts_as_the_hosts() -> None:
+    path = f"/proc/{os.getpid()}/ns/net"
+    found = built(Namespace(NamespaceType.NETWORK, NamespaceMode.PATH, path))
+    assert found.mode(NamespaceType.NETWORK) is NamespaceMode.HOST
+
+
+def test_a_joined_one_has_its_path() -> None:
+    modes = {NamespaceType.IPC: NamespaceMode.PATH}
+    joined = Namespaces(modes, {NamespaceType.IPC: "/run/ns"})
+    assert {"type": "ipc", "path": "/run/ns"} in joined.to_spec()
+
+
+@pytest.mark.parametrize(
+    ("field", "reason", "namespace"),
+    [
+        ("path", "REQUIRED", Namespace(NamespaceType.PID, NamespaceMode.PATH)),
+        ("path", "PATH_NOT_ABSOLUTE", Namespace(NamespaceType.PID, NamespaceMode.PATH, "ns")),
+        ("path", "NAMESPACE_NOT_FOUND", Namespace(NamespaceType.PID, NamespaceMode.PATH, "/no")),
+        (
+            "path",
+            "NAMESPACE_WRONG_TYPE",
+            Namespace(NamespaceType.PID, NamespaceMode.PATH, "/proc/self/ns/net"),
+        ),
+        (
+            "path",
+            "NAMESPACE_WRONG_TYPE",
+            Namespace(NamespaceType.PID, NamespaceMode.PATH, "/etc/passwd"),
+        ),
+        (
+            "path",
+            "NAMESPACE_WRONG_TYPE",
+            Namespace(NamespaceType.PID, NamespaceMode.PATH, "/dev/null"),
+        ),
+        ("path", "NOT_APPLICABLE", Namespace(NamespaceType.PID, NamespaceMode.HOST, "/x")),
+        ("path", "NOT_APPLICABLE", Namespace(NamespaceType.PID, NamespaceMode.PRIVATE, "/x")),
+        ("type", "DUPLICATE", Namespace(NamespaceType.UTS)),
+    ],
+)
+def test_a_wrong_namespace_is_refused(field: str, reason: str, namespace: Namespace) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        built(Namespace(NamespaceType.UTS), namespace)
+    assert caught.value.reason == reason
+    assert [each.field for each in caught.value.violations] == [f"config.namespaces[1].{field}"]
+
+
+def test_a_fifo_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InvalidArgument) as caught:
+        built(Namespace(NamespaceType.PID, NamespaceMode.PATH, str(tmp_path / "fifo")))
+    assert caught.value.reason == "NAMESPACE_WRONG_TYPE"
+
+
+OWNERS = {
+    "net.ipv4.ip_forward": NamespaceType.NETWORK,
+    "net.core.somaxconn": NamespaceType.NETWORK,
+    "kernel.shmmax": NamespaceType.IPC,
+    "kernel.msgmni": NamespaceType.IPC,
+    "kernel.sem": NamespaceType.IPC,
+    "fs.mqueue.msg_max": NamespaceType.IPC,
+    "kernel.domainname": NamespaceType.UTS,
+}
+
+
+@pytest.mark.parametrize(("name", "owner"), OWNERS.items())
+def test_a_sysctl_needs_a_namespace_that_is_not_the_hosts(name: str, owner: NamespaceType) -> None:
+    assert sysctls(Namespaces(), **{name: "1"}) == {name: "1"}
+    joined = Namespaces({owner: NamespaceMode.PATH}, {owner: "/run/ns"})
+    assert sysctls(joined, **{name: "1"}) == {name: "1"}
+    with pytest.raises(InvalidArgument) as caught:
+        sysctls(Namespaces({owner: NamespaceMode.HOST}), **{name: "1"})
+    assert caught.value.reason == "SYSCTL_NOT_NAMESPACED"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "net", "net.", "net..x", "net.ipv4/../../vm/swappiness", "net/ipv4/ip_forward"),
+        *("vm.swappiness", "kernel.panic", "kernel.shmx", "kernel.hostname", "fs.file-max"),
+        *("net.x\n", "../net.x"),
+    ],
+)
+def test_every_other_sysctl_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        sysctls(Namespaces(), **{name: "1"})
+    assert caught.value.reason == "SYSCTL_NOT_NAMESPACED"
+    assert caught.value.violations[0].field == f'config.sysctls["{name}"]'
+
+
+def test_a_sysctls_value_holds_no_nul() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        sysctls(Namespaces(), **{"net.x": "\0"})
+    assert caught.value.reason == "NUL_BYTE"
