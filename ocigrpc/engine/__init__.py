@@ -1,0 +1,1 @@
+"""What a container may do, and what is remembered of it. Knows neither gRPC nor processes."""

@@ -1,0 +1,110 @@
+"""A container as it lives in memory: its record, its processes, and who waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from ocigrpc.deadline import Deadline, Latch, Turn
+from ocigrpc.engine.record import Record
+from ocigrpc.engine.states import may_follow
+from ocigrpc.engine.store import Store
+from ocigrpc.engine.values import State
+from ocigrpc.errors import Busy, Timeout
+from ocigrpc.host.process import Process
+
+
+class Container:
+    """One container. Readers take :attr:`record` and wait for nobody.
+
+    ``settled`` is set when its creation has ended either way, ``exited`` when it has
+    stopped and its exit status is final, ``removed`` when it is no more.
+    """
+
+    def __init__(self, record: Record, store: Store) -> None:
+        self._record = record
+        self._store = store
+        self._lock = threading.Lock()
+        self._turn = Turn()
+        self.verb = ""
+        self.settled = Latch()
+        self.exited = Latch()
+        self.removed = Latch()
+        self.init: Process | None = None
+        self.monitor: Process | None = None
+        self.init_ended_ns = 0
+        self.killed_by_us = False
+        self.stops = 0
+
+    @property
+    def container_id(self) -> str:
+        """Its id."""
+        return self._record.container_id
+
+    @property
+    def record(self) -> Record:
+        """What is remembered now; a frozen value that a change replaces."""
+        return self._record
+
+    def runs_program(self) -> bool:
+        """Whether its first process has begun to execute its own program.
+
+        Until the container is started, that process executes the runtime's.
+        """
+        return self.init is not None and self.init.program() != self._record.init_program
+
+    def begin(self, verb: str) -> None:
+        """Write down that a verb is about to have side effects; raises ``StoreFailed``."""
+        with self._lock:
+            self._store.begin(verb, self._record)
+
+    def change(self, ended: str = "", /, **fields: object) -> Record:
+        """Replace fields of the record, in memory and then in the store.
+
+        ``ended`` is the verb, written down by :meth:`begin`, that this is the outcome of.
+        A ``state`` that may not follow the present one is left out: what we were about to
+        note is overtaken, as when a container ends while it is being paused. Raises
+        ``StoreFailed``; memory holds the truth all the same.
+        """
+        with self._lock:
+            state = fields.get("state")
+            if isinstance(state, State) and not may_follow(self._record.state, state):
+                del fields["state"]
+            self._record = msgspec.structs.replace(self._record, **fields)
+            if ended:
+                self._store.end(ended, self._record)
+            else:
+                self._store.put(self._record)
+            return self._record
+
+    @contextmanager
+    def turn(self, verb: str, deadline: Deadline) -> Iterator[None]:
+        """Be the only one to change it, in a ``with``.
+
+        Raises ``Busy`` when another verb does not end before the deadline, ``Cancelled``.
+        """
+        try:
+            self._turn.take(deadline)
+        except Timeout as error:
+            raise Busy(self.container_id, self.verb) from error
+        self.verb = verb
+        try:
+            yield
+        finally:
+            self.verb = ""
+            self._turn.give()
+
+    @contextmanager
+    def stopping(self) -> Iterator[bool]:
+        """Count a stop in a ``with``; true for the first of those at work."""
+        with self._lock:
+            self.stops += 1
+            first = self.stops == 1
+        try:
+            yield first
+        finally:
+            with self._lock:
+                self.stops -= 1

@@ -1,0 +1,207 @@
+"""The engine: every verb a face can ask for, and nothing of how it is asked."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.creation import Creation
+from ocigrpc.engine.exits import Exits
+from ocigrpc.engine.health import Health
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.record import Record
+from ocigrpc.engine.recovery import recover
+from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.stopping import Stopping
+from ocigrpc.engine.store import Store
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import (
+    Condition,
+    ContainerFilter,
+    ContainerView,
+    Created,
+    CreateRequest,
+    ExitStatus,
+    State,
+    Versions,
+)
+from ocigrpc.errors import ContainerNotFound, RuntimeFailed, Timeout, WrongState
+from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.log import get_logger
+from ocigrpc.oci.runtime import Runtime
+from ocigrpc.settings import Settings
+
+log = get_logger()
+
+
+class Engine:
+    """Drives every container of one root directory.
+
+    Methods answer for the RPCs of the same stem, whose comments in ``protos/`` say what
+    they do and how they fail; the exceptions are those of ``ocigrpc.errors``.
+    """
+
+    def __init__(self, node: Node, store: Store, registry: Registry, exits: Exits) -> None:
+        self._node = node
+        self._registry = registry
+        self._truth = Truth(node)
+        self._creation = Creation(node, registry, exits)
+        self._stopping = Stopping(node, registry, self._truth)
+        self._health = Health(node, store)
+
+    @classmethod
+    @contextmanager
+    def open(cls, settings: Settings) -> Iterator[Engine]:
+        """The engine of these settings, with the containers that are there already.
+
+        When the block ends, containers live on, and the next engine finds them. Raises
+        ``StoreFailed``, ``CgroupFailed`` or ``HostFailed`` when it can't work.
+        """
+        node = Node(settings, Hierarchies.detect())
+        node.make_directories()
+        store = Store(Path(settings.root_dir) / "ocigrpc.db")
+        exits = Exits(node)
+        try:
+            engine = cls(node, store, Registry(store, settings.max_containers), exits)
+            with ThreadPoolExecutor(4, thread_name_prefix="recovery") as pool:
+                recover(node, store, engine._registry, exits, engine._stopping, pool)
+                yield engine
+        finally:
+            exits.close()
+            store.close()
+            node.remove_empty_parent()
+
+    def versions(self, deadline: Deadline) -> Versions:
+        """Versions of conmon and of every OCI runtime."""
+        return self._health.versions(deadline)
+
+    def conditions(self, deadline: Deadline) -> Sequence[Condition]:
+        """RuntimeReady, MonitorReady, CgroupsReady, StoreReady."""
+        return self._health.conditions(deadline)
+
+    def effective_settings(self) -> dict[str, object]:
+        """The settings in force, by the names that the settings file uses."""
+        return self._node.settings.effective()
+
+    def create(self, request: CreateRequest, deadline: Deadline) -> Created:
+        """Make a container that is ready to start."""
+        return self._creation.create(request, deadline)
+
+    def start(self, container_id: str, deadline: Deadline) -> None:
+        """Run the program of a created container."""
+        with self._verb("start", container_id, State.CREATED, deadline) as (container, runtime):
+            runtime.start(container_id, deadline)
+            container.change(state=State.RUNNING, started_ns=time.time_ns())
+        log.info("container.started", container_id=container_id)
+
+    def pause(self, container_id: str, deadline: Deadline) -> None:
+        """Freeze a running container."""
+        with self._verb("pause", container_id, State.RUNNING, deadline) as (container, runtime):
+            runtime.pause(container_id, deadline)
+            container.change(state=State.PAUSED)
+        log.info("container.paused", container_id=container_id)
+
+    def resume(self, container_id: str, deadline: Deadline) -> None:
+        """Thaw a paused container."""
+        with self._verb("resume", container_id, State.PAUSED, deadline) as (container, runtime):
+            runtime.resume(container_id, deadline)
+            # Somebody may have paused it by hand before it was started.
+            container.change(state=State.RUNNING if container.runs_program() else State.CREATED)
+        log.info("container.resumed", container_id=container_id)
+
+    def stop(self, container_id: str, timeout_s: float | None, deadline: Deadline) -> None:
+        """End a container; ``timeout_s`` None is the settings' own."""
+        if timeout_s is None:
+            timeout_s = self._node.settings.stop_timeout_s
+        self._stopping.stop(self._registry.get(container_id), timeout_s, deadline)
+
+    def kill(self, container_id: str, number: int, everyone: bool, deadline: Deadline) -> None:
+        """Send signal ``number`` to the first process, or to every one."""
+        container = self._registry.get(container_id)
+        state = self._truth.state(container, deadline)
+        if state in (State.CREATING, State.STOPPED):
+            raise WrongState(container_id, state, "created, running or paused")
+        group = self._node.enclosure_of(container.record).container
+        self._stopping.signal(container, number)
+        if everyone:
+            group.signal(number)
+        if number == signal.SIGKILL:
+            group.thaw()
+
+    def remove(self, container_id: str, force: bool, deadline: Deadline) -> None:
+        """Remove a container with everything that was made for it."""
+        container = self._registry.find(container_id)
+        if container is not None:
+            self._stopping.remove(container, force, deadline)
+
+    def status(self, container_id: str, deadline: Deadline) -> ContainerView:
+        """What is true of a container now."""
+        return self._truth.view(self._registry.get(container_id), deadline)
+
+    def runtime_words(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
+        """The runtime's own words on a container, and conmon's process id."""
+        container = self._registry.get(container_id)
+        words: dict[str, str] = {}
+        if container.monitor is not None and container.monitor.alive():
+            words["monitor_pid"] = str(container.monitor.pid)
+        try:
+            runtime = self._node.runtime(container.record.runtime_handler)
+            words["state"] = runtime.state_json(container_id, deadline).decode(errors="replace")
+        except (RuntimeFailed, Timeout) as error:
+            words["state_error"] = error.message
+        return words
+
+    def list_containers(self, container_filter: ContainerFilter) -> Sequence[ContainerView]:
+        """The containers that match, oldest first; nothing is run or waited for."""
+        views = (
+            self._truth.glance(container)
+            for container in self._registry.all()
+            if _may_match(container.record, container_filter)
+        )
+        states = container_filter.states
+        matching = (view for view in views if not states or view.state in states)
+        return sorted(matching, key=lambda view: (view.created_ns, view.container_id))
+
+    def wait(self, container_id: str, deadline: Deadline) -> ExitStatus:
+        """Block until the container has ended; how it did."""
+        container = self._registry.get(container_id)
+        deadline.wait(container.exited, container.removed)
+        exit_status = container.record.exit_status
+        if exit_status is None:
+            raise ContainerNotFound(container_id)
+        return exit_status
+
+    @contextmanager
+    def _verb(
+        self, verb: str, container_id: str, wanted: State, deadline: Deadline
+    ) -> Iterator[tuple[Container, Runtime]]:
+        """The container, for ourselves and in the state that the verb wants, and its runtime."""
+        container = self._registry.get(container_id)
+        with container.turn(verb, deadline):
+            self._require(container, wanted, deadline)
+            try:
+                yield container, self._node.runtime(container.record.runtime_handler)
+            except RuntimeFailed:
+                # It may have ended, or been changed by hand, under the runtime's feet.
+                self._require(container, wanted, deadline)
+                raise
+
+    def _require(self, container: Container, wanted: State, deadline: Deadline) -> None:
+        state = self._truth.state(container, deadline)
+        if state is not wanted:
+            raise WrongState(container.container_id, state, wanted)
+
+
+def _may_match(record: Record, container_filter: ContainerFilter) -> bool:
+    """Whether all but the state, which has to be looked at, matches."""
+    return (
+        record.container_id.startswith(container_filter.id_prefix)
+        and (not container_filter.name or record.name == container_filter.name)
+        and container_filter.label_selector.items() <= record.labels.items()
+    )

@@ -1,0 +1,135 @@
+"""The ends of containers: seen at once, and told with where the knowledge comes from.
+
+Two processes are watched for each container, its first one and its monitor. When the
+monitor has ended, its exit file is final: if there is none, nobody knows the exit code.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.values import ExitStatus, Provenance, State
+from ocigrpc.errors import OcigrpcError
+from ocigrpc.host.process import boot_id
+from ocigrpc.host.watcher import Watcher
+from ocigrpc.log import get_logger
+from ocigrpc.oci.exit_file import ExitFile, exit_signal, read_exit_file
+
+log = get_logger()
+
+_SIGKILL_CODE = 128 + 9
+
+_MESSAGES = {
+    Provenance.PENDING: "the container has ended; its monitor has not said how yet",
+    Provenance.FILE_MISSING: "the monitor ended without writing an exit file",
+    Provenance.FILE_EMPTY: "the exit file is empty",
+    Provenance.FILE_INVALID: "the exit file holds no exit code",
+    Provenance.MONITOR_LOST: "the monitor was gone before the container ended",
+    Provenance.REBOOT: "the node was started anew while the container lived",
+}
+
+
+class Exits:
+    """Watches containers, and notes how they end."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._watcher = Watcher()
+        # Removing cgroups can take a moment; the watching thread has none to spare.
+        self._janitor = ThreadPoolExecutor(1, thread_name_prefix="janitor")
+
+    def watch(self, container: Container) -> None:
+        """From now on, note the ends of the container's processes; of those gone, at once."""
+        record = container.record
+        if record.init is not None and record.init.boot_id != boot_id():
+            self._finish(container, unknown_exit(Provenance.REBOOT, time.time_ns()))
+            return
+        if container.monitor is None:
+            self._monitor_ended(container)
+        else:
+            self._watcher.watch(container.monitor, lambda: self._monitor_ended(container))
+        if container.init is not None and container.record.exit_status is None:
+            self._watcher.watch(container.init, lambda: self._init_ended(container))
+
+    def close(self) -> None:
+        """End the threads; containers live on unwatched."""
+        self._watcher.close()
+        self._janitor.shutdown()
+
+    def _init_ended(self, container: Container) -> None:
+        container.init_ended_ns = time.time_ns()
+        if container.record.monitor_lost:
+            self._finish(container, unknown_exit(Provenance.MONITOR_LOST, container.init_ended_ns))
+
+    def _monitor_ended(self, container: Container) -> None:
+        layout = self._node.layout(container.container_id)
+        if container.init is not None and container.init.alive():
+            log.error("container.monitor_lost", container_id=container.container_id)
+            self._noted(container, monitor_lost=True)
+            self._janitor.submit(self._tidy, container)
+            return
+        exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
+        if exit_file is not None:
+            self._finish(container, told_exit(exit_file, self._out_of_memory(container)))
+            return
+        # The monitor saw the end if the end came first; then it had its chance to write.
+        seen = container.init_ended_ns > 0
+        why = Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST
+        self._finish(container, unknown_exit(why, container.init_ended_ns or time.time_ns()))
+
+    def _out_of_memory(self, container: Container) -> bool:
+        """Whether the kernel killed a process of it for want of memory, and we none."""
+        if container.killed_by_us:
+            return False
+        if self._node.layout(container.container_id).oom_file.exists():
+            return True
+        # conmon 2.1.6 misses some on cgroup v1; the kernel's own count goes with the group.
+        return bool(self._node.enclosure_of(container.record).container.oom_kills())
+
+    def _finish(self, container: Container, status: ExitStatus) -> None:
+        self._noted(container, state=State.STOPPED, exit_status=status)
+        container.exited.set()
+        log.info(
+            "container.exited",
+            container_id=container.container_id,
+            exit_code=status.exit_code,
+            provenance=status.provenance.value,
+            oom_killed=status.oom_killed,
+        )
+        self._janitor.submit(self._tidy, container)
+
+    def _noted(self, container: Container, **fields: object) -> None:
+        try:
+            container.change(**fields)
+        except OcigrpcError as error:
+            # Memory has it; the next change writes it.
+            log.error("store.failed", reason=error.reason, error=error.message)
+
+    def _tidy(self, container: Container) -> None:
+        deadline = Deadline(self._node.settings.undo_timeout_s)
+        self._node.enclosure_of(container.record).remove_monitor(deadline)
+
+
+def told_exit(exit_file: ExitFile, oom: bool) -> ExitStatus:
+    """What an exit file tells. ``oom`` is whether a process was killed for want of memory."""
+    exit_code = exit_file.exit_code
+    if exit_code is None:
+        why = Provenance.FILE_INVALID if exit_file.text else Provenance.FILE_EMPTY
+        return unknown_exit(why, exit_file.written_ns)
+    return ExitStatus(
+        provenance=Provenance.EXIT_FILE,
+        finished_ns=exit_file.written_ns,
+        exit_code=exit_code,
+        signal=exit_signal(exit_code),
+        # Another process may have been the victim, and the first one ended otherwise.
+        oom_killed=oom and exit_code == _SIGKILL_CODE,
+    )
+
+
+def unknown_exit(why: Provenance, finished_ns: int) -> ExitStatus:
+    """An exit that nobody saw, or not yet."""
+    return ExitStatus(provenance=why, finished_ns=finished_ns, message=_MESSAGES[why])

@@ -1,0 +1,125 @@
+"""What the engine has to work with on this node, and where each container's things are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.enclosure import SYSTEMD, Enclosure
+from ocigrpc.engine.record import Record
+from ocigrpc.errors import HostFailed, InvalidArgument, OcigrpcError, RuntimeFailed
+from ocigrpc.host.cgroup import Cgroup, Hierarchies
+from ocigrpc.log import get_logger
+from ocigrpc.oci.layout import Layout
+from ocigrpc.oci.runtime import Runtime
+from ocigrpc.settings import RuntimeHandler, Settings
+
+log = get_logger()
+
+
+class Node:
+    """The settings and the host, as the verbs need them."""
+
+    def __init__(self, settings: Settings, hierarchies: Hierarchies) -> None:
+        self.settings = settings
+        self.hierarchies = hierarchies
+        self._run_dir = Path(settings.run_dir)
+        self.runtimes = {
+            name: _runtime(name, handler, settings) for name, handler in settings.runtimes.items()
+        }
+
+    def runtime(self, name: str) -> Runtime:
+        """The OCI runtime of this name; raises ``RuntimeFailed`` (RUNTIME_NOT_CONFIGURED)."""
+        try:
+            return self.runtimes[name]
+        except KeyError:
+            raise RuntimeFailed(
+                f"the settings have no OCI runtime {name!r} any more",
+                reason="RUNTIME_NOT_CONFIGURED",
+                runtime_handler=name,
+            ) from None
+
+    def requested_runtime(self, name: str) -> Runtime:
+        """The OCI runtime that a request asks for, the default one for an empty name."""
+        wanted = name or self.settings.default_runtime
+        if wanted not in self.runtimes:
+            raise InvalidArgument(
+                "runtime_handler",
+                f"{wanted!r} is not one of {', '.join(sorted(self.runtimes))}",
+                reason="UNKNOWN_RUNTIME_HANDLER",
+                runtime_handler=wanted,
+            )
+        return self.runtimes[wanted]
+
+    def layout(self, container_id: str) -> Layout:
+        """Where the container's files are."""
+        return Layout(self._run_dir, container_id)
+
+    def enclosure(self, manager: str, parent: str, container_id: str) -> Enclosure:
+        """The cgroups of a container."""
+        return Enclosure(self.hierarchies, manager, parent, container_id)
+
+    def enclosure_of(self, record: Record) -> Enclosure:
+        """The cgroups of a recorded container."""
+        return self.enclosure(record.cgroup_manager, record.cgroup_parent, record.container_id)
+
+    def make_directories(self) -> None:
+        """The directories that all containers share; raises ``HostFailed`` with the path."""
+        layout = self.layout("")
+        for directory in (self._run_dir / "containers", layout.exits, layout.sockets):
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise HostFailed(
+                    f"can't make {directory}: {error.strerror}",
+                    path=directory,
+                    error=error.strerror,
+                ) from error
+
+    def parent_cgroup(self) -> Cgroup:
+        """The settings' own parent of all cgroups, with the cgroupfs manager."""
+        return self.hierarchies.group(self.settings.cgroup_parent)
+
+    def remove_empty_parent(self) -> None:
+        """Leave no empty cgroup behind when the service ends."""
+        if self.settings.cgroup_manager != SYSTEMD:
+            self.parent_cgroup().remove_if_empty()
+
+    def end_processes(self, record: Record, deadline: Deadline) -> None:
+        """Kill all that is left of a container and its monitor, in the runtime and cgroups.
+
+        Never raises: each step is tried, and what fails is logged.
+        """
+        enclosure = self.enclosure_of(record)
+        enclosure.kill(deadline)
+        try:
+            self.runtime(record.runtime_handler).delete(record.container_id, deadline)
+        except OcigrpcError as error:
+            log.error("runtime.left", reason=error.reason, error=error.message)
+        enclosure.remove(deadline)
+
+    def remove_files(self, record: Record) -> None:
+        """Remove all files that were made for a container; what fails is logged."""
+        layout = self.layout(record.container_id)
+        shutil.rmtree(
+            layout.bundle,
+            onerror=lambda _, path, info: (
+                None
+                if isinstance(info[1], FileNotFoundError)
+                else log.error("file.left", path=path, error=str(info[1]))
+            ),
+        )
+        ours = [layout.exit_copy, layout.socket_link]
+        if record.log_is_ours:
+            ours.append(Path(record.log_path))
+        for path in ours:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _runtime(name: str, handler: RuntimeHandler, settings: Settings) -> Runtime:
+    root = ("--root", handler.root) if handler.root else ()
+    return Runtime(name, handler.path, (*root, *handler.args), settings.verb_timeout_s)

@@ -1,0 +1,80 @@
+"""What is remembered of a container, in memory and in the store."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from msgspec import Struct
+
+from ocigrpc.engine.values import ContainerView, CreateRequest, ExitStatus, State
+from ocigrpc.host.process import Identity
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    """One container. Changed only as a whole, by ``msgspec.structs.replace``.
+
+    ``init`` and ``monitor`` name the container's first process and conmon for as long as a
+    signal may have to reach them, also after a restart of the service; ``init_program`` is
+    what ``init`` executes until the container is started (device and inode).
+    """
+
+    container_id: str
+    fingerprint: str
+    created_ns: int
+    state: State
+    runtime_handler: str
+    cgroup_manager: str
+    cgroup_parent: str
+    cgroup_path: str
+    bundle_path: str
+    log_path: str
+    stop_signal: int
+    name: str = ""
+    log_is_ours: bool = False
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    terminal: bool = False
+    stdin: bool = False
+    init: Identity | None = None
+    init_program: tuple[int, int] | None = None
+    monitor: Identity | None = None
+    monitor_lost: bool = False
+    started_ns: int = 0
+    exit_status: ExitStatus | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the first process while it lives, otherwise 0."""
+        return self.init.pid if self.init and self.state is not State.STOPPED else 0
+
+    def view(
+        self, state: State, exit_status: ExitStatus | None, runtime_state: str, message: str
+    ) -> ContainerView:
+        """What is told of it when its state is found to be ``state``."""
+        alive = self.init is not None and state is not State.STOPPED
+        return ContainerView(
+            container_id=self.container_id,
+            name=self.name,
+            state=state,
+            pid=self.init.pid if self.init is not None and alive else 0,
+            created_ns=self.created_ns,
+            started_ns=self.started_ns,
+            exit_status=exit_status,
+            log_path=self.log_path,
+            labels=self.labels,
+            annotations=self.annotations,
+            runtime_handler=self.runtime_handler,
+            bundle_path=self.bundle_path,
+            cgroup_path=self.cgroup_path,
+            terminal=self.terminal,
+            stdin=self.stdin,
+            monitor_lost=self.monitor_lost,
+            runtime_state=runtime_state,
+            message=message,
+        )
+
+
+def fingerprint(request: CreateRequest) -> str:
+    """The same for equal requests, and for no two others."""
+    return hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()

@@ -1,0 +1,94 @@
+"""Which containers there are: by id, and by their unique names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.record import Record
+from ocigrpc.engine.store import Store
+from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
+
+
+class Registry:
+    """The containers of a store, at most ``limit`` of them."""
+
+    def __init__(self, store: Store, limit: int) -> None:
+        self._store = store
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Container] = {}
+        self._ids_by_name: dict[str, str] = {}
+
+    def get(self, container_id: str) -> Container:
+        """The container of this id; raises ``ContainerNotFound``."""
+        try:
+            return self._by_id[container_id]
+        except KeyError:
+            raise ContainerNotFound(container_id) from None
+
+    def find(self, container_id: str) -> Container | None:
+        """The container of this id, if there is one."""
+        return self._by_id.get(container_id)
+
+    def all(self) -> Sequence[Container]:
+        """Every container, in no order."""
+        with self._lock:
+            return list(self._by_id.values())
+
+    def reserve(self, record: Record) -> tuple[Container, bool]:
+        """The container of the record's id, and whether it was made just now.
+
+        Raises ``ContainerExists`` (NAME_IN_USE; CONTAINER_EXISTS when the id belongs to
+        another request), ``LimitReached`` (TOO_MANY_CONTAINERS).
+        """
+        with self._lock:
+            present = self._by_id.get(record.container_id)
+            if present is not None:
+                if present.record.fingerprint != record.fingerprint:
+                    raise ContainerExists(
+                        f"container {record.container_id!r} exists, from another request",
+                        container_id=record.container_id,
+                    )
+                return present, False
+            owner = self._ids_by_name.get(record.name) if record.name else None
+            if owner is not None:
+                raise ContainerExists(
+                    f"the name {record.name!r} is that of container {owner!r}",
+                    reason="NAME_IN_USE",
+                    name=record.name,
+                    container_id=owner,
+                )
+            if len(self._by_id) >= self._limit:
+                raise LimitReached(
+                    f"there are {self._limit} containers already",
+                    reason="TOO_MANY_CONTAINERS",
+                    limit=self._limit,
+                )
+            container = self._add(record)
+            return container, True
+
+    def load(self) -> Sequence[Container]:
+        """The containers that the store remembers, now in the registry."""
+        with self._lock:
+            return [self._add(record) for record in self._store.records()]
+
+    def drop(self, container: Container) -> None:
+        """Forget a container, here and in the store, and wake who waits for it."""
+        record = container.record
+        try:
+            self._store.delete(record.container_id)
+        finally:
+            with self._lock:
+                self._by_id.pop(record.container_id, None)
+                self._ids_by_name.pop(record.name, None)
+            container.removed.set()
+            container.settled.set()
+
+    def _add(self, record: Record) -> Container:
+        container = Container(record, self._store)
+        self._by_id[record.container_id] = container
+        if record.name:
+            self._ids_by_name[record.name] = record.container_id
+        return container

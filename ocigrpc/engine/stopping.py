@@ -1,0 +1,113 @@
+"""Ending containers: politely, then not; and removing what is left of them."""
+
+from __future__ import annotations
+
+import signal
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.record import Record
+from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import State
+from ocigrpc.errors import Busy, Timeout, WrongState
+from ocigrpc.host.cgroup import Cgroup
+from ocigrpc.log import get_logger
+
+log = get_logger()
+
+
+class Stopping:
+    """Stops and removes containers.
+
+    Stopping takes no turn: signals and cgroups need none, so that neither a runtime that
+    hangs in another verb nor a longer stop can hold it up.
+    """
+
+    def __init__(self, node: Node, registry: Registry, truth: Truth) -> None:
+        self._node = node
+        self._registry = registry
+        self._truth = truth
+
+    def stop(self, container: Container, timeout_s: float, deadline: Deadline) -> None:
+        """Stop signal; after ``timeout_s``, SIGKILL to the whole cgroup; until the exit is known.
+
+        Raises ``Timeout`` (STOP_TIMEOUT), ``WrongState`` while it is being created.
+        """
+        record = container.record
+        if record.state is State.CREATING:
+            raise WrongState(record.container_id, record.state, "created")
+        if record.exit_status is not None:
+            return
+        try:
+            with container.stopping() as first:
+                if first:
+                    container.begin("stop")
+                self._end(container, timeout_s, first, deadline)
+        except Timeout as error:
+            raise Timeout(
+                f"container {record.container_id!r} has not ended in time",
+                reason="STOP_TIMEOUT",
+                container_id=record.container_id,
+            ) from error
+        container.change("stop")
+
+    def _end(self, container: Container, timeout_s: float, first: bool, deadline: Deadline) -> None:
+        group = self._group(container.record)
+        # What does not run its program yet can't be asked to end.
+        asked = timeout_s > 0 and container.runs_program()
+        if asked and first:
+            self.signal(container, container.record.stop_signal)
+            group.thaw()
+        if not (asked and deadline.wait(container.exited, timeout_s=timeout_s)):
+            self._kill(container, deadline)
+        elif group.populated():
+            # With the host's pid namespace, children outlive the first process.
+            group.kill(deadline.within(self._node.settings.kill_timeout_s))
+
+    def _kill(self, container: Container, deadline: Deadline) -> None:
+        bounded = deadline.within(self._node.settings.kill_timeout_s)
+        self.signal(container, signal.SIGKILL)
+        self._group(container.record).kill(bounded)
+        bounded.wait(container.exited)
+
+    def signal(self, container: Container, number: int) -> None:
+        """Send a signal to the first process."""
+        if number == signal.SIGKILL:
+            # Then a death by SIGKILL is no work of the OOM killer.
+            container.killed_by_us = True
+        if container.init is not None:
+            container.init.send_signal(number)
+
+    def remove(self, container: Container, force: bool, deadline: Deadline) -> None:
+        """Remove it and all that was made for it; with ``force``, kill it first.
+
+        Raises ``WrongState``, ``Timeout``, ``Busy``.
+        """
+        with container.turn("remove", deadline):
+            record = container.record
+            if self._registry.find(record.container_id) is not container:
+                return
+            state = self._truth.state(container, deadline)
+            if state is State.CREATING:
+                raise Busy(record.container_id, "create")
+            if not force and state not in (State.CREATED, State.STOPPED):
+                raise WrongState(record.container_id, state, "created or stopped")
+            container.begin("remove")
+            self.finish_removal(container, deadline)
+
+    def finish_removal(self, container: Container, deadline: Deadline) -> None:
+        """Kill what lives of it, and remove everything; raises ``Timeout``."""
+        record = container.record
+        if record.exit_status is None:
+            self._kill(container, deadline)
+        if container.monitor is not None and container.monitor.alive():
+            deadline.within(self._node.settings.kill_timeout_s).wait(container.monitor)
+        self._node.end_processes(record, deadline.within(self._node.settings.undo_timeout_s))
+        self._node.remove_files(record)
+        self._registry.drop(container)
+        log.info("container.removed", container_id=record.container_id)
+
+    def _group(self, record: Record) -> Cgroup:
+        return self._node.enclosure_of(record).container
