@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import msgspec
 
 from ocigrpc.deadline import Deadline, Latch, Turn
+from ocigrpc.engine.enclosure import Enclosure
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.states import may_follow
 from ocigrpc.engine.store import Store
@@ -24,7 +25,8 @@ class Container:
     stopped and its exit status is final, ``removed`` when it is no more.
     """
 
-    def __init__(self, record: Record, store: Store) -> None:
+    def __init__(self, record: Record, store: Store, enclosure: Enclosure) -> None:
+        self.enclosure = enclosure
         self._record = record
         self._store = store
         self._lock = threading.Lock()

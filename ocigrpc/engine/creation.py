@@ -7,9 +7,8 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
@@ -52,7 +51,8 @@ from ocigrpc.settings import cgroup_parent_problem
 log = get_logger()
 
 
-class _Plan(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class _Plan:
     """A request that has been checked, and what follows from it; nothing is done yet."""
 
     request: CreateRequest
@@ -186,7 +186,7 @@ class Creation:
         with phase.named(), Launch(plan.monitor) as launch, ExitStack() as undo:
             # Undone before the launch is left: conmon whose sync pipe is closed dies, and
             # its container would be alone.
-            undo.callback(self._end_processes, plan.record)
+            undo.callback(self._end_processes, plan)
             phase.name = "cgroup"
             plan.enclosure.enter(launch.pid, deadline)
             phase.name = "monitor"
@@ -201,10 +201,10 @@ class Creation:
             self._note_created(container, init_pid, monitor_pid)
             undo.pop_all()
 
-    def _end_processes(self, record: Record) -> None:
+    def _end_processes(self, plan: _Plan) -> None:
         # The caller's deadline has passed, most likely; undoing has one of its own.
         deadline = Deadline(self._node.settings.undo_timeout_s)
-        self._node.end_processes(record, deadline)
+        self._node.end_processes(plan.record, plan.enclosure, deadline)
 
     def _note_created(self, container: Container, init_pid: int, monitor_pid: int) -> None:
         try:

@@ -68,7 +68,7 @@ class Engine:
         store = Store(Path(settings.root_dir) / "ocigrpc.db")
         exits = Exits(node)
         try:
-            engine = cls(node, store, Registry(store, settings.max_containers), exits)
+            engine = cls(node, store, Registry(node, store), exits)
             with ThreadPoolExecutor(4, thread_name_prefix="recovery") as pool:
                 recover(node, store, engine._registry, exits, engine._stopping, pool)
                 yield engine
@@ -127,7 +127,7 @@ class Engine:
         state = self._truth.state(container, deadline)
         if state in (State.CREATING, State.STOPPED):
             raise WrongState(container_id, state, "created, running or paused")
-        group = self._node.enclosure_of(container.record).container
+        group = container.enclosure.container
         self._stopping.signal(container, number)
         if everyone:
             group.signal(number)

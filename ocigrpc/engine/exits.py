@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
-from ocigrpc.engine.node import Node
+from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.values import ExitStatus, Provenance, State
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.process import boot_id
@@ -88,7 +88,7 @@ class Exits:
         if self._node.layout(container.container_id).oom_file.exists():
             return True
         # conmon 2.1.6 misses some on cgroup v1; the kernel's own count goes with the group.
-        return bool(self._node.enclosure_of(container.record).container.oom_kills())
+        return bool(container.enclosure.container.oom_kills())
 
     def _finish(self, container: Container, status: ExitStatus) -> None:
         self._noted(container, state=State.STOPPED, exit_status=status)
@@ -111,7 +111,7 @@ class Exits:
 
     def _tidy(self, container: Container) -> None:
         deadline = Deadline(self._node.settings.undo_timeout_s)
-        self._node.enclosure_of(container.record).remove_monitor(deadline)
+        attempt(lambda: container.enclosure.remove_monitor(deadline))
 
 
 def told_exit(exit_file: ExitFile, oom: bool) -> ExitStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,18 +89,22 @@ class Node:
         if self.settings.cgroup_manager != SYSTEMD:
             self.parent_cgroup().remove_if_empty()
 
-    def end_processes(self, record: Record, deadline: Deadline) -> None:
+    def end_processes(
+        self, record: Record, enclosure: Enclosure, deadline: Deadline
+    ) -> Sequence[OcigrpcError]:
         """Kill all that is left of a container and its monitor, in the runtime and cgroups.
 
-        Never raises: each step is tried, and what fails is logged.
+        Each step is tried, whatever became of those before; answers the errors, which are
+        logged already.
         """
-        enclosure = self.enclosure_of(record)
-        enclosure.kill(deadline)
-        try:
-            self.runtime(record.runtime_handler).delete(record.container_id, deadline)
-        except OcigrpcError as error:
-            log.error("runtime.left", reason=error.reason, error=error.message)
-        enclosure.remove(deadline)
+        return attempt(
+            # The monitor first: it would report as failed what we end on purpose.
+            lambda: enclosure.monitor.kill(deadline),
+            lambda: enclosure.container.kill(deadline),
+            lambda: self.runtime(record.runtime_handler).delete(record.container_id, deadline),
+            lambda: enclosure.remove_monitor(deadline),
+            lambda: enclosure.remove_container(deadline),
+        )
 
     def remove_files(self, record: Record) -> None:
         """Remove all files that were made for a container; what fails is logged."""
@@ -118,6 +123,18 @@ class Node:
         for path in ours:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
+    """Try every step, and answer the errors, which are logged already."""
+    errors: list[OcigrpcError] = []
+    for step in steps:
+        try:
+            step()
+        except OcigrpcError as error:
+            log.error("undo.failed", reason=error.reason, error=error.message)
+            errors.append(error)
+    return errors
 
 
 def _runtime(name: str, handler: RuntimeHandler, settings: Settings) -> Runtime:

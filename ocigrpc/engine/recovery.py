@@ -49,7 +49,7 @@ def recover(
 
 def _undo_creation(container: Container, node: Node, registry: Registry) -> None:
     record = container.record
-    node.end_processes(record, Deadline(node.settings.undo_timeout_s))
+    node.end_processes(record, container.enclosure, Deadline(node.settings.undo_timeout_s))
     node.remove_files(record)
     registry.drop(container)
     log.warning("container.create_undone", container_id=record.container_id)

@@ -6,17 +6,19 @@ import threading
 from collections.abc import Sequence
 
 from ocigrpc.engine.container import Container
+from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.store import Store
 from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
 
 
 class Registry:
-    """The containers of a store, at most ``limit`` of them."""
+    """The containers of a store, at most as many as the settings allow."""
 
-    def __init__(self, store: Store, limit: int) -> None:
+    def __init__(self, node: Node, store: Store) -> None:
+        self._node = node
         self._store = store
-        self._limit = limit
+        self._limit = node.settings.max_containers
         self._lock = threading.Lock()
         self._by_id: dict[str, Container] = {}
         self._ids_by_name: dict[str, str] = {}
@@ -87,7 +89,7 @@ class Registry:
             container.settled.set()
 
     def _add(self, record: Record) -> Container:
-        container = Container(record, self._store)
+        container = Container(record, self._store, self._node.enclosure_of(record))
         self._by_id[record.container_id] = container
         if record.name:
             self._ids_by_name[record.name] = record.container_id

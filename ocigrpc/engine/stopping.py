@@ -7,12 +7,10 @@ import signal
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
-from ocigrpc.engine.record import Record
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
 from ocigrpc.errors import Busy, Timeout, WrongState
-from ocigrpc.host.cgroup import Cgroup
 from ocigrpc.log import get_logger
 
 log = get_logger()
@@ -54,23 +52,25 @@ class Stopping:
         container.change("stop")
 
     def _end(self, container: Container, timeout_s: float, first: bool, deadline: Deadline) -> None:
-        group = self._group(container.record)
+        group = container.enclosure.container
         # What does not run its program yet can't be asked to end.
         asked = timeout_s > 0 and container.runs_program()
         if asked and first:
             self.signal(container, container.record.stop_signal)
             group.thaw()
+        bounded = deadline.within(timeout_s + self._node.settings.kill_timeout_s)
         if not (asked and deadline.wait(container.exited, timeout_s=timeout_s)):
-            self._kill(container, deadline)
+            self._kill(container, bounded)
+            bounded.wait(container.exited)
         elif group.populated():
             # With the host's pid namespace, children outlive the first process.
-            group.kill(deadline.within(self._node.settings.kill_timeout_s))
+            group.kill(bounded)
 
     def _kill(self, container: Container, deadline: Deadline) -> None:
-        bounded = deadline.within(self._node.settings.kill_timeout_s)
         self.signal(container, signal.SIGKILL)
-        self._group(container.record).kill(bounded)
-        bounded.wait(container.exited)
+        container.enclosure.container.kill(deadline)
+        if container.init is not None:
+            deadline.wait(container.init)
 
     def signal(self, container: Container, number: int) -> None:
         """Send a signal to the first process."""
@@ -98,16 +98,17 @@ class Stopping:
             self.finish_removal(container, deadline)
 
     def finish_removal(self, container: Container, deadline: Deadline) -> None:
-        """Kill what lives of it, and remove everything; raises ``Timeout``."""
+        """Kill what lives of it, and remove everything; raises what kept it from that."""
         record = container.record
+        timeout_s = self._node.settings.kill_timeout_s
         if record.exit_status is None:
-            self._kill(container, deadline)
-        if container.monitor is not None and container.monitor.alive():
-            deadline.within(self._node.settings.kill_timeout_s).wait(container.monitor)
-        self._node.end_processes(record, deadline.within(self._node.settings.undo_timeout_s))
+            self._kill(container, deadline.within(timeout_s))
+        if container.monitor is not None:
+            # It has last things to do; one that hangs is killed with the rest.
+            deadline.wait(container.monitor, timeout_s=timeout_s)
+        undone = deadline.within(self._node.settings.undo_timeout_s)
+        for error in self._node.end_processes(record, container.enclosure, undone):
+            raise error
         self._node.remove_files(record)
         self._registry.drop(container)
         log.info("container.removed", container_id=record.container_id)
-
-    def _group(self, record: Record) -> Cgroup:
-        return self._node.enclosure_of(record).container

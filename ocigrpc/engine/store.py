@@ -43,6 +43,8 @@ class Store:
         self._path = path
         self._lock = threading.Lock()
         with self._explained():
+            # Labels and annotations are nobody else's business.
+            path.touch(mode=0o600)
             self._db = sqlite3.connect(
                 path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -143,7 +145,7 @@ class Store:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._unusable(str(error), "STORE_FAILED") from error
         except msgspec.DecodeError as error:
             raise self._unusable(f"a record can't be read: {error}", "STORE_CORRUPT") from error

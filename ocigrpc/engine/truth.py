@@ -52,7 +52,7 @@ class Truth:
             return record.state
         if not container.init.alive():
             return State.STOPPED
-        frozen = self._node.enclosure_of(record).container.frozen()
+        frozen = container.enclosure.container.frozen()
         if frozen is None:
             return None
         if frozen:

@@ -1,0 +1,130 @@
+"""Specs of clients: read from bundles and text, and made fit for us."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ocigrpc.errors import InvalidArgument
+from ocigrpc.oci.bundle import adopt, asks_for_terminal, bundle_spec, text_spec, write_bundle
+from ocigrpc.oci.layout import Layout
+
+SPEC: dict[str, object] = {
+    "ociVersion": "1.0.2",
+    "process": {"args": ["sh"], "cwd": "/", "umask": 18},
+    "root": {"path": "rootfs"},
+    "mounts": [
+        {"destination": "/a", "type": "bind", "source": "data", "options": ["rbind"]},
+        {"destination": "/b", "type": "none", "source": "data", "options": ["bind"]},
+        {"destination": "/c", "type": "bind", "source": "/abs"},
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+    ],
+    "annotations": {"theirs": "1"},
+    "linux": {"cgroupsPath": "/theirs", "maskedPaths": ["/proc/keys"]},
+    "future": {"kept": True},
+}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    bundle = tmp_path / "bundle"
+    (bundle / "rootfs").mkdir(parents=True)
+    (bundle / "config.json").write_bytes(msgspec.json.encode(SPEC))
+    return bundle
+
+
+def test_relative_paths_of_a_bundle_are_below_it(bundle: Path) -> None:
+    spec = bundle_spec(str(bundle))
+    assert spec["root"] == {"path": f"{bundle}/rootfs"}
+    mounts = msgspec.convert(spec["mounts"], list[dict[str, object]])
+    assert [mount["source"] for mount in mounts] == [
+        f"{bundle}/data",
+        f"{bundle}/data",
+        "/abs",
+        "proc",
+    ]
+
+
+def test_adopting_changes_what_is_ours_and_keeps_what_is_unknown(bundle: Path) -> None:
+    spec = adopt(bundle_spec(str(bundle)), "/ours/c1", {"mine": "2"}, terminal=True)
+    assert spec["linux"] == {"cgroupsPath": "/ours/c1", "maskedPaths": ["/proc/keys"]}
+    assert spec["process"] == {"args": ["sh"], "cwd": "/", "umask": 18, "terminal": True}
+    assert spec["annotations"] == {"theirs": "1", "mine": "2"}
+    assert spec["future"] == {"kept": True}
+
+
+def test_a_spec_may_ask_for_a_terminal(bundle: Path) -> None:
+    spec = bundle_spec(str(bundle))
+    assert not asks_for_terminal(spec)
+    assert asks_for_terminal(adopt(spec, "/p", {}, terminal=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        "[" * 100_000,
+        '{"ociVersion": 1}',
+        '{"ociVersion":"1.0.2","process":{"args":[],"cwd":"/"},"root":{"path":"/"}}',
+        '{"ociVersion":"1.0.2","process":{"args":["a"],"cwd":"x"},"root":{"path":"/"}}',
+        '{"ociVersion":"1.0.2","process":{"args":["a"],"cwd":"/"},"root":{"path":"x"}}',
+        '{"ociVersion":"1.0.2","process":{"args":["a"],"cwd":"/"},"root":{"path":"/none/such"}}',
+        '{"ociVersion":"1.0.2","process":{"args":["a"],"cwd":"/"},"root":{"path":"/\\u0000"}}',
+        '{"ociVersion":"1.0.2","process":{"args":["a"],"cwd":"/"},"root":{"path":"/"},"linux":[]}',
+    ],
+)
+def test_what_is_no_spec_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        text_spec(text)
+    assert caught.value.reason == "INVALID_SPEC"
+    assert caught.value.violations[0].field == "spec_json"
+
+
+def test_a_text_that_is_too_large_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        text_spec(" " * (2 << 20))
+    assert caught.value.reason == "TOO_LARGE"
+
+
+def test_a_link_to_a_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(bundle)
+    with pytest.raises(InvalidArgument) as caught:
+        bundle_spec(str(link))
+    assert caught.value.reason == "INVALID_BUNDLE"
+
+
+def test_a_fifo_for_a_config_is_refused_and_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(InvalidArgument) as caught:
+        bundle_spec(str(tmp_path))
+    assert caught.value.reason == "INVALID_BUNDLE"
+
+
+def test_a_huge_config_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(200 << 20)
+    with pytest.raises(InvalidArgument) as caught:
+        bundle_spec(str(tmp_path))
+    assert caught.value.reason == "INVALID_BUNDLE"
+
+
+def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        bundle_spec(str(tmp_path / "none"))
+    assert caught.value.violations[0].field == "bundle_path"
+
+
+def test_only_the_owner_may_read_a_bundle_of_ours(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "c1")
+    (tmp_path / "containers").mkdir()
+    write_bundle(layout, SPEC)
+    assert layout.bundle.stat().st_mode & 0o777 == 0o700
+    assert layout.spec_file.stat().st_mode & 0o777 == 0o600
+    assert msgspec.json.decode(layout.spec_file.read_bytes()) == SPEC

@@ -1,0 +1,103 @@
+"""Deadlines, latches and turns."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+
+import pytest
+
+from ocigrpc.deadline import Deadline, Latch, Turn
+from ocigrpc.errors import Cancelled, Timeout
+
+
+def test_a_deadline_without_a_limit_never_passes() -> None:
+    assert Deadline().remaining_s() == math.inf
+    Deadline().check()
+
+
+def test_a_passed_deadline_is_a_timeout() -> None:
+    deadline = Deadline(0.0)
+    assert deadline.remaining_s() == 0
+    with pytest.raises(Timeout):
+        deadline.check()
+    with pytest.raises(Timeout):
+        deadline.wait(Latch())
+
+
+def test_within_is_the_sooner_of_the_two() -> None:
+    assert Deadline(1.0).within(60.0).remaining_s() <= 1.0
+    assert Deadline(60.0).within(1.0).remaining_s() <= 1.0
+    assert Deadline().within(1.0).remaining_s() <= 1.0
+
+
+def test_wait_answers_what_is_ready_at_once_even_past_the_deadline() -> None:
+    latch = Latch()
+    latch.set()
+    assert Deadline(0.0).wait(latch) == [latch.fileno()]
+
+
+def test_wait_answers_nothing_when_its_own_time_has_passed() -> None:
+    assert Deadline(60.0).wait(Latch(), timeout_s=0.0) == []
+
+
+def test_wait_sees_the_other_end_of_a_pipe_close() -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    try:
+        assert Deadline(10.0).wait(reader) == [reader]
+    finally:
+        os.close(reader)
+
+
+def test_cancelling_wakes_a_wait_of_a_deadline_within() -> None:
+    outer = Deadline()
+    woken = threading.Event()
+
+    def wait() -> None:
+        with pytest.raises(Cancelled):
+            outer.within(60.0).wait(Latch())
+        woken.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    outer.cancel()
+    assert woken.wait(10.0)
+    thread.join()
+
+
+def test_a_cancel_before_the_wait_counts() -> None:
+    deadline = Deadline()
+    deadline.cancel()
+    deadline.cancel()
+    with pytest.raises(Cancelled):
+        deadline.wait(Latch())
+    with pytest.raises(Cancelled):
+        deadline.within(1.0).check()
+
+
+def test_a_turn_is_had_by_one_at_a_time() -> None:
+    turn = Turn()
+    turn.take(Deadline(1.0))
+    with pytest.raises(Timeout):
+        turn.take(Deadline(0.0))
+    turn.give()
+    turn.take(Deadline(1.0))
+
+
+def test_giving_a_turn_wakes_the_next() -> None:
+    turn = Turn()
+    turn.take(Deadline(1.0))
+    taken = threading.Event()
+
+    def take() -> None:
+        turn.take(Deadline(10.0))
+        taken.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert not taken.is_set()
+    turn.give()
+    assert taken.wait(10.0)
+    thread.join()
