@@ -105,6 +105,7 @@ def test_a_scope_has_the_process_in_its_cgroup_when_start_returns(
     said = subprocess.check_output(cgroup, text=True).strip()
     assert said == f"0::{systemd.scope_path(SLICE, UNIT)}"
     assert unit_property(UNIT, "Scope", "Delegate") is True
+    assert unit_property(UNIT, "Unit", "CollectMode") == "inactive-or-failed"
 
 
 @pytest.mark.usefixtures("_bus")
@@ -124,6 +125,18 @@ def test_a_scope_of_a_process_that_ended_fails(host: Host, start: Callable[..., 
         systemd.start_scope(UNIT, [started.pid], SLICE, Deadline(LIMIT_S))
     assert caught.value.reason == "SCOPE_FAILED"
     assert not directory(host).exists()
+
+
+@pytest.mark.usefixtures("_bus")
+def test_a_scope_that_systemd_can_not_make_fails(host: Host, start: Callable[..., Started]) -> None:
+    systemd.start_scope(UNIT, [start().pid], SLICE, Deadline(LIMIT_S))
+    limit = directory(host).parent / "cgroup.max.descendants"
+    limit.write_text("1")
+    with pytest.raises(CgroupFailed) as caught:
+        systemd.start_scope("ocigrpc-test-two.scope", [start().pid], SLICE, Deadline(LIMIT_S))
+    limit.write_text("max")
+    assert caught.value.reason == "SCOPE_FAILED"
+    assert caught.value.metadata["result"] == "failed"
 
 
 @pytest.mark.usefixtures("_bus")

@@ -1,0 +1,57 @@
+"""One RPC."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import NamedTuple
+
+import grpc
+
+from ocigrpc.deadline import Deadline
+
+REQUEST_ID_KEY = "x-request-id"
+"""Metadata in which a client may name its request, to find it in the log."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class Method(NamedTuple):
+    """An RPC of the service: its name, as in "PauseContainer", and whether it is a stream.
+
+    What waits for something outside the service counts as a stream, whatever its shape.
+    """
+
+    name: str
+    is_stream: bool
+
+
+class Call:
+    """One RPC, as its handler sees it, in the place of grpc's own context.
+
+    ``deadline`` is the client's, and is cancelled when the client goes away or the service
+    ends; ``request_id`` is in every line of the log that tells of the call.
+    """
+
+    __slots__ = ("deadline", "dismissed", "method", "request_id")
+
+    def __init__(self, method: Method, context: grpc.ServicerContext) -> None:
+        self.method = method
+        # Infinite when the client has set none.
+        self.deadline = Deadline(context.time_remaining())
+        self.request_id = _request_id(context)
+        self.dismissed = False
+        if not context.add_callback(self.deadline.cancel):
+            self.deadline.cancel()
+
+    def dismiss(self) -> None:
+        """Cancel it on behalf of the service, not of its client."""
+        self.dismissed = True
+        self.deadline.cancel()
+
+
+def _request_id(context: grpc.ServicerContext) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(6)

@@ -1,0 +1,88 @@
+"""What a client is told of a failure: the one table from exceptions to gRPC statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from ocigrpc import errors
+from ocigrpc.errors import InvalidArgument, OcigrpcError, cut
+
+DOMAIN = "ocigrpc"
+"""``domain`` of every ``google.rpc.ErrorInfo``."""
+
+TRAILER_LIMIT_BYTES = 7168
+"""Most that a status takes: clients refuse trailers of more than 8 KiB altogether."""
+
+_CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
+    OcigrpcError: grpc.StatusCode.INTERNAL,
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidSettings: grpc.StatusCode.INTERNAL,
+    errors.ContainerNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ContainerExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Busy: grpc.StatusCode.ABORTED,
+    errors.LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Timeout: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+    errors.RuntimeFailed: grpc.StatusCode.INTERNAL,
+    errors.MonitorFailed: grpc.StatusCode.INTERNAL,
+    errors.CgroupFailed: grpc.StatusCode.INTERNAL,
+    errors.StoreFailed: grpc.StatusCode.INTERNAL,
+    errors.HostFailed: grpc.StatusCode.INTERNAL,
+}
+
+# Tried in turn: most texts are short, and a few long ones must not crowd out the rest.
+_TEXT_LIMITS_BYTES = (errors.PROGRAM_TEXT_LIMIT_BYTES, 1024, 512, 256, 128, 64)
+
+
+def code_of(error: OcigrpcError) -> grpc.StatusCode:
+    """The status code that the table has for this kind of error."""
+    return _CODES[type(error)]
+
+
+def status_of(error: OcigrpcError) -> grpc.Status:
+    """The whole status: code, message, ``ErrorInfo`` and, for a wrong request, ``BadRequest``.
+
+    Long texts are cut until the status fits into ``TRAILER_LIMIT_BYTES``.
+    """
+    for limit_bytes in _TEXT_LIMITS_BYTES:
+        status = _status(error, limit_bytes)
+        if _size_on_the_wire(status) <= TRAILER_LIMIT_BYTES:
+            break
+    else:
+        status = Status(code=status.code, message=status.message)
+    return rpc_status.to_status(status)
+
+
+def _status(error: OcigrpcError, limit_bytes: int) -> Status:
+    metadata = {key: cut(value, limit_bytes) for key, value in error.metadata.items()}
+    details = [_packed(ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))]
+    if isinstance(error, InvalidArgument):
+        violations = [
+            BadRequest.FieldViolation(
+                field=cut(each.field, limit_bytes), description=cut(each.description, limit_bytes)
+            )
+            for each in error.violations
+        ]
+        details.append(_packed(BadRequest(field_violations=violations)))
+    number: int = code_of(error).value[0]
+    return Status(code=number, message=cut(error.message, limit_bytes), details=details)
+
+
+def _packed(detail: ErrorInfo | BadRequest) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed
+
+
+def _size_on_the_wire(status: Status) -> int:
+    """Bytes of the message, percent-encoded, and of the details, in base64."""
+    escaped = sum(1 if 0x20 <= byte < 0x7F else 3 for byte in status.message.encode())
+    return escaped + status.ByteSize() * 4 // 3

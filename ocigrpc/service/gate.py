@@ -1,0 +1,65 @@
+"""The gate that every call passes: how many are inside, and whether more may enter."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ocigrpc.errors import LimitReached, ShuttingDown
+from ocigrpc.service.call import Call
+
+
+class Gate:
+    """Counts calls and streams apart, so that neither can starve the other."""
+
+    def __init__(self, calls_limit: int, streams_limit: int) -> None:
+        self._limits = (calls_limit, streams_limit)
+        self._inside: tuple[set[Call], set[Call]] = (set(), set())
+        self._left = threading.Condition()
+        self._closed = False
+
+    def enter(self, call: Call) -> None:
+        """Let a call in. Raises ``LimitReached`` or ``ShuttingDown``."""
+        kind = call.method.is_stream
+        with self._left:
+            if self._closed:
+                raise shutting_down()
+            if len(self._inside[kind]) >= self._limits[kind]:
+                raise LimitReached(
+                    f"{self._limits[kind]} {'streams are open' if kind else 'calls run'} already",
+                    reason="TOO_MANY_STREAMS" if kind else "TOO_MANY_CALLS",
+                    limit=self._limits[kind],
+                )
+            self._inside[kind].add(call)
+
+    def leave(self, call: Call) -> None:
+        """A call that entered has ended."""
+        with self._left:
+            self._inside[call.method.is_stream].remove(call)
+            if self._closed:
+                self._left.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in any more, and dismiss the streams: only their clients know for how long."""
+        with self._left:
+            self._closed = True
+            for call in self._inside[True]:
+                call.dismiss()
+
+    def dismiss_all(self) -> None:
+        """Dismiss whoever is inside."""
+        with self._left:
+            for call in self._inside[True] | self._inside[False]:
+                call.dismiss()
+
+    def wait_empty(self, until_s: float) -> bool:
+        """Wait until all have left, at most until ``until_s`` of the monotonic clock."""
+        with self._left:
+            return self._left.wait_for(
+                lambda: not any(self._inside), max(0.0, until_s - time.monotonic())
+            )
+
+
+def shutting_down() -> ShuttingDown:
+    """What calls are told from the moment that the gate is closed."""
+    return ShuttingDown("the service is ending; try again later")

@@ -1,0 +1,214 @@
+"""What every RPC has in common: a call with its deadline, one line in the log, rich errors."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from ocigrpc.errors import Cancelled, InvalidArgument, LimitReached, OcigrpcError, Timeout, cut
+from ocigrpc.log import get_logger
+from ocigrpc.service.call import Call, Method
+from ocigrpc.service.errors import code_of, status_of
+from ocigrpc.service.gate import Gate, shutting_down
+from ocigrpc.v1 import runtime_pb2
+
+SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
+"""``ocigrpc.v1.RuntimeService``: what the interceptor conducts."""
+
+OTHER_STREAMS_LIMIT = 16
+"""Most streams of other services, health and reflection, at once."""
+
+# Of one message and one answer, but as long as a container lives.
+_WAITS = frozenset({"WaitContainer"})
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+log = get_logger()
+
+
+class Interceptor(grpc.ServerInterceptor):
+    """Conducts the RPCs of all shapes; their handlers get a :class:`Call` for a context.
+
+    The RPCs of other services are only bounded, not conducted.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._other_streams = threading.Semaphore(OTHER_STREAMS_LIMIT)
+        self._handlers: dict[str, _Handler] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], grpc.RpcMethodHandler[_Request, _Response] | None
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
+        """The handler of an RPC, made once for each."""
+        path = handler_call_details.method
+        if path not in self._handlers:
+            handler = continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[path] = self._conducted(path, handler)
+        return self._handlers[path]
+
+    def _conducted(self, path: str, handler: _Handler) -> _Handler:
+        service, _, name = path.removeprefix("/").partition("/")
+        behavior = _behavior(handler)
+        if service == SERVICE_NAME:
+            streams = handler.request_streaming or handler.response_streaming
+            method = Method(name, is_stream=streams or name in _WAITS)
+            answer = self._many(method, handler) if handler.response_streaming else None
+            # Messages are decoded here, so that what is no message is an error like others.
+            return _handler_like(handler, answer or self._one(method, handler), None)
+        if handler.request_streaming or handler.response_streaming:
+            return _handler_like(handler, self._bounded(behavior), handler.request_deserializer)
+        return handler
+
+    def _one(self, method: Method, handler: _Handler) -> Callable[..., object]:
+        behavior, unpack = _behavior(handler), _unpacking(handler)
+
+        def answer(argument: Any, context: grpc.ServicerContext) -> object:
+            with self._conduct(method, context) as call:
+                response = behavior(unpack(argument), call)
+            return response
+
+        return answer
+
+    def _many(self, method: Method, handler: _Handler) -> Callable[..., object]:
+        behavior, unpack = _behavior(handler), _unpacking(handler)
+
+        def answers(argument: Any, context: grpc.ServicerContext) -> Iterator[object]:
+            with self._conduct(method, context) as call:
+                yield from behavior(unpack(argument), call)
+
+        return answers
+
+    @contextmanager
+    def _conduct(self, method: Method, context: grpc.ServicerContext) -> Iterator[Call]:
+        began_ns = time.perf_counter_ns()
+        call = Call(method, context)
+        # The threads are used again.
+        clear_contextvars()
+        bind_contextvars(request_id=call.request_id, rpc=method.name)
+        try:
+            self._gate.enter(call)
+            try:
+                yield call
+            finally:
+                self._gate.leave(call)
+        except Exception as error:
+            failure = _failure(error, call)
+            _log_failure(failure, error, began_ns)
+            context.abort_with_status(status_of(failure))
+        except GeneratorExit:
+            # The client left a stream between two of its answers.
+            _log_failure(Cancelled("the caller has gone"), None, began_ns)
+            raise
+        log.info("rpc.finished", code="OK", duration_ms=_ms_since(began_ns))
+
+    def _bounded(self, behavior: Callable[..., object]) -> Callable[..., object]:
+        free = self._other_streams
+
+        # Keeps the attributes by which health asks not to hold a thread for each stream.
+        @functools.wraps(behavior)
+        def bounded(argument: Any, context: grpc.ServicerContext, *rest: object) -> object:
+            if not free.acquire(blocking=False):
+                context.abort_with_status(
+                    status_of(
+                        LimitReached(
+                            f"{OTHER_STREAMS_LIMIT} streams are open already",
+                            reason="TOO_MANY_STREAMS",
+                            limit=OTHER_STREAMS_LIMIT,
+                        )
+                    )
+                )
+            if not context.add_callback(free.release):
+                free.release()
+            return behavior(argument, context, *rest)
+
+        return bounded
+
+
+def _failure(error: Exception, call: Call) -> OcigrpcError:
+    """What is said of an exception to the outside."""
+    if isinstance(error, Cancelled | grpc.RpcError):
+        if call.dismissed:
+            return shutting_down()
+        # grpc cancels a call whose time is up, so that the deadline may look like a cancel.
+        if not call.deadline.remaining_s():
+            return Timeout("the deadline has passed")
+        return error if isinstance(error, Cancelled) else Cancelled("the caller has gone")
+    if isinstance(error, OcigrpcError):
+        return error
+    return OcigrpcError(
+        f"a defect of the service; its log has more on request {call.request_id}",
+        request_id=call.request_id,
+    )
+
+
+def _log_failure(failure: OcigrpcError, error: Exception | None, began_ns: int) -> None:
+    unexpected = error is not None and not isinstance(error, OcigrpcError | grpc.RpcError)
+    (log.error if unexpected else log.warning)(
+        "rpc.finished",
+        code=code_of(failure).name,
+        duration_ms=_ms_since(began_ns),
+        reason=failure.reason,
+        message=cut(failure.message),
+        metadata={key: cut(value) for key, value in failure.metadata.items()},
+        exc_info=error if unexpected else None,
+    )
+
+
+def _ms_since(began_ns: int) -> float:
+    return (time.perf_counter_ns() - began_ns) // 1000 / 1000
+
+
+def _unpacking(handler: _Handler) -> Callable[[Any], object]:
+    """From the bytes that grpc hands over to what the handler wants: a message, or many."""
+    parse = handler.request_deserializer
+
+    def message(data: bytes) -> object:
+        try:
+            request = parse(data) if parse else data
+        except DecodeError:
+            raise InvalidArgument(
+                "request", "is no such message", reason="MALFORMED_MESSAGE"
+            ) from None
+        container_id = getattr(request, "container_id", "")
+        if container_id:
+            bind_contextvars(container_id=container_id[:64])
+        return request
+
+    return functools.partial(map, message) if handler.request_streaming else message
+
+
+def _behavior(handler: _Handler) -> Callable[..., Any]:
+    """The function of a handler, whichever its shape."""
+    found = handler.unary_unary or handler.unary_stream
+    found = found or handler.stream_unary or handler.stream_stream
+    assert found is not None, "grpc has four shapes"
+    return found
+
+
+def _handler_like(
+    handler: _Handler, behavior: Callable[..., Any], parse: Callable[[bytes], Any] | None
+) -> _Handler:
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[handler.request_streaming, handler.response_streaming]
+    return make(behavior, parse, handler.response_serializer)

@@ -1,0 +1,170 @@
+"""From protobuf messages to the engine's values, refusing what is malformed.
+
+What only the engine can know, such as whether a path is there, is checked there, and what
+a config may say by ``ocigrpc.oci.spec``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from ocigrpc.engine.signals import parse_signal
+from ocigrpc.engine.values import (
+    BundleSource,
+    ConfigSource,
+    ContainerFilter,
+    CreateRequest,
+    SpecSource,
+)
+from ocigrpc.errors import InvalidArgument
+from ocigrpc.oci.violations import Violations
+from ocigrpc.service.answers import STATES
+from ocigrpc.service.configs import container_config
+from ocigrpc.v1 import runtime_pb2
+
+STOP_TIMEOUT_LIMIT_S = 24 * 3600
+"""Longest that a client may let a container take to stop."""
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+_NAME_FORM = "must be 1 to 64 of a-z A-Z 0-9 _ . - with a letter or digit first"
+
+_LABELS_LIMIT = 256
+_LABEL_KEY_LIMIT_BYTES = 256
+_LABEL_VALUE_LIMIT_BYTES = 64 << 10
+_LABELS_LIMIT_BYTES = 256 << 10
+
+_STATES = {number: state for state, number in STATES.items()}
+
+
+class _NamesContainer(Protocol):
+    @property
+    def container_id(self) -> str: ...
+
+
+def container_id(request: _NamesContainer) -> str:
+    """The container that a request is about. Raises ``InvalidArgument``."""
+    if not _NAME.fullmatch(request.container_id):
+        raise InvalidArgument("container_id", _NAME_FORM, reason="INVALID_CONTAINER_ID")
+    return request.container_id
+
+
+def stop_request(request: runtime_pb2.StopContainerRequest) -> tuple[str, float | None]:
+    """Container and timeout in seconds, None when the settings decide."""
+    if not request.HasField("timeout"):
+        return container_id(request), None
+    seconds, nanos = request.timeout.seconds, request.timeout.nanos
+    # See google/protobuf/duration.proto: both have the same sign.
+    if seconds < 0 or not 0 <= nanos < 1_000_000_000:
+        problem = "must be a duration that is not negative"
+        raise InvalidArgument("timeout", problem, reason="INVALID_TIMEOUT")
+    timeout_s = seconds + nanos / 1e9
+    if timeout_s > STOP_TIMEOUT_LIMIT_S:
+        raise InvalidArgument("timeout", "must be at most 24 hours", reason="INVALID_TIMEOUT")
+    return container_id(request), timeout_s
+
+
+def kill_request(request: runtime_pb2.KillContainerRequest) -> tuple[str, int]:
+    """Container and number of the signal."""
+    return container_id(request), parse_signal(request.signal or "SIGKILL", "signal")
+
+
+def container_filter(request: runtime_pb2.ListContainersRequest) -> ContainerFilter:
+    """Which containers to list."""
+    asked = request.filter
+    found = Violations()
+    for index, number in enumerate(asked.states):
+        found.allow(
+            number in _STATES, f"filter.states[{index}]", f"{number} is no state", "INVALID_STATE"
+        )
+    _check_labels(found, "filter.label_selector", asked.label_selector)
+    found.raise_any()
+    return ContainerFilter(
+        id_prefix=asked.id_prefix,
+        name=asked.name,
+        states=frozenset(_STATES[number] for number in asked.states),
+        label_selector=dict(asked.label_selector),
+    )
+
+
+def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest:
+    """What to create. The signal is given by its number, so that one signal is one request."""
+    found = Violations()
+    _check_names(found, request)
+    source = _source(found, request)
+    if request.log_path and found.absolute_path("log_path", request.log_path):
+        problem = "has a colon, where conmon would cut the path"
+        found.allow(":" not in request.log_path, "log_path", problem, "INVALID_LOG_PATH")
+    size = request.log_size_max_bytes
+    found.allow(size >= 0, "log_size_max_bytes", "is negative", "OUT_OF_RANGE")
+    _check_labels(found, "labels", request.labels)
+    _check_labels(found, "annotations", request.annotations)
+    stop_signal = _stop_signal(found, request.stop_signal)
+    found.raise_any()
+    # No source is a violation, so there is one.
+    assert source is not None
+    return CreateRequest(
+        source=source,
+        container_id=request.container_id,
+        name=request.name,
+        runtime_handler=request.runtime_handler,
+        stdin=request.stdin,
+        terminal=request.terminal,
+        log_path=request.log_path,
+        log_size_max_bytes=size,
+        stop_signal=stop_signal,
+        labels=dict(request.labels),
+        annotations=dict(request.annotations),
+        cgroup_parent=request.cgroup_parent,
+        no_pivot=request.no_pivot,
+    )
+
+
+def _check_names(found: Violations, request: runtime_pb2.CreateContainerRequest) -> None:
+    for field, text, reason in (
+        ("container_id", request.container_id, "INVALID_CONTAINER_ID"),
+        ("name", request.name, "INVALID_NAME"),
+    ):
+        found.allow(not text or bool(_NAME.fullmatch(text)), field, _NAME_FORM, reason)
+    found.text("runtime_handler", request.runtime_handler, _LABEL_KEY_LIMIT_BYTES)
+
+
+def _source(
+    found: Violations, request: runtime_pb2.CreateContainerRequest
+) -> BundleSource | SpecSource | ConfigSource | None:
+    match request.WhichOneof("source"):
+        case "bundle_path":
+            found.absolute_path("bundle_path", request.bundle_path)
+            return BundleSource(request.bundle_path)
+        case "spec_json":
+            return SpecSource(request.spec_json)
+        case "config":
+            return ConfigSource(container_config(found, request.config))
+    found.add("source", "one of bundle_path, spec_json and config is required", "REQUIRED")
+    return None
+
+
+def _stop_signal(found: Violations, text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return str(parse_signal(text, "stop_signal"))
+    except InvalidArgument as error:
+        found.add("stop_signal", error.violations[0].description, error.reason)
+        return ""
+
+
+def _check_labels(found: Violations, field: str, labels: Mapping[str, str]) -> None:
+    if not found.allow(
+        len(labels) <= _LABELS_LIMIT, field, f"has more than {_LABELS_LIMIT}", "TOO_MANY"
+    ):
+        return
+    total_bytes = 0
+    for key, value in labels.items():
+        found.allow(key != "", field, "has an empty key", "EMPTY_KEY")
+        found.text(f"{field}[{key!r}] (key)", key, _LABEL_KEY_LIMIT_BYTES)
+        found.text(f"{field}[{key!r}]", value, _LABEL_VALUE_LIMIT_BYTES)
+        total_bytes += len(key.encode()) + len(value.encode())
+    problem = f"is longer than {_LABELS_LIMIT_BYTES} bytes in all"
+    found.allow(total_bytes <= _LABELS_LIMIT_BYTES, field, problem, "TOO_LONG")
