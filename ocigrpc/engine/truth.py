@@ -74,7 +74,10 @@ class Truth:
         state = RUNTIME_WORDS.get(word, State.UNKNOWN)
         if state in (State.UNKNOWN, State.STOPPED):
             log.error(
-                "runtime.state_untrue", container_id=container.container_id, runtime_state=word
+                "runtime.state_untrue",
+                container_id=container.container_id,
+                reason="RUNTIME_STATE_UNTRUE",
+                runtime_state=word,
             )
             message = f"the OCI runtime says {word!r} of a container whose first process lives"
             return record.view(State.UNKNOWN, None, word, message)

@@ -13,6 +13,9 @@ from ocigrpc.deadline import Deadline
 REQUEST_ID_KEY = "x-request-id"
 """Metadata in which a client may name its request, to find it in the log."""
 
+# grpc tells the lack of a deadline as one at the end of time.
+_FOREVER_S = 1e9
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -37,8 +40,8 @@ class Call:
 
     def __init__(self, method: Method, context: grpc.ServicerContext) -> None:
         self.method = method
-        # Infinite when the client has set none.
-        self.deadline = Deadline(context.time_remaining())
+        remaining_s = context.time_remaining()
+        self.deadline = Deadline(remaining_s if remaining_s < _FOREVER_S else None)
         self.request_id = _request_id(context)
         self.dismissed = False
         if not context.add_callback(self.deadline.cancel):

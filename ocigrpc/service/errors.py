@@ -43,8 +43,8 @@ _TEXT_LIMITS_BYTES = (errors.PROGRAM_TEXT_LIMIT_BYTES, 1024, 512, 256, 128, 64)
 
 
 def code_of(error: OcigrpcError) -> grpc.StatusCode:
-    """The status code that the table has for this kind of error."""
-    return _CODES[type(error)]
+    """The status code that the table has for this kind of error, or for what it is a kind of."""
+    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
 def status_of(error: OcigrpcError) -> grpc.Status:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
-from structlog.contextvars import bind_contextvars, clear_contextvars
+from structlog.contextvars import bind_contextvars
 
 from ocigrpc.errors import Cancelled, InvalidArgument, LimitReached, OcigrpcError, Timeout, cut
 from ocigrpc.log import get_logger
@@ -65,15 +65,15 @@ class Interceptor(grpc.ServerInterceptor):
 
     def _conducted(self, path: str, handler: _Handler) -> _Handler:
         service, _, name = path.removeprefix("/").partition("/")
-        behavior = _behavior(handler)
         if service == SERVICE_NAME:
             streams = handler.request_streaming or handler.response_streaming
             method = Method(name, is_stream=streams or name in _WAITS)
-            answer = self._many(method, handler) if handler.response_streaming else None
+            conducted = self._many if handler.response_streaming else self._one
             # Messages are decoded here, so that what is no message is an error like others.
-            return _handler_like(handler, answer or self._one(method, handler), None)
+            return _handler_like(handler, conducted(method, handler), None)
         if handler.request_streaming or handler.response_streaming:
-            return _handler_like(handler, self._bounded(behavior), handler.request_deserializer)
+            bounded = self._bounded(_behavior(handler))
+            return _handler_like(handler, bounded, handler.request_deserializer)
         return handler
 
     def _one(self, method: Method, handler: _Handler) -> Callable[..., object]:
@@ -99,8 +99,7 @@ class Interceptor(grpc.ServerInterceptor):
     def _conduct(self, method: Method, context: grpc.ServicerContext) -> Iterator[Call]:
         began_ns = time.perf_counter_ns()
         call = Call(method, context)
-        # The threads are used again.
-        clear_contextvars()
+        # grpc gives each RPC a context of its own, which ends with it.
         bind_contextvars(request_id=call.request_id, rpc=method.name)
         try:
             self._gate.enter(call)

@@ -1,0 +1,68 @@
+"""The service over a fake engine, behind real gRPC on a unix socket."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ocigrpc.service.gate import Gate
+from ocigrpc.service.interceptor import Interceptor
+from ocigrpc.service.runtime import RuntimeService
+from ocigrpc.v1.runtime_pb2_grpc import (
+    RuntimeServiceStub,
+    add_RuntimeServiceServicer_to_server,
+)
+from tests.rpc.fake_engine import FakeEngine
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """Where a socket may be; pytest's own directories are too deep for one."""
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-") as directory:
+        yield Path(directory) / "test.sock"
+
+
+@pytest.fixture(scope="module")
+def module_engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def engine(module_engine: FakeEngine) -> Iterator[FakeEngine]:
+    """The engine behind ``grpc_stub``, as new."""
+    module_engine.reset()
+    yield module_engine
+    module_engine.release.set()
+
+
+# What follows are the parts that pytest-grpc asks for, to put them together itself.
+
+
+@pytest.fixture(scope="module")
+def grpc_addr() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-") as directory:
+        yield f"unix:{directory}/test.sock"
+
+
+@pytest.fixture(scope="module")
+def grpc_interceptors() -> list[grpc.ServerInterceptor]:
+    return [Interceptor(Gate(calls_limit=4, streams_limit=4))]
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer(module_engine: FakeEngine) -> RuntimeService:
+    return RuntimeService(module_engine)
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Callable[..., None]:
+    return add_RuntimeServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def grpc_stub_cls() -> type[RuntimeServiceStub]:
+    return RuntimeServiceStub

@@ -1,0 +1,138 @@
+"""An engine that does nothing but what a test says, and remembers what was asked of it."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping, Sequence
+
+from ocigrpc.deadline import Deadline, Latch
+from ocigrpc.engine.engine import Engine
+from ocigrpc.engine.values import (
+    Condition,
+    ContainerFilter,
+    ContainerView,
+    Created,
+    CreateRequest,
+    ExitStatus,
+    HandlerVersion,
+    Provenance,
+    State,
+    Versions,
+)
+
+VIEW = ContainerView(
+    container_id="c1",
+    name="web",
+    state=State.RUNNING,
+    pid=4711,
+    created_ns=1_000_000_001,
+    started_ns=2_000_000_002,
+    exit_status=None,
+    log_path="/var/log/c1.log",
+    labels={"tier": "front"},
+    annotations={"note": "kept"},
+    runtime_handler="crun",
+    bundle_path="/run/ocigrpc/c1/bundle",
+    cgroup_path="/ocigrpc/c1",
+    terminal=True,
+    stdin=True,
+    monitor_lost=True,
+    runtime_state="thawing",
+    message="not sure",
+)
+
+LIMIT_S = 20.0
+"""Longest that a test waits for what must happen at once."""
+
+
+class FakeEngine(Engine):
+    """Answers every verb; ``failure`` makes it fail, ``held`` makes it wait for ``release``.
+
+    ``entered`` gets the name of a verb when it begins to wait, ``left`` what ended the wait:
+    the class of the exception, or None.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.deadlines: list[Deadline] = []
+        self.failure: Exception | None = None
+        self.held: frozenset[str] = frozenset()
+        self.view = VIEW
+        self.views: Sequence[ContainerView] = (VIEW,)
+        self.exit_status = ExitStatus(Provenance.EXIT_FILE, 3_000_000_003, exit_code=0)
+        self.entered: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.left: queue.SimpleQueue[type[Exception] | None] = queue.SimpleQueue()
+        self.release = Latch()
+
+    def _do(self, verb: str, *arguments: object, deadline: Deadline | None = None) -> None:
+        self.asked.append((verb, *arguments))
+        if deadline is not None:
+            self.deadlines.append(deadline)
+            if verb in self.held:
+                self._hold(verb, deadline)
+        if self.failure is not None:
+            raise self.failure
+
+    def _hold(self, verb: str, deadline: Deadline) -> None:
+        self.entered.put(verb)
+        try:
+            deadline.wait(self.release)
+        except Exception as error:
+            self.left.put(type(error))
+            raise
+        self.left.put(None)
+
+    def versions(self, deadline: Deadline) -> Versions:
+        self._do("versions", deadline=deadline)
+        return Versions("conmon version 2.1.6", (HandlerVersion("runc", "/usr/bin/runc", "1.1"),))
+
+    def conditions(self, deadline: Deadline) -> Sequence[Condition]:
+        self._do("conditions", deadline=deadline)
+        return [
+            Condition("RuntimeReady", True),
+            Condition("MonitorReady", False, "ConmonNotFound", "install conmon"),
+        ]
+
+    def effective_settings(self) -> dict[str, object]:
+        return {"stop_timeout_s": 10.0, "runtimes": {"runc": {"args": ["-v"]}}}
+
+    def create(self, request: CreateRequest, deadline: Deadline) -> Created:
+        self._do("create", request, deadline=deadline)
+        return Created(request.container_id or "made", 4711)
+
+    def start(self, container_id: str, deadline: Deadline) -> None:
+        self._do("start", container_id, deadline=deadline)
+
+    def pause(self, container_id: str, deadline: Deadline) -> None:
+        self._do("pause", container_id, deadline=deadline)
+
+    def resume(self, container_id: str, deadline: Deadline) -> None:
+        self._do("resume", container_id, deadline=deadline)
+
+    def stop(self, container_id: str, timeout_s: float | None, deadline: Deadline) -> None:
+        self._do("stop", container_id, timeout_s, deadline=deadline)
+
+    def kill(self, container_id: str, number: int, everyone: bool, deadline: Deadline) -> None:
+        self._do("kill", container_id, number, everyone, deadline=deadline)
+
+    def remove(self, container_id: str, force: bool, deadline: Deadline) -> None:
+        self._do("remove", container_id, force, deadline=deadline)
+
+    def status(self, container_id: str, deadline: Deadline) -> ContainerView:
+        self._do("status", container_id, deadline=deadline)
+        return self.view
+
+    def runtime_words(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
+        self._do("runtime_words", container_id, deadline=deadline)
+        return {"state": "{}", "monitor_pid": "12"}
+
+    def list_containers(self, container_filter: ContainerFilter) -> Sequence[ContainerView]:
+        self._do("list", container_filter)
+        return self.views
+
+    def wait(self, container_id: str, deadline: Deadline) -> ExitStatus:
+        self._do("wait", container_id, deadline=deadline)
+        return self.exit_status

@@ -1,0 +1,87 @@
+"""The client's deadline, and a client that goes away."""
+
+from __future__ import annotations
+
+import math
+
+import grpc
+import pytest
+
+from ocigrpc.errors import Cancelled, Timeout
+from ocigrpc.v1 import runtime_pb2 as v1
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine
+from tests.rpc.statuses import failure_of
+
+PAUSE = v1.PauseContainerRequest(container_id="c1")
+WAIT = v1.WaitContainerRequest(container_id="c1")
+
+
+def test_engine_gets_the_clients_deadline(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    grpc_stub.PauseContainer(PAUSE, timeout=3000)
+    assert 0 < engine.deadlines[0].remaining_s() <= 3000
+
+
+def test_without_a_deadline_there_is_no_limit(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    grpc_stub.PauseContainer(PAUSE)
+    assert engine.deadlines[0].remaining_s() == math.inf
+
+
+@pytest.mark.parametrize("verb", ["pause", "wait"])
+def test_expired_deadline_ends_the_engines_wait(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine, verb: str
+) -> None:
+    engine.held = frozenset({verb})
+    failure = failure_of(
+        lambda: (
+            grpc_stub.PauseContainer(PAUSE, timeout=0.2)
+            if verb == "pause"
+            else grpc_stub.WaitContainer(WAIT, timeout=0.2)
+        )
+    )
+    assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    # Whichever is first: the clock, or grpc's word that the call is over.
+    assert engine.left.get(timeout=LIMIT_S) in (Timeout, Cancelled)
+
+
+@pytest.mark.parametrize("verb", ["pause", "wait"])
+def test_client_that_goes_away_wakes_the_engines_wait(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine, verb: str
+) -> None:
+    engine.held = frozenset({verb})
+    call: grpc.Future[v1.PauseContainerResponse] | grpc.Future[v1.WaitContainerResponse] = (
+        grpc_stub.PauseContainer.future(PAUSE)
+        if verb == "pause"
+        else grpc_stub.WaitContainer.future(WAIT)
+    )
+    assert engine.entered.get(timeout=LIMIT_S) == verb
+    call.cancel()
+    assert engine.left.get(timeout=LIMIT_S) is Cancelled
+
+
+def test_server_lives_on_after_cancelled_calls(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    engine.held = frozenset({"wait"})
+    for _ in range(8):
+        call = grpc_stub.WaitContainer.future(WAIT)
+        engine.entered.get(timeout=LIMIT_S)
+        call.cancel()
+        assert engine.left.get(timeout=LIMIT_S) is Cancelled
+    grpc_stub.PauseContainer(PAUSE, timeout=LIMIT_S)
+
+
+def test_timeout_of_the_engine_itself_is_deadline_exceeded(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    engine.failure = Timeout("late", reason="STOP_TIMEOUT")
+    request = v1.StopContainerRequest(container_id="c1")
+    failure = failure_of(lambda: grpc_stub.StopContainer(request, timeout=LIMIT_S))
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "STOP_TIMEOUT",
+    )

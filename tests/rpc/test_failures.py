@@ -1,0 +1,166 @@
+"""How each failure reaches the client, and what the client sends that is no request."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import grpc
+import pytest
+
+from ocigrpc import errors
+from ocigrpc.v1 import runtime_pb2 as v1
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.rpc.fake_engine import FakeEngine
+from tests.rpc.statuses import failure_of
+
+RawCall: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
+
+PAUSE = v1.PauseContainerRequest(container_id="c1")
+
+ROWS = [
+    (
+        errors.InvalidArgument("log_path", "bad", reason="INVALID_LOG_PATH"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_LOG_PATH",
+        {"field": "log_path"},
+    ),
+    (errors.InvalidSettings("bad"), grpc.StatusCode.INTERNAL, "INVALID_SETTINGS", {}),
+    (
+        errors.ContainerNotFound("c1"),
+        grpc.StatusCode.NOT_FOUND,
+        "CONTAINER_NOT_FOUND",
+        {"container_id": "c1"},
+    ),
+    (
+        errors.ContainerExists("taken", reason="NAME_IN_USE", name="web"),
+        grpc.StatusCode.ALREADY_EXISTS,
+        "NAME_IN_USE",
+        {"name": "web"},
+    ),
+    (
+        errors.WrongState("c1", "paused", "running"),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "WRONG_STATE",
+        {"container_id": "c1", "state": "paused", "wanted": "running"},
+    ),
+    (
+        errors.Busy("c1", "create"),
+        grpc.StatusCode.ABORTED,
+        "CONTAINER_BUSY",
+        {"container_id": "c1", "verb": "create"},
+    ),
+    (
+        errors.LimitReached("full", limit=3),
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "LIMIT_REACHED",
+        {"limit": "3"},
+    ),
+    (
+        errors.Timeout("late", reason="CREATE_TIMEOUT", phase="sync"),
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "CREATE_TIMEOUT",
+        {"phase": "sync"},
+    ),
+    (errors.Cancelled("gone"), grpc.StatusCode.CANCELLED, "CANCELLED", {}),
+    (errors.ShuttingDown("ending"), grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", {}),
+    (
+        errors.RuntimeFailed("broke", output="no such file"),
+        grpc.StatusCode.INTERNAL,
+        "RUNTIME_FAILED",
+        {"output": "no such file"},
+    ),
+    (
+        errors.MonitorFailed("broke", reason="MONITOR_LOST"),
+        grpc.StatusCode.INTERNAL,
+        "MONITOR_LOST",
+        {},
+    ),
+    (errors.CgroupFailed("broke"), grpc.StatusCode.INTERNAL, "CGROUP_FAILED", {}),
+    (
+        errors.StoreFailed("broke", path="/s"),
+        grpc.StatusCode.INTERNAL,
+        "STORE_FAILED",
+        {"path": "/s"},
+    ),
+    (
+        errors.HostFailed("broke", path="/s"),
+        grpc.StatusCode.INTERNAL,
+        "HOST_FAILED",
+        {"path": "/s"},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason", "metadata"), ROWS, ids=[type(row[0]).__name__ for row in ROWS]
+)
+def test_exception_becomes_its_status_with_reason_and_metadata(
+    grpc_stub: RuntimeServiceStub,
+    engine: FakeEngine,
+    error: errors.OcigrpcError,
+    code: grpc.StatusCode,
+    reason: str,
+    metadata: dict[str, str],
+) -> None:
+    engine.failure = error
+    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    assert (failure.code, failure.reason, dict(failure.info.metadata)) == (code, reason, metadata)
+    assert failure.info.domain == "ocigrpc"
+    assert failure.text == error.message
+
+
+def test_every_kind_of_exception_is_tried_above() -> None:
+    declared = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    kinds = {kind for kind in declared if issubclass(kind, errors.OcigrpcError)}
+    assert {type(row[0]) for row in ROWS} == kinds - {errors.OcigrpcError}
+
+
+def test_wrong_request_names_every_wrong_field(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    request = v1.CreateContainerRequest(container_id="../c", name="/", log_size_max_bytes=-1)
+    failure = failure_of(lambda: grpc_stub.CreateContainer(request))
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.reason == "INVALID_CONTAINER_ID"
+    assert failure.fields == ["container_id", "name", "source", "log_size_max_bytes"]
+    assert engine.asked == []
+
+
+def test_defect_is_not_told_but_for_the_request_to_look_for(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    engine.failure = ZeroDivisionError("a secret")
+    failure = failure_of(
+        lambda: grpc_stub.PauseContainer(PAUSE, metadata=(("x-request-id", "r-1"),))
+    )
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
+    assert dict(failure.info.metadata) == {"request_id": "r-1"}
+    assert "secret" not in failure.text
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "é\n" * 50_000, "\udcff" * 100_000])
+def test_flood_of_words_is_cut_so_that_the_status_arrives(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine, text: str
+) -> None:
+    engine.failure = errors.RuntimeFailed(f"runc: {text}", output=text, argv=text, path=text)
+    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "RUNTIME_FAILED")
+    assert set(failure.info.metadata) == {"output", "argv", "path"}
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe"], ids=["wire", "utf-8"])
+def test_what_is_no_message_is_an_invalid_argument(
+    grpc_channel: grpc.Channel, engine: FakeEngine, data: bytes
+) -> None:
+    call: RawCall = grpc_channel.unary_unary("/ocigrpc.v1.RuntimeService/PauseContainer")
+    failure = failure_of(lambda: call(data))
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "MALFORMED_MESSAGE",
+    )
+    assert engine.asked == []
+
+
+def test_unknown_rpc_is_unimplemented(grpc_channel: grpc.Channel, engine: FakeEngine) -> None:
+    call: RawCall = grpc_channel.unary_unary("/ocigrpc.v1.RuntimeService/FlyContainer")
+    assert failure_of(lambda: call(b"")).code is grpc.StatusCode.UNIMPLEMENTED

@@ -1,0 +1,234 @@
+"""Every RPC: what the engine is asked, and what the client is told."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+import ocigrpc
+from ocigrpc.engine.values import (
+    BundleSource,
+    ContainerFilter,
+    CreateRequest,
+    ExitStatus,
+    Provenance,
+    State,
+)
+from ocigrpc.v1 import config_pb2, container_pb2
+from ocigrpc.v1 import runtime_pb2 as v1
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.rpc.fake_engine import VIEW, FakeEngine
+
+
+def test_version_names_the_service_and_the_programs_it_drives(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    assert grpc_stub.Version(v1.VersionRequest()) == v1.VersionResponse(
+        runtime_name="ocigrpc",
+        runtime_version=ocigrpc.__version__,
+        runtime_api_version="v1",
+        conmon_version="conmon version 2.1.6",
+        runtime_handlers=[
+            v1.RuntimeHandlerVersion(name="runc", path="/usr/bin/runc", version="1.1")
+        ],
+    )
+
+
+def test_status_gives_the_conditions_in_order_and_the_settings(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    answer = grpc_stub.Status(v1.StatusRequest())
+    assert list(answer.conditions) == [
+        v1.Condition(type="RuntimeReady", status=True),
+        v1.Condition(type="MonitorReady", reason="ConmonNotFound", message="install conmon"),
+    ]
+    assert MessageToDict(answer.settings) == engine.effective_settings()
+
+
+def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    answer = grpc_stub.CreateContainer(
+        v1.CreateContainerRequest(
+            bundle_path="/b",
+            container_id="c1",
+            name="web",
+            runtime_handler="crun",
+            stdin=True,
+            terminal=True,
+            log_path="/var/log/c1.log",
+            log_size_max_bytes=4096,
+            stop_signal="SIGINT",
+            labels={"a": "b"},
+            annotations={"c": "d"},
+            cgroup_parent="/machines",
+            no_pivot=True,
+        )
+    )
+    assert answer == v1.CreateContainerResponse(container_id="c1", pid=4711)
+    [(_, request)] = engine.asked
+    assert request == CreateRequest(
+        source=BundleSource("/b"),
+        container_id="c1",
+        name="web",
+        runtime_handler="crun",
+        stdin=True,
+        terminal=True,
+        log_path="/var/log/c1.log",
+        log_size_max_bytes=4096,
+        stop_signal="2",
+        labels={"a": "b"},
+        annotations={"c": "d"},
+        cgroup_parent="/machines",
+        no_pivot=True,
+    )
+
+
+def test_create_without_an_id_gives_the_one_made(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    config = config_pb2.ContainerConfig(rootfs_path="/", command=["true"])
+    answer = grpc_stub.CreateContainer(v1.CreateContainerRequest(config=config))
+    assert answer.container_id == "made"
+
+
+@pytest.mark.parametrize(
+    ("rpc", "request_", "asked"),
+    [
+        ("StartContainer", v1.StartContainerRequest(container_id="c1"), ("start", "c1")),
+        ("PauseContainer", v1.PauseContainerRequest(container_id="c1"), ("pause", "c1")),
+        ("ResumeContainer", v1.ResumeContainerRequest(container_id="c1"), ("resume", "c1")),
+        ("StopContainer", v1.StopContainerRequest(container_id="c1"), ("stop", "c1", None)),
+        (
+            "StopContainer",
+            v1.StopContainerRequest(container_id="c1", timeout={"nanos": 500_000_000}),
+            ("stop", "c1", 0.5),
+        ),
+        ("StopContainer", v1.StopContainerRequest(container_id="c", timeout={}), ("stop", "c", 0)),
+        ("KillContainer", v1.KillContainerRequest(container_id="c1"), ("kill", "c1", 9, False)),
+        (
+            "KillContainer",
+            v1.KillContainerRequest(container_id="c1", signal="HUP", all=True),
+            ("kill", "c1", 1, True),
+        ),
+        ("RemoveContainer", v1.RemoveContainerRequest(container_id="c"), ("remove", "c", False)),
+        (
+            "RemoveContainer",
+            v1.RemoveContainerRequest(container_id="c1", force=True),
+            ("remove", "c1", True),
+        ),
+    ],
+)
+def test_verb_asks_the_engine_and_answers_empty(
+    grpc_stub: RuntimeServiceStub,
+    engine: FakeEngine,
+    rpc: str,
+    request_: object,
+    asked: tuple[object, ...],
+) -> None:
+    answer = getattr(grpc_stub, rpc)(request_)
+    assert answer.ByteSize() == 0
+    assert engine.asked == [asked]
+
+
+def test_container_status_tells_all_that_is_known(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1"))
+    assert answer.status == container_pb2.ContainerStatus(
+        container_id="c1",
+        name="web",
+        state=container_pb2.CONTAINER_STATE_RUNNING,
+        pid=4711,
+        created_at=1_000_000_001,
+        started_at=2_000_000_002,
+        log_path="/var/log/c1.log",
+        labels={"tier": "front"},
+        annotations={"note": "kept"},
+        runtime_handler="crun",
+        bundle_path="/run/ocigrpc/c1/bundle",
+        cgroup_path="/ocigrpc/c1",
+        terminal=True,
+        stdin=True,
+        monitor_lost=True,
+        runtime_state="thawing",
+        message="not sure",
+    )
+    assert not answer.status.HasField("exit_status")
+    assert not answer.info
+
+
+def test_verbose_container_status_adds_the_runtimes_own_words(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1", verbose=True))
+    assert dict(answer.info) == {"state": "{}", "monitor_pid": "12"}
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_has_its_word(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine, state: State
+) -> None:
+    engine.view = msgspec.structs.replace(VIEW, state=state)
+    answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1"))
+    word = container_pb2.ContainerState.Name(answer.status.state)
+    assert word == f"CONTAINER_STATE_{state.name}"
+
+
+def test_list_hands_over_the_filter(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+    grpc_stub.ListContainers(
+        v1.ListContainersRequest(
+            filter=v1.ContainerFilter(
+                id_prefix="c",
+                name="web",
+                states=[
+                    container_pb2.CONTAINER_STATE_PAUSED,
+                    container_pb2.CONTAINER_STATE_UNKNOWN,
+                ],
+                label_selector={"tier": "front"},
+            )
+        )
+    )
+    states = frozenset({State.PAUSED, State.UNKNOWN})
+    assert engine.asked == [("list", ContainerFilter("c", "web", states, {"tier": "front"}))]
+
+
+def test_list_without_a_filter_is_of_all(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+    engine.views = [VIEW, msgspec.structs.replace(VIEW, container_id="c2")]
+    answer = grpc_stub.ListContainers(v1.ListContainersRequest())
+    assert [each.container_id for each in answer.containers] == ["c1", "c2"]
+    assert engine.asked == [("list", ContainerFilter())]
+
+
+def test_wait_tells_how_it_ended(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+    engine.exit_status = ExitStatus(
+        Provenance.EXIT_FILE, 3_000_000_003, exit_code=137, signal=9, oom_killed=True
+    )
+    answer = grpc_stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
+    assert answer.exit_status == container_pb2.ExitStatus(
+        exit_code=137,
+        signal=9,
+        finished_at=3_000_000_003,
+        oom_killed=True,
+        provenance=container_pb2.EXIT_PROVENANCE_EXIT_FILE,
+    )
+
+
+def test_exit_code_zero_is_not_absent(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+    engine.exit_status = ExitStatus(Provenance.EXIT_FILE, 3, exit_code=0)
+    answer = grpc_stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
+    assert answer.exit_status.HasField("exit_code")
+    assert not answer.exit_status.HasField("signal")
+
+
+@pytest.mark.parametrize("provenance", set(Provenance) - {Provenance.EXIT_FILE})
+def test_exit_code_that_nobody_knows_is_absent_and_says_why(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine, provenance: Provenance
+) -> None:
+    engine.exit_status = ExitStatus(provenance, 3, message="why")
+    answer = grpc_stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
+    assert not answer.exit_status.HasField("exit_code")
+    word = container_pb2.ExitProvenance.Name(answer.exit_status.provenance)
+    assert word == f"EXIT_PROVENANCE_{provenance.name}"
+    assert answer.exit_status.message == "why"

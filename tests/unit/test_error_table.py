@@ -1,0 +1,102 @@
+"""The table from exceptions to gRPC statuses, and what fits into a status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocigrpc.errors import InvalidArgument, OcigrpcError, RuntimeFailed, WrongState
+from ocigrpc.service import errors
+from ocigrpc.service.errors import TRAILER_LIMIT_BYTES, code_of, status_of
+
+
+def kinds(kind: type[OcigrpcError] = OcigrpcError) -> Iterator[type[OcigrpcError]]:
+    """The exceptions of the product; a test may have made more."""
+    yield kind
+    for each in kind.__subclasses__():
+        if each.__module__.startswith("ocigrpc."):
+            yield from kinds(each)
+
+
+def test_every_exception_has_a_row_of_its_own_and_nothing_else_has() -> None:
+    assert set(errors._CODES) == set(kinds())
+
+
+def test_no_exception_is_ok_or_unknown() -> None:
+    assert not {grpc.StatusCode.OK, grpc.StatusCode.UNKNOWN} & set(errors._CODES.values())
+
+
+def test_more_special_exception_has_the_row_of_its_kind() -> None:
+    class Special(WrongState):
+        pass
+
+    special = Special("c1", "paused", "running")
+    assert code_of(special) is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def details_of(error: OcigrpcError) -> tuple[Status, ErrorInfo, BadRequest]:
+    """What the trailers of ``error`` hold."""
+    sent = status_of(error)
+    [(key, value)] = sent.trailing_metadata
+    assert key == "grpc-status-details-bin"
+    assert isinstance(value, bytes)
+    status = Status.FromString(value)
+    info, bad_request = ErrorInfo(), BadRequest()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(bad_request)
+    return status, info, bad_request
+
+
+def test_status_says_what_the_exception_says() -> None:
+    status, info, bad_request = details_of(WrongState("c1", "paused", "running"))
+    assert status.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    assert (info.domain, info.reason) == ("ocigrpc", "WRONG_STATE")
+    assert dict(info.metadata) == {"container_id": "c1", "state": "paused", "wanted": "running"}
+    assert not bad_request.field_violations
+
+
+def test_wrong_request_has_one_violation_for_each_field() -> None:
+    error = InvalidArgument.joined([InvalidArgument("a", "is a"), InvalidArgument("b", "is b")])
+    _, _, bad_request = details_of(error)
+    found = [(each.field, each.description) for each in bad_request.field_violations]
+    assert found == [("a", "is a"), ("b", "is b")]
+
+
+def test_two_kilobytes_of_a_programs_words_arrive_whole() -> None:
+    words = "w" * 2048
+    _, info, _ = details_of(RuntimeFailed("runc failed", output=words))
+    assert info.metadata["output"] == words
+
+
+# What the wire makes of a text is anything from its bytes to three times their number.
+_TEXTS = st.builds(
+    lambda unit, times: unit * times, st.text(min_size=1, max_size=4), st.integers(0, 20_000)
+)
+
+
+@given(message=_TEXTS, values=st.lists(_TEXTS, max_size=6))
+def test_status_fits_into_the_trailers_with_its_reason(message: str, values: list[str]) -> None:
+    metadata = {f"key{index}": value for index, value in enumerate(values)}
+    status, info, _ = details_of(RuntimeFailed(message, **metadata))
+    assert info.reason == "RUNTIME_FAILED"
+    assert set(info.metadata) == set(metadata)
+    assert wire_size(status) <= TRAILER_LIMIT_BYTES
+
+
+@given(text=_TEXTS)
+def test_wrong_request_fits_into_the_trailers_with_its_fields(text: str) -> None:
+    error = InvalidArgument.joined([InvalidArgument(text, text) for _ in range(100)])
+    status, _, bad_request = details_of(error)
+    assert bad_request.field_violations
+    assert wire_size(status) <= TRAILER_LIMIT_BYTES
+
+
+def wire_size(status: Status) -> int:
+    escaped = sum(1 if 32 <= byte < 127 else 3 for byte in status.message.encode())
+    return escaped + len(status.SerializeToString()) * 4 // 3
