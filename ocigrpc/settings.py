@@ -226,7 +226,7 @@ def cgroup_parent_problem(cgroup_manager: str, cgroup_parent: str) -> str:
             return ""
         return 'must be a slice such as "machine.slice" with the systemd manager'
     parts = cgroup_parent.split("/")[1:]
-    if cgroup_parent == "/" or (cgroup_parent.startswith("/") and _plain(parts)):
+    if cgroup_parent.startswith("/") and _plain(parts):
         return ""
     return 'must be an absolute path such as "/ocigrpc" with the cgroupfs manager'
 

@@ -132,6 +132,7 @@ class Creation:
             stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
             name=request.name,
             log_is_ours=not request.log_path,
+            made_parent=self._made_parent(enclosure),
             labels=request.labels,
             annotations=request.annotations,
             terminal=terminal,
@@ -161,6 +162,14 @@ class Creation:
         if problem:
             raise InvalidArgument("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
         return self._node.enclosure(settings.cgroup_manager, parent, container_id)
+
+    def _made_parent(self, enclosure: Enclosure) -> str:
+        """The topmost cgroup above the container's that is there for our containers only."""
+        if enclosure.by_systemd or enclosure.parent == self._node.settings.cgroup_parent:
+            return ""  # systemd's, or here for as long as the service is.
+        beside = (each.record for each in self._registry.all())
+        known = [each.made_parent for each in beside if each.cgroup_parent == enclosure.parent]
+        return known[0] if known else self._node.topmost_missing(enclosure.parent)
 
     def _make(self, container: Container, plan: _Plan, deadline: Deadline) -> None:
         timeout_s = self._node.settings.runtimes[plan.runtime.name].create_timeout_s

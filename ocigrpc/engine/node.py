@@ -84,6 +84,12 @@ class Node:
         """The settings' own parent of all cgroups, with the cgroupfs manager."""
         return self.hierarchies.group(self.settings.cgroup_parent)
 
+    def topmost_missing(self, path: str) -> str:
+        """The first cgroup on the way down to ``path`` that does not exist; or nothing."""
+        return next(
+            (each for each in _way_down(path) if not self.hierarchies.group(each).exists()), ""
+        )
+
     def remove_empty_parent(self) -> None:
         """Leave no empty cgroup behind when the service ends."""
         if self.settings.cgroup_manager != SYSTEMD:
@@ -104,7 +110,13 @@ class Node:
             lambda: self.runtime(record.runtime_handler).delete(record.container_id, deadline),
             lambda: enclosure.remove_monitor(deadline),
             lambda: enclosure.remove_container(deadline),
+            lambda: self._remove_made_parents(record),
         )
+
+    def _remove_made_parents(self, record: Record) -> None:
+        for path in reversed(_way_down(record.cgroup_parent)):
+            if record.made_parent and len(path) >= len(record.made_parent):
+                self.hierarchies.group(path).remove_if_empty()
 
     def remove_files(self, record: Record) -> None:
         """Remove all files that were made for a container; what fails is logged."""
@@ -123,6 +135,12 @@ class Node:
         for path in ours:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def _way_down(path: str) -> Sequence[str]:
+    """Every cgroup from below the root down to ``path``."""
+    names = path.strip("/").split("/")
+    return ["/" + "/".join(names[: depth + 1]) for depth in range(len(names))]
 
 
 def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:

@@ -17,6 +17,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``init`` and ``monitor`` name the container's first process and conmon for as long as a
     signal may have to reach them, also after a restart of the service; ``init_program`` is
     what ``init`` executes until the container is started (device and inode).
+    ``made_parent`` is the topmost of the cgroups above it that were not there before.
     """
 
     container_id: str
@@ -32,6 +33,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     stop_signal: int
     name: str = ""
     log_is_ours: bool = False
+    made_parent: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     terminal: bool = False

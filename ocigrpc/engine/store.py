@@ -2,7 +2,7 @@
 
 SQLite in WAL mode with ``synchronous=NORMAL``: what is written survives the end of the
 service at any moment; a loss of power may take the last moments with it, but then no
-container lives on either. There is one writer, this process.
+container lives on either. There is one writer, this process: it keeps others out.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class Store:
                 raise
 
     def _prepare(self) -> None:
+        # From the first access to the end: a second service would undo what this one makes.
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = self._pragma("user_version")
         if self._pragma("application_id") not in (0, _APPLICATION_ID):
             raise self._unusable("it is another program's database", "STORE_FOREIGN")

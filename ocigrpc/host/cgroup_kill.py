@@ -57,7 +57,8 @@ def kill_by_kernel(part: Part, deadline: Deadline) -> None:
         retry_s = RETRY_FIRST_S
         while populated.now():
             _refuse_own(part.members(), part.directory)
-            part.write("cgroup.kill", "1")
+            # With systemd, it may go at the end of its last process, under our hands.
+            part.write("cgroup.kill", "1", gone_is_fine=True)
             deadline.wait(populated.fileno(), timeout_s=retry_s)
             retry_s = min(retry_s * 2, _RELIST_S)
 

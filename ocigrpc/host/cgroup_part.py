@@ -30,9 +30,9 @@ class Part(Struct, frozen=True):
         """A file of the group; None when it, or the group, is not there."""
         return _read(f"{self.directory}/{name}")
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str, *, gone_is_fine: bool = False) -> None:
         """Write a file of the group; raises ``CgroupFailed``."""
-        _write(f"{self.directory}/{name}", text)
+        _write(f"{self.directory}/{name}", text, gone_is_fine=gone_is_fine)
 
     def exists(self) -> bool:
         """Whether the directory is there."""

@@ -10,15 +10,15 @@ from typing import Any
 
 from ocigrpc.oci.config import ContainerConfig
 from ocigrpc.oci.spec import spec_of
+from tests.real.bundles import make_rootfs
 
 RUNTIMES = ("runc", "crun")
-BUSYBOX = Path("/bin/busybox")
 CONTAINER_ID = "abcdefghijklmnop"
 """What the specs are told; the runtime knows each container by a name of its own."""
 
 _TIMEOUT_S = 30
-_V2_SIDE = Path("/sys/fs/cgroup/unified/cgroup.controllers")
-_WITHOUT_V2_SIDE = (
+V2_SIDE = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+WITHOUT_V2_SIDE = (
     *("unshare", "--mount", "--propagation=unchanged", "sh", "-c"),
     'mount --make-rprivate /sys/fs/cgroup && umount /sys/fs/cgroup/unified && exec "$@"',
     "sh",
@@ -35,12 +35,11 @@ class ShellContainers:
 
     def __init__(self, runtime: str, directory: Path) -> None:
         self._directory = directory
-        self._rootfs = directory / "rootfs"
+        self._rootfs = make_rootfs(directory)
         self._argv = [runtime, "--root", str(directory / "state")]
-        if runtime == "crun" and _V2_SIDE.exists() and _V2_SIDE.read_text().strip():
+        if runtime == "crun" and V2_SIDE.exists() and V2_SIDE.read_text().strip():
             # crun refuses a hybrid host whose v2 side has controllers: hide that side.
-            self._argv = [*_WITHOUT_V2_SIDE, *self._argv]
-        self._make_rootfs()
+            self._argv = [*WITHOUT_V2_SIDE, *self._argv]
 
     def __call__(self, script: str, **fields: Any) -> Ended:
         """What became of ``script`` in a container of a config with ``fields``."""
@@ -66,19 +65,6 @@ class ShellContainers:
             timeout=_TIMEOUT_S,
             check=False,
         )
-
-    def _make_rootfs(self) -> None:
-        for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
-            (self._rootfs / name).mkdir(parents=True)
-        busybox = self._rootfs / "bin/busybox"
-        busybox.write_bytes(BUSYBOX.read_bytes())
-        busybox.chmod(0o755)
-        listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True)
-        for applet in set(listed.stdout.split()) - {"busybox"}:
-            (self._rootfs / "bin" / applet).symlink_to("busybox")
-        etc = self._rootfs / "etc"
-        (etc / "passwd").write_text("root:x:0:0::/:/bin/sh\nalice:x:1001:1002::/:/bin/sh\n")
-        (etc / "group").write_text("root:x:0:\nstaff:x:1002:\nplayers:x:1003:bob,alice\n")
 
 
 def said(ended: Ended) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.oci.config import Mount, Namespace, NamespaceMode, NamespaceType, Propagation
-from tests.real.shell_container import BUSYBOX, RUNTIMES, ShellContainers, said
+from tests.real.bundles import BUSYBOX
+from tests.real.shell_container import RUNTIMES, ShellContainers, said
 
 
 @pytest.fixture(params=RUNTIMES)

@@ -110,11 +110,14 @@ def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
 
 def test_a_record_that_cannot_be_read_is_a_typed_error(path: Path, store: Store) -> None:
     store.put(RECORD)
+    store.close()
     with sqlite3.connect(path) as db:
         db.execute("UPDATE containers SET record = x'00'")
     db.close()
+    again = Store(path)
     with pytest.raises(StoreFailed) as caught:
-        store.records()
+        again.records()
+    again.close()
     assert caught.value.reason == "STORE_CORRUPT"
 
 

@@ -1,0 +1,109 @@
+"""Services on hosts, for the tests to use and to leave without a trace."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.real.bundles import make_rootfs
+from tests.real.hosts import Host, cgroup2_host, native, systemd_host
+from tests.real.service import Service
+from tests.real.shell_container import V2_SIDE, WITHOUT_V2_SIDE
+
+StartService = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Iterator[Path]:
+    """A busybox for all to read; where every host sees it."""
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-rootfs-", dir="/var/tmp") as directory:
+        yield make_rootfs(Path(directory))
+
+
+@contextmanager
+def crun_host() -> Iterator[Host]:
+    """The host as it is found, but for what crun refuses."""
+    with native() as host:
+        if not (V2_SIDE.exists() and V2_SIDE.read_text().strip()):
+            yield host
+            return
+        roots = tuple(root for root in host.cgroup_roots if root != V2_SIDE.parent)
+        yield Host("v1", roots, WITHOUT_V2_SIDE)
+
+
+_KINDS = {
+    "native-runc": (native, {}),
+    "native-crun": (crun_host, {"default_runtime": "crun"}),
+    "cgroup2-runc": (cgroup2_host, {}),
+    "systemd-runc": (systemd_host, {"cgroup_manager": "systemd"}),
+}
+
+
+@contextmanager
+def serving(host: Host, rootfs: Path, **settings: object) -> Iterator[Service]:
+    """A service that runs, and at the end is no more, as its containers and cgroup parent."""
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-test-", dir="/var/tmp") as directory:
+        service = Service(host, Path(directory), rootfs, **settings)  # type: ignore[arg-type]
+        try:
+            service.start()
+            yield service
+            if not service.pid:
+                service.start()
+            service.remove_all()
+            service.end()
+            assert service.remains() == []
+            # A slice is systemd's to remove.
+            assert service.parents() == [] or service.host.name == "systemd"
+        finally:
+            service.discard()
+
+
+@contextmanager
+def used(service: Service) -> Iterator[Service]:
+    """A service that runs already, for one test that leaves nothing but containers behind."""
+    yield service
+    service.remove_all()
+    assert service.ids() == []
+    assert service.remains() == []
+
+
+@pytest.fixture(scope="module")
+def _native_service(rootfs: Path) -> Iterator[Service]:
+    with native() as host, serving(host, rootfs) as service:
+        yield service
+
+
+@pytest.fixture
+def service(_native_service: Service) -> Iterator[Service]:
+    """The service with runc, on the host as it is found."""
+    with used(_native_service):
+        yield _native_service
+
+
+@pytest.fixture(scope="module", params=_KINDS)
+def _service_of_kind(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Service]:
+    make_host, settings = _KINDS[request.param]
+    with make_host() as host, serving(host, rootfs, **settings) as service:
+        yield service
+
+
+@pytest.fixture
+def any_service(_service_of_kind: Service) -> Iterator[Service]:
+    """The service on every kind of host, with both runtimes and both cgroup managers."""
+    with used(_service_of_kind):
+        yield _service_of_kind
+
+
+@pytest.fixture
+def start_service(rootfs: Path) -> Iterator[StartService]:
+    """``start_service(**settings)``: a service for this test alone."""
+    with native() as host, ExitStack() as stack:
+
+        def start(**settings: object) -> Service:
+            return stack.enter_context(serving(host, rootfs, **settings))
+
+        yield start

@@ -1,0 +1,82 @@
+"""OCI runtimes that go wrong: small scripts which do one verb badly and the rest well."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ocigrpc.deadline import Deadline
+
+FAULTS = {
+    "hangs": ("create", 'echo begun > "$gate/begun"; exec sleep 1000'),
+    "floods": ("create", "head -c 200000 /dev/zero | tr '\\0' x >&2; exit 1"),
+    "silent": ("create", "exit 1"),
+    "talks": ("create", "echo the moon is full >&2; exit 1"),
+    # The cgroup that is being made then belongs to nobody.
+    "killed": (
+        "create",
+        """runc "$@" & runtime=$!
+        until find /sys/fs/cgroup -maxdepth 5 -name "ocigrpc-container-$id" | grep -q .; do :; done
+        kill -9 $runtime; wait $runtime; exit 1""",
+    ),
+    "state-hangs": ("state", "exec sleep 1000"),
+    "state-talks": ("state", "echo the moon is full"),
+    "state-fails": ("state", "echo the moon is full >&2; exit 1"),
+    "state-lies": ("state", 'echo "{\\"id\\": \\"$id\\", \\"status\\": \\"dreaming\\"}"'),
+    "start-fails": ("start", "echo the moon is full >&2; exit 1"),
+    "pause-hangs": ("pause", "exec sleep 1000"),
+    # Holds a create up between two words of a test: see Gate.
+    "gated": ("create", 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'),
+}
+"""Name, verb that it does badly, and how."""
+
+_SCRIPT = """#!/bin/sh
+gate='{gate}'
+for word; do
+    [ "$word" = {verb} ] && bad=yes
+    id=$word
+done
+if [ -n "$bad" ]; then
+{fault}
+exit
+fi
+exec runc "$@"
+"""
+
+
+def write_faults(directory: Path) -> dict[str, Path]:
+    """The scripts by the names of their faults, in ``directory``; also two that can't be run."""
+    scripts = {}
+    for name, (verb, fault) in FAULTS.items():
+        scripts[name] = directory / f"{name}.sh"
+        scripts[name].write_text(_SCRIPT.format(verb=verb, fault=fault, gate=directory))
+        scripts[name].chmod(0o755)
+    scripts["forbidden"] = directory / "forbidden"
+    scripts["forbidden"].write_text("#!/bin/sh\n")
+    scripts["forbidden"].chmod(0o644)
+    scripts["missing"] = directory / "missing"
+    return scripts
+
+
+class Gate:
+    """Both sides of the ``gated`` runtime: it says that it has begun, and waits to be let go."""
+
+    def __init__(self, directory: Path) -> None:
+        for name in ("begun", "go"):
+            os.mkfifo(directory / name)
+        # For both directions, so that neither side has to wait for the other to open it.
+        self._begun = os.open(directory / "begun", os.O_RDWR | os.O_NONBLOCK)
+        self._go = os.open(directory / "go", os.O_RDWR | os.O_NONBLOCK)
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until a create has begun."""
+        deadline.wait(self._begun)
+        os.read(self._begun, 4096)
+
+    def open(self) -> None:
+        """Let one create go on."""
+        os.write(self._go, b"go\n")
+
+    def close(self) -> None:
+        os.close(self._begun)
+        os.close(self._go)

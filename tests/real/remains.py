@@ -1,0 +1,99 @@
+"""What a service and its containers have left on a host."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.host.cgroup import Hierarchies
+from tests.real.hosts import Host
+
+LIMIT_S = 20.0
+_PAUSE_S = 0.005
+
+
+def until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> float:
+    """Wait for what the kernel sends no event for; how long it took, in seconds."""
+    began_s = time.monotonic()
+    deadline = Deadline(limit_s)
+    while not condition():
+        deadline.wait(timeout_s=_PAUSE_S)
+    return time.monotonic() - began_s
+
+
+class Remains:
+    """The traces of the service whose files are in ``directory`` and groups below ``parent``.
+
+    ``parent`` is the last part of its cgroup parent, a name that nobody else has.
+    """
+
+    def __init__(self, host: Host, directory: Path, parent: str) -> None:
+        self._host = host
+        self._directory = directory
+        self._parent = parent
+
+    def all(self) -> list[str]:
+        """All traces but the service's own process, empty directories and store."""
+        return [*self.processes(), *self.groups(), *self.mounts(), *self.files()]
+
+    def purge(self) -> None:
+        """Kill what a failed test has left, on any host: they share the real one's groups."""
+        group = Hierarchies.detect().group(f"/{self._parent}")
+        group.kill(Deadline(LIMIT_S))
+        group.remove(Deadline(LIMIT_S))
+
+    def processes(self) -> Iterator[str]:
+        """Those of the containers and of the service's children, as the real host sees them."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                groups = (entry / "cgroup").read_text()
+                stands = str((entry / "cwd").readlink())
+            except OSError:
+                continue
+            if words == [b""]:
+                # A zombie: whether it is reaped is its parent's affair, often init's.
+                continue
+            told = f"{b' '.join(words).decode()} in {stands}"
+            ours = self._parent in groups or str(self._directory) in told
+            if ours and not (b"ocigrpc" in words and b"serve" in words):
+                yield f"process {entry.name}: {told}"
+
+    def groups(self) -> Iterator[str]:
+        """The cgroups below the parent."""
+        for parent in self.parents():
+            yield from (
+                f"{directory}/{each}" for directory, names, _ in os.walk(parent) for each in names
+            )
+
+    def parents(self) -> Iterator[Path]:
+        """The parent itself, which may be there as long as the service is."""
+        for root in self._host.cgroup_roots:
+            # Unlike a glob, it minds not that groups of others go while it looks.
+            for directory, names, _ in os.walk(root):
+                if self._parent in names:
+                    yield Path(directory, self._parent)
+
+    def mounts(self) -> Iterator[str]:
+        """Mounts below the directory, in any mount namespace."""
+        seen = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                namespace = (entry / "ns/mnt").readlink()
+                if namespace in seen:
+                    continue
+                seen.add(namespace)
+                lines = (entry / "mountinfo").read_text().splitlines()
+            except OSError:
+                continue
+            yield from (f"mount {line}" for line in lines if str(self._directory) in line)
+
+    def files(self) -> Iterator[str]:
+        """What was made for containers, and a runtime's notes of them."""
+        for name in ("run/containers", "run/exits", "run/sockets", "log", "runc", "crun"):
+            directory = self._directory / name
+            if directory.is_dir():
+                yield from map(str, directory.iterdir())

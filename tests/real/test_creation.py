@@ -1,0 +1,240 @@
+"""CreateContainer: its sources, its promises on repetition, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
+from tests.real.bundles import make_bundle, spec_json
+from tests.real.refusal import refused
+from tests.real.remains import LIMIT_S, until
+from tests.real.service import SECRET, Service
+
+SAY_HELLO = ("/bin/sh", "-c", "echo hello; exit 5")
+
+
+def life(service: Service, request: CreateContainerRequest) -> tuple[int, list[str]]:
+    """The exit code and output of the container of a request."""
+    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    service.start_container(container_id)
+    return service.wait(container_id).exit_code, service.output(container_id)
+
+
+def snapshot(directory: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.lstat().st_mtime_ns) for path in directory.rglob("*"))
+
+
+def test_a_bundle_is_run_and_not_written_to(service: Service, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", SAY_HELLO)
+    before = snapshot(bundle)
+    assert life(service, CreateContainerRequest(bundle_path=str(bundle))) == (5, ["hello"])
+    assert snapshot(bundle) == before
+    (container_id,) = service.ids()
+    assert service.status(container_id).bundle_path != str(bundle)
+
+
+def test_one_bundle_serves_many_containers(service: Service, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", SAY_HELLO)
+    request = CreateContainerRequest(bundle_path=str(bundle))
+    with ThreadPoolExecutor(3) as pool:
+        lives = list(pool.map(lambda _: life(service, request), range(3)))
+    assert lives == [(5, ["hello"])] * 3
+
+
+def test_a_spec_is_run(service: Service) -> None:
+    request = CreateContainerRequest(spec_json=spec_json(service.rootfs, SAY_HELLO))
+    assert life(service, request) == (5, ["hello"])
+
+
+def test_a_spec_may_not_choose_its_cgroup(service: Service) -> None:
+    spec = json.loads(spec_json(service.rootfs, SAY_HELLO))
+    spec["linux"]["cgroupsPath"] = "/somewhere/else"
+    request = CreateContainerRequest(spec_json=json.dumps(spec), container_id="mine")
+    service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    path = f"{service.cgroup_parent}/ocigrpc-container-mine"
+    assert service.status("mine").cgroup_path == path
+    assert path in Path(f"/proc/{service.status('mine').pid}/cgroup").read_text()
+
+
+def test_the_cgroup_parent_of_a_request_is_used_and_kept(service: Service) -> None:
+    parent = f"{service.cgroup_parent}/nested"
+    directories = [Path(f"{root}{parent}") for root in service.host.cgroup_roots]
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True)
+    container_id = service.create(cgroup_parent=parent).container_id
+    pid = service.status(container_id).pid
+    assert f"{parent}/ocigrpc-container-{container_id}" in Path(f"/proc/{pid}/cgroup").read_text()
+    service.remove(container_id)
+    for directory in directories:
+        # Which also shows that it is there and empty.
+        directory.rmdir()
+
+
+def test_cgroup_parents_that_were_missing_go_with_the_last_container(service: Service) -> None:
+    parent = f"{service.cgroup_parent}/made/nested"
+    top = [Path(f"{root}{service.cgroup_parent}/made") for root in service.host.cgroup_roots]
+    first = service.create(cgroup_parent=parent).container_id
+    second = service.create(cgroup_parent=parent).container_id
+    service.remove(first)
+    assert any(directory.exists() for directory in top)
+    service.remove(second)
+    assert not any(directory.exists() for directory in top)
+
+
+def test_an_id_is_made_when_none_is_given(service: Service) -> None:
+    first, second = service.create().container_id, service.create().container_id
+    assert len(first) == len(second) == 64
+    assert first != second
+
+
+def test_the_same_request_again_gives_the_same_answer_and_one_container(service: Service) -> None:
+    first = service.create(container_id="same", labels={"a": "1"})
+    assert service.create(container_id="same", labels={"a": "1"}) == first
+    assert service.ids() == ["same"]
+
+
+def test_many_of_the_same_request_at_once_make_one_container(service: Service) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(lambda _: service.create(container_id="same"), range(8)))
+    assert {(each.container_id, each.pid) for each in created} == {("same", created[0].pid)}
+    assert service.ids() == ["same"]
+
+
+def test_a_repeated_request_is_answered_after_the_start_too(service: Service) -> None:
+    first = service.create(container_id="same")
+    service.start_container("same")
+    assert service.create(container_id="same") == first
+    assert service.state("same") == "running"
+
+
+def test_an_id_that_another_request_has_taken_is_already_exists(service: Service) -> None:
+    first = service.create(container_id="same")
+    with refused("ALREADY_EXISTS", "CONTAINER_EXISTS") as refusal:
+        service.create("true", container_id="same")
+    assert refusal.metadata["container_id"] == "same"
+    assert service.status("same").pid == first.pid
+
+
+def test_a_name_that_another_container_has_is_already_exists(service: Service) -> None:
+    service.create(container_id="one", name="web")
+    with refused("ALREADY_EXISTS", "NAME_IN_USE") as refusal:
+        service.create(container_id="two", name="web")
+    assert refusal.metadata["name"] == "web"
+    assert service.ids() == ["one"]
+
+
+def test_the_id_and_name_of_a_removed_container_are_free_again(service: Service) -> None:
+    service.create(container_id="one", name="web")
+    service.remove("one")
+    service.create("true", container_id="one", name="web")
+    assert service.ids() == ["one"]
+
+
+def _symlink(bundle: Path) -> None:
+    bundle.rename(bundle.with_name("real"))
+    bundle.symlink_to(bundle.with_name("real"))
+
+
+def _config_symlink(bundle: Path) -> None:
+    (bundle / "config.json").rename(bundle / "real.json")
+    (bundle / "config.json").symlink_to("real.json")
+
+
+def _config_fifo(bundle: Path) -> None:
+    (bundle / "config.json").unlink()
+    os.mkfifo(bundle / "config.json")
+
+
+def _config_huge(bundle: Path) -> None:
+    os.truncate(bundle / "config.json", 100_000_000)
+
+
+def _config_missing(bundle: Path) -> None:
+    (bundle / "config.json").unlink()
+
+
+def _config_cut(bundle: Path) -> None:
+    os.truncate(bundle / "config.json", 100)
+
+
+def _rootfs_missing(bundle: Path) -> None:
+    (bundle / "rootfs").rename(bundle / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _symlink,
+        _config_symlink,
+        _config_fifo,
+        _config_huge,
+        _config_missing,
+        _config_cut,
+        _rootfs_missing,
+    ],
+)
+def test_a_spoiled_bundle_is_refused_and_leaves_nothing(
+    service: Service, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle", SAY_HELLO)
+    spoil(bundle)
+    request = CreateContainerRequest(bundle_path=str(bundle), container_id="one")
+    with refused("INVALID_ARGUMENT") as refusal:
+        service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    assert refusal.fields == ["bundle_path"]
+    assert service.ids() == []
+    assert service.remains() == []
+
+
+def test_a_config_whose_rootfs_is_missing_is_refused(service: Service) -> None:
+    request = CreateContainerRequest()
+    request.config.rootfs_path = "/no/such/rootfs"
+    request.config.command.append("/bin/true")
+    with refused("INVALID_ARGUMENT") as refusal:
+        service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    assert refusal.fields == ["config.rootfs_path"]
+    assert service.remains() == []
+
+
+@pytest.mark.parametrize("container_id", ["a/b", "..", "a\nb", "-a", "x" * 4096, "a b"])
+def test_a_hostile_id_is_refused(service: Service, container_id: str) -> None:
+    with refused("INVALID_ARGUMENT", "INVALID_CONTAINER_ID") as refusal:
+        service.create(container_id=container_id)
+    assert refusal.fields == ["container_id"]
+    assert service.remains() == []
+
+
+def test_an_unknown_runtime_handler_is_refused(service: Service) -> None:
+    with refused("INVALID_ARGUMENT", "UNKNOWN_RUNTIME_HANDLER") as refusal:
+        service.create(runtime_handler="kata")
+    assert refusal.fields == ["runtime_handler"]
+
+
+def test_a_container_gets_nothing_of_the_services_environment_or_files(service: Service) -> None:
+    container_id = service.run("env; echo begun; exec sleep 1000")
+    until(lambda: service.output(container_id)[-1:] == ["begun"])
+    variables = {line.partition("=")[0] for line in service.output(container_id)[:-1]}
+    assert variables <= {"PATH", "HOME", "PWD", "SHLVL", "HOSTNAME"}
+    pid, monitor_pid = service.status(container_id).pid, service.monitor_pid(container_id)
+    assert {path.name for path in Path(f"/proc/{pid}/fd").iterdir()} == {"0", "1", "2"}
+    assert files_of(service.pid)
+    assert not files_of(service.pid) & (files_of(pid) | files_of(monitor_pid))
+    assert SECRET in Path(f"/proc/{service.pid}/environ").read_text()
+    assert SECRET not in Path(f"/proc/{monitor_pid}/environ").read_text()
+
+
+def files_of(pid: int) -> set[str]:
+    """The files, sockets and pipes that a process has open, by names that tell them apart."""
+    links = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            links.add(str(path.readlink()))
+        except FileNotFoundError:
+            continue
+    return {link for link in links if link != "/dev/null" and not link.startswith("anon_inode:")}

@@ -1,0 +1,259 @@
+"""The README is true: what it shows is run, on the default paths, and answers as shown.
+
+All blocks are one session, in a mount namespace where the default paths are empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import msgspec
+import pytest
+
+from ocigrpc.cli.sources import load_settings
+from ocigrpc.deadline import Deadline
+from ocigrpc.host.cgroup import Cgroup, Hierarchies
+from ocigrpc.settings import RuntimeHandler, Setting, Settings, settings_table
+from tests.real.grpcurl import grpcurl_path
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+
+SERVE = "scripts/serve"
+BENCH = "scripts/bench"
+RUN_BY_CI = {"scripts/test", "scripts/lint", "scripts/protos --check"}
+"""What runs these tests, or runs beside them."""
+
+_LIMIT_S = 240.0
+_PRIVATE = ("/run/ocigrpc", "/var/lib/ocigrpc", "/var/log/ocigrpc", "/run/runc", "/srv/hello")
+_GROUPS = ("/ocigrpc/ocigrpc-conmon-hello", "/ocigrpc/ocigrpc-container-hello", "/ocigrpc")
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_VOLATILE = re.compile(r'("pid": )\d+|("\w+_at": )"\d+"')
+
+_DRIVER = """
+set -E
+trap 'failures=$((failures + 1))' ERR
+for directory in $PRIVATE; do mount -t tmpfs -o mode=0755 tmpfs "$directory"; done
+block() {
+    failures=0
+    "${@:2}" >"$BLOCKS/$1.out" 2>"$BLOCKS/$1.err" </dev/null
+    echo "$failures" >"$BLOCKS/$1.failures"
+}
+serve() {
+    exec {output}< <(exec "$1" 2>&1)
+    service=$!
+    trap 'kill "$service"' EXIT
+    sed -u '/"service.ready"/q' <&"$output" >"$BLOCKS/serve.log"
+    # It has ended otherwise, and its last words say why.
+    grep '"service.ready"' "$BLOCKS/serve.log" || exit
+    cat <&"$output" >>"$BLOCKS/serve.log" &
+}
+end() {
+    trap - EXIT
+    kill "$service"
+    wait "$service"
+}
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block that is a program, and the one behind it, which shows its output."""
+
+    number: int
+    language: str
+    text: str
+    shown_as: str = ""
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its file, and of the files of its outcome."""
+        return f"{self.number}.{self.language}"
+
+    @property
+    def step(self) -> str:
+        """What the driver has to do for it."""
+        if self.text.strip() == SERVE:
+            return f"block {self.name} serve {SERVE}\n"
+        how = ".venv/bin/python" if self.language == "python" else "source"
+        return f"block {self.name} {how} $BLOCKS/{self.name}\n"
+
+
+def blocks() -> Iterator[Block]:
+    found = _FENCE.findall(README)
+    for number, (language, text) in enumerate(found):
+        if language in ("sh", "python"):
+            after = found[number + 1] if number + 1 < len(found) else ("", "")
+            shown = after if after[0] in ("json", "text") else ("", "")
+            yield Block(number, language, text, *shown)
+
+
+BLOCKS = list(blocks())
+SESSION = [block for block in BLOCKS if block.text.strip() not in RUN_BY_CI]
+
+pytestmark = pytest.mark.timeout(_LIMIT_S + 30)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    failures: int
+    out: str
+    err: str
+
+
+class Session:
+    """The outcomes of the blocks of a session that has ended."""
+
+    def __init__(self, directory: Path, done: subprocess.CompletedProcess[str]) -> None:
+        self._directory = directory
+        self.done = done
+
+    def of(self, block: Block) -> Outcome:
+        found = {
+            name: self._directory / f"{block.name}.{name}" for name in ("failures", "out", "err")
+        }
+        if not found["failures"].exists():
+            pytest.fail(f"the session did not get so far: {self.done}")
+        text = {name: path.read_text() for name, path in found.items()}
+        return Outcome(int(text["failures"]), text["out"], text["err"])
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    directory = tmp_path_factory.mktemp("readme")
+    (directory / "bin").mkdir()
+    (directory / "bin/grpcurl").symlink_to(grpcurl_path())
+    for block in SESSION:
+        text = block.text
+        if text.strip() == BENCH:
+            # How many samples changes nothing of what the command does.
+            text = f"{BENCH} --samples 1\n"
+        (directory / block.name).write_text(text)
+    steps = "".join(block.step for block in SESSION)
+    driver = f"{_DRIVER}{steps}end\n"
+    with ExitStack() as undo:
+        for path in map(Path, _PRIVATE):
+            _make(path, undo)
+        for group in map(Hierarchies.detect().group, _GROUPS[:-1]):
+            undo.callback(_empty, group)
+        yield Session(directory, _run(driver, directory))
+
+
+def _run(driver: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    ours = {key: text for key, text in os.environ.items() if not key.startswith("OCIGRPC_")}
+    return subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "bash", "-c", driver],
+        cwd=REPOSITORY,
+        env=ours
+        | {
+            "BLOCKS": str(directory),
+            "PRIVATE": " ".join(_PRIVATE),
+            "PATH": f"{directory}/bin:{os.environ['PATH']}",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+    )
+
+
+def _make(path: Path, undo: ExitStack) -> None:
+    """Make a directory to mount on, and remove it at the end if it was not there."""
+    for each in reversed([path, *path.parents]):
+        if not each.exists():
+            each.mkdir()
+            undo.callback(_remove_empty, each)
+
+
+def _remove_empty(path: Path) -> None:
+    with suppress(OSError):
+        path.rmdir()
+
+
+def _empty(group: Cgroup) -> None:
+    deadline = Deadline(10)
+    group.kill(deadline)
+    group.remove(deadline)
+
+
+@pytest.mark.parametrize(
+    "block", SESSION, ids=lambda each: f"{each.number}-{each.text.splitlines()[0][:40]}"
+)
+def test_a_block_does_what_is_shown(session: Session, block: Block) -> None:
+    outcome = session.of(block)
+    is_error = block.shown.startswith("ERROR:")
+    assert (outcome.failures > 0) == is_error, outcome
+    if block.shown_as == "json":
+        assert json.loads(_steady(outcome.out)) == json.loads(_steady(block.shown))
+    elif block.shown_as == "text":
+        said = outcome.err if is_error else outcome.out
+        assert said.split() == block.shown.split()
+
+
+def _steady(text: str) -> str:
+    """Without what is another each time."""
+    return _VOLATILE.sub(r"\1\g<2>0", text)
+
+
+def test_the_session_ends_well_and_leaves_nothing(session: Session) -> None:
+    assert session.done.returncode == 0, session.done
+    hierarchies = Hierarchies.detect()
+    assert [path for path in _GROUPS[:-1] if hierarchies.group(path).exists()] == []
+
+
+def test_the_session_has_the_commands_to_begin_with() -> None:
+    shown = {block.text.strip() for block in BLOCKS}
+    assert {"scripts/demo", "scripts/test", SERVE, BENCH} | RUN_BY_CI <= shown
+
+
+@pytest.mark.parametrize("command", sorted(RUN_BY_CI))
+def test_what_the_session_leaves_out_is_run_by_ci(command: str) -> None:
+    script = REPOSITORY / command.split()[0]
+    assert os.access(script, os.X_OK)
+    runners = [REPOSITORY / ".ci/run", REPOSITORY / "scripts/test"]
+    assert any(command == line.strip() for path in runners for line in path.open())
+
+
+@pytest.mark.parametrize("setting", settings_table(), ids=lambda each: each.key)
+def test_every_setting_is_told_with_its_default(setting: Setting) -> None:
+    assert f"| `{setting.key}` | `{setting.default}` | {setting.description} |\n" in README
+
+
+def test_every_key_of_a_runtime_is_told_with_its_default() -> None:
+    for field in msgspec.structs.fields(RuntimeHandler):
+        default = "required"
+        if not field.required:
+            default = f"`{msgspec.json.encode(field.default).decode()}`"
+        assert f"\n| `{field.name}` | {default} | " in README
+
+
+def test_the_settings_file_shown_can_be_used(tmp_path: Path) -> None:
+    ((_, text),) = (found for found in _FENCE.findall(README) if found[0] == "toml")
+    (tmp_path / "shown.toml").write_text(text)
+    settings = load_settings(environ={}, config_path=str(tmp_path / "shown.toml"))
+    assert settings != Settings()
+
+
+def test_every_word_for_programs_is_one_of_the_service() -> None:
+    files = [*(REPOSITORY / "ocigrpc").rglob("*.py"), *(REPOSITORY / "protos").rglob("*.proto")]
+    sources = "".join(path.read_text() for path in files)
+    codes = {code.name for code in grpc.StatusCode}
+    told = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", README))
+    assert "WRONG_STATE" in told
+    codes |= {setting.variable for setting in settings_table()}
+    assert [word for word in told - codes if not re.search(rf"\b{word}\b", sources)] == []
+
+
+def test_every_path_of_the_project_is_there() -> None:
+    paths = set(re.findall(r"(?<![\w/])(?:scripts|ocigrpc|tests|protos)/[\w./-]*\w", README))
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []

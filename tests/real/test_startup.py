@@ -1,0 +1,105 @@
+"""What the service says of its programs, and when it refuses to start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ocigrpc.v1.runtime_pb2 import StatusRequest, VersionRequest
+from tests.real.conftest import StartService
+from tests.real.hosts import native
+from tests.real.remains import LIMIT_S
+from tests.real.service import REPOSITORY, Service
+
+
+def first_line(*argv: str) -> str:
+    return subprocess.check_output(argv, text=True).splitlines()[0]
+
+
+def test_version_tells_those_of_the_programs(service: Service) -> None:
+    version = service.rpc.Version(VersionRequest(), timeout=LIMIT_S)
+    assert (version.runtime_name, version.runtime_api_version) == ("ocigrpc", "v1")
+    assert version.conmon_version == first_line("conmon", "--version")
+    assert {each.name: each.version for each in version.runtime_handlers} == {
+        name: first_line(name, "--version") for name in ("crun", "runc")
+    }
+
+
+def test_status_says_that_all_is_well(service: Service) -> None:
+    status = service.rpc.Status(StatusRequest(), timeout=LIMIT_S)
+    assert [(each.type, each.status, each.reason) for each in status.conditions] == [
+        (name, True, "") for name in ("RuntimeReady", "MonitorReady", "CgroupsReady", "StoreReady")
+    ]
+    assert status.settings["run_dir"] == str(service.directory / "run")
+
+
+def test_status_and_version_name_a_missing_runtime(start_service: StartService) -> None:
+    service = start_service(runtimes={"ghost": {"path": "/no/such/ghost"}})
+    conditions = service.rpc.Status(StatusRequest(), timeout=LIMIT_S).conditions
+    assert conditions[0].type == "RuntimeReady"
+    assert "/no/such/ghost" in conditions[0].message
+    version = service.rpc.Version(VersionRequest(), timeout=LIMIT_S)
+    assert {each.name: bool(each.version) for each in version.runtime_handlers} == {
+        "crun": True,
+        "ghost": False,
+        "runc": True,
+    }
+
+
+def test_status_names_a_monitor_that_has_gone(start_service: StartService, tmp_path: Path) -> None:
+    conmon = tmp_path / "conmon"
+    conmon.write_text('#!/bin/sh\nexec conmon "$@"\n')
+    conmon.chmod(0o755)
+    service = start_service(conmon_path=conmon)
+    service.run()
+    conmon.unlink()
+    condition = service.rpc.Status(StatusRequest(), timeout=LIMIT_S).conditions[1]
+    assert (condition.type, condition.status) == ("MonitorReady", False)
+    assert condition.reason
+    assert str(conmon) in condition.message
+
+
+def refusal_to_start(directory: Path, rootfs: Path, **settings: object) -> dict[str, object]:
+    """The one line of a service that does not start."""
+    with native() as host:
+        service = Service(host, directory, rootfs, **settings)  # type: ignore[arg-type]
+        ended = subprocess.run(
+            service.argv(), cwd=REPOSITORY, capture_output=True, text=True, timeout=LIMIT_S
+        )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert service.remains() == []
+    assert not (directory / "socket").exists()
+    event = json.loads(line)
+    assert isinstance(event, dict)
+    return event
+
+
+@pytest.mark.parametrize("program", ["conmon", "runc"])
+def test_a_missing_program_is_refused_in_one_line_with_how_to_install_it(
+    tmp_path: Path, rootfs: Path, program: str
+) -> None:
+    path = f"/no/such/{program}"
+    if program == "conmon":
+        event = refusal_to_start(tmp_path, rootfs, conmon_path=path)
+    else:
+        event = refusal_to_start(tmp_path, rootfs, runtimes={"runc": {"path": path}})
+    assert event["reason"] == "PROGRAM_NOT_FOUND"
+    assert event["path"] == path
+    assert event["install"] == f"apt-get install {program}"
+
+
+def test_a_second_service_on_the_same_socket_is_refused(service: Service, tmp_path: Path) -> None:
+    event = refusal_to_start(tmp_path, service.rootfs, socket_path=service.directory / "socket")
+    assert event["level"] == "critical"
+    assert service.ids() == []
+
+
+def test_a_second_service_on_the_same_store_is_refused(service: Service, tmp_path: Path) -> None:
+    event = refusal_to_start(tmp_path, service.rootfs, root_dir=service.directory / "root")
+    assert event["level"] == "critical"
+    assert service.ids() == []
