@@ -26,6 +26,11 @@ def get_logger() -> FilteringBoundLogger:
     return logger
 
 
+def bind_log(**fields: object) -> None:
+    """Put fields into every further line of the request that this thread is at work on."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
 def configure_logging(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
     """Send every event of at least ``level`` to standard error, once for the process.
 

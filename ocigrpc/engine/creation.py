@@ -34,7 +34,7 @@ from ocigrpc.errors import (
     Timeout,
 )
 from ocigrpc.host.process import Process
-from ocigrpc.log import get_logger
+from ocigrpc.log import bind_log, get_logger
 from ocigrpc.oci.bundle import (
     Spec,
     adopt,
@@ -80,6 +80,7 @@ class Creation:
         if present is not None:
             return present
         plan = self._planned(request)
+        bind_log(container_id=plan.record.container_id)
         while True:
             container, ours = self._registry.reserve(plan.record)
             if ours:

@@ -21,7 +21,7 @@ from ocigrpc.errors import StoreFailed
 SCHEMA_VERSION = 1
 
 _APPLICATION_ID = 0x6F636967  # "ocig", so that file(1) and we know whose file it is
-_BUSY_TIMEOUT_S = 5.0
+_BUSY_TIMEOUT_S = 1.0
 
 _SCHEMA = f"""
 CREATE TABLE containers (container_id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;

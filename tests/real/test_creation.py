@@ -93,6 +93,14 @@ def test_an_id_is_made_when_none_is_given(service: Service) -> None:
     assert first != second
 
 
+def test_an_id_that_was_made_is_in_the_line_of_its_request(service: Service) -> None:
+    container_id = service.create().container_id
+    *_, finished = (line for line in service.events() if line["event"] == "rpc.finished")
+    lines = [each for each in service.events() if each.get("request_id") == finished["request_id"]]
+    assert [line["event"] for line in lines] == ["container.created", "rpc.finished"]
+    assert {line["container_id"] for line in lines} == {container_id}
+
+
 def test_the_same_request_again_gives_the_same_answer_and_one_container(service: Service) -> None:
     first = service.create(container_id="same", labels={"a": "1"})
     assert service.create(container_id="same", labels={"a": "1"}) == first
