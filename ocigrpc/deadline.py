@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from ocigrpc.errors import Cancelled, Timeout
@@ -38,6 +39,12 @@ class Latch:
         """Wake everybody who polls, now and later."""
         os.eventfd_write(self._fd, 1)
 
+    def is_set(self) -> bool:
+        """Whether :meth:`set` has been called."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return bool(poller.poll(0))
+
     def fileno(self) -> int:
         """Descriptor that is readable from the moment :meth:`set` is called."""
         return self._fd
@@ -45,6 +52,29 @@ class Latch:
     def __del__(self) -> None:
         # Only when nobody can poll any more: closing a descriptor under a poll
         # would leave it waiting for whoever gets the number next.
+        os.close(self._fd)
+
+
+class Bell:
+    """A flag that one thread polls for and clears again, and that any thread can set."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def ring(self) -> None:
+        """Wake who polls, now or next."""
+        os.eventfd_write(self._fd, 1)
+
+    def silence(self) -> None:
+        """Clear it: what comes from now on rings anew."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
+
+    def fileno(self) -> int:
+        """Descriptor that is readable while it rings."""
+        return self._fd
+
+    def __del__(self) -> None:
         os.close(self._fd)
 
 

@@ -108,6 +108,12 @@ class WrongState(OcigrpcError):
         )
 
 
+class PreconditionFailed(OcigrpcError):
+    """The container's monitor or files are not as the call needs them."""
+
+    reason = "PRECONDITION_FAILED"
+
+
 class Busy(OcigrpcError):
     """Another change of the same container is under way."""
 

@@ -47,6 +47,7 @@ class Completed(NamedTuple):
 class Child:
     """A started child, to be used in a ``with``: it does not outlive the block.
 
+    ``stdio`` are the three descriptors that it gets in place of ``/dev/null`` and two pipes.
     Raises ``HostFailed`` (PROGRAM_NOT_FOUND, PROGRAM_NOT_STARTED) when it can't be started.
     """
 
@@ -57,13 +58,15 @@ class Child:
         env: Mapping[str, str] = ENVIRONMENT,
         cwd: str | Path | None = None,
         pass_fds: Sequence[int] = (),
+        stdio: tuple[int, int, int] = (subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE),
     ) -> None:
+        stdin, stdout, stderr = stdio
         try:
             self._popen = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 env=env,
                 cwd=cwd,
                 pass_fds=pass_fds,
@@ -78,10 +81,9 @@ class Child:
                 path=argv[0],
                 error=error.strerror,
             ) from error
-        assert self._popen.stdout is not None
-        assert self._popen.stderr is not None
         self._pidfd = os.pidfd_open(self._popen.pid)
-        self._pipes = {self._popen.stdout.fileno(): b"", self._popen.stderr.fileno(): b""}
+        self._said = [stream for stream in (self._popen.stdout, self._popen.stderr) if stream]
+        self._pipes = {stream.fileno(): b"" for stream in self._said}
         for pipe in self._pipes:
             os.set_blocking(pipe, False)
 
@@ -89,6 +91,10 @@ class Child:
     def pid(self) -> int:
         """Its process id, certain until the block ends since it is reaped only then."""
         return self._popen.pid
+
+    def fileno(self) -> int:
+        """Its pidfd: readable from the moment that it ends."""
+        return self._pidfd
 
     def wait(self, deadline: Deadline) -> Completed:
         """Wait for its end, reading what it says; raises ``Timeout`` or ``Cancelled``.
@@ -107,7 +113,7 @@ class Child:
         for pipe in open_pipes:
             # What is left in the pipe now is all that the process itself said.
             self._read(pipe)
-        output, error = self._pipes.values()
+        output, error = self._pipes.values() or (b"", b"")
         return Completed(self._popen.wait(), output, error)
 
     def _read(self, pipe: int) -> bool:
@@ -117,6 +123,11 @@ class Child:
             return True
         self._pipes[pipe] += chunk[: OUTPUT_LIMIT_BYTES - len(self._pipes[pipe])]
         return bool(chunk)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the child alone; nothing happens when it has ended."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
         """SIGKILL to the child and its process group."""
@@ -137,8 +148,7 @@ class Child:
         self.kill()
         self._popen.wait()
         os.close(self._pidfd)
-        for stream in (self._popen.stdout, self._popen.stderr):
-            assert stream is not None
+        for stream in self._said:
             stream.close()
 
 

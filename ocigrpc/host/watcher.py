@@ -47,11 +47,15 @@ class Watcher:
             for fd, _ in self._epoll.poll():
                 if fd == self._wake:
                     return
-                with self._lock:
-                    process, ended = self._watched.pop(fd)
-                    self._epoll.unregister(fd)
-                try:
-                    ended()
-                except Exception:
-                    # The thread must outlive any one container's trouble.
-                    log.exception("watcher.callback_failed", pid=process.pid)
+                # A call, so that no local variable keeps what is watched no more.
+                self._call_back(fd)
+
+    def _call_back(self, fd: int) -> None:
+        with self._lock:
+            process, ended = self._watched.pop(fd)
+            self._epoll.unregister(fd)
+        try:
+            ended()
+        except Exception:
+            # The thread must outlive any one container's trouble.
+            log.exception("watcher.callback_failed", pid=process.pid)

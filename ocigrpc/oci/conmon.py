@@ -39,6 +39,7 @@ class Monitor(Struct, frozen=True):
     systemd_cgroup: bool = False
     terminal: bool = False
     stdin: bool = False
+    stdin_once: bool = False
     no_pivot: bool = False
 
 
@@ -67,6 +68,9 @@ def create_argv(monitor: Monitor) -> list[str]:
         argv.append("-t")
     if monitor.stdin:
         argv.append("-i")
+        if not monitor.stdin_once:
+            # Else the first client to leave ends it for the others, too.
+            argv.append("--leave-stdin-open")
     if monitor.log_size_max_bytes:
         argv += ["--log-size-max", str(monitor.log_size_max_bytes)]
     if monitor.no_pivot:

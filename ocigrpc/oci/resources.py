@@ -20,13 +20,20 @@ _INT64_MAX = (1 << 63) - 1
 _UINT64_MAX = (1 << 64) - 1
 _CPUSET = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", re.ASCII)
 _UNIFIED_NAME = re.compile(r"[a-z0-9_]+(\.[a-zA-Z0-9_]+)+")
+_UNIFIED_OF_CORE = frozenset({"cgroup.max.depth", "cgroup.max.descendants"})
 _UNIFIED_VALUE_LIMIT_BYTES = 4095
 
 
 def resources_of(config: ContainerConfig, violations: Violations) -> dict[str, object]:
     """The runtime spec's ``linux.resources`` without devices; a limit of 0 is left out."""
-    resources = config.resources
-    field = "config.resources"
+    return limits_of(config.resources, "config.resources", violations)
+
+
+def limits_of(resources: Resources, field: str, violations: Violations) -> dict[str, object]:
+    """What :func:`resources_of` says, of limits that are not part of a config.
+
+    ``field`` is where the request has them. Of no meaning when it adds to ``violations``.
+    """
     _check_cpu(resources, field, violations)
     _check_memory(resources, field, violations)
     violations.in_range(f"{field}.pids_limit", resources.pids_limit, 0, _INT64_MAX)
@@ -35,6 +42,13 @@ def resources_of(config: ContainerConfig, violations: Violations) -> dict[str, o
         # The name becomes a file's name: nothing may lead out of the cgroup.
         violations.allow(
             _UNIFIED_NAME.fullmatch(name) is not None, name_field, "is no cgroup file", "MALFORMED"
+        )
+        # The rest of these move, freeze and kill processes, and not only the container's.
+        violations.allow(
+            not name.startswith("cgroup.") or name in _UNIFIED_OF_CORE,
+            name_field,
+            "is no limit",
+            "NOT_APPLICABLE",
         )
         violations.text(name_field, value, _UNIFIED_VALUE_LIMIT_BYTES)
     sections: dict[str, dict[str, object]] = {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import msgspec
 from msgspec import Struct
@@ -62,6 +64,29 @@ class Runtime(Struct, frozen=True):
     def resume(self, container_id: str, deadline: Deadline) -> None:
         """Thaw a paused container."""
         self._verb(deadline, "resume", container_id)
+
+    def update(
+        self,
+        container_id: str,
+        resources: Mapping[str, object],
+        directory: Path,
+        deadline: Deadline,
+    ) -> None:
+        """Change limits to ``resources``, what the runtime spec calls ``linux.resources``.
+
+        The runtime reads them from a file that is in ``directory`` meanwhile, for its
+        standard input is /dev/null. Raises ``HostFailed`` besides when it can't be written.
+        """
+        try:
+            with NamedTemporaryFile(dir=directory, prefix="resources-", buffering=0) as file:
+                file.write(msgspec.json.encode(resources))
+                self._verb(deadline, "update", "--resources", file.name, container_id)
+        except OSError as error:
+            raise HostFailed(
+                f"can't write a file in {directory}: {error.strerror}",
+                path=directory,
+                error=error.strerror,
+            ) from error
 
     def delete(self, container_id: str, deadline: Deadline) -> None:
         """Kill a container if it lives, and forget it; an unknown one is no error."""

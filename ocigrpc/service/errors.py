@@ -26,6 +26,7 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     errors.ContainerNotFound: grpc.StatusCode.NOT_FOUND,
     errors.ContainerExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Busy: grpc.StatusCode.ABORTED,
     errors.LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Timeout: grpc.StatusCode.DEADLINE_EXCEEDED,

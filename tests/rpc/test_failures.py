@@ -44,6 +44,12 @@ ROWS = [
         {"container_id": "c1", "state": "paused", "wanted": "running"},
     ),
     (
+        errors.PreconditionFailed("not yet", reason="LOG_NOT_ROTATED", path="/l"),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "LOG_NOT_ROTATED",
+        {"path": "/l"},
+    ),
+    (
         errors.Busy("c1", "create"),
         grpc.StatusCode.ABORTED,
         "CONTAINER_BUSY",

@@ -52,7 +52,8 @@ def test_argv_of_a_plain_container() -> None:
     [
         ({"systemd_cgroup": True}, ["-s"]),
         ({"terminal": True}, ["-t"]),
-        ({"stdin": True}, ["-i"]),
+        ({"stdin": True}, ["-i", "--leave-stdin-open"]),
+        ({"stdin": True, "stdin_once": True}, ["-i"]),
         ({"no_pivot": True}, ["--no-pivot"]),
         ({"log_size_max_bytes": 4096}, ["--log-size-max", "4096"]),
     ],

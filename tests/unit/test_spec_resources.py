@@ -64,6 +64,11 @@ def test_every_limit_has_its_place() -> None:
     }
 
 
+def test_limits_on_groups_below_are_limits_too() -> None:
+    depth = {"cgroup.max.depth": "3", "cgroup.max.descendants": "max"}
+    assert resources(Resources(unified=depth)) == {"unified": depth}
+
+
 def test_swap_without_a_limit_needs_no_limit_of_memory() -> None:
     assert resources(Resources(memory_swap_limit_in_bytes=-1)) == {"memory": {"swap": -1}}
 
@@ -92,6 +97,8 @@ def test_swap_without_a_limit_needs_no_limit_of_memory() -> None:
         ('unified["../x"]', "MALFORMED", Resources(unified={"../x": "1"})),
         ('unified["memory.x/y"]', "MALFORMED", Resources(unified={"memory.x/y": "1"})),
         ('unified["tasks"]', "MALFORMED", Resources(unified={"tasks": "1"})),
+        ('unified["cgroup.procs"]', "NOT_APPLICABLE", Resources(unified={"cgroup.procs": "1"})),
+        ('unified["cgroup.kill"]', "NOT_APPLICABLE", Resources(unified={"cgroup.kill": "1"})),
         ('unified["memory.high"]', "NUL_BYTE", Resources(unified={"memory.high": "\0"})),
     ],
 )

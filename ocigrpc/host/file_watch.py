@@ -1,0 +1,158 @@
+"""Files and directories watched for any number of waiters, with one inotify instance.
+
+Waiters cost nothing while nothing happens: no thread of their own, no timer.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from ocigrpc.deadline import Bell
+from ocigrpc.host.inotify import (
+    CREATE,
+    DELETE,
+    IGNORED,
+    MODIFY,
+    MOVED_FROM,
+    MOVED_TO,
+    ONESHOT,
+    ONLYDIR,
+    OVERFLOW,
+    Event,
+    Inotify,
+)
+
+_DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | ONLYDIR
+_FILE = MODIFY | ONESHOT
+
+EVENTS_LIMIT = 1024
+"""Most events that are kept for a waiter that does not take them."""
+
+
+class FileWatch:
+    """The inotify instance that all waiters of one service share, and its thread."""
+
+    def __init__(self) -> None:
+        """Raises ``HostFailed``."""
+        self._inotify = Inotify()
+        self._lock = threading.Lock()
+        self._waiters: dict[int, set[Waiter]] = {}
+        self._end = Bell()
+        self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
+        self._thread.start()
+
+    def waiter(self, directory: str, stem: str) -> Waiter:
+        """One that hears of ``stem`` and of ``stem.*`` in a directory, to be used in a ``with``.
+
+        Raises ``HostFailed`` when the directory can't be watched.
+        """
+        return Waiter(self, directory, stem)
+
+    def close(self) -> None:
+        """End the thread; waiters hear nothing any more."""
+        self._end.ring()
+        self._thread.join()
+        self._inotify.close()
+
+    def add(self, waiter: Waiter, path: str, mask: int) -> int:
+        """Tell the waiter of events; for :class:`Waiter`."""
+        with self._lock:
+            watch = self._inotify.add(path, mask)
+            self._waiters.setdefault(watch, set()).add(waiter)
+        return watch
+
+    def discard(self, waiter: Waiter, *watches: int) -> None:
+        """Tell it no more, and watch no more what nobody else waits for."""
+        with self._lock:
+            for watch in watches:
+                left = self._waiters.get(watch, set())
+                left.discard(waiter)
+                if not left and self._waiters.pop(watch, None) is not None:
+                    self._inotify.remove(watch)
+
+    def pass_on(self) -> None:
+        """Tell all waiters of what has happened up to now."""
+        with self._lock:
+            while events := self._inotify.read():
+                for event in events:
+                    self._tell(event)
+
+    def _run(self) -> None:
+        poller = select.poll()
+        for source in (self._inotify, self._end):
+            poller.register(source, select.POLLIN)
+        while all(fd != self._end.fileno() for fd, _ in poller.poll()):
+            self.pass_on()
+
+    def _tell(self, event: Event) -> None:
+        if event.mask & OVERFLOW:
+            for waiter in {each for waiters in self._waiters.values() for each in waiters}:
+                waiter.tell(event)
+            return
+        for waiter in self._waiters.get(event.watch, ()):
+            waiter.tell(event)
+        if event.mask & IGNORED:
+            # The kernel has ended it: after its one event, or with its file.
+            self._waiters.pop(event.watch, None)
+
+
+class Waiter:
+    """One who waits: readable, as for ``poll``, from an event on until :meth:`take`."""
+
+    def __init__(self, watch: FileWatch, directory: str, stem: str) -> None:
+        self._file_watch = watch
+        self._stem, self._prefix = stem, f"{stem}."
+        self._events: deque[Event] = deque()
+        self._bell = Bell()
+        self._modified = -1
+        self._directory = watch.add(self, directory, _DIRECTORY)
+
+    def expect_change(self, fd: int) -> None:
+        """Wake once when the open file is written to; what was written before does not count."""
+        if self._modified >= 0:
+            self._file_watch.discard(self, self._modified)
+        self._modified = self._file_watch.add(self, f"/proc/self/fd/{fd}", _FILE)
+
+    def take(self) -> tuple[list[Event], bool]:
+        """What has happened in the directory since the last call, and whether some of it is lost.
+
+        All that was done before the call is in it.
+        """
+        self._file_watch.pass_on()
+        self._bell.silence()
+        events: list[Event] = []
+        while self._events:
+            events.append(self._events.popleft())
+        lost = any(event.mask & OVERFLOW for event in events)
+        return [event for event in events if not event.mask & OVERFLOW], lost
+
+    def tell(self, event: Event) -> None:
+        """Hand it an event, in the thread of its :class:`FileWatch`."""
+        if event.mask & _DIRECTORY:
+            if event.name != self._stem and not event.name.startswith(self._prefix):
+                return
+            if len(self._events) >= EVENTS_LIMIT:
+                self._events.clear()
+                event = Event(-1, OVERFLOW, 0, "")
+        if event.mask & (_DIRECTORY | OVERFLOW):
+            self._events.append(event)
+        self._bell.ring()
+
+    def fileno(self) -> int:
+        """Descriptor to poll for reading."""
+        return self._bell.fileno()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file_watch.discard(self, self._directory, self._modified)

@@ -1,0 +1,159 @@
+"""Running a further program in a container, by the OCI runtime's own ``exec``.
+
+conmon has an exec mode, which is not used: it would give each program a log file, an exit
+file and an attach socket that cuts output into 8 KiB packets, and in return only survive
+the service, whose clients have gone then. Its time-out kills one process group, where a
+``setsid`` escapes; a cgroup of its own holds all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from ocigrpc.errors import HostFailed, InvalidArgument, RuntimeFailed, cut
+from ocigrpc.oci.bundle import Spec
+from ocigrpc.oci.conmon import runtime_log_words
+from ocigrpc.oci.runtime import Runtime
+from ocigrpc.oci.users import user_of
+from ocigrpc.oci.violations import Violations
+
+
+class ExecProcess(Struct, frozen=True):
+    """What to run; empty fields are as with the container's first process."""
+
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    working_dir: str = ""
+    user: str = ""
+
+
+class ExecFiles(Struct, frozen=True):
+    """The files of one exec, in a directory of its own."""
+
+    directory: Path
+
+    @property
+    def process(self) -> Path:
+        """What to run, for the runtime."""
+        return self.directory / "process.json"
+
+    @property
+    def pid(self) -> Path:
+        """Process id of the program; the runtime writes it once the program runs."""
+        return self.directory / "pid"
+
+    @property
+    def log(self) -> Path:
+        """The runtime's own errors, as JSON lines."""
+        return self.directory / "log"
+
+    def pid_written(self) -> int:
+        """The process id; 0 before it is written."""
+        try:
+            return int(self.pid.read_bytes() or b"0")
+        except FileNotFoundError:
+            return 0
+
+
+def exec_argv(
+    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, *, terminal: bool
+) -> list[str]:
+    """The command line that runs the program of ``files`` in the container.
+
+    ``subgroup`` is the program's cgroup below the container's; it must exist. The flag is
+    known to runc from 1.1 and crun from 1.0 on.
+    """
+    return [
+        *runtime.argv("--log", str(files.log), "--log-format", "json", "exec"),
+        *("--cgroup", f"/{subgroup}"),
+        *("--process", str(files.process)),
+        *("--pid-file", str(files.pid)),
+        *(("--tty",) if terminal else ()),
+        container_id,
+    ]
+
+
+def write_process(files: ExecFiles, process: dict[str, object]) -> None:
+    """Make the directory, and put the process there; raises ``HostFailed`` with the path."""
+    try:
+        files.directory.mkdir(mode=0o700)
+        files.process.write_bytes(msgspec.json.encode(process))
+    except OSError as error:
+        raise HostFailed(
+            f"can't write {files.process}: {error.strerror}",
+            path=files.process,
+            error=error.strerror,
+        ) from error
+
+
+def container_spec(path: Path) -> Spec:
+    """The spec that a container was made from; raises ``HostFailed`` with the path."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Spec)
+    except (OSError, msgspec.DecodeError) as error:
+        raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
+
+
+def process_of(
+    spec: Spec, asked: ExecProcess, *, terminal: bool, rows: int = 0, columns: int = 0
+) -> dict[str, object]:
+    """``process`` of the runtime spec: the container's own with what is asked for.
+
+    A terminal is born with its size, if one is given: a program may look at once.
+    Raises ``InvalidArgument`` for a user whom the root filesystem doesn't know.
+    """
+    process = {**_table(spec, "process"), "args": asked.command, "terminal": terminal}
+    process.pop("consoleSize", None)
+    if terminal and (rows or columns):
+        process["consoleSize"] = {"height": rows, "width": columns}
+    environment = msgspec.convert(process.get("env") or [], list[str])
+    kept = [entry for entry in environment if entry.partition("=")[0] not in asked.env]
+    if terminal and not any(entry.startswith("TERM=") for entry in kept):
+        kept.append("TERM=xterm")
+    process["env"] = [*kept, *(f"{name}={value}" for name, value in asked.env.items())]
+    if asked.working_dir:
+        process["cwd"] = asked.working_dir
+    if asked.user:
+        process["user"] = _user(_table(spec, "root"), asked.user)
+        # Those sets outlive a change of user; the runtime clears the others itself.
+        sets = _table(process, "capabilities")
+        process["capabilities"] = {**sets, "inheritable": [], "ambient": []}
+    return process
+
+
+def _user(root: dict[str, object], user: str) -> dict[str, object]:
+    violations = Violations()
+    found = user_of(str(root.get("path", "/")), user, (), violations)
+    try:
+        violations.raise_any()
+    except InvalidArgument as error:
+        # Named there as in a config.
+        problem = error.violations[0].description
+        raise InvalidArgument("process.user", problem, reason=error.reason) from error
+    return {"uid": found.uid, "gid": found.gid, "additionalGids": list(found.groups)}
+
+
+def exec_failure(files: ExecFiles, container_id: str, stderr: str) -> RuntimeFailed | None:
+    """What kept the runtime from running the program; None if the exit code is the program's.
+
+    runc tells only on standard error of a file that the kernel won't execute, when it has
+    said that the program runs: that is exit code 1 with the words there.
+    """
+    words = cut(runtime_log_words(files.log))
+    if files.pid_written() and not words:
+        return None
+    words = words or cut(stderr)
+    return RuntimeFailed(
+        f"the OCI runtime could not run the program: {words or 'it said nothing'}",
+        reason="EXEC_FAILED",
+        verb="exec",
+        container_id=container_id,
+        output=words,
+    )
+
+
+def _table(spec: Spec, key: str) -> dict[str, object]:
+    return msgspec.convert(spec.get(key) or {}, dict[str, object])

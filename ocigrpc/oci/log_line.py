@@ -1,0 +1,81 @@
+"""One line of a container's log, as conmon writes it: the CRI log format.
+
+``2026-01-02T03:04:05.678901234+00:00 stdout F text``: RFC 3339 with up to nine digits of a
+second and an offset, the stream, P for a part of a line or F for its end, the text.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class Stream(StrEnum):
+    """Where a container wrote a line; all is stdout with a terminal."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class LogLine(NamedTuple):
+    """A line, or a part of one: ``partial`` when what follows in the stream belongs to it.
+
+    ``content`` has no newline at its end.
+    """
+
+    time_ns: int
+    stream: Stream
+    partial: bool
+    content: bytes
+
+
+_STREAMS = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
+_TAGS = {b"F": False, b"P": True}
+_SECOND = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_OFFSET = re.compile(rb"Z|[+-]\d\d:\d\d")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NS = 1_000_000_000
+_LIMIT_NS = 1 << 63
+
+
+def parse_log_line(line: bytes) -> LogLine | None:
+    """What a line, without its newline, says; None when it is malformed."""
+    words = line.split(b" ", 3)
+    if len(words) != 4:
+        return None
+    stamp, stream_word, tags, content = words
+    stream = _STREAMS.get(stream_word)
+    # More tags may follow, after a colon.
+    partial = _TAGS.get(tags if len(tags) == 1 else tags.partition(b":")[0])
+    if stream is None or partial is None:
+        return None
+    offset = b"Z" if stamp.endswith(b"Z") else stamp[-6:]
+    fraction = stamp[20 : -len(offset)]
+    if stamp[19:20] != b"." or not fraction.isdigit() or len(fraction) > 9:
+        return None
+    # Many lines share a second, and only its first one costs a look into the calendar.
+    second_ns = _second_ns(stamp[:19], offset)
+    if second_ns is None:
+        return None
+    return LogLine(second_ns + int(fraction.ljust(9, b"0")), stream, partial, content)
+
+
+@lru_cache(maxsize=64)
+def _second_ns(second: bytes, offset: bytes) -> int | None:
+    """Nanoseconds since 1970 at the beginning of a second; None when there is no such time."""
+    if not _SECOND.fullmatch(second) or not _OFFSET.fullmatch(offset):
+        return None
+    try:
+        local = datetime.fromisoformat(second.decode()).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    since_epoch = local - _EPOCH
+    if offset != b"Z":
+        sign = -1 if offset.startswith(b"-") else 1
+        ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[4:6]))
+        since_epoch -= sign * ahead
+    ns = (since_epoch // timedelta(seconds=1)) * _NS
+    return ns if -_LIMIT_NS <= ns < _LIMIT_NS - _NS else None

@@ -1,0 +1,98 @@
+"""How programs are put to an OCI runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocigrpc.errors import InvalidArgument
+from ocigrpc.oci.exec import ExecFiles, ExecProcess, exec_argv, exec_failure, process_of
+from ocigrpc.oci.runtime import Runtime
+
+RUNTIME = Runtime("runc", "/usr/sbin/runc", ("--root", "/r"))
+SPEC: dict[str, object] = {
+    "root": {"path": "/nowhere"},
+    "process": {
+        "args": ["init"],
+        "cwd": "/srv",
+        "env": ["PATH=/bin", "A=1"],
+        "user": {"uid": 5, "gid": 6},
+        "terminal": True,
+        "consoleSize": {"height": 1, "width": 2},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}],
+        "noNewPrivileges": True,
+        "capabilities": {"bounding": ["CAP_KILL"], "ambient": ["CAP_KILL"]},
+    },
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ExecFiles:
+    return ExecFiles(tmp_path)
+
+
+def test_the_command_line_names_the_subgroup_and_the_files() -> None:
+    argv = exec_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", terminal=False)
+    assert argv == [
+        *("/usr/sbin/runc", "--root", "/r", "--log", "/d/log", "--log-format", "json"),
+        *("exec", "--cgroup", "/exec-1", "--process", "/d/process.json"),
+        *("--pid-file", "/d/pid", "c"),
+    ]
+
+
+def test_a_terminal_is_asked_for_before_the_container() -> None:
+    argv = exec_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", terminal=True)
+    assert argv[-2:] == ["--tty", "c"]
+
+
+def test_a_program_inherits_all_but_arguments_and_terminal() -> None:
+    process = process_of(SPEC, ExecProcess(("ls", "-l")), terminal=False)
+    own = dict(SPEC["process"])  # type: ignore[call-overload]
+    del own["consoleSize"]
+    assert process == {**own, "args": ("ls", "-l"), "terminal": False}
+
+
+def test_variables_replace_those_of_the_same_name() -> None:
+    asked = ExecProcess(("x",), env={"A": "2", "B": "3=4"})
+    process = process_of(SPEC, asked, terminal=False)
+    assert process["env"] == ["PATH=/bin", "A=2", "B=3=4"]
+
+
+def test_a_terminal_has_a_size_and_a_type() -> None:
+    process = process_of(SPEC, ExecProcess(("x",)), terminal=True, rows=3, columns=4)
+    assert process["consoleSize"] == {"height": 3, "width": 4}
+    assert process["env"] == ["PATH=/bin", "A=1", "TERM=xterm"]
+
+
+def test_another_user_inherits_no_ambient_capabilities() -> None:
+    process = process_of(SPEC, ExecProcess(("x",), user="7:8"), terminal=False)
+    assert process["user"] == {"uid": 7, "gid": 8, "additionalGids": []}
+    sets = {"bounding": ["CAP_KILL"], "ambient": [], "inheritable": []}
+    assert process["capabilities"] == sets
+
+
+def test_an_unknown_user_is_named_by_its_field_here() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        process_of(SPEC, ExecProcess(("x",), user="alice"), terminal=False)
+    assert caught.value.reason == "USER_NOT_FOUND"
+    assert [each.field for each in caught.value.violations] == ["process.user"]
+
+
+def test_a_program_that_was_named_has_run(files: ExecFiles) -> None:
+    files.pid.write_text("12")
+    assert exec_failure(files, "c", "its own words") is None
+
+
+def test_a_program_that_was_not_named_failed_with_the_runtimes_words(files: ExecFiles) -> None:
+    failure = exec_failure(files, "c", "words on stderr")
+    assert failure is not None
+    assert (failure.reason, failure.metadata["output"]) == ("EXEC_FAILED", "words on stderr")
+
+
+def test_an_error_in_the_runtimes_log_is_a_failure_even_after_the_name(files: ExecFiles) -> None:
+    files.pid.write_text("12")
+    files.log.write_text('{"level":"warning","msg":"a"}\n{"level":"error","msg":"no exec"}\n')
+    failure = exec_failure(files, "c", "")
+    assert failure is not None
+    assert failure.metadata["output"] == "no exec"
