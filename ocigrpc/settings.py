@@ -16,6 +16,9 @@ from msgspec import Meta, Struct, field
 
 _DEFAULT_PARENT = {"cgroupfs": "/ocigrpc", "systemd": "machine.slice"}
 _DAY_S = 86400.0
+LOG_MAX_BYTES_LEAST = 16 << 10
+"""Least size that logs can be rotated at."""
+
 # See systemd.unit(5) and systemd.slice(5): dashes part the names of nested slices.
 _SLICE = re.compile(r"(-|[\w:.\\@]+(-[\w:.\\@]+)*)\.slice", re.ASCII)
 _RUNTIME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -102,7 +105,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = field(default_factory=_default_runtimes)
     verb_timeout_s: Annotated[
         _Timeout,
-        Meta(description="Longest that a runtime may take to start, pause, resume or delete."),
+        Meta(
+            description="Longest that a runtime may take to start, pause, resume, update or delete."
+        ),
     ] = 60.0
     stop_timeout_s: Annotated[
         _Timeout,
@@ -134,6 +139,21 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_containers: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Most containers at once, stopped ones too.")
     ] = 10_000
+    event_history: Annotated[
+        int, Meta(ge=10, le=1_000_000, description="Events that are kept for WatchEvents.")
+    ] = 10_000
+
+    log_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Size in bytes at which a log in log_dir is rotated, unless its container"
+            " has a log_size_max_bytes of its own. 0: never.",
+        ),
+    ] = 10 << 20
+    log_max_files: Annotated[
+        int, Meta(ge=2, le=64, description="Files kept of such a log, itself among them.")
+    ] = 5
 
     def __post_init__(self) -> None:
         """Put in the cgroup manager's own parent for an empty one."""
@@ -203,6 +223,8 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "socket_path", "is longer than the 107 bytes that a socket's path can have"
     if ":" in settings.log_dir:
         yield "log_dir", "has a colon, where conmon would cut the path"
+    if 0 < settings.log_max_bytes < LOG_MAX_BYTES_LEAST:
+        yield "log_max_bytes", f"must be 0, or at least {LOG_MAX_BYTES_LEAST}"
     directories = [settings.root_dir, settings.run_dir, settings.log_dir]
     for key in ("root_dir", "run_dir", "log_dir"):
         if directories.count(getattr(settings, key)) > 1:

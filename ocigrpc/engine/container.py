@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ import msgspec
 
 from ocigrpc.deadline import Deadline, Latch, Turn
 from ocigrpc.engine.enclosure import Enclosure
+from ocigrpc.engine.events import Event, EventKind, event_of, events_between, last_events
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.states import may_follow
 from ocigrpc.engine.store import Store
@@ -28,6 +30,9 @@ class Container:
     def __init__(self, record: Record, store: Store, enclosure: Enclosure) -> None:
         self.enclosure = enclosure
         self._record = record
+        self._stored = record
+        self._held = False
+        self._forgotten = False
         self._store = store
         self._lock = threading.Lock()
         self._turn = Turn()
@@ -51,17 +56,23 @@ class Container:
         """What is remembered now; a frozen value that a change replaces."""
         return self._record
 
-    def runs_program(self) -> bool:
-        """Whether its first process has begun to execute its own program.
+    def is_started(self) -> bool:
+        """Whether it has been started, by us or by hand.
 
-        Until the container is started, that process executes the runtime's.
+        Until then, and for a moment longer, its first process executes the runtime's program.
         """
+        if self._record.started_ns or self._record.state is State.RUNNING:
+            return True
         return self.init is not None and self.init.program() != self._record.init_program
 
     def begin(self, verb: str) -> None:
         """Write down that a verb is about to have side effects; raises ``StoreFailed``."""
         with self._lock:
-            self._store.begin(verb, self._record)
+            if self._forgotten:
+                return
+            record, events = self._news()
+            self._store.begin(verb, record, events)
+            self._stored = record
 
     def change(self, ended: str = "", /, **fields: object) -> Record:
         """Replace fields of the record, in memory and then in the store.
@@ -69,18 +80,64 @@ class Container:
         ``ended`` is the verb, written down by :meth:`begin`, that this is the outcome of.
         A ``state`` that may not follow the present one is left out: what we were about to
         note is overtaken, as when a container ends while it is being paused. Raises
-        ``StoreFailed``; memory holds the truth all the same.
+        ``StoreFailed``; memory holds the truth all the same, and the next change writes
+        it, with the events that have become of it.
         """
         with self._lock:
             state = fields.get("state")
             if isinstance(state, State) and not may_follow(self._record.state, state):
                 del fields["state"]
             self._record = msgspec.structs.replace(self._record, **fields)
-            if ended:
-                self._store.end(ended, self._record)
-            else:
-                self._store.put(self._record)
+            self._write(ended)
             return self._record
+
+    @contextmanager
+    def one_change(self) -> Iterator[None]:
+        """Write down what changes in a ``with`` as one change, at its end.
+
+        For what is noted in another order than it happens: a short program can end before
+        we come to note that it was started.
+        """
+        with self._lock:
+            self._held = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held = False
+                if self._record is not self._stored:
+                    self._write("")
+
+    def tell(self, kind: EventKind) -> None:
+        """Write down an event that leaves no trace in the record; raises ``StoreFailed``."""
+        with self._lock:
+            if self._forgotten:
+                return
+            record, events = self._news()
+            self._store.put(record, (*events, event_of(kind, record, time.time_ns())))
+            self._stored = record
+
+    def forget(self) -> None:
+        """Remove it from the store, for good; raises ``StoreFailed``."""
+        with self._lock:
+            self._forgotten = True
+            events = last_events(self._stored, self._record, time.time_ns())
+            self._store.delete(self.container_id, events)
+
+    def _write(self, ended: str) -> None:
+        if self._forgotten:
+            return
+        record, events = self._news()
+        if ended:
+            self._store.end(ended, record, events)
+        elif not self._held:
+            self._store.put(record, events)
+        self._stored = record
+
+    def _news(self) -> tuple[Record, tuple[Event, ...]]:
+        """The record to write down now, and what is new in it."""
+        record = self._stored if self._held else self._record
+        return record, events_between(self._stored, record, time.time_ns())
 
     @contextmanager
     def turn(self, verb: str, deadline: Deadline) -> Iterator[None]:

@@ -133,11 +133,13 @@ class Creation:
             stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
             name=request.name,
             log_is_ours=not request.log_path,
+            log_size_max_bytes=request.log_size_max_bytes,
             made_parent=self._made_parent(enclosure),
             labels=request.labels,
             annotations=request.annotations,
             terminal=terminal,
             stdin=request.stdin,
+            stdin_once=request.stdin_once,
         )
         monitor = Monitor(
             conmon_path=conmon_path,
@@ -151,6 +153,7 @@ class Creation:
             systemd_cgroup=enclosure.by_systemd,
             terminal=terminal,
             stdin=request.stdin,
+            stdin_once=request.stdin_once,
             no_pivot=request.no_pivot,
         )
         spec = adopt(spec, enclosure.cgroups_path, request.annotations, terminal)

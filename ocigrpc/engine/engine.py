@@ -10,16 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
+from ocigrpc.engine.attaching import Attaching
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.creation import Creation
+from ocigrpc.engine.events import EventFilter, News
+from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.health import Health
+from ocigrpc.engine.limits import Limiting
+from ocigrpc.engine.log_values import LogBatch, LogQuery
+from ocigrpc.engine.logs import Logs
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.recovery import recover
 from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.stats import ContainerStats, repeated, stats_of, stats_of_all
 from ocigrpc.engine.stopping import Stopping
 from ocigrpc.engine.store import Store
+from ocigrpc.engine.streams import Answer, AttachStart, ExecResult, ExecStart, Inputs
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import (
     Condition,
@@ -33,7 +41,9 @@ from ocigrpc.engine.values import (
 )
 from ocigrpc.errors import ContainerNotFound, RuntimeFailed, Timeout, WrongState
 from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.log import get_logger
+from ocigrpc.oci.config import Resources
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.settings import Settings
 
@@ -53,7 +63,12 @@ class Engine:
         self._truth = Truth(node)
         self._creation = Creation(node, registry, exits)
         self._stopping = Stopping(node, registry, self._truth)
+        self._limiting = Limiting(node, self._truth)
         self._health = Health(node, store)
+        self._execs = Execs(node, registry, self._truth)
+        self._attaching = Attaching(node, registry, self._truth)
+        self._journal = store.journal
+        self._logs = Logs(node)
 
     @classmethod
     @contextmanager
@@ -65,14 +80,19 @@ class Engine:
         """
         node = Node(settings, Hierarchies.detect())
         node.make_directories()
-        store = Store(Path(settings.root_dir) / "ocigrpc.db")
+        store = Store(Path(settings.root_dir) / "ocigrpc.db", settings.event_history)
         exits = Exits(node)
+        engine = None
         try:
             engine = cls(node, store, Registry(node, store), exits)
             with ThreadPoolExecutor(4, thread_name_prefix="recovery") as pool:
                 recover(node, store, engine._registry, exits, engine._stopping, pool)
+                for container in engine._registry.all():
+                    engine._logs.watch(container)
                 yield engine
         finally:
+            if engine is not None:
+                engine._logs.close()
             exits.close()
             store.close()
             node.remove_empty_parent()
@@ -91,11 +111,18 @@ class Engine:
 
     def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Make a container that is ready to start."""
-        return self._creation.create(request, deadline)
+        created = self._creation.create(request, deadline)
+        container = self._registry.find(created.container_id)
+        if container is not None:
+            self._logs.watch(container)
+        return created
 
     def start(self, container_id: str, deadline: Deadline) -> None:
         """Run the program of a created container."""
-        with self._verb("start", container_id, State.CREATED, deadline) as (container, runtime):
+        with (
+            self._verb("start", container_id, State.CREATED, deadline) as (container, runtime),
+            container.one_change(),
+        ):
             runtime.start(container_id, deadline)
             container.change(state=State.RUNNING, started_ns=time.time_ns())
         log.info("container.started", container_id=container_id)
@@ -112,7 +139,7 @@ class Engine:
         with self._verb("resume", container_id, State.PAUSED, deadline) as (container, runtime):
             runtime.resume(container_id, deadline)
             # Somebody may have paused it by hand before it was started.
-            container.change(state=State.RUNNING if container.runs_program() else State.CREATED)
+            container.change(state=State.RUNNING if container.is_started() else State.CREATED)
         log.info("container.resumed", container_id=container_id)
 
     def stop(self, container_id: str, timeout_s: float | None, deadline: Deadline) -> None:
@@ -168,6 +195,39 @@ class Engine:
         matching = (view for view in views if not states or view.state in states)
         return sorted(matching, key=lambda view: (view.created_ns, view.container_id))
 
+    def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
+        """Change the limits that are set in ``resources``; what all are afterwards."""
+        return self._limiting.update(self._registry.get(container_id), resources, deadline)
+
+    def stats(self, container_id: str) -> ContainerStats:
+        """What a container uses now; nothing is run or waited for."""
+        return stats_of(self._registry.get(container_id), self._truth)
+
+    def list_stats(
+        self, container_filter: ContainerFilter, deadline: Deadline
+    ) -> Sequence[ContainerStats]:
+        """What the containers that match use, oldest first, without those that have stopped."""
+        matching = [
+            container
+            for container in self._registry.all()
+            if _may_match(container.record, container_filter)
+        ]
+        return stats_of_all(matching, container_filter.states, self._truth, deadline)
+
+    def watch_stats(
+        self, container_filter: ContainerFilter, interval_s: float, deadline: Deadline
+    ) -> Iterator[Sequence[ContainerStats]]:
+        """What :meth:`list_stats` says, at once and then at an interval, for ever."""
+        return repeated(lambda: self.list_stats(container_filter, deadline), interval_s, deadline)
+
+    def logs(self, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
+        """The lines of a container's log that are asked for."""
+        return self._logs.read(self._registry.get(query.container_id), query, deadline)
+
+    def reopen_log(self, container_id: str, deadline: Deadline) -> None:
+        """Begin a new log in place of one that was renamed away."""
+        self._logs.reopen(self._registry.get(container_id), deadline)
+
     def wait(self, container_id: str, deadline: Deadline) -> ExitStatus:
         """Block until the container has ended; how it did."""
         container = self._registry.get(container_id)
@@ -176,6 +236,24 @@ class Engine:
         if exit_status is None:
             raise ContainerNotFound(container_id)
         return exit_status
+
+    def watch_events(
+        self, after: int | None, event_filter: EventFilter, deadline: Deadline
+    ) -> Iterator[News]:
+        """What happens to containers, behind the event ``after``; for ever."""
+        return self._journal.follow(after, event_filter, deadline)
+
+    def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:
+        """Run a program in a container to its end."""
+        return self._execs.run(start, deadline)
+
+    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+        """Run a program in a container, and talk to it."""
+        return self._execs.stream(start, inputs, deadline)
+
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+        """Talk to a container's first process."""
+        return self._attaching.attach(start, inputs, deadline)
 
     @contextmanager
     def _verb(

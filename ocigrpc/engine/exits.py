@@ -74,24 +74,25 @@ class Exits:
             return
         exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
         if exit_file is not None:
-            self._finish(container, told_exit(exit_file, self._out_of_memory(container)))
+            # What we have killed, the kernel has not, whatever else it did.
+            oom = self._oom_kills(container) > 0 and not container.killed_by_us
+            self._finish(container, told_exit(exit_file, oom))
             return
         # The monitor saw the end if the end came first; then it had its chance to write.
         seen = container.init_ended_ns > 0
         why = Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST
         self._finish(container, unknown_exit(why, container.init_ended_ns or time.time_ns()))
 
-    def _out_of_memory(self, container: Container) -> bool:
-        """Whether the kernel killed a process of it for want of memory, and we none."""
-        if container.killed_by_us:
-            return False
-        if self._node.layout(container.container_id).oom_file.exists():
-            return True
+    def _oom_kills(self, container: Container) -> int:
+        """How many of its processes the kernel killed for want of memory."""
         # conmon 2.1.6 misses some on cgroup v1; the kernel's own count goes with the group.
-        return bool(container.enclosure.container.oom_kills())
+        said = self._node.layout(container.container_id).oom_file.exists()
+        counted = container.enclosure.container.oom_kills() or 0
+        return max(container.record.oom_kills, int(said), counted)
 
     def _finish(self, container: Container, status: ExitStatus) -> None:
-        self._noted(container, state=State.STOPPED, exit_status=status)
+        oom_kills = self._oom_kills(container)
+        self._noted(container, state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
         container.exited.set()
         log.info(
             "container.exited",

@@ -15,6 +15,7 @@ from ocigrpc.errors import HostFailed, InvalidArgument, OcigrpcError, RuntimeFai
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
 from ocigrpc.log import get_logger
 from ocigrpc.oci.layout import Layout
+from ocigrpc.oci.log_names import remove_log
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.settings import RuntimeHandler, Settings
 
@@ -130,11 +131,11 @@ class Node:
             ),
         )
         ours = [layout.exit_copy, layout.socket_link]
-        if record.log_is_ours:
-            ours.append(Path(record.log_path))
         for path in ours:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+        if record.log_is_ours:
+            remove_log(record.log_path)
 
 
 def _way_down(path: str) -> Sequence[str]:

@@ -17,6 +17,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``init`` and ``monitor`` name the container's first process and conmon for as long as a
     signal may have to reach them, also after a restart of the service; ``init_program`` is
     what ``init`` executes until the container is started (device and inode).
+    ``oom_kills`` is how many of its processes the kernel is known to have killed for want
+    of memory.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     """
 
@@ -33,15 +35,18 @@ class Record(Struct, frozen=True, omit_defaults=True):
     stop_signal: int
     name: str = ""
     log_is_ours: bool = False
+    log_size_max_bytes: int = 0
     made_parent: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     terminal: bool = False
     stdin: bool = False
+    stdin_once: bool = False
     init: Identity | None = None
     init_program: tuple[int, int] | None = None
     monitor: Identity | None = None
     monitor_lost: bool = False
+    oom_kills: int = 0
     started_ns: int = 0
     exit_status: ExitStatus | None = None
 

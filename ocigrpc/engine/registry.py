@@ -80,7 +80,7 @@ class Registry:
         """Forget a container, here and in the store, and wake who waits for it."""
         record = container.record
         try:
-            self._store.delete(record.container_id)
+            container.forget()
         finally:
             with self._lock:
                 self._by_id.pop(record.container_id, None)

@@ -53,8 +53,8 @@ class Stopping:
 
     def _end(self, container: Container, timeout_s: float, first: bool, deadline: Deadline) -> None:
         group = container.enclosure.container
-        # What does not run its program yet can't be asked to end.
-        asked = timeout_s > 0 and container.runs_program()
+        # What was never started can't be asked to end.
+        asked = timeout_s > 0 and container.is_started()
         if asked and first:
             self.signal(container, container.record.stop_signal)
             group.thaw()
@@ -109,6 +109,8 @@ class Stopping:
         undone = deadline.within(self._node.settings.undo_timeout_s)
         for error in self._node.end_processes(record, container.enclosure, undone):
             raise error
+        # Noted before its removal, so that nobody hears of that without having heard of this.
+        undone.wait(container.exited, timeout_s=timeout_s)
         self._node.remove_files(record)
         self._registry.drop(container)
         log.info("container.removed", container_id=record.container_id)

@@ -57,9 +57,7 @@ class Truth:
             return None
         if frozen:
             return State.PAUSED
-        if record.state is State.RUNNING:
-            return State.RUNNING
-        return State.RUNNING if container.runs_program() else State.CREATED
+        return State.RUNNING if container.is_started() else State.CREATED
 
     def _asked(self, container: Container, record: Record, deadline: Deadline) -> ContainerView:
         runtime = self._node.runtime(record.runtime_handler)

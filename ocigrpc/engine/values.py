@@ -69,6 +69,7 @@ class CreateRequest(Struct, frozen=True, omit_defaults=True):
     name: str = ""
     runtime_handler: str = ""
     stdin: bool = False
+    stdin_once: bool = False
     terminal: bool = False
     log_path: str = ""
     log_size_max_bytes: int = 0

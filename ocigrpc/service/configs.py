@@ -46,7 +46,7 @@ def container_config(found: Violations, message: config_pb2.ContainerConfig) -> 
         user=message.user,
         supplemental_groups=tuple(message.supplemental_groups),
         mounts=tuple(_mount(found, *numbered) for numbered in enumerate(message.mounts)),
-        resources=_resources(message.resources),
+        resources=resources(message.resources),
         add_capabilities=tuple(message.add_capabilities),
         drop_capabilities=tuple(message.drop_capabilities),
         no_new_privileges=(
@@ -81,7 +81,8 @@ def _mount(found: Violations, index: int, message: config_pb2.Mount) -> Mount:
     )
 
 
-def _resources(message: config_pb2.LinuxContainerResources) -> Resources:
+def resources(message: config_pb2.LinuxContainerResources) -> Resources:
+    """Limits."""
     return Resources(
         cpu_period=message.cpu_period,
         cpu_quota=message.cpu_quota,

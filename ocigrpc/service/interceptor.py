@@ -26,8 +26,8 @@ SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_na
 OTHER_STREAMS_LIMIT = 16
 """Most streams of other services, health and reflection, at once."""
 
-# Of one message and one answer, but as long as a container lives.
-_WAITS = frozenset({"WaitContainer"})
+# Of one message and one answer, but as long as something runs.
+_WAITS = frozenset({"WaitContainer", "ExecSync"})
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -108,9 +108,9 @@ class Interceptor(grpc.ServerInterceptor):
             finally:
                 self._gate.leave(call)
         except Exception as error:
-            failure = _failure(error, call)
-            _log_failure(failure, error, began_ns)
-            context.abort_with_status(status_of(failure))
+            # Not kept in a variable: its traceback would lead back to here, and keep the
+            # descriptors of the call open until the garbage collector comes.
+            context.abort_with_status(_logged_status(error, call, began_ns))
         except GeneratorExit:
             # The client left a stream between two of its answers.
             _log_failure(Cancelled("the caller has gone"), None, began_ns)
@@ -138,6 +138,12 @@ class Interceptor(grpc.ServerInterceptor):
             return behavior(argument, context, *rest)
 
         return bounded
+
+
+def _logged_status(error: Exception, call: Call, began_ns: int) -> grpc.Status:
+    failure = _failure(error, call)
+    _log_failure(failure, error, began_ns)
+    return status_of(failure)
 
 
 def _failure(error: Exception, call: Call) -> OcigrpcError:

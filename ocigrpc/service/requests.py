@@ -6,9 +6,12 @@ a config may say by ``ocigrpc.oci.spec``.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Protocol
+
+from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.engine.signals import parse_signal
 from ocigrpc.engine.values import (
@@ -43,6 +46,11 @@ class _NamesContainer(Protocol):
     def container_id(self) -> str: ...
 
 
+class _HasTimeout(Protocol):
+    @property
+    def timeout(self) -> Duration: ...
+
+
 def container_id(request: _NamesContainer) -> str:
     """The container that a request is about. Raises ``InvalidArgument``."""
     if not _NAME.fullmatch(request.container_id):
@@ -54,15 +62,24 @@ def stop_request(request: runtime_pb2.StopContainerRequest) -> tuple[str, float 
     """Container and timeout in seconds, None when the settings decide."""
     if not request.HasField("timeout"):
         return container_id(request), None
-    seconds, nanos = request.timeout.seconds, request.timeout.nanos
+    timeout_s = _seconds(request.timeout)
+    if timeout_s > STOP_TIMEOUT_LIMIT_S:
+        raise InvalidArgument("timeout", "must be at most 24 hours", reason="INVALID_TIMEOUT")
+    return container_id(request), timeout_s
+
+
+def limit_s(request: _HasTimeout) -> float:
+    """A timeout in seconds, infinite when there is none."""
+    return _seconds(request.timeout) or math.inf
+
+
+def _seconds(timeout: Duration) -> float:
+    seconds, nanos = timeout.seconds, timeout.nanos
     # See google/protobuf/duration.proto: both have the same sign.
     if seconds < 0 or not 0 <= nanos < 1_000_000_000:
         problem = "must be a duration that is not negative"
         raise InvalidArgument("timeout", problem, reason="INVALID_TIMEOUT")
-    timeout_s = seconds + nanos / 1e9
-    if timeout_s > STOP_TIMEOUT_LIMIT_S:
-        raise InvalidArgument("timeout", "must be at most 24 hours", reason="INVALID_TIMEOUT")
-    return container_id(request), timeout_s
+    return seconds + nanos / 1e9
 
 
 def kill_request(request: runtime_pb2.KillContainerRequest) -> tuple[str, int]:
@@ -70,15 +87,20 @@ def kill_request(request: runtime_pb2.KillContainerRequest) -> tuple[str, int]:
     return container_id(request), parse_signal(request.signal or "SIGKILL", "signal")
 
 
-def container_filter(request: runtime_pb2.ListContainersRequest) -> ContainerFilter:
-    """Which containers to list."""
+class _Filters(Protocol):
+    @property
+    def filter(self) -> runtime_pb2.ContainerFilter: ...
+
+
+def container_filter(request: _Filters) -> ContainerFilter:
+    """Which containers a request is about."""
     asked = request.filter
     found = Violations()
     for index, number in enumerate(asked.states):
         found.allow(
             number in _STATES, f"filter.states[{index}]", f"{number} is no state", "INVALID_STATE"
         )
-    _check_labels(found, "filter.label_selector", asked.label_selector)
+    check_labels(found, "filter.label_selector", asked.label_selector)
     found.raise_any()
     return ContainerFilter(
         id_prefix=asked.id_prefix,
@@ -98,8 +120,8 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
         found.allow(":" not in request.log_path, "log_path", problem, "INVALID_LOG_PATH")
     size = request.log_size_max_bytes
     found.allow(size >= 0, "log_size_max_bytes", "is negative", "OUT_OF_RANGE")
-    _check_labels(found, "labels", request.labels)
-    _check_labels(found, "annotations", request.annotations)
+    check_labels(found, "labels", request.labels)
+    check_labels(found, "annotations", request.annotations)
     stop_signal = _stop_signal(found, request.stop_signal)
     found.raise_any()
     # No source is a violation, so there is one.
@@ -110,6 +132,7 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
         name=request.name,
         runtime_handler=request.runtime_handler,
         stdin=request.stdin,
+        stdin_once=request.stdin_once,
         terminal=request.terminal,
         log_path=request.log_path,
         log_size_max_bytes=size,
@@ -155,7 +178,8 @@ def _stop_signal(found: Violations, text: str) -> str:
         return ""
 
 
-def _check_labels(found: Violations, field: str, labels: Mapping[str, str]) -> None:
+def check_labels(found: Violations, field: str, labels: Mapping[str, str]) -> None:
+    """Add what is wrong with labels to ``found``."""
     if not found.allow(
         len(labels) <= _LABELS_LIMIT, field, f"has more than {_LABELS_LIMIT}", "TOO_MANY"
     ):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import grpc
 
 import ocigrpc
 from ocigrpc.engine.engine import Engine
-from ocigrpc.service import answers, requests
+from ocigrpc.service import answers, configs, events, logs, requests, stats, streams
 from ocigrpc.service.call import Call
+from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2_grpc
 from ocigrpc.v1 import runtime_pb2 as v1
-from ocigrpc.v1 import runtime_pb2_grpc
 
 
 class RuntimeService:
@@ -104,6 +105,78 @@ class RuntimeService:
         """How it ended, once it has."""
         ended = self._engine.wait(requests.container_id(request), call.deadline)
         return v1.WaitContainerResponse(exit_status=answers.exit_status(ended))
+
+    def ContainerLogs(
+        self, request: log_pb2.ContainerLogsRequest, call: Call
+    ) -> Iterator[log_pb2.ContainerLogsResponse]:
+        """What it has written."""
+        yield from map(logs.log_response, self._engine.logs(logs.log_query(request), call.deadline))
+
+    def ReopenContainerLog(
+        self, request: log_pb2.ReopenContainerLogRequest, call: Call
+    ) -> log_pb2.ReopenContainerLogResponse:
+        """Begin a new log file."""
+        self._engine.reopen_log(requests.container_id(request), call.deadline)
+        return log_pb2.ReopenContainerLogResponse()
+
+    def WatchEvents(
+        self, request: event_pb2.WatchEventsRequest, call: Call
+    ) -> Iterator[event_pb2.WatchEventsResponse]:
+        """What happens to containers."""
+        after, event_filter = events.watch_events_request(request)
+        for news in self._engine.watch_events(after, event_filter, call.deadline):
+            yield from events.watch_events_responses(news)
+
+    def UpdateContainerResources(
+        self, request: v1.UpdateContainerResourcesRequest, call: Call
+    ) -> v1.UpdateContainerResourcesResponse:
+        """Change its limits."""
+        resources = configs.resources(request.resources)
+        limits = self._engine.update(requests.container_id(request), resources, call.deadline)
+        return v1.UpdateContainerResourcesResponse(limits=stats.limits(limits))
+
+    def ContainerStats(
+        self, request: v1.ContainerStatsRequest, call: Call
+    ) -> v1.ContainerStatsResponse:
+        """What it uses."""
+        found = self._engine.stats(requests.container_id(request))
+        return v1.ContainerStatsResponse(stats=stats.container_stats(found))
+
+    def ListContainerStats(
+        self, request: v1.ListContainerStatsRequest, call: Call
+    ) -> v1.ListContainerStatsResponse:
+        """What those that match use."""
+        found = self._engine.list_stats(requests.container_filter(request), call.deadline)
+        return stats.stats_list(found)
+
+    def WatchStats(
+        self, request: v1.WatchStatsRequest, call: Call
+    ) -> Iterator[v1.ListContainerStatsResponse]:
+        """The same at an interval."""
+        wanted, interval_s = requests.container_filter(request), stats.interval_s(request)
+        yield from map(
+            stats.stats_list, self._engine.watch_stats(wanted, interval_s, call.deadline)
+        )
+
+    def ExecSync(self, request: exec_pb2.ExecSyncRequest, call: Call) -> exec_pb2.ExecSyncResponse:
+        """Run a program in it to its end."""
+        result = self._engine.exec_sync(streams.exec_sync_request(request), call.deadline)
+        return streams.exec_sync_response(result)
+
+    def Exec(
+        self, messages: Iterator[exec_pb2.ExecRequest], call: Call
+    ) -> Iterator[exec_pb2.ExecResponse]:
+        """Run a program in it, and talk to that."""
+        with streams.exec_inputs(messages, call.deadline) as (start, inputs):
+            yield from map(streams.exec_response, self._engine.exec(start, inputs, call.deadline))
+
+    def Attach(
+        self, messages: Iterator[attach_pb2.AttachRequest], call: Call
+    ) -> Iterator[attach_pb2.AttachResponse]:
+        """Talk to its first process."""
+        with streams.attach_inputs(messages, call.deadline) as (start, inputs):
+            talk = self._engine.attach(start, inputs, call.deadline)
+            yield from map(streams.attach_response, talk)
 
 
 def add_runtime_service(engine: Engine, server: grpc.Server) -> None:

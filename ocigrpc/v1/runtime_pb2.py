@@ -24,11 +24,17 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from ocigrpc.v1 import attach_pb2 as ocigrpc_dot_v1_dot_attach__pb2
 from ocigrpc.v1 import config_pb2 as ocigrpc_dot_v1_dot_config__pb2
 from ocigrpc.v1 import container_pb2 as ocigrpc_dot_v1_dot_container__pb2
+from ocigrpc.v1 import exec_pb2 as ocigrpc_dot_v1_dot_exec__pb2
+from ocigrpc.v1 import event_pb2 as ocigrpc_dot_v1_dot_event__pb2
+from ocigrpc.v1 import limits_pb2 as ocigrpc_dot_v1_dot_limits__pb2
+from ocigrpc.v1 import log_pb2 as ocigrpc_dot_v1_dot_log__pb2
+from ocigrpc.v1 import stats_pb2 as ocigrpc_dot_v1_dot_stats__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18ocigrpc/v1/runtime.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17ocigrpc/v1/config.proto\x1a\x1aocigrpc/v1/container.proto\"\x10\n\x0eVersionRequest\"\xb2\x01\n\x0fVersionResponse\x12\x14\n\x0cruntime_name\x18\x01 \x01(\t\x12\x17\n\x0fruntime_version\x18\x02 \x01(\t\x12\x1b\n\x13runtime_api_version\x18\x03 \x01(\t\x12\x16\n\x0e\x63onmon_version\x18\x04 \x01(\t\x12;\n\x10runtime_handlers\x18\x05 \x03(\x0b\x32!.ocigrpc.v1.RuntimeHandlerVersion\"D\n\x15RuntimeHandlerVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x0f\n\rStatusRequest\"f\n\x0eStatusResponse\x12)\n\nconditions\x18\x01 \x03(\x0b\x32\x15.ocigrpc.v1.Condition\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"J\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xb4\x04\n\x16\x43reateContainerRequest\x12\x15\n\x0b\x62undle_path\x18\x01 \x01(\tH\x00\x12\x13\n\tspec_json\x18\x02 \x01(\tH\x00\x12-\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerConfigH\x00\x12\x14\n\x0c\x63ontainer_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x17\n\x0fruntime_handler\x18\x06 \x01(\t\x12\r\n\x05stdin\x18\x07 \x01(\x08\x12\x10\n\x08terminal\x18\x08 \x01(\x08\x12\x10\n\x08log_path\x18\t \x01(\t\x12\x1a\n\x12log_size_max_bytes\x18\n \x01(\x03\x12\x13\n\x0bstop_signal\x18\x0b \x01(\t\x12>\n\x06labels\x18\x0c \x03(\x0b\x32..ocigrpc.v1.CreateContainerRequest.LabelsEntry\x12H\n\x0b\x61nnotations\x18\r \x03(\x0b\x32\x33.ocigrpc.v1.CreateContainerRequest.AnnotationsEntry\x12\x15\n\rcgroup_parent\x18\x0e \x01(\t\x12\x10\n\x08no_pivot\x18\x0f \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06source\"<\n\x17\x43reateContainerResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"-\n\x15StartContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x18\n\x16StartContainerResponse\"-\n\x15PauseContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x18\n\x16PauseContainerResponse\".\n\x16ResumeContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x19\n\x17ResumeContainerResponse\"X\n\x14StopContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x17\n\x15StopContainerResponse\"I\n\x14KillContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"\x17\n\x15KillContainerResponse\"=\n\x16RemoveContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x19\n\x17RemoveContainerResponse\"?\n\x16\x43ontainerStatusRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08\"\xb0\x01\n\x17\x43ontainerStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerStatus\x12;\n\x04info\x18\x02 \x03(\x0b\x32-.ocigrpc.v1.ContainerStatusResponse.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x15ListContainersRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerFilter\"\xdc\x01\n\x0f\x43ontainerFilter\x12\x11\n\tid_prefix\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x06states\x18\x03 \x03(\x0e\x32\x1a.ocigrpc.v1.ContainerState\x12\x46\n\x0elabel_selector\x18\x04 \x03(\x0b\x32..ocigrpc.v1.ContainerFilter.LabelSelectorEntry\x1a\x34\n\x12LabelSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\x16ListContainersResponse\x12/\n\ncontainers\x18\x01 \x03(\x0b\x32\x1b.ocigrpc.v1.ContainerStatus\",\n\x14WaitContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"D\n\x15WaitContainerResponse\x12+\n\x0b\x65xit_status\x18\x01 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus2\x92\x08\n\x0eRuntimeService\x12\x42\n\x07Version\x12\x1a.ocigrpc.v1.VersionRequest\x1a\x1b.ocigrpc.v1.VersionResponse\x12?\n\x06Status\x12\x19.ocigrpc.v1.StatusRequest\x1a\x1a.ocigrpc.v1.StatusResponse\x12Z\n\x0f\x43reateContainer\x12\".ocigrpc.v1.CreateContainerRequest\x1a#.ocigrpc.v1.CreateContainerResponse\x12W\n\x0eStartContainer\x12!.ocigrpc.v1.StartContainerRequest\x1a\".ocigrpc.v1.StartContainerResponse\x12W\n\x0ePauseContainer\x12!.ocigrpc.v1.PauseContainerRequest\x1a\".ocigrpc.v1.PauseContainerResponse\x12Z\n\x0fResumeContainer\x12\".ocigrpc.v1.ResumeContainerRequest\x1a#.ocigrpc.v1.ResumeContainerResponse\x12T\n\rStopContainer\x12 .ocigrpc.v1.StopContainerRequest\x1a!.ocigrpc.v1.StopContainerResponse\x12T\n\rKillContainer\x12 .ocigrpc.v1.KillContainerRequest\x1a!.ocigrpc.v1.KillContainerResponse\x12Z\n\x0fRemoveContainer\x12\".ocigrpc.v1.RemoveContainerRequest\x1a#.ocigrpc.v1.RemoveContainerResponse\x12Z\n\x0f\x43ontainerStatus\x12\".ocigrpc.v1.ContainerStatusRequest\x1a#.ocigrpc.v1.ContainerStatusResponse\x12W\n\x0eListContainers\x12!.ocigrpc.v1.ListContainersRequest\x1a\".ocigrpc.v1.ListContainersResponse\x12T\n\rWaitContainer\x12 .ocigrpc.v1.WaitContainerRequest\x1a!.ocigrpc.v1.WaitContainerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18ocigrpc/v1/runtime.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17ocigrpc/v1/attach.proto\x1a\x17ocigrpc/v1/config.proto\x1a\x1aocigrpc/v1/container.proto\x1a\x15ocigrpc/v1/exec.proto\x1a\x16ocigrpc/v1/event.proto\x1a\x17ocigrpc/v1/limits.proto\x1a\x14ocigrpc/v1/log.proto\x1a\x16ocigrpc/v1/stats.proto\"\x10\n\x0eVersionRequest\"\xb2\x01\n\x0fVersionResponse\x12\x14\n\x0cruntime_name\x18\x01 \x01(\t\x12\x17\n\x0fruntime_version\x18\x02 \x01(\t\x12\x1b\n\x13runtime_api_version\x18\x03 \x01(\t\x12\x16\n\x0e\x63onmon_version\x18\x04 \x01(\t\x12;\n\x10runtime_handlers\x18\x05 \x03(\x0b\x32!.ocigrpc.v1.RuntimeHandlerVersion\"D\n\x15RuntimeHandlerVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\x0f\n\rStatusRequest\"f\n\x0eStatusResponse\x12)\n\nconditions\x18\x01 \x03(\x0b\x32\x15.ocigrpc.v1.Condition\x12)\n\x08settings\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"J\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xc8\x04\n\x16\x43reateContainerRequest\x12\x15\n\x0b\x62undle_path\x18\x01 \x01(\tH\x00\x12\x13\n\tspec_json\x18\x02 \x01(\tH\x00\x12-\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerConfigH\x00\x12\x14\n\x0c\x63ontainer_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x17\n\x0fruntime_handler\x18\x06 \x01(\t\x12\r\n\x05stdin\x18\x07 \x01(\x08\x12\x10\n\x08terminal\x18\x08 \x01(\x08\x12\x10\n\x08log_path\x18\t \x01(\t\x12\x1a\n\x12log_size_max_bytes\x18\n \x01(\x03\x12\x13\n\x0bstop_signal\x18\x0b \x01(\t\x12>\n\x06labels\x18\x0c \x03(\x0b\x32..ocigrpc.v1.CreateContainerRequest.LabelsEntry\x12H\n\x0b\x61nnotations\x18\r \x03(\x0b\x32\x33.ocigrpc.v1.CreateContainerRequest.AnnotationsEntry\x12\x15\n\rcgroup_parent\x18\x0e \x01(\t\x12\x10\n\x08no_pivot\x18\x0f \x01(\x08\x12\x12\n\nstdin_once\x18\x10 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06source\"<\n\x17\x43reateContainerResponse\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"-\n\x15StartContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x18\n\x16StartContainerResponse\"-\n\x15PauseContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x18\n\x16PauseContainerResponse\".\n\x16ResumeContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x19\n\x17ResumeContainerResponse\"X\n\x14StopContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x17\n\x15StopContainerResponse\"I\n\x14KillContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06signal\x18\x02 \x01(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"\x17\n\x15KillContainerResponse\"=\n\x16RemoveContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x19\n\x17RemoveContainerResponse\"?\n\x16\x43ontainerStatusRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07verbose\x18\x02 \x01(\x08\"\xb0\x01\n\x17\x43ontainerStatusResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerStatus\x12;\n\x04info\x18\x02 \x03(\x0b\x32-.ocigrpc.v1.ContainerStatusResponse.InfoEntry\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x15ListContainersRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerFilter\"\xdc\x01\n\x0f\x43ontainerFilter\x12\x11\n\tid_prefix\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x06states\x18\x03 \x03(\x0e\x32\x1a.ocigrpc.v1.ContainerState\x12\x46\n\x0elabel_selector\x18\x04 \x03(\x0b\x32..ocigrpc.v1.ContainerFilter.LabelSelectorEntry\x1a\x34\n\x12LabelSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"I\n\x16ListContainersResponse\x12/\n\ncontainers\x18\x01 \x03(\x0b\x32\x1b.ocigrpc.v1.ContainerStatus\",\n\x14WaitContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"D\n\x15WaitContainerResponse\x12+\n\x0b\x65xit_status\x18\x01 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\"o\n\x1fUpdateContainerResourcesRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x36\n\tresources\x18\x02 \x01(\x0b\x32#.ocigrpc.v1.LinuxContainerResources\"O\n UpdateContainerResourcesResponse\x12+\n\x06limits\x18\x01 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerLimits\"-\n\x15\x43ontainerStatsRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"C\n\x16\x43ontainerStatsResponse\x12)\n\x05stats\x18\x01 \x01(\x0b\x32\x1a.ocigrpc.v1.ContainerStats\"H\n\x19ListContainerStatsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerFilter\"G\n\x1aListContainerStatsResponse\x12)\n\x05stats\x18\x01 \x03(\x0b\x32\x1a.ocigrpc.v1.ContainerStats\"m\n\x11WatchStatsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.ocigrpc.v1.ContainerFilter\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2\xf8\x0e\n\x0eRuntimeService\x12\x42\n\x07Version\x12\x1a.ocigrpc.v1.VersionRequest\x1a\x1b.ocigrpc.v1.VersionResponse\x12?\n\x06Status\x12\x19.ocigrpc.v1.StatusRequest\x1a\x1a.ocigrpc.v1.StatusResponse\x12Z\n\x0f\x43reateContainer\x12\".ocigrpc.v1.CreateContainerRequest\x1a#.ocigrpc.v1.CreateContainerResponse\x12W\n\x0eStartContainer\x12!.ocigrpc.v1.StartContainerRequest\x1a\".ocigrpc.v1.StartContainerResponse\x12W\n\x0ePauseContainer\x12!.ocigrpc.v1.PauseContainerRequest\x1a\".ocigrpc.v1.PauseContainerResponse\x12Z\n\x0fResumeContainer\x12\".ocigrpc.v1.ResumeContainerRequest\x1a#.ocigrpc.v1.ResumeContainerResponse\x12T\n\rStopContainer\x12 .ocigrpc.v1.StopContainerRequest\x1a!.ocigrpc.v1.StopContainerResponse\x12T\n\rKillContainer\x12 .ocigrpc.v1.KillContainerRequest\x1a!.ocigrpc.v1.KillContainerResponse\x12Z\n\x0fRemoveContainer\x12\".ocigrpc.v1.RemoveContainerRequest\x1a#.ocigrpc.v1.RemoveContainerResponse\x12Z\n\x0f\x43ontainerStatus\x12\".ocigrpc.v1.ContainerStatusRequest\x1a#.ocigrpc.v1.ContainerStatusResponse\x12W\n\x0eListContainers\x12!.ocigrpc.v1.ListContainersRequest\x1a\".ocigrpc.v1.ListContainersResponse\x12T\n\rWaitContainer\x12 .ocigrpc.v1.WaitContainerRequest\x1a!.ocigrpc.v1.WaitContainerResponse\x12V\n\rContainerLogs\x12 .ocigrpc.v1.ContainerLogsRequest\x1a!.ocigrpc.v1.ContainerLogsResponse0\x01\x12\x63\n\x12ReopenContainerLog\x12%.ocigrpc.v1.ReopenContainerLogRequest\x1a&.ocigrpc.v1.ReopenContainerLogResponse\x12\x45\n\x08\x45xecSync\x12\x1b.ocigrpc.v1.ExecSyncRequest\x1a\x1c.ocigrpc.v1.ExecSyncResponse\x12=\n\x04\x45xec\x12\x17.ocigrpc.v1.ExecRequest\x1a\x18.ocigrpc.v1.ExecResponse(\x01\x30\x01\x12\x43\n\x06\x41ttach\x12\x19.ocigrpc.v1.AttachRequest\x1a\x1a.ocigrpc.v1.AttachResponse(\x01\x30\x01\x12P\n\x0bWatchEvents\x12\x1e.ocigrpc.v1.WatchEventsRequest\x1a\x1f.ocigrpc.v1.WatchEventsResponse0\x01\x12u\n\x18UpdateContainerResources\x12+.ocigrpc.v1.UpdateContainerResourcesRequest\x1a,.ocigrpc.v1.UpdateContainerResourcesResponse\x12W\n\x0e\x43ontainerStats\x12!.ocigrpc.v1.ContainerStatsRequest\x1a\".ocigrpc.v1.ContainerStatsResponse\x12\x63\n\x12ListContainerStats\x12%.ocigrpc.v1.ListContainerStatsRequest\x1a&.ocigrpc.v1.ListContainerStatsResponse\x12U\n\nWatchStats\x12\x1d.ocigrpc.v1.WatchStatsRequest\x1a&.ocigrpc.v1.ListContainerStatsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,68 +49,82 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_options = b'8\001'
   _globals['_CONTAINERFILTER_LABELSELECTORENTRY']._loaded_options = None
   _globals['_CONTAINERFILTER_LABELSELECTORENTRY']._serialized_options = b'8\001'
-  _globals['_VERSIONREQUEST']._serialized_start=155
-  _globals['_VERSIONREQUEST']._serialized_end=171
-  _globals['_VERSIONRESPONSE']._serialized_start=174
-  _globals['_VERSIONRESPONSE']._serialized_end=352
-  _globals['_RUNTIMEHANDLERVERSION']._serialized_start=354
-  _globals['_RUNTIMEHANDLERVERSION']._serialized_end=422
-  _globals['_STATUSREQUEST']._serialized_start=424
-  _globals['_STATUSREQUEST']._serialized_end=439
-  _globals['_STATUSRESPONSE']._serialized_start=441
-  _globals['_STATUSRESPONSE']._serialized_end=543
-  _globals['_CONDITION']._serialized_start=545
-  _globals['_CONDITION']._serialized_end=619
-  _globals['_CREATECONTAINERREQUEST']._serialized_start=622
-  _globals['_CREATECONTAINERREQUEST']._serialized_end=1186
-  _globals['_CREATECONTAINERREQUEST_LABELSENTRY']._serialized_start=1079
-  _globals['_CREATECONTAINERREQUEST_LABELSENTRY']._serialized_end=1124
-  _globals['_CREATECONTAINERREQUEST_ANNOTATIONSENTRY']._serialized_start=1126
-  _globals['_CREATECONTAINERREQUEST_ANNOTATIONSENTRY']._serialized_end=1176
-  _globals['_CREATECONTAINERRESPONSE']._serialized_start=1188
-  _globals['_CREATECONTAINERRESPONSE']._serialized_end=1248
-  _globals['_STARTCONTAINERREQUEST']._serialized_start=1250
-  _globals['_STARTCONTAINERREQUEST']._serialized_end=1295
-  _globals['_STARTCONTAINERRESPONSE']._serialized_start=1297
-  _globals['_STARTCONTAINERRESPONSE']._serialized_end=1321
-  _globals['_PAUSECONTAINERREQUEST']._serialized_start=1323
-  _globals['_PAUSECONTAINERREQUEST']._serialized_end=1368
-  _globals['_PAUSECONTAINERRESPONSE']._serialized_start=1370
-  _globals['_PAUSECONTAINERRESPONSE']._serialized_end=1394
-  _globals['_RESUMECONTAINERREQUEST']._serialized_start=1396
-  _globals['_RESUMECONTAINERREQUEST']._serialized_end=1442
-  _globals['_RESUMECONTAINERRESPONSE']._serialized_start=1444
-  _globals['_RESUMECONTAINERRESPONSE']._serialized_end=1469
-  _globals['_STOPCONTAINERREQUEST']._serialized_start=1471
-  _globals['_STOPCONTAINERREQUEST']._serialized_end=1559
-  _globals['_STOPCONTAINERRESPONSE']._serialized_start=1561
-  _globals['_STOPCONTAINERRESPONSE']._serialized_end=1584
-  _globals['_KILLCONTAINERREQUEST']._serialized_start=1586
-  _globals['_KILLCONTAINERREQUEST']._serialized_end=1659
-  _globals['_KILLCONTAINERRESPONSE']._serialized_start=1661
-  _globals['_KILLCONTAINERRESPONSE']._serialized_end=1684
-  _globals['_REMOVECONTAINERREQUEST']._serialized_start=1686
-  _globals['_REMOVECONTAINERREQUEST']._serialized_end=1747
-  _globals['_REMOVECONTAINERRESPONSE']._serialized_start=1749
-  _globals['_REMOVECONTAINERRESPONSE']._serialized_end=1774
-  _globals['_CONTAINERSTATUSREQUEST']._serialized_start=1776
-  _globals['_CONTAINERSTATUSREQUEST']._serialized_end=1839
-  _globals['_CONTAINERSTATUSRESPONSE']._serialized_start=1842
-  _globals['_CONTAINERSTATUSRESPONSE']._serialized_end=2018
-  _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_start=1975
-  _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_end=2018
-  _globals['_LISTCONTAINERSREQUEST']._serialized_start=2020
-  _globals['_LISTCONTAINERSREQUEST']._serialized_end=2088
-  _globals['_CONTAINERFILTER']._serialized_start=2091
-  _globals['_CONTAINERFILTER']._serialized_end=2311
-  _globals['_CONTAINERFILTER_LABELSELECTORENTRY']._serialized_start=2259
-  _globals['_CONTAINERFILTER_LABELSELECTORENTRY']._serialized_end=2311
-  _globals['_LISTCONTAINERSRESPONSE']._serialized_start=2313
-  _globals['_LISTCONTAINERSRESPONSE']._serialized_end=2386
-  _globals['_WAITCONTAINERREQUEST']._serialized_start=2388
-  _globals['_WAITCONTAINERREQUEST']._serialized_end=2432
-  _globals['_WAITCONTAINERRESPONSE']._serialized_start=2434
-  _globals['_WAITCONTAINERRESPONSE']._serialized_end=2502
-  _globals['_RUNTIMESERVICE']._serialized_start=2505
-  _globals['_RUNTIMESERVICE']._serialized_end=3547
+  _globals['_VERSIONREQUEST']._serialized_start=298
+  _globals['_VERSIONREQUEST']._serialized_end=314
+  _globals['_VERSIONRESPONSE']._serialized_start=317
+  _globals['_VERSIONRESPONSE']._serialized_end=495
+  _globals['_RUNTIMEHANDLERVERSION']._serialized_start=497
+  _globals['_RUNTIMEHANDLERVERSION']._serialized_end=565
+  _globals['_STATUSREQUEST']._serialized_start=567
+  _globals['_STATUSREQUEST']._serialized_end=582
+  _globals['_STATUSRESPONSE']._serialized_start=584
+  _globals['_STATUSRESPONSE']._serialized_end=686
+  _globals['_CONDITION']._serialized_start=688
+  _globals['_CONDITION']._serialized_end=762
+  _globals['_CREATECONTAINERREQUEST']._serialized_start=765
+  _globals['_CREATECONTAINERREQUEST']._serialized_end=1349
+  _globals['_CREATECONTAINERREQUEST_LABELSENTRY']._serialized_start=1242
+  _globals['_CREATECONTAINERREQUEST_LABELSENTRY']._serialized_end=1287
+  _globals['_CREATECONTAINERREQUEST_ANNOTATIONSENTRY']._serialized_start=1289
+  _globals['_CREATECONTAINERREQUEST_ANNOTATIONSENTRY']._serialized_end=1339
+  _globals['_CREATECONTAINERRESPONSE']._serialized_start=1351
+  _globals['_CREATECONTAINERRESPONSE']._serialized_end=1411
+  _globals['_STARTCONTAINERREQUEST']._serialized_start=1413
+  _globals['_STARTCONTAINERREQUEST']._serialized_end=1458
+  _globals['_STARTCONTAINERRESPONSE']._serialized_start=1460
+  _globals['_STARTCONTAINERRESPONSE']._serialized_end=1484
+  _globals['_PAUSECONTAINERREQUEST']._serialized_start=1486
+  _globals['_PAUSECONTAINERREQUEST']._serialized_end=1531
+  _globals['_PAUSECONTAINERRESPONSE']._serialized_start=1533
+  _globals['_PAUSECONTAINERRESPONSE']._serialized_end=1557
+  _globals['_RESUMECONTAINERREQUEST']._serialized_start=1559
+  _globals['_RESUMECONTAINERREQUEST']._serialized_end=1605
+  _globals['_RESUMECONTAINERRESPONSE']._serialized_start=1607
+  _globals['_RESUMECONTAINERRESPONSE']._serialized_end=1632
+  _globals['_STOPCONTAINERREQUEST']._serialized_start=1634
+  _globals['_STOPCONTAINERREQUEST']._serialized_end=1722
+  _globals['_STOPCONTAINERRESPONSE']._serialized_start=1724
+  _globals['_STOPCONTAINERRESPONSE']._serialized_end=1747
+  _globals['_KILLCONTAINERREQUEST']._serialized_start=1749
+  _globals['_KILLCONTAINERREQUEST']._serialized_end=1822
+  _globals['_KILLCONTAINERRESPONSE']._serialized_start=1824
+  _globals['_KILLCONTAINERRESPONSE']._serialized_end=1847
+  _globals['_REMOVECONTAINERREQUEST']._serialized_start=1849
+  _globals['_REMOVECONTAINERREQUEST']._serialized_end=1910
+  _globals['_REMOVECONTAINERRESPONSE']._serialized_start=1912
+  _globals['_REMOVECONTAINERRESPONSE']._serialized_end=1937
+  _globals['_CONTAINERSTATUSREQUEST']._serialized_start=1939
+  _globals['_CONTAINERSTATUSREQUEST']._serialized_end=2002
+  _globals['_CONTAINERSTATUSRESPONSE']._serialized_start=2005
+  _globals['_CONTAINERSTATUSRESPONSE']._serialized_end=2181
+  _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_start=2138
+  _globals['_CONTAINERSTATUSRESPONSE_INFOENTRY']._serialized_end=2181
+  _globals['_LISTCONTAINERSREQUEST']._serialized_start=2183
+  _globals['_LISTCONTAINERSREQUEST']._serialized_end=2251
+  _globals['_CONTAINERFILTER']._serialized_start=2254
+  _globals['_CONTAINERFILTER']._serialized_end=2474
+  _globals['_CONTAINERFILTER_LABELSELECTORENTRY']._serialized_start=2422
+  _globals['_CONTAINERFILTER_LABELSELECTORENTRY']._serialized_end=2474
+  _globals['_LISTCONTAINERSRESPONSE']._serialized_start=2476
+  _globals['_LISTCONTAINERSRESPONSE']._serialized_end=2549
+  _globals['_WAITCONTAINERREQUEST']._serialized_start=2551
+  _globals['_WAITCONTAINERREQUEST']._serialized_end=2595
+  _globals['_WAITCONTAINERRESPONSE']._serialized_start=2597
+  _globals['_WAITCONTAINERRESPONSE']._serialized_end=2665
+  _globals['_UPDATECONTAINERRESOURCESREQUEST']._serialized_start=2667
+  _globals['_UPDATECONTAINERRESOURCESREQUEST']._serialized_end=2778
+  _globals['_UPDATECONTAINERRESOURCESRESPONSE']._serialized_start=2780
+  _globals['_UPDATECONTAINERRESOURCESRESPONSE']._serialized_end=2859
+  _globals['_CONTAINERSTATSREQUEST']._serialized_start=2861
+  _globals['_CONTAINERSTATSREQUEST']._serialized_end=2906
+  _globals['_CONTAINERSTATSRESPONSE']._serialized_start=2908
+  _globals['_CONTAINERSTATSRESPONSE']._serialized_end=2975
+  _globals['_LISTCONTAINERSTATSREQUEST']._serialized_start=2977
+  _globals['_LISTCONTAINERSTATSREQUEST']._serialized_end=3049
+  _globals['_LISTCONTAINERSTATSRESPONSE']._serialized_start=3051
+  _globals['_LISTCONTAINERSTATSRESPONSE']._serialized_end=3122
+  _globals['_WATCHSTATSREQUEST']._serialized_start=3124
+  _globals['_WATCHSTATSREQUEST']._serialized_end=3233
+  _globals['_RUNTIMESERVICE']._serialized_start=3236
+  _globals['_RUNTIMESERVICE']._serialized_end=5148
 # @@protoc_insertion_point(module_scope)

@@ -2,8 +2,14 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
+from ocigrpc.v1 import attach_pb2 as _attach_pb2
 from ocigrpc.v1 import config_pb2 as _config_pb2
 from ocigrpc.v1 import container_pb2 as _container_pb2
+from ocigrpc.v1 import exec_pb2 as _exec_pb2
+from ocigrpc.v1 import event_pb2 as _event_pb2
+from ocigrpc.v1 import limits_pb2 as _limits_pb2
+from ocigrpc.v1 import log_pb2 as _log_pb2
+from ocigrpc.v1 import stats_pb2 as _stats_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -65,7 +71,7 @@ class Condition(_message.Message):
     def __init__(self, type: _Optional[str] = ..., status: bool = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class CreateContainerRequest(_message.Message):
-    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot")
+    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot", "stdin_once")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +101,7 @@ class CreateContainerRequest(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
     CGROUP_PARENT_FIELD_NUMBER: _ClassVar[int]
     NO_PIVOT_FIELD_NUMBER: _ClassVar[int]
+    STDIN_ONCE_FIELD_NUMBER: _ClassVar[int]
     bundle_path: str
     spec_json: str
     config: _config_pb2.ContainerConfig
@@ -110,7 +117,8 @@ class CreateContainerRequest(_message.Message):
     annotations: _containers.ScalarMap[str, str]
     cgroup_parent: str
     no_pivot: bool
-    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ...) -> None: ...
+    stdin_once: bool
+    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ..., stdin_once: bool = ...) -> None: ...
 
 class CreateContainerResponse(_message.Message):
     __slots__ = ("container_id", "pid")
@@ -253,3 +261,49 @@ class WaitContainerResponse(_message.Message):
     EXIT_STATUS_FIELD_NUMBER: _ClassVar[int]
     exit_status: _container_pb2.ExitStatus
     def __init__(self, exit_status: _Optional[_Union[_container_pb2.ExitStatus, _Mapping]] = ...) -> None: ...
+
+class UpdateContainerResourcesRequest(_message.Message):
+    __slots__ = ("container_id", "resources")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    resources: _config_pb2.LinuxContainerResources
+    def __init__(self, container_id: _Optional[str] = ..., resources: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
+
+class UpdateContainerResourcesResponse(_message.Message):
+    __slots__ = ("limits",)
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    limits: _limits_pb2.ContainerLimits
+    def __init__(self, limits: _Optional[_Union[_limits_pb2.ContainerLimits, _Mapping]] = ...) -> None: ...
+
+class ContainerStatsRequest(_message.Message):
+    __slots__ = ("container_id",)
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    def __init__(self, container_id: _Optional[str] = ...) -> None: ...
+
+class ContainerStatsResponse(_message.Message):
+    __slots__ = ("stats",)
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    stats: _stats_pb2.ContainerStats
+    def __init__(self, stats: _Optional[_Union[_stats_pb2.ContainerStats, _Mapping]] = ...) -> None: ...
+
+class ListContainerStatsRequest(_message.Message):
+    __slots__ = ("filter",)
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    filter: ContainerFilter
+    def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ...) -> None: ...
+
+class ListContainerStatsResponse(_message.Message):
+    __slots__ = ("stats",)
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    stats: _containers.RepeatedCompositeFieldContainer[_stats_pb2.ContainerStats]
+    def __init__(self, stats: _Optional[_Iterable[_Union[_stats_pb2.ContainerStats, _Mapping]]] = ...) -> None: ...
+
+class WatchStatsRequest(_message.Message):
+    __slots__ = ("filter", "interval")
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    filter: ContainerFilter
+    interval: _duration_pb2.Duration
+    def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

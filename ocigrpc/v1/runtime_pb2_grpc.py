@@ -3,6 +3,10 @@
 import grpc
 import warnings
 
+from ocigrpc.v1 import attach_pb2 as ocigrpc_dot_v1_dot_attach__pb2
+from ocigrpc.v1 import event_pb2 as ocigrpc_dot_v1_dot_event__pb2
+from ocigrpc.v1 import exec_pb2 as ocigrpc_dot_v1_dot_exec__pb2
+from ocigrpc.v1 import log_pb2 as ocigrpc_dot_v1_dot_log__pb2
 from ocigrpc.v1 import runtime_pb2 as ocigrpc_dot_v1_dot_runtime__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
@@ -94,6 +98,56 @@ class RuntimeServiceStub(object):
                 '/ocigrpc.v1.RuntimeService/WaitContainer',
                 request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.WaitContainerRequest.SerializeToString,
                 response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.WaitContainerResponse.FromString,
+                _registered_method=True)
+        self.ContainerLogs = channel.unary_stream(
+                '/ocigrpc.v1.RuntimeService/ContainerLogs',
+                request_serializer=ocigrpc_dot_v1_dot_log__pb2.ContainerLogsRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_log__pb2.ContainerLogsResponse.FromString,
+                _registered_method=True)
+        self.ReopenContainerLog = channel.unary_unary(
+                '/ocigrpc.v1.RuntimeService/ReopenContainerLog',
+                request_serializer=ocigrpc_dot_v1_dot_log__pb2.ReopenContainerLogRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_log__pb2.ReopenContainerLogResponse.FromString,
+                _registered_method=True)
+        self.ExecSync = channel.unary_unary(
+                '/ocigrpc.v1.RuntimeService/ExecSync',
+                request_serializer=ocigrpc_dot_v1_dot_exec__pb2.ExecSyncRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_exec__pb2.ExecSyncResponse.FromString,
+                _registered_method=True)
+        self.Exec = channel.stream_stream(
+                '/ocigrpc.v1.RuntimeService/Exec',
+                request_serializer=ocigrpc_dot_v1_dot_exec__pb2.ExecRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_exec__pb2.ExecResponse.FromString,
+                _registered_method=True)
+        self.Attach = channel.stream_stream(
+                '/ocigrpc.v1.RuntimeService/Attach',
+                request_serializer=ocigrpc_dot_v1_dot_attach__pb2.AttachRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_attach__pb2.AttachResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/ocigrpc.v1.RuntimeService/WatchEvents',
+                request_serializer=ocigrpc_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
+        self.UpdateContainerResources = channel.unary_unary(
+                '/ocigrpc.v1.RuntimeService/UpdateContainerResources',
+                request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.UpdateContainerResourcesRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.UpdateContainerResourcesResponse.FromString,
+                _registered_method=True)
+        self.ContainerStats = channel.unary_unary(
+                '/ocigrpc.v1.RuntimeService/ContainerStats',
+                request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatsRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatsResponse.FromString,
+                _registered_method=True)
+        self.ListContainerStats = channel.unary_unary(
+                '/ocigrpc.v1.RuntimeService/ListContainerStats',
+                request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.FromString,
+                _registered_method=True)
+        self.WatchStats = channel.unary_stream(
+                '/ocigrpc.v1.RuntimeService/WatchStats',
+                request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.FromString,
                 _registered_method=True)
 
 
@@ -218,6 +272,136 @@ class RuntimeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ContainerLogs(self, request, context):
+        """What the container has written, oldest line first, across every rotation. With
+        `follow` it goes on until the container has ended and its last byte is sent, or
+        until the log is deleted; a rotation by anybody loses nothing. Of what was
+        rotated before the call, only the service's own rotation is read.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE while the container is CREATING;
+        LOG_MISSING when its log is not there), INTERNAL (HOST_FAILED: the log can't be
+        read; NO_WATCHES_LEFT: the host allows no more inotify watches).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReopenContainerLog(self, request, context):
+        """Begins a new log, after you have renamed the old one away; no line is lost or
+        torn. It waits for no other change of the container. When it fails, no new file
+        is made, now or later: you may rename the old one back.
+
+        Errors: FAILED_PRECONDITION (LOG_NOT_ROTATED: the log still has its name, and a
+        new one would wipe it out; LOG_DIRECTORY_MISSING; MONITOR_LOST: conmon is gone,
+        so nobody writes the log; WRONG_STATE: the container has stopped),
+        DEADLINE_EXCEEDED (LOG_REOPEN_TIMEOUT: conmon does not answer), INTERNAL
+        (LOG_REOPEN_UNCERTAIN: conmon is about to, so leave the names alone).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExecSync(self, request, context):
+        """Runs a program in a running container to its end, and answers its output and
+        exit code. What it leaves behind is killed with it, `setsid` or not. It is also
+        killed when the timeout or your deadline passes, and when you go. Standard input
+        is /dev/null.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
+        once also when it is paused; DEADLINE_EXCEEDED (EXEC_TIMEOUT); INTERNAL
+        (EXEC_FAILED, with the runtime's `output` in metadata) when the program could not
+        be run, as when there is none; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Exec(self, request_iterator, context):
+        """Runs a program in a running container, and lets you talk to it. Every byte of its
+        output reaches you, and then how it ended; as long as you don't read, it has to
+        wait. It ends as with ExecSync, unless you say `keep_running`.
+
+        Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
+        RESOURCE_EXHAUSTED (TOO_MANY_LEFT: 256 programs run on without their clients).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attach(self, request_iterator, context):
+        """Talks to a container's first process, from CREATED on and until the container
+        ends; the answers end after its last byte. Any number of clients receive the same
+        output. A client that does not read never holds up the container: when 4 MiB wait
+        for it, it is let go.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
+        STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
+        RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after what had waited; TOO_MANY_STREAMS);
+        INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """What happens to containers, as it happens. The first message comes at once, often
+        without events: what happens from then on will be told. So watch first, and then
+        list, and nothing is missed. Never ends by itself.
+
+        Events outlive the service: give the last `cursor` as `after`, and you go on as if
+        nothing had been. The settings' `event_history` (10000 unless set) last ones are
+        kept; you are told exactly what is missing if yours are gone.
+
+        Errors: RESOURCE_EXHAUSTED (EVENTS_TOO_SLOW, with your `cursor` in metadata) when
+        you take events so slowly that they are gone before you do, which holds up nobody
+        else; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateContainerResources(self, request, context):
+        """Changes limits of a created, running or paused container, by the rules that hold for
+        `ContainerConfig.resources`; a paused one stays paused. Only the fields that are set
+        are changed, all of them or none. Answers the limits in force afterwards.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped;
+        INVALID_ARGUMENT; INTERNAL (RUNTIME_FAILED) when the runtime or the kernel refuses,
+        as it does a memory limit below what is used. `restored` in metadata, of these and
+        of DEADLINE_EXCEEDED, is "true" when all limits are as they were before, else
+        "false", and `changed` names the cgroup files that are not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ContainerStats(self, request, context):
+        """What a created, running or paused container uses now.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListContainerStats(self, request, context):
+        """What the containers that match use now, those left out that have stopped or that go
+        while this is asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchStats(self, request, context):
+        """What `ListContainerStats` answers, at once and then at an interval, which does not
+        drift; answers that you are too slow for are left out. Never ends by itself.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RuntimeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -280,6 +464,56 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.WaitContainer,
                     request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.WaitContainerRequest.FromString,
                     response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.WaitContainerResponse.SerializeToString,
+            ),
+            'ContainerLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.ContainerLogs,
+                    request_deserializer=ocigrpc_dot_v1_dot_log__pb2.ContainerLogsRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_log__pb2.ContainerLogsResponse.SerializeToString,
+            ),
+            'ReopenContainerLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReopenContainerLog,
+                    request_deserializer=ocigrpc_dot_v1_dot_log__pb2.ReopenContainerLogRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_log__pb2.ReopenContainerLogResponse.SerializeToString,
+            ),
+            'ExecSync': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExecSync,
+                    request_deserializer=ocigrpc_dot_v1_dot_exec__pb2.ExecSyncRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_exec__pb2.ExecSyncResponse.SerializeToString,
+            ),
+            'Exec': grpc.stream_stream_rpc_method_handler(
+                    servicer.Exec,
+                    request_deserializer=ocigrpc_dot_v1_dot_exec__pb2.ExecRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_exec__pb2.ExecResponse.SerializeToString,
+            ),
+            'Attach': grpc.stream_stream_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=ocigrpc_dot_v1_dot_attach__pb2.AttachRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_attach__pb2.AttachResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=ocigrpc_dot_v1_dot_event__pb2.WatchEventsRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_event__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'UpdateContainerResources': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateContainerResources,
+                    request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.UpdateContainerResourcesRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.UpdateContainerResourcesResponse.SerializeToString,
+            ),
+            'ContainerStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ContainerStats,
+                    request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatsRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatsResponse.SerializeToString,
+            ),
+            'ListContainerStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListContainerStats,
+                    request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.SerializeToString,
+            ),
+            'WatchStats': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStats,
+                    request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -607,6 +841,276 @@ class RuntimeService(object):
             '/ocigrpc.v1.RuntimeService/WaitContainer',
             ocigrpc_dot_v1_dot_runtime__pb2.WaitContainerRequest.SerializeToString,
             ocigrpc_dot_v1_dot_runtime__pb2.WaitContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ContainerLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/ContainerLogs',
+            ocigrpc_dot_v1_dot_log__pb2.ContainerLogsRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_log__pb2.ContainerLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReopenContainerLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/ReopenContainerLog',
+            ocigrpc_dot_v1_dot_log__pb2.ReopenContainerLogRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_log__pb2.ReopenContainerLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/ExecSync',
+            ocigrpc_dot_v1_dot_exec__pb2.ExecSyncRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_exec__pb2.ExecSyncResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Exec(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ocigrpc.v1.RuntimeService/Exec',
+            ocigrpc_dot_v1_dot_exec__pb2.ExecRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_exec__pb2.ExecResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/ocigrpc.v1.RuntimeService/Attach',
+            ocigrpc_dot_v1_dot_attach__pb2.AttachRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_attach__pb2.AttachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/WatchEvents',
+            ocigrpc_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateContainerResources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/UpdateContainerResources',
+            ocigrpc_dot_v1_dot_runtime__pb2.UpdateContainerResourcesRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_runtime__pb2.UpdateContainerResourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ContainerStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/ContainerStats',
+            ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatsRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListContainerStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/ListContainerStats',
+            ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/WatchStats',
+            ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,10 @@ Errors that any call may answer, beside those named at each call:
 """
 
 from collections import abc as _abc
+from ocigrpc.v1 import attach_pb2 as _attach_pb2
+from ocigrpc.v1 import event_pb2 as _event_pb2
+from ocigrpc.v1 import exec_pb2 as _exec_pb2
+from ocigrpc.v1 import log_pb2 as _log_pb2
 from ocigrpc.v1 import runtime_pb2 as _runtime_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -99,6 +103,96 @@ class RuntimeServiceStub:
 
     Errors: NOT_FOUND also when the container is removed before it ended;
     RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when too many calls wait already.
+    """
+    ContainerLogs: _grpc.UnaryStreamMultiCallable[_log_pb2.ContainerLogsRequest, _log_pb2.ContainerLogsResponse]
+    """What the container has written, oldest line first, across every rotation. With
+    `follow` it goes on until the container has ended and its last byte is sent, or
+    until the log is deleted; a rotation by anybody loses nothing. Of what was
+    rotated before the call, only the service's own rotation is read.
+
+    Errors: FAILED_PRECONDITION (WRONG_STATE while the container is CREATING;
+    LOG_MISSING when its log is not there), INTERNAL (HOST_FAILED: the log can't be
+    read; NO_WATCHES_LEFT: the host allows no more inotify watches).
+    """
+    ReopenContainerLog: _grpc.UnaryUnaryMultiCallable[_log_pb2.ReopenContainerLogRequest, _log_pb2.ReopenContainerLogResponse]
+    """Begins a new log, after you have renamed the old one away; no line is lost or
+    torn. It waits for no other change of the container. When it fails, no new file
+    is made, now or later: you may rename the old one back.
+
+    Errors: FAILED_PRECONDITION (LOG_NOT_ROTATED: the log still has its name, and a
+    new one would wipe it out; LOG_DIRECTORY_MISSING; MONITOR_LOST: conmon is gone,
+    so nobody writes the log; WRONG_STATE: the container has stopped),
+    DEADLINE_EXCEEDED (LOG_REOPEN_TIMEOUT: conmon does not answer), INTERNAL
+    (LOG_REOPEN_UNCERTAIN: conmon is about to, so leave the names alone).
+    """
+    ExecSync: _grpc.UnaryUnaryMultiCallable[_exec_pb2.ExecSyncRequest, _exec_pb2.ExecSyncResponse]
+    """Runs a program in a running container to its end, and answers its output and
+    exit code. What it leaves behind is killed with it, `setsid` or not. It is also
+    killed when the timeout or your deadline passes, and when you go. Standard input
+    is /dev/null.
+
+    Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
+    once also when it is paused; DEADLINE_EXCEEDED (EXEC_TIMEOUT); INTERNAL
+    (EXEC_FAILED, with the runtime's `output` in metadata) when the program could not
+    be run, as when there is none; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+    """
+    Exec: _grpc.StreamStreamMultiCallable[_exec_pb2.ExecRequest, _exec_pb2.ExecResponse]
+    """Runs a program in a running container, and lets you talk to it. Every byte of its
+    output reaches you, and then how it ended; as long as you don't read, it has to
+    wait. It ends as with ExecSync, unless you say `keep_running`.
+
+    Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
+    RESOURCE_EXHAUSTED (TOO_MANY_LEFT: 256 programs run on without their clients).
+    """
+    Attach: _grpc.StreamStreamMultiCallable[_attach_pb2.AttachRequest, _attach_pb2.AttachResponse]
+    """Talks to a container's first process, from CREATED on and until the container
+    ends; the answers end after its last byte. Any number of clients receive the same
+    output. A client that does not read never holds up the container: when 4 MiB wait
+    for it, it is let go.
+
+    Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
+    STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
+    RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after what had waited; TOO_MANY_STREAMS);
+    INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE).
+    """
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]
+    """What happens to containers, as it happens. The first message comes at once, often
+    without events: what happens from then on will be told. So watch first, and then
+    list, and nothing is missed. Never ends by itself.
+
+    Events outlive the service: give the last `cursor` as `after`, and you go on as if
+    nothing had been. The settings' `event_history` (10000 unless set) last ones are
+    kept; you are told exactly what is missing if yours are gone.
+
+    Errors: RESOURCE_EXHAUSTED (EVENTS_TOO_SLOW, with your `cursor` in metadata) when
+    you take events so slowly that they are gone before you do, which holds up nobody
+    else; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+    """
+    UpdateContainerResources: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.UpdateContainerResourcesRequest, _runtime_pb2.UpdateContainerResourcesResponse]
+    """Changes limits of a created, running or paused container, by the rules that hold for
+    `ContainerConfig.resources`; a paused one stays paused. Only the fields that are set
+    are changed, all of them or none. Answers the limits in force afterwards.
+
+    Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped;
+    INVALID_ARGUMENT; INTERNAL (RUNTIME_FAILED) when the runtime or the kernel refuses,
+    as it does a memory limit below what is used. `restored` in metadata, of these and
+    of DEADLINE_EXCEEDED, is "true" when all limits are as they were before, else
+    "false", and `changed` names the cgroup files that are not.
+    """
+    ContainerStats: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ContainerStatsRequest, _runtime_pb2.ContainerStatsResponse]
+    """What a created, running or paused container uses now.
+
+    Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped.
+    """
+    ListContainerStats: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListContainerStatsRequest, _runtime_pb2.ListContainerStatsResponse]
+    """What the containers that match use now, those left out that have stopped or that go
+    while this is asked.
+    """
+    WatchStats: _grpc.UnaryStreamMultiCallable[_runtime_pb2.WatchStatsRequest, _runtime_pb2.ListContainerStatsResponse]
+    """What `ListContainerStats` answers, at once and then at an interval, which does not
+    drift; answers that you are too slow for are left out. Never ends by itself.
+
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
     """
 
 class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -239,6 +333,156 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: NOT_FOUND also when the container is removed before it ended;
         RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when too many calls wait already.
+        """
+
+    @_abc_1.abstractmethod
+    def ContainerLogs(
+        self,
+        request: _log_pb2.ContainerLogsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_log_pb2.ContainerLogsResponse]:
+        """What the container has written, oldest line first, across every rotation. With
+        `follow` it goes on until the container has ended and its last byte is sent, or
+        until the log is deleted; a rotation by anybody loses nothing. Of what was
+        rotated before the call, only the service's own rotation is read.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE while the container is CREATING;
+        LOG_MISSING when its log is not there), INTERNAL (HOST_FAILED: the log can't be
+        read; NO_WATCHES_LEFT: the host allows no more inotify watches).
+        """
+
+    @_abc_1.abstractmethod
+    def ReopenContainerLog(
+        self,
+        request: _log_pb2.ReopenContainerLogRequest,
+        context: _grpc.ServicerContext,
+    ) -> _log_pb2.ReopenContainerLogResponse:
+        """Begins a new log, after you have renamed the old one away; no line is lost or
+        torn. It waits for no other change of the container. When it fails, no new file
+        is made, now or later: you may rename the old one back.
+
+        Errors: FAILED_PRECONDITION (LOG_NOT_ROTATED: the log still has its name, and a
+        new one would wipe it out; LOG_DIRECTORY_MISSING; MONITOR_LOST: conmon is gone,
+        so nobody writes the log; WRONG_STATE: the container has stopped),
+        DEADLINE_EXCEEDED (LOG_REOPEN_TIMEOUT: conmon does not answer), INTERNAL
+        (LOG_REOPEN_UNCERTAIN: conmon is about to, so leave the names alone).
+        """
+
+    @_abc_1.abstractmethod
+    def ExecSync(
+        self,
+        request: _exec_pb2.ExecSyncRequest,
+        context: _grpc.ServicerContext,
+    ) -> _exec_pb2.ExecSyncResponse:
+        """Runs a program in a running container to its end, and answers its output and
+        exit code. What it leaves behind is killed with it, `setsid` or not. It is also
+        killed when the timeout or your deadline passes, and when you go. Standard input
+        is /dev/null.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
+        once also when it is paused; DEADLINE_EXCEEDED (EXEC_TIMEOUT); INTERNAL
+        (EXEC_FAILED, with the runtime's `output` in metadata) when the program could not
+        be run, as when there is none; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+
+    @_abc_1.abstractmethod
+    def Exec(
+        self,
+        request_iterator: _abc.Iterator[_exec_pb2.ExecRequest],
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_exec_pb2.ExecResponse]:
+        """Runs a program in a running container, and lets you talk to it. Every byte of its
+        output reaches you, and then how it ended; as long as you don't read, it has to
+        wait. It ends as with ExecSync, unless you say `keep_running`.
+
+        Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
+        RESOURCE_EXHAUSTED (TOO_MANY_LEFT: 256 programs run on without their clients).
+        """
+
+    @_abc_1.abstractmethod
+    def Attach(
+        self,
+        request_iterator: _abc.Iterator[_attach_pb2.AttachRequest],
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_attach_pb2.AttachResponse]:
+        """Talks to a container's first process, from CREATED on and until the container
+        ends; the answers end after its last byte. Any number of clients receive the same
+        output. A client that does not read never holds up the container: when 4 MiB wait
+        for it, it is let go.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
+        STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
+        RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after what had waited; TOO_MANY_STREAMS);
+        INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _event_pb2.WatchEventsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_event_pb2.WatchEventsResponse]:
+        """What happens to containers, as it happens. The first message comes at once, often
+        without events: what happens from then on will be told. So watch first, and then
+        list, and nothing is missed. Never ends by itself.
+
+        Events outlive the service: give the last `cursor` as `after`, and you go on as if
+        nothing had been. The settings' `event_history` (10000 unless set) last ones are
+        kept; you are told exactly what is missing if yours are gone.
+
+        Errors: RESOURCE_EXHAUSTED (EVENTS_TOO_SLOW, with your `cursor` in metadata) when
+        you take events so slowly that they are gone before you do, which holds up nobody
+        else; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateContainerResources(
+        self,
+        request: _runtime_pb2.UpdateContainerResourcesRequest,
+        context: _grpc.ServicerContext,
+    ) -> _runtime_pb2.UpdateContainerResourcesResponse:
+        """Changes limits of a created, running or paused container, by the rules that hold for
+        `ContainerConfig.resources`; a paused one stays paused. Only the fields that are set
+        are changed, all of them or none. Answers the limits in force afterwards.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped;
+        INVALID_ARGUMENT; INTERNAL (RUNTIME_FAILED) when the runtime or the kernel refuses,
+        as it does a memory limit below what is used. `restored` in metadata, of these and
+        of DEADLINE_EXCEEDED, is "true" when all limits are as they were before, else
+        "false", and `changed` names the cgroup files that are not.
+        """
+
+    @_abc_1.abstractmethod
+    def ContainerStats(
+        self,
+        request: _runtime_pb2.ContainerStatsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _runtime_pb2.ContainerStatsResponse:
+        """What a created, running or paused container uses now.
+
+        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped.
+        """
+
+    @_abc_1.abstractmethod
+    def ListContainerStats(
+        self,
+        request: _runtime_pb2.ListContainerStatsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _runtime_pb2.ListContainerStatsResponse:
+        """What the containers that match use now, those left out that have stopped or that go
+        while this is asked.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchStats(
+        self,
+        request: _runtime_pb2.WatchStatsRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_runtime_pb2.ListContainerStatsResponse]:
+        """What `ListContainerStats` answers, at once and then at an interval, which does not
+        drift; answers that you are too slow for are left out. Never ends by itself.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
         """
 
 def add_RuntimeServiceServicer_to_server(servicer: RuntimeServiceServicer, server: _grpc.Server) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
@@ -22,6 +23,14 @@ def until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> float:
     while not condition():
         deadline.wait(timeout_s=_PAUSE_S)
     return time.monotonic() - began_s
+
+
+def children(pid: int) -> Iterator[str]:
+    """The process ids of the children of a process; none when it is gone."""
+    for task in Path("/proc").glob(f"{pid}/task/*/children"):
+        # Threads may end while we look.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield from task.read_text().split()
 
 
 class Remains:
@@ -57,7 +66,7 @@ class Remains:
             if words == [b""]:
                 # A zombie: whether it is reaped is its parent's affair, often init's.
                 continue
-            told = f"{b' '.join(words).decode()} in {stands}"
+            told = f"{b' '.join(words).decode(errors='replace')} in {stands}"
             ours = self._parent in groups or str(self._directory) in told
             if ours and not (b"ocigrpc" in words and b"serve" in words):
                 yield f"process {entry.name}: {told}"

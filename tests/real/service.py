@@ -21,7 +21,7 @@ from ocigrpc.v1 import config_pb2, container_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ContainerState
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.hosts import Host
-from tests.real.remains import LIMIT_S, Remains
+from tests.real.remains import LIMIT_S, Remains, children
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "an-environment-of-the-service"
@@ -34,6 +34,7 @@ class Fields(TypedDict, total=False):
     name: str
     runtime_handler: str
     stdin: bool
+    stdin_once: bool
     terminal: bool
     log_path: str
     log_size_max_bytes: int
@@ -180,9 +181,8 @@ class Service:
 
     def remains(self) -> list[str]:
         """What is there of containers, and of the service's children."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir() if self.pid else ()
-        children = [pid for task in tasks for pid in (task / "children").read_text().split()]
-        return [*self._remains.all(), *(f"child {pid} of the service" for pid in children)]
+        forked = children(self.pid) if self.pid else ()
+        return [*self._remains.all(), *(f"child {pid} of the service" for pid in forked)]
 
     def parents(self) -> list[Path]:
         """The cgroup parent, in every hierarchy, while it is there."""

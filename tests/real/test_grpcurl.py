@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from ocigrpc.service.interceptor import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2
 from tests.real.grpcurl import grpcurl_path
+from tests.real.remains import until
 from tests.real.service import Service
 
 _LIMIT_S = 30.0
 _STATUS_BASE = 64
 """grpcurl's exit status is this and the number of the gRPC code."""
 
-_FAILED_PRECONDITION, _INVALID_ARGUMENT, _NOT_FOUND = 9, 3, 5
+_INVALID_ARGUMENT, _DEADLINE_EXCEEDED, _NOT_FOUND, _FAILED_PRECONDITION = 3, 4, 5, 9
+
+_MAX_TIME_S = "3"
+"""When grpcurl gives up a stream that would not end."""
 
 
 class Grpcurl:
@@ -25,7 +32,9 @@ class Grpcurl:
     def __init__(self, service: Service) -> None:
         self._socket = str(service.directory / "socket")
 
-    def run(self, *words: str, data: object = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, data: object = None, flags: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """grpcurl with ``words`` behind the address, and ``data`` as the request."""
         request = [] if data is None else ["-d", json.dumps(data)]
         return subprocess.run(
@@ -34,6 +43,7 @@ class Grpcurl:
                 "-plaintext",
                 "-unix",
                 "-format-error",
+                *flags,
                 *request,
                 self._socket,
                 *words,
@@ -58,6 +68,18 @@ class Grpcurl:
         answer: dict[str, object] = json.loads(done.stdout)
         return answer
 
+    def stream(self, rpc: str, **data: object) -> list[dict[str, object]]:
+        """The messages of a stream that ends well."""
+        done = self.run(f"{SERVICE_NAME}/{rpc}", data=data)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return list(_messages(done.stdout))
+
+    def cut_stream(self, rpc: str, **data: object) -> list[dict[str, object]]:
+        """The messages of a stream that goes on until grpcurl has enough of it."""
+        done = self.run(f"{SERVICE_NAME}/{rpc}", data=data, flags=("-max-time", _MAX_TIME_S))
+        assert done.returncode == _STATUS_BASE + _DEADLINE_EXCEEDED, done.stderr
+        return list(_messages(done.stdout))
+
     def refused(self, rpc: str, code: int, **data: object) -> list[dict[str, object]]:
         """The details of the status of a call that fails with ``code``."""
         done = self.run(f"{SERVICE_NAME}/{rpc}", data=data)
@@ -66,6 +88,43 @@ class Grpcurl:
         assert status["code"] == code
         details: list[dict[str, object]] = status["details"]
         return details
+
+
+def _messages(printed: str) -> Iterator[dict[str, object]]:
+    """What grpcurl prints of a stream: one JSON text behind the other."""
+    decoder, rest = json.JSONDecoder(), printed.lstrip()
+    while rest:
+        message, end = decoder.raw_decode(rest)
+        yield message
+        rest = rest[end:].lstrip()
+
+
+def inside(message: object, *keys: str | int) -> object:
+    """What a message has at a path."""
+    for key in keys:
+        assert isinstance(message, (dict, list))
+        message = message[key]  # type: ignore[index]  # a list has numbers, a dict words
+    return message
+
+
+def all_in(messages: list[dict[str, object]], key: str) -> list[dict[str, object]]:
+    """The items of a repeated field, of all messages."""
+    items: list[dict[str, object]] = []
+    for message in messages:
+        found = message.get(key, [])
+        assert isinstance(found, list)
+        items += found
+    return items
+
+
+def written(messages: list[dict[str, object]]) -> list[bytes]:
+    """The contents of log lines."""
+    return [base64.b64decode(str(line["content"])) for line in all_in(messages, "lines")]
+
+
+def kinds(messages: list[dict[str, object]]) -> list[str]:
+    """The kinds of events."""
+    return [str(event["kind"]) for event in all_in(messages, "events")]
 
 
 @pytest.fixture
@@ -99,7 +158,9 @@ def test_it_lists_every_rpc(grpcurl: Grpcurl) -> None:
 def test_it_describes_every_rpc_and_every_message(grpcurl: Grpcurl) -> None:
     described = grpcurl.says("describe", SERVICE_NAME)
     for method in runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].methods:
-        assert f"rpc {method.name} ( .{method.input_type.full_name} )" in described
+        asks = "stream " * method.client_streaming + f".{method.input_type.full_name}"
+        answers = "stream " * method.server_streaming + f".{method.output_type.full_name}"
+        assert f"rpc {method.name} ( {asks} ) returns ( {answers} );" in described
     request = grpcurl.says("describe", "ocigrpc.v1.CreateContainerRequest")
     for field in runtime_pb2.CreateContainerRequest.DESCRIPTOR.fields:
         assert f" {field.name} = {field.number};" in request
@@ -159,6 +220,126 @@ def test_a_wrong_field_is_in_the_bad_request(grpcurl: Grpcurl) -> None:
     violations = bad["field_violations"]
     assert isinstance(violations, list)
     assert "container_id" in [each["field"] for each in violations]
+
+
+def test_exec_sync_answers_output_and_exit_code(grpcurl: Grpcurl, service: Service) -> None:
+    process = {"command": ["/bin/sh", "-c", "echo good; echo bad >&2; exit 3"]}
+    answer = grpcurl.call("ExecSync", container_id=service.run(), process=process)
+    assert answer == {
+        "stdout": base64.b64encode(b"good\n").decode(),
+        "stderr": base64.b64encode(b"bad\n").decode(),
+        "exit": {"exit_code": 3},
+    }
+
+
+def test_an_exec_timeout_is_in_the_error_info(grpcurl: Grpcurl, service: Service) -> None:
+    this = service.run()
+    process = {"command": ["/bin/sleep", "1000"]}
+    details = grpcurl.refused(
+        "ExecSync", _DEADLINE_EXCEEDED, container_id=this, process=process, timeout="0.5s"
+    )
+    assert details == [error_info("EXEC_TIMEOUT", container_id=this, timeout_s="0.5")]
+
+
+def test_exec_in_a_paused_container_is_failed_precondition(
+    grpcurl: Grpcurl, service: Service
+) -> None:
+    this = service.run()
+    service.pause(this)
+    process = {"command": ["/bin/true"]}
+    details = grpcurl.refused("ExecSync", _FAILED_PRECONDITION, container_id=this, process=process)
+    assert details == [
+        error_info("WRONG_STATE", container_id=this, state="paused", wanted="running")
+    ]
+
+
+def test_limits_are_changed_and_are_in_the_stats(grpcurl: Grpcurl, service: Service) -> None:
+    this = service.run()
+    resources = {"memory_limit_in_bytes": 64 << 20, "pids_limit": 44}
+    answer = grpcurl.call("UpdateContainerResources", container_id=this, resources=resources)
+    assert inside(answer, "limits", "memory_limit_in_bytes") == str(64 << 20)
+    assert inside(answer, "limits", "pids_limit") == "44"
+    stats = grpcurl.call("ContainerStats", container_id=this)
+    assert inside(stats, "stats", "container_id") == this
+    assert inside(stats, "stats", "memory", "limit_bytes") == str(64 << 20)
+    assert inside(stats, "stats", "pids") == {"current": "1", "limit": "44"}
+
+
+def test_a_wrong_limit_is_in_the_bad_request(grpcurl: Grpcurl, service: Service) -> None:
+    details = grpcurl.refused(
+        "UpdateContainerResources",
+        _INVALID_ARGUMENT,
+        container_id=service.run(),
+        resources={"cpu_shares": 1, "pids_limit": 44},
+    )
+    (bad,) = (each for each in details if "BadRequest" in str(each["@type"]))
+    assert inside(bad, "field_violations", 0, "field") == "resources.cpu_shares"
+
+
+def test_stats_of_those_that_match_are_listed(grpcurl: Grpcurl, service: Service) -> None:
+    one, two = service.run(labels={"app": "web"}), service.run()
+    listed = all_in([grpcurl.call("ListContainerStats")], "stats")
+    assert [each["container_id"] for each in listed] == [one, two]
+    some = grpcurl.call("ListContainerStats", filter={"label_selector": {"app": "web"}})
+    assert [each["container_id"] for each in all_in([some], "stats")] == [one]
+    service.stop(one, 0)
+    assert grpcurl.refused("ContainerStats", _FAILED_PRECONDITION, container_id=one) == [
+        error_info(
+            "WRONG_STATE", container_id=one, state="stopped", wanted="created, running or paused"
+        )
+    ]
+
+
+def test_a_log_is_reopened_only_when_it_was_renamed(
+    grpcurl: Grpcurl, service: Service, tmp_path: Path
+) -> None:
+    log = tmp_path / "mine.log"
+    this = service.run(log_path=str(log))
+    assert grpcurl.refused("ReopenContainerLog", _FAILED_PRECONDITION, container_id=this) == [
+        error_info("LOG_NOT_ROTATED", path=str(log))
+    ]
+    log.rename(tmp_path / "mine.log.old")
+    assert grpcurl.call("ReopenContainerLog", container_id=this) == {}
+    assert log.exists()
+
+
+def test_logs_are_a_stream_that_ends(grpcurl: Grpcurl, service: Service) -> None:
+    this = service.run("echo one; echo two; echo three >&2")
+    service.wait(this)
+    assert sorted(written(grpcurl.stream("ContainerLogs", container_id=this, follow=True))) == [
+        b"one",
+        b"three",
+        b"two",
+    ]
+    last = grpcurl.stream(
+        "ContainerLogs", container_id=this, tail_lines=1, streams=["LOG_STREAM_STDOUT"]
+    )
+    assert written(last) == [b"two"]
+    assert inside(last, 0, "lines", 0, "stream") == "LOG_STREAM_STDOUT"
+
+
+def test_followed_logs_go_on_while_the_container_runs(grpcurl: Grpcurl, service: Service) -> None:
+    this = service.run("echo begun; exec sleep 1000")
+    until(lambda: service.output(this) == ["begun"])
+    cut = grpcurl.cut_stream("ContainerLogs", container_id=this, follow=True)
+    assert written(cut) == [b"begun"]
+
+
+def test_watched_events_go_on_behind_the_last_ones(grpcurl: Grpcurl, service: Service) -> None:
+    this = service.run()
+    wanted = {"container_id": this}
+    first = grpcurl.cut_stream("WatchEvents", after=0, filter=wanted)
+    assert kinds(first) == ["EVENT_KIND_CREATED", "EVENT_KIND_STARTED"]
+    service.pause(this)
+    then = grpcurl.cut_stream("WatchEvents", after=first[-1]["cursor"], filter=wanted)
+    assert kinds(then) == ["EVENT_KIND_PAUSED"]
+
+
+def test_watched_stats_come_at_an_interval(grpcurl: Grpcurl, service: Service) -> None:
+    this = service.run()
+    messages = grpcurl.cut_stream("WatchStats", interval="0.1s")
+    assert len(messages) > 2
+    assert {str(each["container_id"]) for each in all_in(messages, "stats")} == {this}
 
 
 def test_an_error_for_people_names_the_reason(grpcurl: Grpcurl, service: Service) -> None:

@@ -278,6 +278,18 @@ def test_a_cgroup_parent_in_another_form_is_refused(manager: str, parent: str) -
     assert where(error) == ("flag", "cgroup_parent")
 
 
+@pytest.mark.parametrize("size", ["0", "16384"])
+def test_logs_are_rotated_never_or_at_some_size(size: str) -> None:
+    assert load_settings(environ={}, flags={"log_max_bytes": size}).log_max_bytes == int(size)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("log_max_bytes", "1"), ("log_max_bytes", "-1"), ("log_max_files", "1")]
+)
+def test_logs_that_would_always_be_rotated_are_refused(key: str, value: str) -> None:
+    assert where(refused(flags={key: value})) == ("flag", key)
+
+
 def test_permissions_are_octal_text() -> None:
     settings = load_settings(environ={"OCIGRPC_SOCKET_MODE": "0600"})
     assert settings.socket_mode == 0o600

@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    store = Store(path)
+    store = Store(path, 100)
     yield store
     store.close()
 
@@ -55,7 +55,7 @@ def store(path: Path) -> Iterator[Store]:
 def test_a_record_is_there_again_as_it_was(path: Path, store: Store) -> None:
     store.put(RECORD)
     store.close()
-    again = Store(path)
+    again = Store(path, 100)
     assert again.records() == [RECORD]
     again.close()
 
@@ -85,7 +85,7 @@ def test_a_store_of_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> N
     db.close()
     before = path.read_bytes()
     with pytest.raises(StoreFailed) as caught:
-        Store(path)
+        Store(path, 100)
     assert caught.value.reason == "STORE_NEWER"
     assert caught.value.metadata["path"] == str(path)
     assert path.read_bytes() == before
@@ -96,14 +96,14 @@ def test_another_programs_database_is_refused(path: Path) -> None:
         db.execute("CREATE TABLE theirs (x)")
     db.close()
     with pytest.raises(StoreFailed) as caught:
-        Store(path)
+        Store(path, 100)
     assert caught.value.reason == "STORE_FOREIGN"
 
 
 def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
     path.write_bytes(b"x" * 4096)
     with pytest.raises(StoreFailed) as caught:
-        Store(path)
+        Store(path, 100)
     assert caught.value.metadata["path"] == str(path)
     assert path.read_bytes() == b"x" * 4096
 
@@ -114,7 +114,7 @@ def test_a_record_that_cannot_be_read_is_a_typed_error(path: Path, store: Store)
     with sqlite3.connect(path) as db:
         db.execute("UPDATE containers SET record = x'00'")
     db.close()
-    again = Store(path)
+    again = Store(path, 10)
     with pytest.raises(StoreFailed) as caught:
         again.records()
     again.close()

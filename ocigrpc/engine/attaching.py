@@ -1,0 +1,170 @@
+"""Clients that talk to a container's first process, any number of them at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ocigrpc.deadline import Deadline, Pollable
+from ocigrpc.engine.box import Box
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.streams import (
+    Answer,
+    Attached,
+    AttachStart,
+    CloseStdin,
+    Inputs,
+    Output,
+    Stdin,
+    TerminalSize,
+    answers,
+    joined,
+    leaving,
+    weight_bytes,
+)
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import State
+from ocigrpc.errors import LimitReached, MonitorFailed, PreconditionFailed, WrongState
+from ocigrpc.oci.attach import STDERR, Attachment
+
+BACKLOG_LIMIT_BYTES = 4 << 20
+"""Output that waits for a slow client; one with more is dropped, so that conmon, which
+waits for nobody else, never has to wait for it."""
+
+
+class Attaching:
+    """Attaches clients to the containers of a registry."""
+
+    def __init__(self, node: Node, registry: Registry, truth: Truth) -> None:
+        self._node = node
+        self._registry = registry
+        self._truth = truth
+
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+        """Talk to the container until it has ended and its last byte is read.
+
+        Raises what ``Attach`` in the proto says.
+        """
+        container = self._registry.get(start.container_id)
+        layout = self._node.layout(container.container_id)
+
+        def produce(box: Box[Answer]) -> None:
+            try:
+                with Attachment(layout, terminal=container.record.terminal) as attachment:
+                    box.put(Attached())
+                    _Talk(container, start, attachment, box).go(inputs, deadline)
+            except MonitorFailed:
+                # It may have ended under our feet.
+                self._require_alive(container, deadline)
+                raise
+
+        self._require_alive(container, deadline)
+        if start.stdin and not container.record.stdin:
+            raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
+        with answers(BACKLOG_LIMIT_BYTES, produce) as box, leaving(deadline):
+            yield from joined(box)
+
+    def _require_alive(self, container: Container, deadline: Deadline) -> None:
+        state = self._truth.state(container, deadline)
+        if state in (State.CREATING, State.STOPPED):
+            raise WrongState(container.container_id, state, "created, running or paused")
+
+
+class _Talk:
+    """One client's talk with a container."""
+
+    def __init__(
+        self,
+        container: Container,
+        start: AttachStart,
+        attachment: Attachment,
+        box: Box[Answer],
+    ) -> None:
+        self._container = container
+        self._sizes: list[TerminalSize] = []
+        self._start = start
+        self._attachment = attachment
+        self._box = box
+        self._pending = memoryview(b"")
+
+    def go(self, inputs: Inputs | None, deadline: Deadline) -> None:
+        """Pass on both ways until the container's end."""
+        if self._start.terminal_size is not None:
+            self._resize(self._start.terminal_size)
+        while True:
+            watched: list[Pollable] = [self._attachment]
+            if self._pending:
+                watched.append(self._attachment.writable)
+            elif inputs is not None:
+                watched.append(inputs.filled)
+            if self._sizes:
+                watched.append(self._attachment.resizable)
+            ready = deadline.wait(*watched, timeout_s=math.inf)
+            if self._attachment.fileno() in ready and not self._receive():
+                return
+            if self._attachment.writable.fileno() in ready:
+                self._pending = self._attachment.send(self._pending)
+            if self._sizes and self._attachment.resizable.fileno() in ready:
+                size = self._sizes.pop()
+                self._attachment.resize(size.rows, size.columns)
+            if inputs is not None and inputs.filled.fileno() in ready:
+                inputs = self._listen(inputs)
+
+    def _receive(self) -> bool:
+        """Pass on a packet; false at the end."""
+        received = self._attachment.receive()
+        if received is None:
+            return True
+        stream, data = received
+        if not data:
+            return False
+        is_stderr = stream == STDERR
+        if self._start.stderr if is_stderr else self._start.stdout:
+            if not self._box.has_room():
+                raise LimitReached(
+                    f"{BACKLOG_LIMIT_BYTES} bytes of output waited to be read",
+                    reason="ATTACH_TOO_SLOW",
+                    limit_bytes=BACKLOG_LIMIT_BYTES,
+                    container_id=self._container.container_id,
+                )
+            output = Output(data, is_stderr)
+            self._box.put(output, weight_bytes(output))
+        return True
+
+    def _listen(self, inputs: Inputs) -> Inputs | None:
+        """Do what one input says; None when there will be no more of them."""
+        thing = inputs.take()
+        match thing:
+            case Stdin(data) if self._start.stdin:
+                # An empty packet would be the end of input.
+                self._pending = memoryview(data)
+            case TerminalSize():
+                self._resize(thing)
+            case CloseStdin():
+                self._close_stdin()
+        return None if thing is None and inputs.ended() else inputs
+
+    def _resize(self, size: TerminalSize) -> None:
+        if not self._container.record.terminal:
+            raise _not_possible(self._container, "NO_TERMINAL", "has no terminal")
+        # Of several in quick succession only the last one counts. Twice, since conmon passes
+        # sizes on to itself by a pipe, and of two that it finds there loses the second.
+        self._sizes = [size, size]
+
+    def _close_stdin(self) -> None:
+        if not (self._start.stdin and self._container.record.stdin_once):
+            # conmon was told to leave it open, and would only stop listening to us.
+            raise _not_possible(
+                self._container, "STDIN_STAYS_OPEN", "was not created with stdin_once"
+            )
+        self._attachment.end_input()
+
+
+def _not_possible(container: Container, reason: str, what: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"container {container.container_id!r} {what}",
+        reason=reason,
+        container_id=container.container_id,
+    )

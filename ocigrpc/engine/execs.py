@@ -1,0 +1,241 @@
+"""Programs that are run in a container beside its first process.
+
+Each has a cgroup of its own below the container's: whatever it starts, ``setsid`` or not,
+is found there and ends with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Thread
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.box import Box, Flag
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.node import Node, attempt
+from ocigrpc.engine.program import Program
+from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.streams import (
+    Answer,
+    ExecExit,
+    ExecResult,
+    ExecStart,
+    Inputs,
+    Output,
+    TerminalSize,
+    answers,
+    joined,
+    leaving,
+    weight_bytes,
+)
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import State
+from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, RuntimeFailed, Timeout, WrongState
+from ocigrpc.host.cgroup import Cgroup
+from ocigrpc.host.process import Child
+from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
+from ocigrpc.log import get_logger
+from ocigrpc.oci.exec import ExecFiles, container_spec, exec_argv, process_of, write_process
+
+log = get_logger()
+
+OUTPUT_LIMIT_BYTES = 16 << 20
+"""Most that is kept of each stream of a program whose client waits for the end."""
+
+BACKLOG_LIMIT_BYTES = 1 << 20
+"""Output that waits for a slow client; with more, the program has to wait."""
+
+
+LEFT_LIMIT = 256
+"""Most programs that run on without their clients: each takes a thread."""
+
+
+class Execs:
+    """Runs programs in the containers of a registry."""
+
+    def __init__(self, node: Node, registry: Registry, truth: Truth) -> None:
+        self._node = node
+        self._registry = registry
+        self._truth = truth
+        self._left: set[Thread] = set()
+
+    def run(self, start: ExecStart, deadline: Deadline) -> ExecResult:
+        """Run a program to its end; its output up to ``OUTPUT_LIMIT_BYTES`` a stream.
+
+        Raises what ``ExecSync`` in the proto says; then nothing of the program is left.
+        """
+        captured = _Captured()
+        with self._explained(start, deadline), ExitStack() as stack:
+            exit_status = self._begin(start, deadline, stack).talk(None, captured, deadline)
+        return captured.result(exit_status)
+
+    def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+        """Run a program; its output as it comes, and last how it ended.
+
+        Raises what ``Exec`` in the proto says; then nothing of the program is left, unless
+        it was to be kept running.
+        """
+        if start.keep_running and len(self._left) >= LEFT_LIMIT:
+            raise LimitReached(
+                f"{LEFT_LIMIT} programs run on without their clients already",
+                reason="TOO_MANY_LEFT",
+                limit=LEFT_LIMIT,
+            )
+
+        def produce(box: Box[Answer]) -> None:
+            with self._explained(start, deadline), ExitStack() as stack:
+                program = self._begin(start, deadline, stack)
+                try:
+                    box.put(program.talk(inputs, _Sent(box), deadline))
+                except (Cancelled, Timeout):
+                    if start.keep_running and program.limit.remaining_s():
+                        self._leave(program, stack.pop_all())
+                    raise
+
+        with answers(BACKLOG_LIMIT_BYTES, produce) as box, leaving(deadline):
+            yield from joined(box)
+
+    def _leave(self, program: Program, stack: ExitStack) -> None:
+        """Let a program run on without its client; its output is dropped."""
+        program.forsake()
+
+        def drain() -> None:
+            with stack:
+                try:
+                    exit_status = program.talk(None, _Dropped(), Deadline())
+                except OcigrpcError as error:
+                    log.info("exec.left_ended", reason=error.reason, message=error.message)
+                else:
+                    log.info("exec.left_ended", exit_code=exit_status.exit_code)
+            self._left.discard(thread)
+
+        thread = Thread(target=drain, name="exec-left", daemon=True)
+        self._left.add(thread)
+        thread.start()
+
+    def _begin(self, start: ExecStart, deadline: Deadline, stack: ExitStack) -> Program:
+        """Start the program; ``stack`` gets the end of all that is made for it."""
+        container = self._registry.get(start.container_id)
+        container_id = container.container_id
+        # Refused at once, before any turn is waited for.
+        self._require_running(container, deadline)
+        runtime = self._node.runtime(container.record.runtime_handler)
+        layout = self._node.layout(container_id)
+        name = f"exec-{secrets.token_hex(8)}"
+        files = ExecFiles(layout.bundle / name)
+        size = start.terminal_size or TerminalSize(0, 0)
+        process = process_of(
+            container_spec(layout.spec_file),
+            start.process,
+            terminal=start.terminal,
+            rows=size.rows,
+            columns=size.columns,
+        )
+        group = self._node.hierarchies.group(f"{container.enclosure.container.path}/{name}")
+        with container.turn("exec", deadline):
+            # Not removed before the turn ends, so that the removal finds what we make.
+            self._require_running(container, deadline)
+            stack.callback(shutil.rmtree, files.directory, ignore_errors=True)
+            write_process(files, process)
+            end_group = functools.partial(self._end_group, container, group)
+            stack.callback(end_group)
+            group.create()
+        stdio = stack.enter_context(Stdio(stdin=start.stdin, terminal=start.terminal))
+        stdio.resize(size.rows, size.columns)
+        argv = exec_argv(runtime, container_id, files, name, terminal=start.terminal)
+        child = stack.enter_context(Child(argv, stdio=stdio.theirs))
+        stdio.let_go()
+        log.debug("exec.started", container_id=container_id, argv=argv)
+        limit = Deadline(start.timeout_s)
+        return Program(start, files, group, stdio, child, limit, end_group)
+
+    @contextmanager
+    def _explained(self, start: ExecStart, deadline: Deadline) -> Iterator[None]:
+        """Raise ``WrongState`` in place of what the runtime says of a container not running."""
+        try:
+            yield
+        except RuntimeFailed:
+            self._require_running(self._registry.get(start.container_id), deadline)
+            raise
+
+    def _require_running(self, container: Container, deadline: Deadline) -> None:
+        state = self._truth.state(container, deadline)
+        if state is not State.RUNNING:
+            raise WrongState(container.container_id, state, "running")
+
+    def _end_group(self, container: Container, group: Cgroup) -> None:
+        """Kill all that is in the program's cgroup, and remove it."""
+        if not group.exists():
+            return
+        if container.enclosure.container.frozen():
+            # With cgroup v1 they die when they are thawed; the group goes with the container.
+            attempt(lambda: group.signal(signal.SIGKILL), group.remove_if_empty)
+            return
+        deadline = Deadline(self._node.settings.kill_timeout_s)
+        attempt(lambda: group.kill(deadline), lambda: group.remove(deadline))
+
+
+class _Captured:
+    """Keeps the first of each stream."""
+
+    def __init__(self) -> None:
+        self.room = Flag()
+        self._kept = {STDOUT: bytearray(), STDERR: bytearray()}
+        self._truncated = {STDOUT: False, STDERR: False}
+
+    def has_room(self) -> bool:
+        """Always: what is too much is dropped."""
+        return True
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Keep what is not too much."""
+        kept = self._kept[stream]
+        fits = OUTPUT_LIMIT_BYTES - len(kept)
+        kept += data[:fits]
+        self._truncated[stream] |= len(data) > fits
+
+    def result(self, exit_status: ExecExit) -> ExecResult:
+        """All that was kept."""
+        return ExecResult(
+            bytes(self._kept[STDOUT]),
+            bytes(self._kept[STDERR]),
+            self._truncated[STDOUT],
+            self._truncated[STDERR],
+            exit_status,
+        )
+
+
+class _Sent:
+    """Passes on to a client."""
+
+    def __init__(self, box: Box[Answer]) -> None:
+        self._box = box
+        self.room = box.room
+
+    def has_room(self) -> bool:
+        """While the client reads."""
+        return self._box.has_room()
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Put it in the box."""
+        output = Output(data, stream == STDERR)
+        self._box.put(output, weight_bytes(output))
+
+
+class _Dropped:
+    """Takes everything, keeps nothing."""
+
+    def __init__(self) -> None:
+        self.room = Flag()
+
+    def has_room(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Drop it."""

@@ -1,0 +1,117 @@
+"""Changing the limits of a container that lives: all that is asked for, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.events import EventKind
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import State
+from ocigrpc.errors import CgroupFailed, OcigrpcError, RuntimeFailed, WrongState
+from ocigrpc.host.cgroup import Cgroup
+from ocigrpc.host.cgroup_limits import Limits, Snapshot, read_limits
+from ocigrpc.host.hierarchy import Kind
+from ocigrpc.log import get_logger
+from ocigrpc.oci.config import Resources
+from ocigrpc.oci.resources import limits_of
+from ocigrpc.oci.violations import Violations
+
+FIELD = "resources"
+"""Where a request has them, for the paths of wrong fields."""
+
+_ALIVE = frozenset({State.CREATED, State.RUNNING, State.PAUSED})
+
+log = get_logger()
+
+
+class Limiting:
+    """Changes limits through the OCI runtime, which has to know them too."""
+
+    def __init__(self, node: Node, truth: Truth) -> None:
+        self._node = node
+        self._truth = truth
+
+    def update(self, container: Container, resources: Resources, deadline: Deadline) -> Limits:
+        """Change the limits that are set in ``resources``; what all of them are afterwards.
+
+        Raises ``InvalidArgument``, ``WrongState``, ``Busy``; ``RuntimeFailed``, ``Timeout`` and
+        ``Cancelled`` with ``restored`` in the metadata: whether all is as it was before.
+        """
+        wanted = self._checked(resources)
+        with container.turn("update", deadline):
+            self._require_alive(container, deadline)
+            runtime = self._node.runtime(container.record.runtime_handler)
+            directory = self._node.layout(container.container_id).bundle
+            groups = self._groups(container)
+            try:
+                with _undone(Snapshot.take(groups, resources.unified)):
+                    runtime.update(container.container_id, wanted, directory, deadline)
+            except RuntimeFailed:
+                # It may have ended under the runtime's feet.
+                self._require_alive(container, deadline)
+                raise
+            limits = read_limits(groups, resources.unified)
+            container.tell(EventKind.UPDATED)
+        log.info("container.updated", container_id=container.container_id)
+        return limits
+
+    def _checked(self, resources: Resources) -> dict[str, object]:
+        found = Violations()
+        wanted = limits_of(resources, FIELD, found)
+        found.allow(
+            not resources.oom_score_adj,
+            f"{FIELD}.oom_score_adj",
+            "is of the program, and can't be changed any more",
+            "NOT_APPLICABLE",
+        )
+        found.allow(
+            not resources.unified or self._node.hierarchies.kind is Kind.V2,
+            f"{FIELD}.unified",
+            "needs a host with cgroup v2 alone",
+            "NOT_APPLICABLE",
+        )
+        found.raise_any()
+        found.allow(bool(wanted), FIELD, "has no limit to change", "REQUIRED")
+        found.raise_any()
+        return wanted
+
+    def _groups(self, container: Container) -> Sequence[Cgroup]:
+        """Its cgroup, and the one below it that its first process is in, if there is one.
+
+        With systemd on cgroup v2, crun makes such a one, and changes the limits of that.
+        """
+        outer = container.enclosure.container
+        try:
+            path = self._node.hierarchies.group_of(container.record.pid)
+        except (ProcessLookupError, CgroupFailed):
+            return [outer]
+        if not path.startswith(f"{outer.path}/"):
+            return [outer]
+        name = path.removeprefix(f"{outer.path}/").partition("/")[0]
+        return [outer, self._node.hierarchies.group(f"{outer.path}/{name}")]
+
+    def _require_alive(self, container: Container, deadline: Deadline) -> None:
+        state = self._truth.state(container, deadline)
+        if state not in _ALIVE:
+            raise WrongState(container.container_id, state, "created, running or paused")
+
+
+@contextmanager
+def _undone(before: Snapshot) -> Iterator[None]:
+    """Put the limits back when the block fails, and say in the error whether that worked.
+
+    Runtimes set one limit after the other; runc puts some of them back, crun none.
+    """
+    try:
+        yield
+    except OcigrpcError as error:
+        changed = before.restore()
+        error.metadata["restored"] = "false" if changed else "true"
+        if changed:
+            error.metadata["changed"] = " ".join(changed)
+            log.error("limits.not_restored", files=changed, reason=error.reason)
+        raise

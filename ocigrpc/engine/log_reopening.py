@@ -1,0 +1,158 @@
+"""Making conmon begin a new log file, when the old one has been renamed away.
+
+conmon makes the new file under another name and renames it to the log's: a log that still
+has its name would lose all it holds. And when it can't make the file it ends, which leaves
+the container alone. So all that could go wrong is looked at before it is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+from ocigrpc.deadline import Deadline, Turn
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.values import State
+from ocigrpc.errors import (
+    Cancelled,
+    HostFailed,
+    MonitorFailed,
+    PreconditionFailed,
+    Timeout,
+    WrongState,
+)
+from ocigrpc.host.file_watch import FileWatch, Waiter
+from ocigrpc.host.process import Process
+from ocigrpc.oci.control import REOPEN_LOG, Control
+
+REOPEN_TIMEOUT_S = 10.0
+"""Longest that conmon may take to make a new log file."""
+
+_TAKEN_TIMEOUT_S = 2.0
+
+
+class Reopening:
+    """Has new log files made, one at a time for each container."""
+
+    def __init__(self, node: Node, file_watch: FileWatch) -> None:
+        self._node = node
+        self._file_watch = file_watch
+        self._lock = threading.Lock()
+        self._turns: WeakValueDictionary[str, Turn] = WeakValueDictionary()
+
+    @contextmanager
+    def turn(self, container: Container, deadline: Deadline) -> Iterator[None]:
+        """Be the only one to rename or reopen the container's log; it waits for no verb.
+
+        Raises ``Timeout`` or ``Cancelled``.
+        """
+        with self._lock:
+            turn = self._turns.setdefault(container.container_id, Turn())
+        turn.take(deadline)
+        try:
+            yield
+        finally:
+            turn.give()
+
+    def check(self, container: Container) -> Process:
+        """The conmon that is to do it; see :meth:`reopen` for what is raised."""
+        record, container_id = container.record, container.container_id
+        if record.state is State.CREATING:
+            raise WrongState(container_id, record.state, "created, running or paused")
+        monitor = container.monitor
+        if monitor is None or not monitor.alive():
+            if container.init is None or not container.init.alive():
+                raise WrongState(container_id, State.STOPPED, "created, running or paused")
+            raise _monitor_lost(container_id)
+        directory = os.path.dirname(record.log_path)
+        if not os.path.isdir(directory):
+            raise PreconditionFailed(
+                f"the log's directory {directory} is not there",
+                reason="LOG_DIRECTORY_MISSING",
+                path=directory,
+            )
+        return monitor
+
+    def reopen(self, container: Container, deadline: Deadline) -> None:
+        """Have a new log made in place of one renamed away; the turn must be ours.
+
+        Raises ``WrongState``, ``PreconditionFailed`` (MONITOR_LOST, LOG_DIRECTORY_MISSING,
+        LOG_NOT_ROTATED), ``Timeout`` (LOG_REOPEN_TIMEOUT) or ``Cancelled``: then no new file
+        is made, now or later. ``MonitorFailed`` (LOG_REOPEN_UNCERTAIN) when it still may be.
+        """
+        monitor = self.check(container)
+        log_path = container.record.log_path
+        with self._control(container) as control:
+            directory, stem = os.path.split(log_path)
+            with self._file_watch.waiter(directory, stem) as waiter:
+                if os.path.lexists(log_path):
+                    raise PreconditionFailed(
+                        f"the log {log_path} has to be renamed away first",
+                        reason="LOG_NOT_ROTATED",
+                        path=log_path,
+                    )
+                _ask(container, control, waiter, monitor, deadline.within(REOPEN_TIMEOUT_S))
+
+    @contextmanager
+    def _control(self, container: Container) -> Iterator[Control]:
+        path = f"{self._node.layout(container.container_id).bundle}/ctl"
+        try:
+            with Control(path) as control:
+                yield control
+        except ConnectionError:
+            raise _monitor_lost(container.container_id) from None
+        except OSError as error:
+            raise HostFailed(
+                f"can't write to {path}: {error.strerror}", path=path, error=error.strerror
+            ) from error
+
+
+def _ask(
+    container: Container, control: Control, waiter: Waiter, monitor: Process, deadline: Deadline
+) -> None:
+    sent = False
+    try:
+        control.send(REOPEN_LOG, deadline)
+        sent = True
+        _await_file(container, waiter, monitor, deadline)
+    except (Timeout, Cancelled) as error:
+        if sent and not control.take_back():
+            # conmon has read it, and is making the file now.
+            try:
+                _await_file(container, waiter, monitor, Deadline(_TAKEN_TIMEOUT_S))
+            except Timeout:
+                raise MonitorFailed(
+                    "conmon was asked for a new log, and has not made it yet",
+                    reason="LOG_REOPEN_UNCERTAIN",
+                    path=container.record.log_path,
+                ) from error
+            return
+        if isinstance(error, Cancelled):
+            raise
+        raise Timeout(
+            "conmon does not answer; no new log was made",
+            reason="LOG_REOPEN_TIMEOUT",
+            container_id=container.container_id,
+        ) from error
+
+
+def _await_file(container: Container, waiter: Waiter, monitor: Process, deadline: Deadline) -> None:
+    while True:
+        waiter.take()
+        # It was not there when we asked, so what is there now is new.
+        if os.path.lexists(container.record.log_path):
+            return
+        if monitor.fileno() in deadline.wait(waiter, monitor):
+            raise _monitor_lost(container.container_id)
+
+
+def _monitor_lost(container_id: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"container {container_id!r} has no monitor any more, so nobody writes its log",
+        reason="MONITOR_LOST",
+        container_id=container_id,
+    )

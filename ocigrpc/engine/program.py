@@ -1,0 +1,178 @@
+"""A program that runs in a container beside its first process, and the talk with it."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from ocigrpc.deadline import Deadline, Pollable
+from ocigrpc.engine.streams import CloseStdin, ExecExit, ExecStart, Inputs, Stdin, TerminalSize
+from ocigrpc.errors import Timeout
+from ocigrpc.host.cgroup import Cgroup
+from ocigrpc.host.process import Child, Process
+from ocigrpc.host.stdio import END_OF_FILE, STDERR, Stdio, resize_of, restore_newlines
+from ocigrpc.oci.exec import ExecFiles, exec_failure
+from ocigrpc.oci.exit_file import exit_signal
+
+_FAILURE_LIMIT_BYTES = 8192
+_NOTHING = memoryview(b"")
+_LOOK_S = 0.005
+"""How often to look whether the runtime has named the program's process, until it has."""
+
+
+class Sink(Protocol):
+    """Where output goes."""
+
+    @property
+    def room(self) -> Pollable:
+        """Readable when there is room."""
+
+    def has_room(self) -> bool:
+        """Whether output should be read."""
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Take output of STDOUT or STDERR."""
+
+
+@dataclass
+class Program:
+    """A program that has been started, and the runtime that waits for it."""
+
+    start: ExecStart
+    files: ExecFiles
+    group: Cgroup
+    stdio: Stdio
+    child: Child
+    limit: Deadline
+    end_group: Callable[[], None]
+    process: Process | None = None
+    is_known: bool = False
+    stderr: bytes = b""
+    pending: memoryview = _NOTHING
+
+    def talk(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> ExecExit:
+        """Pass everything on until the program has ended and its last byte is read.
+
+        Raises ``RuntimeFailed`` (EXEC_FAILED) when it could not be run, ``Timeout``
+        (EXEC_TIMEOUT for its own limit), ``Cancelled``.
+        """
+        try:
+            self._talk(inputs, sink, deadline.within(self.limit.remaining_s()))
+        except Timeout as error:
+            if self.limit.remaining_s():
+                raise
+            raise Timeout(
+                f"the program was still running after {self.start.timeout_s:g} s, and was killed",
+                reason="EXEC_TIMEOUT",
+                container_id=self.start.container_id,
+                timeout_s=self.start.timeout_s,
+            ) from error
+        returncode = self.child.wait(deadline).returncode
+        failure = exec_failure(
+            self.files, self.start.container_id, self.stderr.decode(errors="replace")
+        )
+        if failure is not None:
+            raise failure
+        # The runtime itself killed by a signal knows nothing of the program.
+        exit_code = returncode if returncode >= 0 else 128 - returncode
+        return ExecExit(exit_code, exit_signal(exit_code))
+
+    def forsake(self) -> None:
+        """Send it nothing more."""
+        self.pending = _NOTHING
+        self.stdio.close_stdin()
+
+    def _talk(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> None:
+        running = True
+        while running or self.stdio.outputs:
+            watched: list[int | Pollable] = []
+            if self.stdio.outputs:
+                watched += self.stdio.outputs if sink.has_room() else [sink.room]
+            if running:
+                watched.append(self.child)
+                if self.pending:
+                    watched.append(self.stdio.writable)
+                elif inputs is not None:
+                    watched.append(inputs.filled)
+                if self.process is not None:
+                    watched.append(self.process)
+            looking = running and not self.is_known
+            ready = deadline.wait(*watched, timeout_s=_LOOK_S if looking else math.inf)
+            self._read(ready, sink)
+            if self.stdio.writable.fileno() in ready:
+                self.pending = self.stdio.write(self.pending)
+            if inputs is not None and inputs.filled.fileno() in ready:
+                inputs = self._listen(inputs)
+            gone = looking and self._look()
+            if running and (gone or self._has_ended(ready)):
+                running = self.child.fileno() not in ready
+                self._end_rest(running, sink)
+
+    def _read(self, ready: Sequence[int], sink: Sink) -> None:
+        for fd in self.stdio.outputs.keys() & set(ready):
+            stream = self.stdio.outputs[fd]
+            chunk = self.stdio.read(fd)
+            if chunk:
+                if stream == STDERR:
+                    self.stderr += chunk[: _FAILURE_LIMIT_BYTES - len(self.stderr)]
+                sink.write(stream, chunk)
+
+    def _listen(self, inputs: Inputs) -> Inputs | None:
+        """Do what one input says; None when there will be no more of them."""
+        thing = inputs.take()
+        match thing:
+            case Stdin(data) if self.stdio.takes_input:
+                self.pending = memoryview(data)
+            case TerminalSize(rows, columns):
+                self.stdio.resize(rows, columns)
+                if self.process is not None:
+                    resize_of(self.process.pid, rows, columns)
+                # runc reads the size of ours then, and sets that of the program's.
+                self.child.send_signal(signal.SIGWINCH)
+            case CloseStdin():
+                self._close_stdin()
+        if thing is None and inputs.ended():
+            self._close_stdin()
+            return None
+        return inputs
+
+    def _close_stdin(self) -> None:
+        if self.stdio.terminal and self.stdio.takes_input:
+            self.pending = memoryview(END_OF_FILE)
+        else:
+            self.stdio.close_stdin()
+
+    def _look(self) -> bool:
+        """Hold the program's process as soon as the runtime names it; whether it is gone."""
+        pid = self.files.pid_written()
+        if not pid:
+            return False
+        self.is_known = True
+        with suppress(ProcessLookupError):
+            process = Process(pid)
+            # If it has ended meanwhile, its number may be another's.
+            if pid in self.group.members():
+                self.process = process
+                if self.stdio.terminal:
+                    restore_newlines(pid)
+        return self.process is None
+
+    def _has_ended(self, ready: Sequence[int]) -> bool:
+        """Whether the program has, or the runtime that waits for it."""
+        if self.process is not None and self.process.fileno() in ready:
+            self.process = None
+            return True
+        return self.child.fileno() in ready
+
+    def _end_rest(self, runtime_waits: bool, sink: Sink) -> None:
+        """See to what the program left behind, which may hold its output open."""
+        if not self.start.keep_running:
+            self.end_group()
+        elif not runtime_waits:
+            # The runtime has passed on what the program wrote; others may hold on for ever.
+            self._read(list(self.stdio.outputs), sink)
+            self.stdio.outputs.clear()

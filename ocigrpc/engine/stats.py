@@ -1,0 +1,89 @@
+"""What containers use: now, of many, and at an interval."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+
+from msgspec import Struct
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import State
+from ocigrpc.errors import WrongState
+from ocigrpc.host.cgroup_stats import Usage, read_usage
+
+_WITH_USAGE = frozenset({State.CREATED, State.RUNNING, State.PAUSED})
+
+
+class ContainerStats(Struct, frozen=True):
+    """What one container used at ``timestamp_ns`` since 1970."""
+
+    container_id: str
+    name: str
+    labels: dict[str, str]
+    timestamp_ns: int
+    usage: Usage
+
+
+def stats_of(container: Container, truth: Truth) -> ContainerStats:
+    """What it uses now, from its cgroup alone; raises ``WrongState`` when it has stopped."""
+    return _read(container, truth)[0]
+
+
+def stats_of_all(
+    containers: Iterable[Container], states: Set[State], truth: Truth, deadline: Deadline
+) -> Sequence[ContainerStats]:
+    """Those of ``containers`` in ``states``, empty for any, that have any; oldest first.
+
+    Raises ``Timeout`` or ``Cancelled``.
+    """
+    found = []
+    for container in sorted(containers, key=_age):
+        deadline.check()
+        if container.record.exit_status is not None:
+            continue
+        try:
+            stats, state = _read(container, truth)
+        except WrongState:
+            continue
+        if not states or state in states:
+            found.append(stats)
+    return found
+
+
+def repeated(
+    read: Callable[[], Sequence[ContainerStats]], interval_s: float, deadline: Deadline
+) -> Iterator[Sequence[ContainerStats]]:
+    """What ``read`` says now and at every multiple of ``interval_s`` from now.
+
+    Times that pass while the receiver is not ready are left out. Never ends by itself:
+    raises ``Timeout`` or ``Cancelled``.
+    """
+    began_s = time.monotonic()
+    while True:
+        yield read()
+        passed_s = time.monotonic() - began_s
+        deadline.wait(timeout_s=interval_s - passed_s % interval_s)
+
+
+def _read(container: Container, truth: Truth) -> tuple[ContainerStats, State]:
+    timestamp_ns = time.time_ns()
+    usage = read_usage(container.enclosure.container)
+    # Looked at afterwards: what was alive then, has been while its cgroup was read.
+    view = truth.glance(container)
+    if view.state not in _WITH_USAGE:
+        raise WrongState(view.container_id, view.state, "created, running or paused")
+    stats = ContainerStats(
+        container_id=view.container_id,
+        name=view.name,
+        labels=view.labels,
+        timestamp_ns=timestamp_ns,
+        usage=usage,
+    )
+    return stats, view.state
+
+
+def _age(container: Container) -> tuple[int, str]:
+    return container.record.created_ns, container.container_id

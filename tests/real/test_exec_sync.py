@@ -1,0 +1,161 @@
+"""Programs run in a container to their end, each with all that it starts."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ocigrpc.v1 import exec_pb2
+from tests.real.exec_client import (
+    Talk,
+    exec_groups,
+    exec_sync,
+    nothing_runs_but,
+    process,
+    shell,
+)
+from tests.real.refusal import refused
+from tests.real.remains import until
+from tests.real.service import Service
+
+
+def test_output_and_exit_code_are_told_apart(any_service: Service) -> None:
+    container_id = any_service.run()
+    result = exec_sync(any_service, container_id, shell("echo good; echo bad >&2; exit 3"))
+    assert (result.stdout, result.stderr) == (b"good\n", b"bad\n")
+    assert result.exit.exit_code == 3
+    assert not result.exit.HasField("signal")
+    assert (result.stdout_truncated, result.stderr_truncated) == (False, False)
+    until(lambda: not exec_groups(any_service))
+
+
+def test_a_death_by_signal_is_told(any_service: Service) -> None:
+    result = exec_sync(any_service, any_service.run(), shell("kill -9 $$"))
+    assert (result.exit.exit_code, result.exit.signal) == (137, 9)
+
+
+def test_a_timeout_kills_the_whole_tree(any_service: Service) -> None:
+    container_id = any_service.run()
+    script = "setsid sh -c 'setsid sleep 1000 & sleep 1000' & sleep 1000"
+    with refused("DEADLINE_EXCEEDED", "EXEC_TIMEOUT"):
+        exec_sync(any_service, container_id, shell(script), timeout_s=0.7)
+    assert exec_groups(any_service) == []
+    result = exec_sync(any_service, container_id, shell("ps | grep -c 'sleep 100[0]'"))
+    assert result.stdout == b"1\n"
+
+
+def test_what_a_program_leaves_behind_ends_with_it(service: Service) -> None:
+    container_id = service.run()
+    result = exec_sync(service, container_id, shell("setsid sleep 1000 & echo done; exit 5"))
+    assert (result.stdout, result.exit.exit_code) == (b"done\n", 5)
+    until(lambda: nothing_runs_but(service, container_id))
+
+
+def test_a_program_runs_as_the_first_process_does_unless_told(service: Service) -> None:
+    container_id = service.run()
+    program = shell("id -u; pwd; echo $A $B $PATH; grep NoNewPrivs /proc/self/status")
+    assert exec_sync(service, container_id, program).stdout.decode().split("\n")[:2] == ["0", "/"]
+    program.user, program.working_dir = "alice", "/tmp"
+    program.env.update({"A": "1", "B": "two"})
+    lines = exec_sync(service, container_id, program).stdout.decode().splitlines()
+    assert lines[:2] == ["1001", "/tmp"]
+    assert lines[2].startswith("1 two /")
+    assert lines[3].split() == ["NoNewPrivs:", "1"]
+
+
+def test_another_user_has_no_capabilities(service: Service) -> None:
+    container_id = service.run()
+    program = shell("grep -E 'Cap(Eff|Prm|Amb|Inh)' /proc/self/status", user="alice")
+    lines = exec_sync(service, container_id, program).stdout.decode().splitlines()
+    assert {int(line.split()[1], 16) for line in lines} == {0}
+
+
+def test_a_program_that_is_not_there_is_no_exit_code(any_service: Service) -> None:
+    with refused("INTERNAL", "EXEC_FAILED") as refusal:
+        exec_sync(any_service, any_service.run(), process("/no/such/program"))
+    assert "/no/such/program" in refusal.metadata["output"]
+
+
+@pytest.mark.parametrize("state", ["created", "paused", "stopped"])
+def test_exec_in_a_container_that_does_not_run_is_refused_at_once(
+    service: Service, state: str
+) -> None:
+    container_id = service.create().container_id
+    if state != "created":
+        service.start_container(container_id)
+    if state == "paused":
+        service.pause(container_id)
+    if state == "stopped":
+        service.kill(container_id)
+        service.wait(container_id)
+    with refused("FAILED_PRECONDITION", "WRONG_STATE") as refusal:
+        exec_sync(service, container_id, process("true"), limit_s=5)
+    assert refusal.metadata["state"] == state
+    with refused("FAILED_PRECONDITION", "WRONG_STATE"):
+        Talk(service, container_id, "true").read_all()
+    assert exec_groups(service) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "field"),
+    [
+        (process(), "process.command"),
+        (process(""), "process.command[0]"),
+        (process("true", "a\0b"), "process.command[1]"),
+        (process("true", working_dir="tmp"), "process.working_dir"),
+        (process("true", user="nobody-knows"), "process.user"),
+        (process("true", env={"A=B": "c"}), 'process.env["A=B"]'),
+    ],
+)
+def test_a_malformed_program_is_invalid_argument(
+    service: Service, program: exec_pb2.ExecProcess, field: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        exec_sync(service, service.run(), program)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (caught.value.details() or "").startswith(f"{field}:")
+
+
+def test_output_over_the_limit_is_dropped_and_told(service: Service) -> None:
+    script = "yes | head -c 20000000; yes | head -c 100 >&2"
+    result = exec_sync(service, service.run(), shell(script))
+    assert (len(result.stdout), len(result.stderr)) == (16 << 20, 100)
+    assert (result.stdout_truncated, result.stderr_truncated) == (True, False)
+    assert result.exit.exit_code == 0
+
+
+def test_a_client_that_goes_takes_its_program_with_it(service: Service) -> None:
+    container_id = service.run()
+    request = exec_pb2.ExecSyncRequest(
+        container_id=container_id, process=shell("setsid sleep 1000 & touch /tmp/up; sleep 1000")
+    )
+    call = service.rpc.ExecSync.future(request)
+    until(lambda: len(exec_groups(service)) > 0)
+    call.cancel()
+    until(lambda: nothing_runs_but(service, container_id))
+
+
+def test_fifty_in_a_row_leave_nothing(service: Service) -> None:
+    container_id = service.run()
+
+    def usage() -> tuple[int, int]:
+        status = Path(f"/proc/{service.pid}/status").read_text()
+        threads = int(status.split("Threads:")[1].split()[0])
+        return len(os.listdir(f"/proc/{service.pid}/fd")), threads
+
+    for _ in range(5):
+        exec_sync(service, container_id, process("true"))
+    fds, threads = usage()
+    with ThreadPoolExecutor(2) as pool:
+        results = pool.map(
+            lambda n: exec_sync(service, container_id, shell(f"exit {n}")), range(50)
+        )
+        assert [result.exit.exit_code for result in results] == list(range(50))
+    until(lambda: nothing_runs_but(service, container_id))
+    # A connection that its client has closed takes a moment to go.
+    until(lambda: usage()[0] <= fds + 2)
+    assert usage()[1] <= threads + 4

@@ -1,0 +1,256 @@
+"""Logs are rotated, by clients and by the service, and no line is lost or torn."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ocigrpc.v1 import runtime_pb2
+from tests.real.conftest import StartService
+from tests.real.log_client import (
+    COUNTING,
+    Following,
+    contents,
+    joined,
+    lines,
+    log_path,
+    numbers,
+    reopen,
+    rotate,
+)
+from tests.real.refusal import refused
+from tests.real.remains import LIMIT_S, until
+from tests.real.service import Service
+
+ROTATIONS = 150
+WRITING = "i=0; while :; do i=$((i+1)); echo $i; done"
+SPEAKING = "echo begun; trap 'echo asked; exit' TERM; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Of a client's own."""
+    (tmp_path / "logs").mkdir()
+    return tmp_path / "logs"
+
+
+def texts(*files: Path) -> bytes:
+    """What the container wrote, from its log files, which must be whole."""
+    found = []
+    for file in files:
+        for line in file.read_bytes().splitlines(keepends=True):
+            assert line.endswith(b"\n")
+            _, stream, tag, text = line.split(b" ", 3)
+            assert (stream, tag in (b"F", b"P")) == (b"stdout", True)
+            found.append(text.removesuffix(b"\n") if tag == b"P" else text)
+    return b"".join(found)
+
+
+def assert_counts(written: bytes) -> None:
+    """The numbers from 1 on, each in its line; the last one may be unfinished."""
+    found = written.split(b"\n")[:-1]
+    assert found == numbers(1, len(found))
+    assert found
+
+
+def own_files(path: Path) -> list[Path]:
+    """The files of a log that the service rotates, oldest first."""
+    rotated = sorted(
+        path.parent.glob(f"{path.name}.[0-9]*"), key=lambda file: -int(file.suffix[1:])
+    )
+    return [*rotated, path]
+
+
+def test_no_line_is_lost_or_torn_in_a_storm_of_rotations(service: Service, directory: Path) -> None:
+    container_id = service.create(WRITING, log_path=str(directory / "0.log")).container_id
+    following = Following(service, container_id)
+    service.start_container(container_id)
+    rotated = [rotate(service, container_id, f"{number:05}") for number in range(ROTATIONS)]
+    service.stop(container_id, 0)
+    written = texts(*rotated, directory / "0.log")
+    assert_counts(written)
+    assert following.rest() == written.splitlines()
+
+
+def test_a_new_log_is_there_when_the_call_answers(service: Service, directory: Path) -> None:
+    container_id = service.run(SPEAKING, log_path=str(directory / "0.log"))
+    until(lambda: service.output(container_id) == ["begun"])
+    old = rotate(service, container_id, "old")
+    assert (directory / "0.log").read_bytes() == b""
+    assert (directory / "0.log").stat().st_ino != old.stat().st_ino
+    service.stop(container_id, 10)
+    assert (texts(old), texts(directory / "0.log")) == (b"begun\n", b"asked\n")
+
+
+def test_a_log_that_still_has_its_name_is_not_wiped_out(service: Service) -> None:
+    container_id = service.run("echo precious; exec sleep 1000")
+    until(lambda: service.output(container_id) == ["precious"])
+    with refused("FAILED_PRECONDITION", "LOG_NOT_ROTATED"):
+        reopen(service, container_id)
+    assert service.output(container_id) == ["precious"]
+
+
+def test_reopening_the_log_of_a_stopped_container_is_wrong_state(service: Service) -> None:
+    container_id = service.run("true")
+    service.wait(container_id)
+    with refused("FAILED_PRECONDITION", "WRONG_STATE") as refusal:
+        reopen(service, container_id)
+    assert refusal.metadata["state"] == "stopped"
+
+
+def test_a_missing_directory_is_told_and_the_monitor_survives(
+    service: Service, directory: Path
+) -> None:
+    container_id = service.run(SPEAKING, log_path=str(directory / "0.log"))
+    until(lambda: service.output(container_id) == ["begun"])
+    directory.rename(directory.with_name("elsewhere"))
+    with refused("FAILED_PRECONDITION", "LOG_DIRECTORY_MISSING"):
+        reopen(service, container_id)
+    service.stop(container_id, 10)
+    assert service.wait(container_id).exit_code == 0
+
+
+def test_without_its_monitor_a_log_is_not_reopened(service: Service) -> None:
+    container_id = service.run()
+    path = log_path(service, container_id)
+    os.kill(service.monitor_pid(container_id), signal.SIGKILL)
+    until(lambda: service.status(container_id).monitor_lost)
+    path.rename(f"{path}.1")
+    with refused("FAILED_PRECONDITION", "MONITOR_LOST"):
+        reopen(service, container_id)
+    assert not path.exists()
+
+
+def test_a_monitor_that_does_not_answer_makes_no_log_later(
+    service: Service, directory: Path
+) -> None:
+    container_id = service.run(SPEAKING, log_path=str(directory / "0.log"))
+    until(lambda: service.output(container_id) == ["begun"])
+    monitor = service.monitor_pid(container_id)
+    os.kill(monitor, signal.SIGSTOP)
+    old = (directory / "0.log").rename(directory / "0.log.old")
+    with refused("DEADLINE_EXCEEDED", "LOG_REOPEN_TIMEOUT"):
+        reopen(service, container_id)
+    os.kill(monitor, signal.SIGCONT)
+    old.rename(directory / "0.log")
+    service.stop(container_id, 10)
+    assert texts(directory / "0.log") == b"begun\nasked\n"
+
+
+def test_reopening_waits_for_no_stop(service: Service, directory: Path) -> None:
+    container_id = service.run(
+        "trap '' TERM; echo begun; while :; do sleep 0.05; done", log_path=str(directory / "0.log")
+    )
+    until(lambda: service.output(container_id) == ["begun"])
+    stop = runtime_pb2.StopContainerRequest(container_id=container_id)
+    stop.timeout.FromSeconds(10)
+    stopping = service.rpc.StopContainer.future(stop, timeout=LIMIT_S)
+    rotate(service, container_id, "old")
+    assert not stopping.done()
+    service.stop(container_id, 0)
+    stopping.result()
+
+
+def test_own_rotation_keeps_a_few_files_of_a_few_bytes(start_service: StartService) -> None:
+    service = start_service(log_max_bytes=1_000_000, log_max_files=3)
+    container_id = service.create(WRITING).container_id
+    following = Following(service, container_id)
+    service.start_container(container_id)
+    path = log_path(service, container_id)
+    oldest = path.with_name(f"{path.name}.2")
+    until(oldest.exists)
+    seen = oldest.stat().st_ino
+    until(lambda: oldest.exists() and oldest.stat().st_ino != seen)
+    service.stop(container_id, 0)
+    files = own_files(path)
+    # A rotation that the end of the container cut off leaves a number free.
+    kept = {path.name, f"{path.name}.1", f"{path.name}.2"}
+    assert {path.name} < {file.name for file in files} <= kept
+    assert all(file.stat().st_size < 4_000_000 for file in files)
+    found = following.rest()
+    assert_counts(b"\n".join(found) + b"\n")
+    # A reader gets all that is kept, also the last lines of what is in several files.
+    written = texts(*files)
+    assert joined(lines(service, container_id)) == written
+    many = len(lines(service, container_id)) - 10
+    assert written.endswith(joined(lines(service, container_id, tail_lines=many)))
+    assert len(lines(service, container_id, tail_lines=many)) == many
+
+
+def test_a_log_with_a_limit_of_its_own_or_a_path_of_the_clients_is_left_alone(
+    start_service: StartService, directory: Path
+) -> None:
+    service = start_service(log_max_bytes=16_384)
+    theirs = service.run(COUNTING.format(20_000), log_path=str(directory / "0.log"))
+    limited = service.run(COUNTING.format(20_000), log_size_max_bytes=100_000)
+    for container_id in (theirs, limited):
+        service.wait(container_id)
+        path = log_path(service, container_id)
+        assert own_files(path) == [path]
+    assert texts(directory / "0.log").count(b"\n") == 20_000
+
+
+def test_rotation_can_be_off(start_service: StartService) -> None:
+    service = start_service(log_max_bytes=0)
+    container_id = service.run(COUNTING.format(20_000))
+    service.wait(container_id)
+    path = log_path(service, container_id)
+    assert own_files(path) == [path]
+    assert contents(lines(service, container_id, tail_lines=1)) == [b"20000"]
+
+
+def test_a_log_that_grows_at_leisure_is_rotated(start_service: StartService) -> None:
+    service = start_service(log_max_bytes=16_384)
+    container_id = service.run(
+        "while :; do head -c 3000 /dev/zero | tr '\\0' x; echo; sleep 0.2; done"
+    )
+    path = log_path(service, container_id)
+    until(lambda: own_files(path) != [path])
+
+
+@pytest.mark.parametrize("log_max_bytes", [0, 200_000])
+def test_a_rotation_that_was_cut_off_is_finished_at_the_next_start(
+    start_service: StartService, log_max_bytes: int
+) -> None:
+    service = start_service(log_max_bytes=log_max_bytes)
+    container_id = service.run(SPEAKING)
+    path = log_path(service, container_id)
+    until(lambda: service.output(container_id) == ["begun"])
+    service.die()
+    path.rename(f"{path}.1")
+    service.start()
+    until(path.exists)
+    service.stop(container_id, 10)
+    assert contents(lines(service, container_id)) == [b"begun", b"asked"]
+
+
+def test_rotation_outlives_a_monitor_that_does_not_answer(start_service: StartService) -> None:
+    service = start_service(log_max_bytes=16_384)
+    stuck = service.run(SPEAKING)
+    until(lambda: service.output(stuck) == ["begun"])
+    path = log_path(service, stuck)
+    monitor = service.monitor_pid(stuck)
+    os.kill(monitor, signal.SIGSTOP)
+    with path.open("ab") as file:
+        file.write(b"2026-01-02T03:04:05.000000000+00:00 stdout F filler\n" * 1000)
+    container_id = service.run(WRITING)
+    other = log_path(service, container_id)
+    until(lambda: own_files(other) != [other])
+    until(lambda: any(event["event"] == "log.rotation_failed" for event in service.events()))
+    # Its log has its name again, so that conmon's next line is in it.
+    until(path.exists)
+    os.kill(monitor, signal.SIGCONT)
+    service.stop(stuck, 10)
+    assert texts(*own_files(path)).endswith(b"filler\nasked\n")
+
+
+def test_rotated_files_go_with_their_container(start_service: StartService) -> None:
+    service = start_service(log_max_bytes=16_384)
+    container_id = service.run(WRITING)
+    path = log_path(service, container_id)
+    until(lambda: len(own_files(path)) == 5)
+    service.remove(container_id, force=True)
+    assert list(path.parent.iterdir()) == []

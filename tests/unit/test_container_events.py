@@ -1,0 +1,153 @@
+"""A container's changes, in the store, and the events that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.enclosure import Enclosure
+from ocigrpc.engine.events import EventFilter, EventKind
+from ocigrpc.engine.store import Store
+from ocigrpc.engine.values import ExitStatus, Provenance, State
+from ocigrpc.errors import StoreFailed
+from ocigrpc.host.cgroup import Hierarchies
+from tests.unit.test_store import RECORD
+
+EXIT = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=3)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "db", 100)) as store:
+        yield store
+
+
+@pytest.fixture
+def container(store: Store) -> Container:
+    """One that is being created."""
+    record = msgspec.structs.replace(RECORD, state=State.CREATING, init=None, exit_status=None)
+    enclosure = Enclosure(Hierarchies.detect(), "cgroupfs", "/nobody", record.container_id)
+    container = Container(record, store, enclosure)
+    container.begin("create")
+    return container
+
+
+def create(container: Container) -> None:
+    container.change("create", state=State.CREATED)
+
+
+def told(store: Store) -> list[str]:
+    """The kinds of all events until now."""
+    last = next(store.journal.follow(None, EventFilter(), Deadline())).cursor
+    kinds: list[str] = []
+    for news in store.journal.follow(0, EventFilter(), Deadline(20)):
+        kinds += [event.kind.value for event in news.events]
+        if news.cursor >= last:
+            break
+    return kinds
+
+
+def test_each_change_is_told_once(container: Container, store: Store) -> None:
+    create(container)
+    container.change(state=State.RUNNING, started_ns=5)
+    container.begin("stop")
+    container.change(state=State.STOPPED, exit_status=EXIT)
+    container.change("stop")
+    container.begin("remove")
+    container.forget()
+    assert told(store) == ["created", "started", "exited", "removed"]
+
+
+def test_an_undone_create_is_not_told(container: Container, store: Store) -> None:
+    container.forget()
+    assert told(store) == []
+
+
+def test_what_leaves_no_trace_is_told_all_the_same(container: Container, store: Store) -> None:
+    create(container)
+    container.tell(EventKind.UPDATED)
+    container.tell(EventKind.UPDATED)
+    assert told(store) == ["created", "updated", "updated"]
+
+
+def test_a_removed_container_is_not_written_again(container: Container, store: Store) -> None:
+    create(container)
+    container.forget()
+    container.change(state=State.STOPPED, exit_status=EXIT)
+    container.begin("stop")
+    container.change("stop")
+    container.tell(EventKind.UPDATED)
+    assert store.records() == []
+    assert store.intents() == frozenset()
+    assert told(store) == ["created", "removed"]
+
+
+def test_what_could_not_be_written_is_told_with_the_next_change(
+    container: Container, store: Store
+) -> None:
+    create(container)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreFailed):
+        container.change(state=State.RUNNING, started_ns=5)
+    assert container.record.state is State.RUNNING
+    store._db.execute("PRAGMA query_only = OFF")
+    assert told(store) == ["created"]
+    container.change(state=State.STOPPED, exit_status=EXIT)
+    assert told(store) == ["created", "started", "exited"]
+    assert store.records() == [container.record]
+
+
+def test_an_end_that_is_noted_before_the_start_is_told_after_it(
+    container: Container, store: Store
+) -> None:
+    create(container)
+    with container.one_change():
+        container.change(state=State.STOPPED, exit_status=EXIT)
+        assert container.record.exit_status == EXIT
+        assert told(store) == ["created"]
+        container.change(state=State.RUNNING, started_ns=5)
+    assert told(store) == ["created", "started", "exited"]
+    assert container.record.state is State.STOPPED
+    assert store.records() == [container.record]
+
+
+def test_an_end_during_a_start_that_failed_is_told(container: Container, store: Store) -> None:
+    def start() -> None:
+        with container.one_change():
+            container.change(state=State.STOPPED, exit_status=EXIT)
+            raise KeyError
+
+    create(container)
+    with pytest.raises(KeyError):
+        start()
+    assert told(store) == ["created", "exited"]
+
+
+def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
+    container: Container, store: Store
+) -> None:
+    create(container)
+    with container.one_change():
+        container.begin("stop")
+        assert store.intents() == {("c1", "stop")}
+        container.change(state=State.STOPPED, exit_status=EXIT)
+        container.change("stop")
+        assert store.intents() == frozenset()
+        container.change(state=State.RUNNING, started_ns=5)
+    assert told(store) == ["created", "started", "exited"]
+
+
+def test_a_removal_tells_what_was_not_told_before(container: Container, store: Store) -> None:
+    create(container)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreFailed):
+        container.change(state=State.STOPPED, exit_status=EXIT)
+    store._db.execute("PRAGMA query_only = OFF")
+    container.forget()
+    assert told(store) == ["created", "exited", "removed"]

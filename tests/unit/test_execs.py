@@ -1,0 +1,26 @@
+"""The bound of programs that run on without their clients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import pytest
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine import execs
+from ocigrpc.engine.streams import ExecStart
+from ocigrpc.errors import LimitReached
+from ocigrpc.oci.exec import ExecProcess
+
+
+def test_a_program_that_may_be_left_is_refused_when_too_many_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execs, "LEFT_LIMIT", 0)
+    # It is refused before anything is looked at.
+    nothing = cast(Any, None)
+    start = ExecStart("c1", ExecProcess(("true",)), math.inf, keep_running=True)
+    with pytest.raises(LimitReached) as caught:
+        next(execs.Execs(nothing, nothing, nothing).stream(start, nothing, Deadline()))
+    assert caught.value.reason == "TOO_MANY_LEFT"
