@@ -11,21 +11,20 @@ import itertools
 import os
 import select
 import shutil
-import statistics
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Queue
-from typing import NamedTuple
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from scripts.bare import Bare
+from scripts.figures import Figure, Times, added, print_table
 from scripts.sandbox import Sandbox, sandbox
 
 IN_FLIGHT = 8
@@ -33,42 +32,11 @@ LIVE = 50
 STATUS_CALLS = 20
 """Calls of ContainerStatus for each live container."""
 
+IDLE_STREAMS = 300
+
 EXIT_TIMEOUT_S = 30.0
 
 PROGRAM = ["/bin/sleep", "1000"]
-
-
-class Figure(NamedTuple):
-    """One line of the table. ``bare`` and ``service`` are texts, as is what compares them."""
-
-    name: str
-    bare: str
-    service: str
-    compared: str
-    target: str
-    met: bool
-
-
-class Times:
-    """Durations in milliseconds, by what was done."""
-
-    def __init__(self) -> None:
-        self._all: dict[str, list[float]] = defaultdict(list)
-
-    @contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """Measure the block."""
-        began_s = time.perf_counter()
-        yield
-        self.add(name, (time.perf_counter() - began_s) * 1000)
-
-    def add(self, name: str, took_ms: float) -> None:
-        """Note one duration."""
-        self._all[name].append(took_ms)
-
-    def p50(self, name: str) -> float:
-        """The median."""
-        return statistics.median(self._all[name])
 
 
 class Service:
@@ -102,6 +70,10 @@ class Service:
         """ContainerStatus."""
         self._stub.ContainerStatus(pb.ContainerStatusRequest(container_id=container_id))
 
+    def stats(self) -> None:
+        """ListContainerStats."""
+        self._stub.ListContainerStats(pb.ListContainerStatsRequest())
+
     def check(self) -> None:
         """A call of the same server that does nothing: what gRPC itself costs."""
         self._check(b"")
@@ -111,6 +83,18 @@ class Service:
         request = pb.StopContainerRequest(container_id=container_id, timeout=Duration())
         self._stub.StopContainer(request)
         self._stub.RemoveContainer(pb.RemoveContainerRequest(container_id=container_id))
+
+    @contextmanager
+    def idle_streams(self) -> Iterator[None]:
+        """Streams that are open beside the block, and have nothing to say."""
+        request = event_pb2.WatchEventsRequest()
+        streams = [self._stub.WatchEvents(request) for _ in range(IDLE_STREAMS)]
+        for stream in streams:
+            # The first message says that it is being served.
+            next(stream)
+        yield
+        for stream in streams:
+            stream.cancel()
 
     def exit_delay_ms(self, container_id: str) -> float:
         """Kill it; from conmon's end as we see it to the answer of WaitContainer."""
@@ -169,6 +153,13 @@ def many_live(service: Service, times: Times) -> None:
             service.check()
         with times.of("service status"):
             service.status(name)
+    for _ in range(LIVE):
+        with times.of("service stats"):
+            service.stats()
+    with service.idle_streams():
+        for name in names * STATUS_CALLS:
+            with times.of("status beside streams"):
+                service.status(name)
     for name in names:
         times.add("service exit", service.exit_delay_ms(name))
         service.stop_and_remove(name)
@@ -219,19 +210,14 @@ def figures(times: Times, per_s: tuple[float, float]) -> Iterator[Figure]:
     )
     for name in ("pause", "resume", "stop+remove"):
         bare, ours = times.p50(f"bare {name}"), times.p50(f"service {name}")
-        more = ours - bare
-        yield Figure(
-            f"{name}, ms", f"{bare:.2f}", f"{ours:.2f}", f"{more:+.2f}", "+1.00", more <= 1
-        )
+        yield added(f"{name}, ms", bare, ours, "+1.00", ours - bare <= 1)
     empty, status, seen = map(times.p50, ("empty call", "service status", "service exit"))
-    yield Figure(
-        f"status, {LIVE} live, ms *",
-        f"{empty:.2f}",
-        f"{status:.2f}",
-        f"{status - empty:+.2f}",
-        "0.50",
-        status <= 0.5,
-    )
+    yield added(f"status, {LIVE} live, ms *", empty, status, "0.50", status <= 0.5)
+    stats = times.p50("service stats") / LIVE
+    yield Figure("stats of each live, ms", "", f"{stats:.2f}", "", "1.00", stats < 1)
+    alone, beside = map(times.p99, ("service status", "status beside streams"))
+    name = f"its p99, {IDLE_STREAMS} streams, ms **"
+    yield added(name, alone, beside, "+20.00", beside - alone < 20)
     yield Figure("exit seen after, ms", "", f"{seen:.2f}", "", "5.00", seen <= 5)
     ratio = per_s[1] / per_s[0]
     yield Figure(
@@ -258,13 +244,9 @@ def main() -> None:
         one_by_one(bare, service, times, samples)
         many_live(service, times)
         per_s = in_flight(bare, service, rounds=max(1, samples // 20))
-    print(f"{'p50':<22} {'bare':>8} {'service':>8} {'compared':>9} {'target':>8}  met")
-    for line in figures(times, per_s):
-        print(
-            f"{line.name:<22} {line.bare:>8} {line.service:>8} {line.compared:>9}"
-            f" {line.target:>8}  {'yes' if line.met else 'NO'}"
-        )
+    print_table(figures(times, per_s))
     print("* bare: a call of the same server that does nothing")
+    print("** bare: without the streams")
 
 
 def _program(name: str) -> str:
