@@ -54,6 +54,9 @@ class Exits:
             self._watcher.watch(container.monitor, lambda: self._monitor_ended(container))
         if container.init is not None and container.record.exit_status is None:
             self._watcher.watch(container.init, lambda: self._init_ended(container))
+            oom_file = self._node.layout(container.container_id).oom_file
+            # Its end tells of it all the same, only later.
+            attempt(lambda: self._watcher.watch_file(oom_file, lambda: self._oom_told(container)))
 
     def close(self) -> None:
         """End the threads; containers live on unwatched."""
@@ -89,6 +92,12 @@ class Exits:
         said = self._node.layout(container.container_id).oom_file.exists()
         counted = container.enclosure.container.oom_kills() or 0
         return max(container.record.oom_kills, int(said), counted)
+
+    def _oom_told(self, container: Container) -> None:
+        oom_kills = self._oom_kills(container)
+        if container.record.exit_status is None and oom_kills > container.record.oom_kills:
+            log.warning("container.oom", container_id=container.container_id, oom_kills=oom_kills)
+            self._noted(container, oom_kills=oom_kills)
 
     def _finish(self, container: Container, status: ExitStatus) -> None:
         oom_kills = self._oom_kills(container)

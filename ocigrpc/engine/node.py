@@ -151,7 +151,7 @@ def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
         try:
             step()
         except OcigrpcError as error:
-            log.error("undo.failed", reason=error.reason, error=error.message)
+            log.error("attempt.failed", reason=error.reason, error=error.message)
             errors.append(error)
     return errors
 

@@ -1,4 +1,4 @@
-"""One thread that waits for the ends of any number of processes, without polling."""
+"""One thread that waits for the ends of processes and the use of files, without polling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from ocigrpc.host.inotify import IGNORED, OPEN, Inotify
 from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
 
@@ -14,16 +16,19 @@ log = get_logger()
 
 
 class Watcher:
-    """Calls back, once and in its own thread, when a watched process ends.
+    """Calls back in its own thread: once when a process ends, each time a file is opened.
 
-    Callbacks must be short: while one runs, no other end is seen.
+    Callbacks must be short: while one runs, nothing else is seen.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._epoll.register(self._wake, select.EPOLLIN)
+        self._inotify = Inotify()
+        self._epoll.register(self._inotify, select.EPOLLIN)
         self._lock = threading.Lock()
+        self._files: dict[int, tuple[str, Callable[[], None]]] = {}
         # Holding the process keeps its pidfd open for as long as it is watched.
         self._watched: dict[int, tuple[Process, Callable[[], None]]] = {}
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -35,11 +40,20 @@ class Watcher:
             self._watched[process.fileno()] = (process, ended)
             self._epoll.register(process, select.EPOLLIN | select.EPOLLONESHOT)
 
+    def watch_file(self, path: Path, opened: Callable[[], None]) -> None:
+        """Call ``opened`` whenever the file is opened, or made, until its directory goes.
+
+        Raises ``HostFailed`` when the directory can't be watched.
+        """
+        with self._lock:
+            self._files[self._inotify.add(str(path.parent), OPEN)] = (path.name, opened)
+
     def close(self) -> None:
         """End the thread; what is still watched is forgotten."""
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         self._epoll.close()
+        self._inotify.close()
         os.close(self._wake)
 
     def _run(self) -> None:
@@ -47,15 +61,31 @@ class Watcher:
             for fd, _ in self._epoll.poll():
                 if fd == self._wake:
                     return
-                # A call, so that no local variable keeps what is watched no more.
-                self._call_back(fd)
+                # Calls, so that no local variable keeps what is watched no more.
+                if fd == self._inotify.fileno():
+                    self._hear()
+                else:
+                    self._see_end(fd)
 
-    def _call_back(self, fd: int) -> None:
+    def _see_end(self, fd: int) -> None:
         with self._lock:
             process, ended = self._watched.pop(fd)
             self._epoll.unregister(fd)
-        try:
-            ended()
-        except Exception:
-            # The thread must outlive any one container's trouble.
-            log.exception("watcher.callback_failed", pid=process.pid)
+        _call(ended, pid=process.pid)
+
+    def _hear(self) -> None:
+        for event in self._inotify.read():
+            with self._lock:
+                name, opened = self._files.get(event.watch, ("", None))
+                if event.mask & IGNORED:
+                    self._files.pop(event.watch, None)
+            if opened is not None and event.name == name:
+                _call(opened, name=name)
+
+
+def _call(callback: Callable[[], None], **fields: object) -> None:
+    try:
+        callback()
+    except Exception:
+        # The thread must outlive any one container's trouble.
+        log.exception("watcher.callback_failed", **fields)

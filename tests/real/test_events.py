@@ -246,6 +246,14 @@ def test_a_child_killed_for_want_of_memory_is_told_too(service: Service) -> None
     assert not told[-1].exit_status.oom_killed
 
 
+def test_want_of_memory_is_told_while_the_container_lives(service: Service) -> None:
+    events = Events(service)
+    container_id = run_with_little_memory(service, "tail /dev/zero; exec sleep 1000")
+    told = events.until("oom")
+    assert [word(event) for event in told] == ["created", "started", "oom"]
+    assert service.status(container_id).state == container_pb2.CONTAINER_STATE_RUNNING
+
+
 def test_of_one_that_we_kill_an_earlier_want_of_memory_is_told_but_not_as_its_end(
     service: Service,
 ) -> None:
