@@ -46,7 +46,8 @@ class Exits:
         """From now on, note the ends of the container's processes; of those gone, at once."""
         record = container.record
         if record.init is not None and record.init.boot_id != boot_id():
-            self._finish(container, unknown_exit(Provenance.REBOOT, time.time_ns()))
+            status = unknown_exit(Provenance.REBOOT, time.time_ns())
+            self._finish(container, status, record.oom_kills)
             return
         if container.monitor is None:
             self._monitor_ended(container)
@@ -66,7 +67,8 @@ class Exits:
     def _init_ended(self, container: Container) -> None:
         container.init_ended_ns = time.time_ns()
         if container.record.monitor_lost:
-            self._finish(container, unknown_exit(Provenance.MONITOR_LOST, container.init_ended_ns))
+            status = unknown_exit(Provenance.MONITOR_LOST, container.init_ended_ns)
+            self._finish(container, status, self._oom_kills(container))
 
     def _monitor_ended(self, container: Container) -> None:
         layout = self._node.layout(container.container_id)
@@ -75,16 +77,18 @@ class Exits:
             self._noted(container, monitor_lost=True)
             self._janitor.submit(self._tidy, container)
             return
+        oom_kills = self._oom_kills(container)
         exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
         if exit_file is not None:
             # What we have killed, the kernel has not, whatever else it did.
-            oom = self._oom_kills(container) > 0 and not container.killed_by_us
-            self._finish(container, told_exit(exit_file, oom))
+            oom = oom_kills > 0 and not container.killed_by_us
+            self._finish(container, told_exit(exit_file, oom), oom_kills)
             return
         # The monitor saw the end if the end came first; then it had its chance to write.
         seen = container.init_ended_ns > 0
         why = Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST
-        self._finish(container, unknown_exit(why, container.init_ended_ns or time.time_ns()))
+        status = unknown_exit(why, container.init_ended_ns or time.time_ns())
+        self._finish(container, status, oom_kills)
 
     def _oom_kills(self, container: Container) -> int:
         """How many of its processes the kernel killed for want of memory."""
@@ -99,8 +103,7 @@ class Exits:
             log.warning("container.oom", container_id=container.container_id, oom_kills=oom_kills)
             self._noted(container, oom_kills=oom_kills)
 
-    def _finish(self, container: Container, status: ExitStatus) -> None:
-        oom_kills = self._oom_kills(container)
+    def _finish(self, container: Container, status: ExitStatus, oom_kills: int) -> None:
         self._noted(container, state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
         container.exited.set()
         log.info(

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
@@ -29,6 +30,8 @@ class Node:
         self.settings = settings
         self.hierarchies = hierarchies
         self._run_dir = Path(settings.run_dir)
+        # Putting paths together is dear, and asked for many times in a container's life.
+        self._layouts = lru_cache(1024)(partial(Layout, self._run_dir))
         self.runtimes = {
             name: _runtime(name, handler, settings) for name, handler in settings.runtimes.items()
         }
@@ -58,7 +61,7 @@ class Node:
 
     def layout(self, container_id: str) -> Layout:
         """Where the container's files are."""
-        return Layout(self._run_dir, container_id)
+        return self._layouts(container_id)
 
     def enclosure(self, manager: str, parent: str, container_id: str) -> Enclosure:
         """The cgroups of a container."""

@@ -15,6 +15,9 @@ from ocigrpc.log import get_logger
 
 log = get_logger()
 
+_ALONE_S = 0.1
+"""How long a killed first process has to end by itself before the rest is killed, too."""
+
 
 class Stopping:
     """Stops and removes containers.
@@ -67,8 +70,14 @@ class Stopping:
             group.kill(bounded)
 
     def _kill(self, container: Container, deadline: Deadline) -> None:
+        group = container.enclosure.container
         self.signal(container, signal.SIGKILL)
-        container.enclosure.container.kill(deadline)
+        if container.init is not None:
+            # It takes all others with it, unless it shares the host's pid namespace. A
+            # frozen v1 group ignores SIGKILL.
+            group.thaw()
+            deadline.wait(container.init, timeout_s=_ALONE_S)
+        group.kill(deadline)
         if container.init is not None:
             deadline.wait(container.init)
 

@@ -156,8 +156,9 @@ class Cgroup:
         Raises ``Timeout`` when the deadline passes with any of them alive, ``Cancelled``,
         or ``CgroupFailed`` (CGROUP_OWN when the service itself is a member).
         """
-        with self._named_timeout():
-            cgroup_kill.kill(self.parts, deadline)
+        if self.exists():
+            with self._named_timeout():
+                cgroup_kill.kill(self.parts, deadline)
 
     def remove(self, deadline: Deadline) -> None:
         """Remove it and all groups below it; fine when there is nothing.

@@ -18,7 +18,6 @@ from typing import NamedTuple
 from ocigrpc.errors import HostFailed
 
 MODIFY = 0x2
-OPEN = 0x20
 MOVED_FROM = 0x40
 MOVED_TO = 0x80
 CREATE = 0x100

@@ -1,4 +1,4 @@
-"""One thread that waits for the ends of processes and the use of files, without polling."""
+"""One thread that waits for processes to end and files to be made, without polling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ocigrpc.host.inotify import IGNORED, OPEN, Inotify
+from ocigrpc.host.inotify import CREATE, IGNORED, Inotify
 from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
 
@@ -16,7 +16,7 @@ log = get_logger()
 
 
 class Watcher:
-    """Calls back in its own thread: once when a process ends, each time a file is opened.
+    """Calls back in its own thread, once: when a process ends, or when a file is made.
 
     Callbacks must be short: while one runs, nothing else is seen.
     """
@@ -40,13 +40,13 @@ class Watcher:
             self._watched[process.fileno()] = (process, ended)
             self._epoll.register(process, select.EPOLLIN | select.EPOLLONESHOT)
 
-    def watch_file(self, path: Path, opened: Callable[[], None]) -> None:
-        """Call ``opened`` whenever the file is opened, or made, until its directory goes.
+    def watch_file(self, path: Path, made: Callable[[], None]) -> None:
+        """Call ``made`` when the file, the only one watched in its directory, is made.
 
         Raises ``HostFailed`` when the directory can't be watched.
         """
         with self._lock:
-            self._files[self._inotify.add(str(path.parent), OPEN)] = (path.name, opened)
+            self._files[self._inotify.add(str(path.parent), CREATE)] = (path.name, made)
 
     def close(self) -> None:
         """End the thread; what is still watched is forgotten."""
@@ -76,11 +76,11 @@ class Watcher:
     def _hear(self) -> None:
         for event in self._inotify.read():
             with self._lock:
-                name, opened = self._files.get(event.watch, ("", None))
+                name, made = self._files.get(event.watch, ("", None))
                 if event.mask & IGNORED:
                     self._files.pop(event.watch, None)
-            if opened is not None and event.name == name:
-                _call(opened, name=name)
+            if made is not None and event.name == name:
+                _call(made, name=name)
 
 
 def _call(callback: Callable[[], None], **fields: object) -> None:
