@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ocigrpc.deadline import Deadline
+from ocigrpc.deadline import Deadline, Latch
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.values import ExitStatus, Provenance, State
@@ -41,6 +41,7 @@ class Exits:
         self._watcher = Watcher()
         # Removing cgroups can take a moment; the watching thread has none to spare.
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="janitor")
+        self._tidying = Deadline()
 
     def watch(self, container: Container) -> None:
         """From now on, note the ends of the container's processes; of those gone, at once."""
@@ -60,9 +61,13 @@ class Exits:
             attempt(lambda: self._watcher.watch_file(oom_file, lambda: self._oom_told(container)))
 
     def close(self) -> None:
-        """End the threads; containers live on unwatched."""
+        """End the threads, soon even if tidying hangs; containers live on unwatched."""
         self._watcher.close()
-        self._janitor.shutdown()
+        tidied = Latch()
+        self._janitor.submit(tidied.set)
+        if not Deadline().wait(tidied, timeout_s=self._node.settings.undo_timeout_s):
+            self._tidying.cancel()
+        self._janitor.shutdown(cancel_futures=True)
 
     def _init_ended(self, container: Container) -> None:
         container.init_ended_ns = time.time_ns()
@@ -123,7 +128,7 @@ class Exits:
             log.error("store.failed", reason=error.reason, error=error.message)
 
     def _tidy(self, container: Container) -> None:
-        deadline = Deadline(self._node.settings.undo_timeout_s)
+        deadline = self._tidying.within(self._node.settings.undo_timeout_s)
         attempt(lambda: container.enclosure.remove_monitor(deadline))
 
 

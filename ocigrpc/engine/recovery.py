@@ -39,12 +39,10 @@ def recover(
             _undo_creation(container, node, registry)
             continue
         _find_again(container, exits)
-        timeout_s = node.settings.stop_timeout_s + node.settings.undo_timeout_s
-        deadline = Deadline(timeout_s)
         if (container_id, "remove") in intents:
-            background.submit(_finish, stopping, "remove", container, deadline)
+            background.submit(_finish, "remove", container, node, stopping)
         elif (container_id, "stop") in intents:
-            background.submit(_finish, stopping, "stop", container, deadline)
+            background.submit(_finish, "stop", container, node, stopping)
 
 
 def _undo_creation(container: Container, node: Node, registry: Registry) -> None:
@@ -74,12 +72,14 @@ def _find_again(container: Container, exits: Exits) -> None:
     )
 
 
-def _finish(stopping: Stopping, verb: str, container: Container, deadline: Deadline) -> None:
+def _finish(verb: str, container: Container, node: Node, stopping: Stopping) -> None:
+    timeout_s = node.settings.stop_timeout_s
+    deadline = Deadline(timeout_s + node.settings.undo_timeout_s)
     try:
         if verb == "remove":
             stopping.remove(container, True, deadline)
         else:
-            stopping.stop(container, deadline.remaining_s() / 2, deadline)
+            stopping.stop(container, timeout_s, deadline)
     except OcigrpcError as error:
         log.error(
             "recovery.failed",

@@ -48,9 +48,10 @@ class Truth:
 
     def _seen(self, container: Container, record: Record) -> State | None:
         """What the kernel shows; None when it can't tell."""
-        if record.state in (State.CREATING, State.STOPPED) or container.init is None:
+        if record.state in (State.CREATING, State.STOPPED):
             return record.state
-        if not container.init.alive():
+        if container.init is None or not container.init.alive():
+            # None: it had ended before we came back, and its monitor has not said how.
             return State.STOPPED
         frozen = container.enclosure.container.frozen()
         if frozen is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +15,7 @@ import grpc
 import pytest
 
 from ocigrpc.deadline import Deadline
+from ocigrpc.v1.container_pb2 import ExitProvenance
 from ocigrpc.v1.runtime_pb2 import (
     CreateContainerRequest,
     CreateContainerResponse,
@@ -101,6 +104,44 @@ def test_an_exit_that_nobody_saw_is_unknown_and_not_running(start_service: Start
     assert not exit_status.HasField("exit_code")
     assert exit_status.provenance == 6
     assert service.state(container_id) == "stopped"
+
+
+def test_an_end_that_the_monitor_has_not_told_yet_is_not_running(
+    start_service: StartService,
+) -> None:
+    service = start_service()
+    container_id = service.run()
+    pid, monitor = service.status(container_id).pid, service.monitor_pid(container_id)
+    service.die()
+    os.kill(monitor, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    service.start()
+    status = service.status(container_id)
+    assert service.state(container_id) == "stopped"
+    assert status.pid == 0
+    assert status.exit_status.provenance == ExitProvenance.EXIT_PROVENANCE_PENDING
+    assert not status.exit_status.HasField("exit_code")
+    os.kill(monitor, signal.SIGCONT)
+    assert service.wait(container_id).exit_code == 137
+
+
+def test_what_lived_before_a_reboot_is_stopped_and_says_why(start_service: StartService) -> None:
+    service = start_service()
+    container_id = service.run()
+    service.end()
+    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
+        ((blob,),) = store.execute("SELECT record FROM containers").fetchall()
+        record = json.loads(blob)
+        record["init"]["boot_id"] = record["monitor"]["boot_id"] = "another"
+        store.execute("UPDATE containers SET record = ?", (json.dumps(record).encode(),))
+    service.start()
+    assert service.state(container_id) == "stopped"
+    exit_status = service.wait(container_id)
+    assert exit_status.provenance == ExitProvenance.EXIT_PROVENANCE_REBOOT
+    assert not exit_status.HasField("exit_code")
+    # The node was not really started anew, so that there is something left to remove.
+    service.remove(container_id)
+    assert service.remains() == []
 
 
 def test_a_monitor_lost_in_between_is_told(start_service: StartService) -> None:
