@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
@@ -72,6 +73,11 @@ class Gate:
         """Wait until a create has begun."""
         deadline.wait(self._begun)
         os.read(self._begun, 4096)
+
+    def reset(self) -> None:
+        """Forget the creates that have begun before."""
+        with suppress(BlockingIOError):
+            os.read(self._begun, 4096)
 
     def open(self) -> None:
         """Let one create go on."""

@@ -32,13 +32,20 @@ def scripts() -> Iterator[dict[str, Path]]:
 
 
 @pytest.fixture(scope="module")
-def gate(scripts: dict[str, Path]) -> Iterator[Gate]:
+def _gate(scripts: dict[str, Path]) -> Iterator[Gate]:
     with closing(Gate(scripts["gated"].parent)) as gate:
         yield gate
 
 
+@pytest.fixture
+def gate(_gate: Gate) -> Gate:
+    """The gate of all tests; a create that one of them did not wait for is not for the next."""
+    _gate.reset()
+    return _gate
+
+
 @pytest.fixture(scope="module")
-def _faulty_service(scripts: dict[str, Path], gate: Gate, rootfs: Path) -> Iterator[Service]:
+def _faulty_service(scripts: dict[str, Path], _gate: Gate, rootfs: Path) -> Iterator[Service]:
     runtimes: dict[str, dict[str, object]] = {
         name: {
             "path": str(script),
