@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.v1.terminal_pb2 import CloseStdin, TerminalSize
-from tests.real.remains import LIMIT_S
+from tests.real.remains import LIMIT_S, below, children
 from tests.real.service import Service
 
 
@@ -102,16 +101,11 @@ class Talk:
 
 
 def exec_groups(service: Service) -> list[Path]:
-    return [group for parent in service.parents() for group in parent.rglob("exec-*")]
+    return [group for parent in service.parents() for group in below(parent, "exec-*")]
 
 
 def children_of(service: Service) -> list[str]:
-    children = []
-    for task in Path(f"/proc/{service.pid}/task").iterdir():
-        # A thread may end while we look.
-        with suppress(FileNotFoundError, ProcessLookupError):
-            children += (task / "children").read_text().split()
-    return children
+    return list(children(service.pid))
 
 
 def nothing_runs_but(service: Service, container_id: str, count: int = 1) -> bool:

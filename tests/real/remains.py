@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,16 @@ def children(pid: int) -> Iterator[str]:
         # Threads may end while we look.
         with suppress(FileNotFoundError, ProcessLookupError):
             yield from task.read_text().split()
+
+
+def below(group: Path, pattern: str) -> list[Path]:
+    """What is below a cgroup by a name like ``pattern``: groups and their files."""
+    # Unlike rglob, a walk minds not that groups go while it looks.
+    return [
+        Path(directory, name)
+        for directory, groups, files in os.walk(group)
+        for name in fnmatch.filter([*groups, *files], pattern)
+    ]
 
 
 class Remains:
@@ -74,17 +85,12 @@ class Remains:
     def groups(self) -> Iterator[str]:
         """The cgroups below the parent."""
         for parent in self.parents():
-            yield from (
-                f"{directory}/{each}" for directory, names, _ in os.walk(parent) for each in names
-            )
+            yield from (str(each) for each in below(parent, "*") if each.is_dir())
 
     def parents(self) -> Iterator[Path]:
         """The parent itself, which may be there as long as the service is."""
         for root in self._host.cgroup_roots:
-            # Unlike a glob, it minds not that groups of others go while it looks.
-            for directory, names, _ in os.walk(root):
-                if self._parent in names:
-                    yield Path(directory, self._parent)
+            yield from below(root, self._parent)
 
     def mounts(self) -> Iterator[str]:
         """Mounts below the directory, in any mount namespace."""

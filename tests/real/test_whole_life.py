@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.real.refusal import refused
-from tests.real.remains import until
+from tests.real.remains import below, until
 from tests.real.service import Service
 
 
@@ -18,8 +18,8 @@ def read_on_host(service: Service, path: str) -> str:
 def frozen(service: Service, cgroup_path: str) -> bool:
     """Whether the kernel says so, in whichever group the runtime froze."""
     groups = [Path(f"{root}{cgroup_path}") for root in service.host.cgroup_roots]
-    v1 = [file.read_text() for group in groups for file in group.rglob("freezer.state")]
-    events = [file.read_text() for group in groups for file in group.rglob("cgroup.events")]
+    v1 = [file.read_text() for group in groups for file in below(group, "freezer.state")]
+    events = [file.read_text() for group in groups for file in below(group, "cgroup.events")]
     return "FROZEN\n" in v1 or any("frozen 1" in text for text in events)
 
 
@@ -27,7 +27,7 @@ def monitor_groups(service: Service, container_id: str) -> list[Path]:
     return [
         group
         for parent in service.parents()
-        for group in parent.rglob(f"ocigrpc-conmon-{container_id}*")
+        for group in below(parent, f"ocigrpc-conmon-{container_id}*")
     ]
 
 
