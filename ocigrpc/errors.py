@@ -143,6 +143,12 @@ class Cancelled(OcigrpcError):
     reason = "CANCELLED"
 
 
+class Recovering(OcigrpcError):
+    """The service has just begun, and does not know all its containers yet."""
+
+    reason = "RECOVERING"
+
+
 class ShuttingDown(OcigrpcError):
     """The service takes no new calls, since it is ending."""
 

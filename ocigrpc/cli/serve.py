@@ -45,6 +45,8 @@ def serve(settings: Settings) -> bool:
 def _serve_until(end: Termination, settings: Settings) -> bool:
     """Whether every call had ended when the service did."""
     with Engine.open(settings) as engine, serving(engine, settings) as server:
+        engine.recover()
+        server.open()
         log.info("service.ready", socket_path=settings.socket_path)
         notify("READY=1")
         signal_name = end.wait()

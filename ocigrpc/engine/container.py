@@ -92,12 +92,13 @@ class Container:
             return self._record
 
     @contextmanager
-    def one_change(self) -> Iterator[None]:
-        """Write down what changes in a ``with`` as one change, at its end.
+    def one_change(self, verb: str) -> Iterator[None]:
+        """Do a verb in a ``with``: begun before it, and what changes written at its end.
 
-        For what is noted in another order than it happens: a short program can end before
-        we come to note that it was started.
+        As one change, for what is noted in another order than it happens: a short program
+        can end before we come to note that it was started. Raises ``StoreFailed``.
         """
+        self.begin(verb)
         with self._lock:
             self._held = True
         try:
@@ -105,8 +106,7 @@ class Container:
         finally:
             with self._lock:
                 self._held = False
-                if self._record is not self._stored:
-                    self._write("")
+                self._write(verb)
 
     def tell(self, kind: EventKind) -> None:
         """Write down an event that leaves no trace in the record; raises ``StoreFailed``."""

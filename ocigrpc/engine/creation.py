@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +40,9 @@ from ocigrpc.oci.bundle import (
     adopt,
     asks_for_terminal,
     bundle_spec,
+    make_bundle,
     text_spec,
-    write_bundle,
+    write_spec,
 )
 from ocigrpc.oci.conmon import Launch, Monitor, create_argv
 from ocigrpc.oci.runtime import Runtime, find_program
@@ -118,7 +119,7 @@ class Creation:
         layout = self._node.layout(container_id)
         spec = _source_spec(request, container_id)
         terminal = request.terminal or asks_for_terminal(spec)
-        log_path = _log_path(request) or f"{settings.log_dir}/{container_id}.log"
+        log_path = _log_path(request) or self._node.log_path(container_id)
         record = Record(
             container_id=container_id,
             fingerprint=fingerprint(request),
@@ -178,30 +179,37 @@ class Creation:
     def _make(self, container: Container, plan: _Plan, deadline: Deadline) -> None:
         timeout_s = self._node.settings.runtimes[plan.runtime.name].create_timeout_s
         bounded = deadline.within(timeout_s)
+        left: list[OcigrpcError] = []
         with ExitStack() as undo:
-            undo.callback(self._registry.drop, container)
+            undo.callback(lambda: self._registry.drop(container, remembered=bool(left)))
             with container.turn("create", bounded):
                 container.begin("create")
                 undo.callback(self._node.remove_files, plan.record)
                 plan.enclosure.refuse_occupied()
-                write_bundle(plan.monitor.layout, plan.spec)
+                make_bundle(plan.monitor.layout)
                 if plan.record.log_is_ours:
                     _make_log(plan.record.log_path)
-                self._launch(container, plan, bounded)
+                self._launch(container, plan, left, bounded)
             undo.pop_all()
         container.settled.set()
         self._exits.watch(container)
         log.info("container.created", container_id=container.container_id, pid=_pid(container))
 
-    def _launch(self, container: Container, plan: _Plan, deadline: Deadline) -> None:
+    def _launch(
+        self, container: Container, plan: _Plan, left: list[OcigrpcError], deadline: Deadline
+    ) -> None:
+        """``left`` gets what kept it from being undone."""
         log.debug("monitor.starting", argv=create_argv(plan.monitor))
         phase = _Phase(container.container_id)
         with phase.named(), Launch(plan.monitor) as launch, ExitStack() as undo:
             # Undone before the launch is left: conmon whose sync pipe is closed dies, and
             # its container would be alone.
-            undo.callback(self._end_processes, plan)
+            undo.callback(lambda: left.extend(self._end_processes(plan)))
             phase.name = "cgroup"
             plan.enclosure.enter(launch.pid, deadline)
+            # Not sooner: should we die, conmon goes on by itself, and while it is not where
+            # it will be looked for, the runtime must find nothing to create.
+            write_spec(plan.monitor.layout, plan.spec)
             phase.name = "monitor"
             monitor_pid = launch.go(deadline)
             phase.name = "sync"
@@ -214,10 +222,10 @@ class Creation:
             self._note_created(container, init_pid, monitor_pid)
             undo.pop_all()
 
-    def _end_processes(self, plan: _Plan) -> None:
+    def _end_processes(self, plan: _Plan) -> Sequence[OcigrpcError]:
         # The caller's deadline has passed, most likely; undoing has one of its own.
         deadline = Deadline(self._node.settings.undo_timeout_s)
-        self._node.end_processes(plan.record, plan.enclosure, deadline)
+        return self._node.end_processes(plan.record, plan.enclosure, deadline)
 
     def _note_created(self, container: Container, init_pid: int, monitor_pid: int) -> None:
         try:

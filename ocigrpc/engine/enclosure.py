@@ -12,8 +12,15 @@ from ocigrpc.errors import ContainerExists
 from ocigrpc.host import systemd
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
 
-SYSTEMD = "systemd"
+CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
 _CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
+
+
+def placed_by(cgroups_path: str) -> tuple[str, str]:
+    """The manager and the parent that an enclosure with this ``linux.cgroupsPath`` has."""
+    if cgroups_path.startswith("/"):
+        return CGROUPFS, cgroups_path.rpartition("/")[0]
+    return SYSTEMD, cgroups_path.partition(":")[0]
 
 
 class Enclosure:

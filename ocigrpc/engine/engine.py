@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.attaching import Attaching
-from ocigrpc.engine.container import Container
 from ocigrpc.engine.creation import Creation
 from ocigrpc.engine.events import EventFilter, News
 from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
+from ocigrpc.engine.finishing import Finishing
 from ocigrpc.engine.health import Health
 from ocigrpc.engine.limits import Limiting
 from ocigrpc.engine.log_values import LogBatch, LogQuery
 from ocigrpc.engine.logs import Logs
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record
-from ocigrpc.engine.recovery import recover
+from ocigrpc.engine.recovery import Recovery
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.stats import ContainerStats, repeated, stats_of, stats_of_all
 from ocigrpc.engine.stopping import Stopping
@@ -39,15 +37,12 @@ from ocigrpc.engine.values import (
     State,
     Versions,
 )
+from ocigrpc.engine.verbs import Verbs
 from ocigrpc.errors import ContainerNotFound, RuntimeFailed, Timeout, WrongState
 from ocigrpc.host.cgroup import Hierarchies
 from ocigrpc.host.cgroup_limits import Limits
-from ocigrpc.log import get_logger
 from ocigrpc.oci.config import Resources
-from ocigrpc.oci.runtime import Runtime
 from ocigrpc.settings import Settings
-
-log = get_logger()
 
 
 class Engine:
@@ -62,47 +57,59 @@ class Engine:
         self._registry = registry
         self._truth = Truth(node)
         self._creation = Creation(node, registry, exits)
+        self._verbs = Verbs(node, self._truth)
         self._stopping = Stopping(node, registry, self._truth)
         self._limiting = Limiting(node, self._truth)
-        self._health = Health(node, store)
         self._execs = Execs(node, registry, self._truth)
         self._attaching = Attaching(node, registry, self._truth)
         self._journal = store.journal
         self._logs = Logs(node)
+        self._finishing = Finishing(
+            node, registry, self._truth, self._verbs, self._stopping, self._execs
+        )
+        self._recovery = Recovery(
+            node, store, registry, exits, self._truth, self._execs, self._finishing
+        )
+        self._health = Health(node, store, self._recovery)
 
     @classmethod
     @contextmanager
     def open(cls, settings: Settings) -> Iterator[Engine]:
-        """The engine of these settings, with the containers that are there already.
+        """The engine of these settings; :meth:`recover` is to be called first.
 
         When the block ends, containers live on, and the next engine finds them. Raises
         ``StoreFailed``, ``CgroupFailed`` or ``HostFailed`` when it can't work.
         """
         node = Node(settings, Hierarchies.detect())
         node.make_directories()
-        store = Store(Path(settings.root_dir) / "ocigrpc.db", settings.event_history)
-        exits = Exits(node)
-        engine = None
-        try:
+        with ExitStack() as undo:
+            undo.callback(node.remove_empty_parent)
+            store = Store(Path(settings.root_dir) / "ocigrpc.db", settings.event_history)
+            undo.callback(store.close)
+            exits = Exits(node)
+            undo.callback(exits.close)
             engine = cls(node, store, Registry(node, store), exits)
-            with ThreadPoolExecutor(4, thread_name_prefix="recovery") as pool:
-                recover(node, store, engine._registry, exits, engine._stopping, pool)
-                for container in engine._registry.all():
-                    engine._logs.watch(container)
-                yield engine
-        finally:
-            if engine is not None:
-                engine._logs.close()
-            exits.close()
-            store.close()
-            node.remove_empty_parent()
+            undo.callback(engine._logs.close)
+            undo.callback(engine._finishing.close)
+            yield engine
+
+    def recover(self) -> None:
+        """Find the containers that are there already; until then, only ask for conditions.
+
+        What was cut off is finished or undone afterwards, beside other calls. Raises
+        ``StoreFailed``.
+        """
+        self._recovery.run()
+        for container in self._registry.all():
+            if container.record.state is not State.CREATING:
+                self._logs.watch(container)
 
     def versions(self, deadline: Deadline) -> Versions:
         """Versions of conmon and of every OCI runtime."""
         return self._health.versions(deadline)
 
     def conditions(self, deadline: Deadline) -> Sequence[Condition]:
-        """RuntimeReady, MonitorReady, CgroupsReady, StoreReady."""
+        """RuntimeReady, MonitorReady, CgroupsReady, StoreReady, ContainersReady."""
         return self._health.conditions(deadline)
 
     def effective_settings(self) -> dict[str, object]:
@@ -119,28 +126,15 @@ class Engine:
 
     def start(self, container_id: str, deadline: Deadline) -> None:
         """Run the program of a created container."""
-        with (
-            self._verb("start", container_id, State.CREATED, deadline) as (container, runtime),
-            container.one_change(),
-        ):
-            runtime.start(container_id, deadline)
-            container.change(state=State.RUNNING, started_ns=time.time_ns())
-        log.info("container.started", container_id=container_id)
+        self._verbs.start(self._registry.get(container_id), deadline)
 
     def pause(self, container_id: str, deadline: Deadline) -> None:
         """Freeze a running container."""
-        with self._verb("pause", container_id, State.RUNNING, deadline) as (container, runtime):
-            runtime.pause(container_id, deadline)
-            container.change(state=State.PAUSED)
-        log.info("container.paused", container_id=container_id)
+        self._verbs.pause(self._registry.get(container_id), deadline)
 
     def resume(self, container_id: str, deadline: Deadline) -> None:
         """Thaw a paused container."""
-        with self._verb("resume", container_id, State.PAUSED, deadline) as (container, runtime):
-            runtime.resume(container_id, deadline)
-            # Somebody may have paused it by hand before it was started.
-            container.change(state=State.RUNNING if container.is_started() else State.CREATED)
-        log.info("container.resumed", container_id=container_id)
+        self._verbs.resume(self._registry.get(container_id), deadline)
 
     def stop(self, container_id: str, timeout_s: float | None, deadline: Deadline) -> None:
         """End a container; ``timeout_s`` None is the settings' own."""
@@ -254,26 +248,6 @@ class Engine:
     def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
         """Talk to a container's first process."""
         return self._attaching.attach(start, inputs, deadline)
-
-    @contextmanager
-    def _verb(
-        self, verb: str, container_id: str, wanted: State, deadline: Deadline
-    ) -> Iterator[tuple[Container, Runtime]]:
-        """The container, for ourselves and in the state that the verb wants, and its runtime."""
-        container = self._registry.get(container_id)
-        with container.turn(verb, deadline):
-            self._require(container, wanted, deadline)
-            try:
-                yield container, self._node.runtime(container.record.runtime_handler)
-            except RuntimeFailed:
-                # It may have ended, or been changed by hand, under the runtime's feet.
-                self._require(container, wanted, deadline)
-                raise
-
-    def _require(self, container: Container, wanted: State, deadline: Deadline) -> None:
-        state = self._truth.state(container, deadline)
-        if state is not wanted:
-            raise WrongState(container.container_id, state, wanted)
 
 
 def _may_match(record: Record, container_filter: ContainerFilter) -> bool:

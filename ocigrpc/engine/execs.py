@@ -10,7 +10,7 @@ import functools
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Thread
 
@@ -40,7 +40,8 @@ from ocigrpc.host.cgroup import Cgroup
 from ocigrpc.host.process import Child
 from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
 from ocigrpc.log import get_logger
-from ocigrpc.oci.exec import ExecFiles, container_spec, exec_argv, process_of, write_process
+from ocigrpc.oci.bundle import container_spec
+from ocigrpc.oci.exec import ExecFiles, exec_argv, process_of, write_process
 
 log = get_logger()
 
@@ -50,6 +51,10 @@ OUTPUT_LIMIT_BYTES = 16 << 20
 BACKLOG_LIMIT_BYTES = 1 << 20
 """Output that waits for a slow client; with more, the program has to wait."""
 
+
+_PREFIX = "exec-"
+_KEPT = "exec-kept-"
+# Of the names of their files and cgroups: whether they go on is seen without a record.
 
 LEFT_LIMIT = 256
 """Most programs that run on without their clients: each takes a thread."""
@@ -100,6 +105,32 @@ class Execs:
         with answers(BACKLOG_LIMIT_BYTES, produce) as box, leaving(deadline):
             yield from joined(box)
 
+    def cut_off(self, container: Container) -> Sequence[ExecFiles]:
+        """The programs whose service has died, but for those that go on without it."""
+        layout = self._node.layout(container.container_id)
+        try:
+            found = [each for each in layout.bundle.iterdir() if each.name.startswith(_PREFIX)]
+        except OSError:
+            return []
+        return [
+            ExecFiles(directory)
+            for directory in found
+            if not directory.name.startswith(_KEPT)
+            or not self._group(container, directory.name).populated()
+        ]
+
+    def end_cut_off(self, container: Container) -> None:
+        """End those programs, and remove what was made for them."""
+        for files in self.cut_off(container):
+            # A runtime that has outlived the service has nothing to begin with any more.
+            files.process.unlink(missing_ok=True)
+            self._end_group(container, self._group(container, files.directory.name))
+            shutil.rmtree(files.directory, ignore_errors=True)
+            log.warning("exec.cut_off", container_id=container.container_id)
+
+    def _group(self, container: Container, name: str) -> Cgroup:
+        return self._node.hierarchies.group(f"{container.enclosure.container.path}/{name}")
+
     def _leave(self, program: Program, stack: ExitStack) -> None:
         """Let a program run on without its client; its output is dropped."""
         program.forsake()
@@ -126,7 +157,7 @@ class Execs:
         self._require_running(container, deadline)
         runtime = self._node.runtime(container.record.runtime_handler)
         layout = self._node.layout(container_id)
-        name = f"exec-{secrets.token_hex(8)}"
+        name = f"{_KEPT if start.keep_running else _PREFIX}{secrets.token_hex(8)}"
         files = ExecFiles(layout.bundle / name)
         size = start.terminal_size or TerminalSize(0, 0)
         process = process_of(
@@ -136,7 +167,7 @@ class Execs:
             rows=size.rows,
             columns=size.columns,
         )
-        group = self._node.hierarchies.group(f"{container.enclosure.container.path}/{name}")
+        group = self._group(container, name)
         with container.turn("exec", deadline):
             # Not removed before the turn ends, so that the removal finds what we make.
             self._require_running(container, deadline)
@@ -177,7 +208,7 @@ class Execs:
             attempt(lambda: group.signal(signal.SIGKILL), group.remove_if_empty)
             return
         deadline = Deadline(self._node.settings.kill_timeout_s)
-        attempt(lambda: group.kill(deadline), lambda: group.remove(deadline))
+        attempt(lambda: group.end(deadline))
 
 
 class _Captured:

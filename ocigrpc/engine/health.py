@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.enclosure import SYSTEMD
 from ocigrpc.engine.node import Node
+from ocigrpc.engine.recovery import Recovery
 from ocigrpc.engine.store import Store
 from ocigrpc.engine.values import Condition, HandlerVersion, Versions
 from ocigrpc.errors import OcigrpcError, StoreFailed
@@ -20,9 +21,10 @@ _SYSTEMD_TIMEOUT_S = 5.0
 class Health:
     """Looks at the programs, the cgroups and the store."""
 
-    def __init__(self, node: Node, store: Store) -> None:
+    def __init__(self, node: Node, store: Store, recovery: Recovery) -> None:
         self._node = node
         self._store = store
+        self._recovery = recovery
 
     def versions(self, deadline: Deadline) -> Versions:
         """What each program says of its version, in at most a few seconds each."""
@@ -35,12 +37,13 @@ class Health:
         )
 
     def conditions(self, deadline: Deadline) -> Sequence[Condition]:
-        """The four conditions of ``Status``."""
+        """The conditions of ``Status``."""
         return (
             self._runtimes(deadline),
             self._monitor(deadline),
             self._cgroups(deadline),
             self._writable_store(),
+            self._recovery.condition(),
         )
 
     def _runtimes(self, deadline: Deadline) -> Condition:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
-from ocigrpc.engine.enclosure import SYSTEMD, Enclosure
+from ocigrpc.engine.enclosure import SYSTEMD, Enclosure, placed_by
 from ocigrpc.engine.record import Record
+from ocigrpc.engine.values import State
 from ocigrpc.errors import HostFailed, InvalidArgument, OcigrpcError, RuntimeFailed
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
 from ocigrpc.log import get_logger
+from ocigrpc.oci.bundle import cgroups_path_of
 from ocigrpc.oci.layout import Layout
 from ocigrpc.oci.log_names import remove_log
-from ocigrpc.oci.runtime import Runtime
+from ocigrpc.oci.runtime import Runtime, find_program
 from ocigrpc.settings import RuntimeHandler, Settings
 
 log = get_logger()
@@ -71,6 +75,41 @@ class Node:
         """The cgroups of a recorded container."""
         return self.enclosure(record.cgroup_manager, record.cgroup_parent, record.container_id)
 
+    def log_path(self, container_id: str) -> str:
+        """Where a container's log is, unless its creator has said so."""
+        return f"{self.settings.log_dir}/{container_id}.log"
+
+    def bundled_ids(self) -> Sequence[str]:
+        """The containers, known or not, that have a directory of their own."""
+        return sorted(os.listdir(self._run_dir / "containers"))
+
+    def orphan(self, container_id: str) -> Record:
+        """What can be told of a container without a record from what was made for it."""
+        layout = self.layout(container_id)
+        enclosure = self._enclosure_of_bundle(layout)
+        return Record(
+            container_id=container_id,
+            fingerprint="",
+            created_ns=time.time_ns(),
+            state=State.CREATING,
+            runtime_handler="",
+            cgroup_manager=enclosure.manager,
+            cgroup_parent=enclosure.parent,
+            cgroup_path=enclosure.container.path,
+            bundle_path=str(layout.bundle),
+            log_path=self.log_path(container_id),
+            stop_signal=signal.SIGTERM,
+            log_is_ours=True,
+        )
+
+    def _enclosure_of_bundle(self, layout: Layout) -> Enclosure:
+        try:
+            manager, parent = placed_by(cgroups_path_of(layout))
+        except HostFailed:
+            # Without a spec the runtime made nothing: only conmon can have been there.
+            manager, parent = self.settings.cgroup_manager, self.settings.cgroup_parent
+        return self.enclosure(manager, parent, layout.container_id)
+
     def make_directories(self) -> None:
         """The directories that all containers share; raises ``HostFailed`` with the path."""
         layout = self.layout("")
@@ -111,11 +150,20 @@ class Node:
             # The monitor first: it would report as failed what we end on purpose.
             lambda: enclosure.monitor.kill(deadline),
             lambda: enclosure.container.kill(deadline),
-            lambda: self.runtime(record.runtime_handler).delete(record.container_id, deadline),
+            *(
+                partial(runtime.delete, record.container_id, deadline)
+                for runtime in self._runtimes_of(record)
+            ),
             lambda: enclosure.remove_monitor(deadline),
             lambda: enclosure.remove_container(deadline),
             lambda: self._remove_made_parents(record),
         )
+
+    def _runtimes_of(self, record: Record) -> Sequence[Runtime]:
+        """The one that made a container, or all that may have."""
+        if record.runtime_handler:
+            return [self.runtime(record.runtime_handler)]
+        return [each for each in self.runtimes.values() if find_program(each.path)]
 
     def _remove_made_parents(self, record: Record) -> None:
         for path in reversed(_way_down(record.cgroup_parent)):

@@ -1,90 +1,108 @@
-"""The start of the service: what the store remembers, compared with what there is."""
+"""The start of the service: what the store remembers, compared with what there is.
+
+A create that was cut off is undone; a start, a stop and a remove are finished; programs of
+Exec, whose clients are gone, are ended; a pause and a resume are as far as the kernel says.
+How a container ended meanwhile, its exit file says.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from collections import defaultdict
+from collections.abc import Set
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
+from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
+from ocigrpc.engine.finishing import Finishing
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.registry import Registry
-from ocigrpc.engine.stopping import Stopping
 from ocigrpc.engine.store import Store
-from ocigrpc.engine.values import State
-from ocigrpc.errors import OcigrpcError
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import Condition, State
 from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
 
 log = get_logger()
 
 
-def recover(
-    node: Node,
-    store: Store,
-    registry: Registry,
-    exits: Exits,
-    stopping: Stopping,
-    background: Executor,
-) -> None:
-    """Find every container again, and finish or undo what was cut off.
+class Recovery:
+    """Finds every container again, and what has no record."""
 
-    A create is undone, a stop and a remove are finished, in the ``background``. How a
-    container ended meanwhile, its exit file says.
-    """
-    intents = store.intents()
-    for container in registry.load():
-        container_id = container.container_id
-        if container.record.state is State.CREATING:
-            _undo_creation(container, node, registry)
-            continue
-        _find_again(container, exits)
-        if (container_id, "remove") in intents:
-            background.submit(_finish, "remove", container, node, stopping)
-        elif (container_id, "stop") in intents:
-            background.submit(_finish, "stop", container, node, stopping)
+    def __init__(
+        self,
+        node: Node,
+        store: Store,
+        registry: Registry,
+        exits: Exits,
+        truth: Truth,
+        execs: Execs,
+        finishing: Finishing,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._registry = registry
+        self._exits = exits
+        self._truth = truth
+        self._execs = execs
+        self._finishing = finishing
+        self._total = 0
+        self._found = 0
+        self._done = False
 
+    def run(self) -> None:
+        """Find them all; what has to be ended is, soon afterwards. Raises ``StoreFailed``."""
+        begun: dict[str, set[str]] = defaultdict(set)
+        for container_id, verb in self._store.intents():
+            begun[container_id].add(verb)
+        containers = self._registry.load()
+        self._total = len(containers)
+        for container in containers:
+            self._find(container, begun[container.container_id])
+            self._found += 1
+        self._find_orphans()
+        self._done = True
+        log.info("recovery.done", containers=self._total, unfinished=self._finishing.unfinished)
 
-def _undo_creation(container: Container, node: Node, registry: Registry) -> None:
-    record = container.record
-    node.end_processes(record, container.enclosure, Deadline(node.settings.undo_timeout_s))
-    node.remove_files(record)
-    registry.drop(container)
-    log.warning("container.create_undone", container_id=record.container_id)
+    def condition(self) -> Condition:
+        """``ContainersReady`` of ``Status``."""
+        if not self._done:
+            message = f"{self._found} of {self._total} containers have been found again"
+            return Condition("ContainersReady", False, "Recovering", message)
+        unfinished = self._finishing.unfinished
+        message = f"{unfinished} containers are tidied up, after an end in the middle of a call"
+        return Condition("ContainersReady", True, message=message if unfinished else "")
 
-
-def _find_again(container: Container, exits: Exits) -> None:
-    record = container.record
-    container.settled.set()
-    if record.exit_status is not None:
-        container.exited.set()
-        return
-    if record.init is not None:
-        container.init = Process.find(record.init)
-    if record.monitor is not None:
-        container.monitor = Process.find(record.monitor)
-    exits.watch(container)
-    log.info(
-        "container.found",
-        container_id=record.container_id,
-        state=container.record.state.value,
-        pid=container.record.pid,
-    )
-
-
-def _finish(verb: str, container: Container, node: Node, stopping: Stopping) -> None:
-    timeout_s = node.settings.stop_timeout_s
-    deadline = Deadline(timeout_s + node.settings.undo_timeout_s)
-    try:
-        if verb == "remove":
-            stopping.remove(container, True, deadline)
+    def _find(self, container: Container, verbs: Set[str]) -> None:
+        record = container.record
+        if record.state is State.CREATING:
+            self._finishing.submit(container, verbs)
+            return
+        container.settled.set()
+        if record.exit_status is not None:
+            container.exited.set()
         else:
-            stopping.stop(container, timeout_s, deadline)
-    except OcigrpcError as error:
-        log.error(
-            "recovery.failed",
-            verb=verb,
-            container_id=container.container_id,
-            reason=error.reason,
-            error=error.message,
-        )
+            if record.init is not None:
+                container.init = Process.find(record.init)
+            if record.monitor is not None:
+                container.monitor = Process.find(record.monitor)
+            self._exits.watch(container)
+            log.info(
+                "container.found",
+                container_id=record.container_id,
+                state=container.record.state.value,
+                pid=container.record.pid,
+            )
+        if verbs or self._execs.cut_off(container) or self._has_changed(container):
+            self._finishing.submit(container, verbs)
+
+    def _has_changed(self, container: Container) -> bool:
+        state = self._truth.glance(container).state
+        return state is not container.record.state and state is not State.STOPPED
+
+    def _find_orphans(self) -> None:
+        """Have removed what has no record, as when the store was lost."""
+        for container_id in self._node.bundled_ids():
+            if self._registry.find(container_id) is None:
+                log.warning("container.orphan_found", container_id=container_id)
+                orphan = self._registry.adopt(self._node.orphan(container_id))
+                self._finishing.submit(orphan, frozenset())

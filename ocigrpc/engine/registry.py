@@ -76,11 +76,20 @@ class Registry:
         with self._lock:
             return [self._add(record) for record in self._store.records()]
 
-    def drop(self, container: Container) -> None:
-        """Forget a container, here and in the store, and wake who waits for it."""
+    def adopt(self, record: Record) -> Container:
+        """A container of which the store knows nothing, now in the registry alone."""
+        with self._lock:
+            return self._add(record)
+
+    def drop(self, container: Container, *, remembered: bool = False) -> None:
+        """Forget a container, here and in the store, and wake who waits for it.
+
+        The store keeps what is ``remembered``, for the next start to try again to undo it.
+        """
         record = container.record
         try:
-            container.forget()
+            if not remembered:
+                container.forget()
         finally:
             with self._lock:
                 self._by_id.pop(record.container_id, None)

@@ -27,6 +27,9 @@ from ocigrpc.host.hierarchy import (
     parse_proc_cgroup,
 )
 
+_ENTER_S = 0.1
+"""How long to wait for a killed group to be empty before looking who has entered it."""
+
 _RETRY_MOST_S = 0.02
 """Longest pause between two attempts to remove a group that is busy."""
 
@@ -173,6 +176,20 @@ class Cgroup:
                 _wait_for_less(busy, deadline, retry_s)
                 retry_s = min(retry_s * 2, _RETRY_MOST_S)
                 busy = [part for part in busy if not part.try_remove()]
+
+    def end(self, deadline: Deadline) -> None:
+        """Kill all that is in it, and remove it, whatever enters it meanwhile.
+
+        Raises what :meth:`kill` and :meth:`remove` raise.
+        """
+        while True:
+            self.kill(deadline)
+            try:
+                self.remove(deadline.within(_ENTER_S))
+                return
+            except Timeout:
+                if not deadline.remaining_s():
+                    raise
 
     def remove_if_empty(self) -> None:
         """Remove it where it has neither processes nor groups; for parents of groups."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -85,34 +88,53 @@ def text_spec(text: str) -> Spec:
 
 def asks_for_terminal(spec: Spec) -> bool:
     """Whether the spec's program wants a terminal."""
-    return bool(_table(spec, "process").get("terminal"))
+    return bool(table(spec, "process").get("terminal"))
 
 
 def adopt(spec: Spec, cgroups_path: str, annotations: dict[str, str], terminal: bool) -> Spec:
     """The spec with the service's own cgroup, terminal, and the request's annotations."""
     return {
         **spec,
-        "process": {**_table(spec, "process"), "terminal": terminal},
-        "linux": {**_table(spec, "linux"), "cgroupsPath": cgroups_path},
-        "annotations": {**_table(spec, "annotations"), **annotations},
+        "process": {**table(spec, "process"), "terminal": terminal},
+        "linux": {**table(spec, "linux"), "cgroupsPath": cgroups_path},
+        "annotations": {**table(spec, "annotations"), **annotations},
     }
 
 
-def write_bundle(layout: Layout, spec: Spec) -> None:
-    """Make the container's directory and put the spec there.
-
-    Raises ``HostFailed`` (NO_SPACE or HOST_FAILED) with the path.
-    """
-    try:
+def make_bundle(layout: Layout) -> None:
+    """Make the container's directory, without a spec yet; raises ``HostFailed`` with the path."""
+    with _writing(layout.bundle):
         layout.bundle.mkdir(mode=0o700)
+
+
+def write_spec(layout: Layout, spec: Spec) -> None:
+    """Put the spec into the container's directory; raises ``HostFailed`` with the path."""
+    with _writing(layout.spec_file):
         fd = os.open(layout.spec_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             file.write(msgspec.json.encode(spec))
+
+
+def container_spec(path: Path) -> Spec:
+    """The spec that a container was made from; raises ``HostFailed`` with the path."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Spec)
+    except (OSError, msgspec.DecodeError) as error:
+        raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
+
+
+def cgroups_path_of(layout: Layout) -> str:
+    """``linux.cgroupsPath`` of a container; raises ``HostFailed`` with the path."""
+    return str(table(container_spec(layout.spec_file), "linux").get("cgroupsPath"))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise HostFailed(
-            f"can't write {layout.spec_file}: {error.strerror}",
-            path=layout.spec_file,
-            error=error.strerror,
+            f"can't write {path}: {error.strerror}", path=path, error=error.strerror
         ) from error
 
 
@@ -129,7 +151,7 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     root = known.root.path if bundle_path is None else os.path.join(bundle_path, known.root.path)
     _require(root.startswith("/"), field, f"root.path {root!r} is not absolute")
     _require("\0" not in root and os.path.isdir(root), field, f"root.path {root!r} is no directory")
-    spec["root"] = {**_table(spec, "root"), "path": root}
+    spec["root"] = {**table(spec, "root"), "path": root}
     if bundle_path is not None and "mounts" in spec:
         spec["mounts"] = [
             _mount_below(bundle_path, mount, typed)
@@ -155,5 +177,6 @@ def _mounts(spec: Spec) -> list[dict[str, object]]:
     return msgspec.convert(spec["mounts"], list[dict[str, object]])
 
 
-def _table(spec: Spec, key: str) -> dict[str, object]:
+def table(spec: Spec, key: str) -> dict[str, object]:
+    """An object in a spec; empty when it is not there."""
     return msgspec.convert(spec.get(key) or {}, dict[str, object])

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ocigrpc.errors import HostFailed, InvalidArgument, RuntimeFailed, cut
-from ocigrpc.oci.bundle import Spec
+from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.conmon import runtime_log_words
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.users import user_of
@@ -89,14 +89,6 @@ def write_process(files: ExecFiles, process: dict[str, object]) -> None:
         ) from error
 
 
-def container_spec(path: Path) -> Spec:
-    """The spec that a container was made from; raises ``HostFailed`` with the path."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Spec)
-    except (OSError, msgspec.DecodeError) as error:
-        raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
-
-
 def process_of(
     spec: Spec, asked: ExecProcess, *, terminal: bool, rows: int = 0, columns: int = 0
 ) -> dict[str, object]:
@@ -105,7 +97,7 @@ def process_of(
     A terminal is born with its size, if one is given: a program may look at once.
     Raises ``InvalidArgument`` for a user whom the root filesystem doesn't know.
     """
-    process = {**_table(spec, "process"), "args": asked.command, "terminal": terminal}
+    process = {**table(spec, "process"), "args": asked.command, "terminal": terminal}
     process.pop("consoleSize", None)
     if terminal and (rows or columns):
         process["consoleSize"] = {"height": rows, "width": columns}
@@ -117,9 +109,9 @@ def process_of(
     if asked.working_dir:
         process["cwd"] = asked.working_dir
     if asked.user:
-        process["user"] = _user(_table(spec, "root"), asked.user)
+        process["user"] = _user(table(spec, "root"), asked.user)
         # Those sets outlive a change of user; the runtime clears the others itself.
-        sets = _table(process, "capabilities")
+        sets = table(process, "capabilities")
         process["capabilities"] = {**sets, "inheritable": [], "ambient": []}
     return process
 
@@ -153,7 +145,3 @@ def exec_failure(files: ExecFiles, container_id: str, stderr: str) -> RuntimeFai
         container_id=container_id,
         output=words,
     )
-
-
-def _table(spec: Spec, key: str) -> dict[str, object]:
-    return msgspec.convert(spec.get(key) or {}, dict[str, object])

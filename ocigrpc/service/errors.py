@@ -31,6 +31,7 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     errors.LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Timeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.Recovering: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     errors.RuntimeFailed: grpc.StatusCode.INTERNAL,
     errors.MonitorFailed: grpc.StatusCode.INTERNAL,

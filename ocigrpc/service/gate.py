@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from ocigrpc.errors import LimitReached, ShuttingDown
+from ocigrpc.errors import LimitReached, Recovering, ShuttingDown
 from ocigrpc.service.call import Call
+
+_ALWAYS = frozenset({"Status", "Version"})
 
 
 class Gate:
@@ -16,14 +18,25 @@ class Gate:
         self._limits = (calls_limit, streams_limit)
         self._inside: tuple[set[Call], set[Call]] = (set(), set())
         self._left = threading.Condition()
+        self._held = False
         self._closed = False
 
+    def hold(self) -> None:
+        """Until it is opened, let in only calls that ask for the service itself."""
+        self._held = True
+
+    def open(self) -> None:
+        """From now on let everybody in."""
+        self._held = False
+
     def enter(self, call: Call) -> None:
-        """Let a call in. Raises ``LimitReached`` or ``ShuttingDown``."""
+        """Let a call in. Raises ``LimitReached``, ``Recovering`` or ``ShuttingDown``."""
         kind = call.method.is_stream
         with self._left:
             if self._closed:
                 raise shutting_down()
+            if self._held and call.method.name not in _ALWAYS:
+                raise Recovering("the service is finding its containers again; try again soon")
             if len(self._inside[kind]) >= self._limits[kind]:
                 raise LimitReached(
                     f"{self._limits[kind]} {'streams are open' if kind else 'calls run'} already",

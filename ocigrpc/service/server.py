@@ -35,6 +35,11 @@ class Server:
         self._health = health_servicer
         self._drained: bool | None = None
 
+    def open(self) -> None:
+        """Serve all calls: the engine has recovered."""
+        self._gate.open()
+        _set_health(self._health, serving=True)
+
     def drain(self, timeout_s: float) -> bool:
         """Let the running calls finish, within ``timeout_s``, and end; whether all did.
 
@@ -57,9 +62,11 @@ class Server:
 def serving(engine: Engine, settings: Settings) -> Iterator[Server]:
     """A server for ``engine`` on the socket that ``settings`` name, drained at the end.
 
+    Until it is opened it answers calls that ask for the service itself, and no others.
     Raises ``InvalidSettings`` or ``HostFailed`` when the socket can't be had.
     """
     gate = Gate(settings.unary_threads, settings.stream_threads)
+    gate.hold()
     threads = settings.unary_threads + settings.stream_threads
     threads += OTHER_STREAMS_LIMIT + _SPARE_THREADS
     pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
@@ -90,8 +97,14 @@ def serving(engine: Engine, settings: Settings) -> Iterator[Server]:
 def _add_services(engine: Engine, server: grpc.Server) -> health.HealthServicer:
     add_runtime_service(engine, server)
     health_servicer = health.HealthServicer()
-    health_servicer.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+    _set_health(health_servicer, serving=False)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return health_servicer
+
+
+def _set_health(servicer: health.HealthServicer, *, serving: bool) -> None:
+    answer = health_pb2.HealthCheckResponse
+    for name in (health.OVERALL_HEALTH, SERVICE_NAME):
+        servicer.set(name, answer.SERVING if serving else answer.NOT_SERVING)

@@ -16,7 +16,9 @@ Errors that any call may answer, beside those named at each call:
   DEADLINE_EXCEEDED    your deadline or the service's own limit ran out;
                        what had been begun was undone or is safe to repeat
   RESOURCE_EXHAUSTED   TOO_MANY_CALLS, TOO_MANY_STREAMS, or a message too large
-  UNAVAILABLE          SHUTTING_DOWN: the service is ending; try again later
+  UNAVAILABLE          RECOVERING: the service has just begun, and is finding its
+                       containers again; try again soon. SHUTTING_DOWN: the
+                       service is ending; try again later
   INTERNAL             RUNTIME_FAILED, MONITOR_FAILED, STORE_FAILED, CGROUP_FAILED:
                        a program or the host failed, in its own words (at most
                        2 KiB); UNEXPECTED: a defect of the service, logged there

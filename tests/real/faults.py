@@ -24,6 +24,9 @@ FAULTS = {
     "state-talks": ("state", "echo the moon is full"),
     "state-fails": ("state", "echo the moon is full >&2; exit 1"),
     "state-lies": ("state", 'echo "{\\"id\\": \\"$id\\", \\"status\\": \\"dreaming\\"}"'),
+    "gated-start": ("start", 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'),
+    # Says that it has failed, but has not; and can't make up for it while it is stuck.
+    "half": ("create", 'touch "$gate/stuck"; runc "$@"; echo the moon is full >&2; exit 1'),
     "start-fails": ("start", "echo the moon is full >&2; exit 1"),
     "pause-hangs": ("pause", "exec sleep 1000"),
     # Holds a create up between two words of a test: see Gate.
@@ -41,6 +44,7 @@ if [ -n "$bad" ]; then
 {fault}
 exit
 fi
+case " $* " in *" delete "*) [ ! -e "$gate/stuck" ] || exit 1 ;; esac
 exec runc "$@"
 """
 

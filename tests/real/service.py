@@ -161,9 +161,10 @@ class Service:
     def die(self) -> None:
         """Kill it outright."""
         assert self._process is not None
-        self._channel.close()
         self._process.kill()
         self._process.wait()
+        # Not before, or calls would be cancelled, and not cut off.
+        self._channel.close()
         self._notify.close()
         self.pid = 0
 

@@ -245,15 +245,3 @@ def test_a_create_that_does_not_finish_is_undone_when_the_service_ends(
     assert error.code().name in ("UNAVAILABLE", "CANCELLED")
     service.expect_end()
     assert service.remains() == []
-
-
-def test_a_create_cut_off_by_the_services_death_is_undone_by_the_next(
-    start_service: StartService, runtimes: dict[str, dict[str, str]], gate: Gate
-) -> None:
-    service = start_service(runtimes=runtimes)
-    begin_create(service, gate)
-    service.die()
-    service.start()
-    assert service.ids() == []
-    assert service.remains() == []
-    service.create(container_id="one")

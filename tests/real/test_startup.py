@@ -31,7 +31,14 @@ def test_version_tells_those_of_the_programs(service: Service) -> None:
 def test_status_says_that_all_is_well(service: Service) -> None:
     status = service.rpc.Status(StatusRequest(), timeout=LIMIT_S)
     assert [(each.type, each.status, each.reason) for each in status.conditions] == [
-        (name, True, "") for name in ("RuntimeReady", "MonitorReady", "CgroupsReady", "StoreReady")
+        (name, True, "")
+        for name in (
+            "RuntimeReady",
+            "MonitorReady",
+            "CgroupsReady",
+            "StoreReady",
+            "ContainersReady",
+        )
     ]
     assert status.settings["run_dir"] == str(service.directory / "run")
 

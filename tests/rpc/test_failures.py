@@ -68,6 +68,7 @@ ROWS = [
         {"phase": "sync"},
     ),
     (errors.Cancelled("gone"), grpc.StatusCode.CANCELLED, "CANCELLED", {}),
+    (errors.Recovering("beginning"), grpc.StatusCode.UNAVAILABLE, "RECOVERING", {}),
     (errors.ShuttingDown("ending"), grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", {}),
     (
         errors.RuntimeFailed("broke", output="no such file"),

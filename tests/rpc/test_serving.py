@@ -58,7 +58,7 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def running(socket_path: Path) -> Iterator[Running]:
+def running(socket_path: Path, *, opened: bool = True) -> Iterator[Running]:
     engine = FakeEngine()
     settings = Settings(
         socket_path=str(socket_path),
@@ -71,6 +71,8 @@ def running(socket_path: Path) -> Iterator[Running]:
         serving(engine, settings) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
+        if opened:
+            server.open()
         try:
             yield Running(server, engine, channel, RuntimeServiceStub(channel), [])
         finally:
@@ -113,6 +115,28 @@ def wait_until_not_serving(channel: grpc.Channel) -> None:
     answers = watch(channel)
     next(each for each in answers if each.status == NOT_SERVING)
     answers.cancel()
+
+
+# Before the engine has recovered
+
+
+def test_until_it_is_opened_only_questions_about_the_service_are_answered(
+    socket_path: Path,
+) -> None:
+    with running(socket_path, opened=False) as served:
+        served.stub.Status(v1.StatusRequest(), timeout=LIMIT_S)
+        served.stub.Version(v1.VersionRequest(), timeout=LIMIT_S)
+        failure = failure_of(lambda: served.stub.ContainerStatus(STATUS, timeout=LIMIT_S))
+        assert failure.code is grpc.StatusCode.UNAVAILABLE
+        assert failure.reason == "RECOVERING"
+        failure = failure_of(lambda: served.stub.WaitContainer(WAIT, timeout=LIMIT_S))
+        assert failure.reason == "RECOVERING"
+        for name in ("", SERVICE_NAME):
+            assert check(served.channel, name).status == NOT_SERVING
+        served.server.open()
+        served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
+        for name in ("", SERVICE_NAME):
+            assert check(served.channel, name).status == SERVING
 
 
 # Limits

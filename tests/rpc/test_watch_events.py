@@ -67,9 +67,10 @@ def served(socket_path: Path, tmp_path: Path) -> Iterator[Served]:
     settings = Settings(socket_path=str(socket_path), stream_threads=STREAMS)
     with (
         closing(Store(tmp_path / "db", HISTORY)) as store,
-        serving(JournalEngine(store), settings),
+        serving(JournalEngine(store), settings) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
+        server.open()
         yield Served(store, RuntimeServiceStub(channel))
 
 

@@ -9,7 +9,14 @@ import msgspec
 import pytest
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.bundle import adopt, asks_for_terminal, bundle_spec, text_spec, write_bundle
+from ocigrpc.oci.bundle import (
+    adopt,
+    asks_for_terminal,
+    bundle_spec,
+    make_bundle,
+    text_spec,
+    write_spec,
+)
 from ocigrpc.oci.layout import Layout
 
 SPEC: dict[str, object] = {
@@ -124,7 +131,8 @@ def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
 def test_only_the_owner_may_read_a_bundle_of_ours(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "c1")
     (tmp_path / "containers").mkdir()
-    write_bundle(layout, SPEC)
+    make_bundle(layout)
+    write_spec(layout, SPEC)
     assert layout.bundle.stat().st_mode & 0o777 == 0o700
     assert layout.spec_file.stat().st_mode & 0o777 == 0o600
     assert msgspec.json.decode(layout.spec_file.read_bytes()) == SPEC

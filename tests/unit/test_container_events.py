@@ -107,7 +107,7 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
     container: Container, store: Store
 ) -> None:
     create(container)
-    with container.one_change():
+    with container.one_change("start"):
         container.change(state=State.STOPPED, exit_status=EXIT)
         assert container.record.exit_status == EXIT
         assert told(store) == ["created"]
@@ -119,7 +119,7 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
 
 def test_an_end_during_a_start_that_failed_is_told(container: Container, store: Store) -> None:
     def start() -> None:
-        with container.one_change():
+        with container.one_change("start"):
             container.change(state=State.STOPPED, exit_status=EXIT)
             raise KeyError
 
@@ -133,13 +133,14 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
     container: Container, store: Store
 ) -> None:
     create(container)
-    with container.one_change():
+    with container.one_change("start"):
         container.begin("stop")
-        assert store.intents() == {("c1", "stop")}
+        assert store.intents() == {("c1", "start"), ("c1", "stop")}
         container.change(state=State.STOPPED, exit_status=EXIT)
         container.change("stop")
-        assert store.intents() == frozenset()
+        assert store.intents() == {("c1", "start")}
         container.change(state=State.RUNNING, started_ns=5)
+    assert store.intents() == frozenset()
     assert told(store) == ["created", "started", "exited"]
 
 

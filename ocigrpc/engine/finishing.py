@@ -1,0 +1,109 @@
+"""The second half of a recovery: what a service had begun when it died is ended one way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.execs import Execs
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.stopping import Stopping
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import State
+from ocigrpc.engine.verbs import Verbs
+from ocigrpc.errors import OcigrpcError, WrongState
+from ocigrpc.log import get_logger
+
+log = get_logger()
+
+_THREADS = 16
+
+
+class Finishing:
+    """Undoes creates, and finishes starts, stops and removes, in threads of its own.
+
+    What can't be ended is logged and stays in the store, for the next start to try again.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        registry: Registry,
+        truth: Truth,
+        verbs: Verbs,
+        stopping: Stopping,
+        execs: Execs,
+    ) -> None:
+        self._node = node
+        self._registry = registry
+        self._truth = truth
+        self._verbs = verbs
+        self._stopping = stopping
+        self._execs = execs
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="finishing")
+        self._ending = Deadline()
+        self._lock = threading.Lock()
+        self.unfinished = 0
+        """Containers that are still waiting, or being worked at."""
+
+    def submit(self, container: Container, verbs: Set[str]) -> None:
+        """Soon end the ``verbs`` that were cut off with a container."""
+        with self._lock:
+            self.unfinished += 1
+        self._pool.submit(self._attempt, container, verbs)
+
+    def close(self) -> None:
+        """End the threads soon; what they have not ended is for the next start."""
+        self._ending.cancel()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _attempt(self, container: Container, verbs: Set[str]) -> None:
+        try:
+            self._finish(container, verbs)
+        except OcigrpcError as error:
+            log.error(
+                "recovery.failed",
+                verbs=sorted(verbs),
+                container_id=container.container_id,
+                reason=error.reason,
+                error=error.message,
+            )
+        finally:
+            with self._lock:
+                self.unfinished -= 1
+
+    def _finish(self, container: Container, verbs: Set[str]) -> None:
+        settings = self._node.settings
+        deadline = self._ending.within(settings.stop_timeout_s + settings.undo_timeout_s)
+        if container.record.state is State.CREATING:
+            self._undo_creation(container, deadline)
+        elif "remove" in verbs:
+            self._stopping.remove(container, True, deadline)
+        else:
+            self._execs.end_cut_off(container)
+            if "stop" in verbs:
+                self._stopping.stop(container, settings.stop_timeout_s, deadline)
+            if "start" in verbs:
+                self._finish_start(container, deadline)
+            # A pause may have come to its end, or a start by another hand.
+            self._truth.view(container, deadline)
+
+    def _undo_creation(self, container: Container, deadline: Deadline) -> None:
+        record = container.record
+        with container.turn("create", deadline):
+            errors = self._node.end_processes(record, container.enclosure, deadline)
+            if not errors:
+                self._node.remove_files(record)
+            self._registry.drop(container, remembered=bool(errors))
+        log.warning("container.create_undone", container_id=record.container_id, whole=not errors)
+
+    def _finish_start(self, container: Container, deadline: Deadline) -> None:
+        try:
+            self._verbs.start(container, deadline)
+        except WrongState:
+            # It was started, or has ended.
+            container.change("start")

@@ -1,0 +1,77 @@
+"""The runtime's own verbs: start, pause and resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.values import State
+from ocigrpc.errors import RuntimeFailed, WrongState
+from ocigrpc.log import get_logger
+from ocigrpc.oci.runtime import Runtime
+
+log = get_logger()
+
+
+class Verbs:
+    """Does to a container what its runtime has a word for.
+
+    Each takes the container's turn, and raises ``WrongState``, ``Busy``, or what the
+    runtime's verb raises.
+    """
+
+    def __init__(self, node: Node, truth: Truth) -> None:
+        self._node = node
+        self._truth = truth
+
+    def start(self, container: Container, deadline: Deadline) -> None:
+        """Run the program of a created container."""
+        container_id = container.container_id
+        with (
+            self._verb("start", container, State.CREATED, deadline) as runtime,
+            container.one_change("start"),
+        ):
+            runtime.start(container_id, deadline)
+            container.change(state=State.RUNNING, started_ns=time.time_ns())
+        log.info("container.started", container_id=container_id)
+
+    def pause(self, container: Container, deadline: Deadline) -> None:
+        """Freeze a running container."""
+        container_id = container.container_id
+        with self._verb("pause", container, State.RUNNING, deadline) as runtime:
+            runtime.pause(container_id, deadline)
+            container.change(state=State.PAUSED)
+        log.info("container.paused", container_id=container_id)
+
+    def resume(self, container: Container, deadline: Deadline) -> None:
+        """Thaw a paused container."""
+        container_id = container.container_id
+        with self._verb("resume", container, State.PAUSED, deadline) as runtime:
+            runtime.resume(container_id, deadline)
+            # Somebody may have paused it by hand before it was started.
+            container.change(state=State.RUNNING if container.is_started() else State.CREATED)
+        log.info("container.resumed", container_id=container_id)
+
+    @contextmanager
+    def _verb(
+        self, verb: str, container: Container, wanted: State, deadline: Deadline
+    ) -> Iterator[Runtime]:
+        """The runtime, with the container for ourselves and in the state that the verb wants."""
+        with container.turn(verb, deadline):
+            self._require(container, wanted, deadline)
+            try:
+                yield self._node.runtime(container.record.runtime_handler)
+            except RuntimeFailed:
+                # It may have ended, or been changed by hand, under the runtime's feet.
+                self._require(container, wanted, deadline)
+                raise
+
+    def _require(self, container: Container, wanted: State, deadline: Deadline) -> None:
+        state = self._truth.state(container, deadline)
+        if state is not wanted:
+            raise WrongState(container.container_id, state, wanted)

@@ -1,0 +1,173 @@
+"""The service dies in the middle of a call; the next one finishes it, or undoes it."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.v1.event_pb2 import EventFilter, EventKind, WatchEventsRequest
+from ocigrpc.v1.runtime_pb2 import (
+    CreateContainerRequest,
+    CreateContainerResponse,
+    StartContainerRequest,
+)
+from tests.real.conftest import StartService
+from tests.real.exec_client import Talk, exec_groups
+from tests.real.faults import Gate, write_faults
+from tests.real.refusal import refused
+from tests.real.remains import LIMIT_S, until
+from tests.real.service import Service
+
+Runtimes = dict[str, dict[str, str]]
+
+
+# For the whole module, since services that use them are ended after each test.
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def runtimes(directory: Path) -> Runtimes:
+    scripts = write_faults(directory)
+    return {name: {"path": str(scripts[name])} for name in ("gated", "gated-start", "half")}
+
+
+@pytest.fixture(scope="module")
+def gate(directory: Path, runtimes: Runtimes) -> Iterator[Gate]:
+    with closing(Gate(directory)) as gate:
+        yield gate
+
+
+def begin_create(service: Service, gate: Gate) -> grpc.Future[CreateContainerResponse]:
+    request = CreateContainerRequest(
+        config=service.config("exec sleep 1000"), runtime_handler="gated", container_id="one"
+    )
+    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    gate.wait(Deadline(LIMIT_S))
+    return call
+
+
+def restart_after_death(service: Service) -> None:
+    service.die()
+    service.start()
+
+
+def kinds(service: Service, container_id: str, last: EventKind) -> list[EventKind]:
+    """What is told of a container from its first event to the ``last``."""
+    wanted = EventFilter(container_id=container_id)
+    found: list[EventKind] = []
+    watch = service.rpc.WatchEvents(WatchEventsRequest(after=0, filter=wanted), timeout=LIMIT_S)
+    while last not in found:
+        found += [event.kind for event in next(watch).events]
+    watch.cancel()
+    return found
+
+
+def test_a_create_that_was_cut_off_is_undone(
+    start_service: StartService, runtimes: Runtimes, gate: Gate
+) -> None:
+    service = start_service(runtimes=runtimes)
+    begin_create(service, gate)
+    restart_after_death(service)
+    until(lambda: service.ids() == [])
+    assert service.remains() == []
+    service.create(container_id="one")
+
+
+def test_the_same_create_waits_until_it_is_undone_and_is_made_anew(
+    start_service: StartService, runtimes: Runtimes, gate: Gate
+) -> None:
+    service = start_service(runtimes=runtimes)
+    begin_create(service, gate)
+    restart_after_death(service)
+    call = begin_create(service, gate)
+    gate.open()
+    assert call.result().container_id == "one"
+    assert service.state("one") == "created"
+
+
+def test_a_start_that_was_cut_off_is_finished_and_told_once(
+    start_service: StartService, runtimes: Runtimes, gate: Gate
+) -> None:
+    service = start_service(runtimes=runtimes)
+    service.create(container_id="one", runtime_handler="gated-start")
+    request = StartContainerRequest(container_id="one")
+    call = service.rpc.StartContainer.future(request, timeout=LIMIT_S)
+    gate.wait(Deadline(LIMIT_S))
+    restart_after_death(service)
+    assert call.exception() is not None
+    gate.wait(Deadline(LIMIT_S))
+    # The one that was cut off waits as well, and one of them is too late.
+    gate.open()
+    gate.open()
+    created, started = EventKind.EVENT_KIND_CREATED, EventKind.EVENT_KIND_STARTED
+    assert kinds(service, "one", started) == [created, started]
+    assert service.state("one") == "running"
+    restart_after_death(service)
+    assert service.state("one") == "running"
+
+
+def test_a_start_that_failed_is_not_tried_again(service: Service) -> None:
+    container_id = service.create_command("/bin/sh").container_id
+    service.kill(container_id)
+    service.wait(container_id)
+    with refused("FAILED_PRECONDITION", "WRONG_STATE"):
+        service.start_container(container_id)
+    service.end()
+    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store:
+        assert store.execute("SELECT * FROM intents").fetchall() == []
+    service.start()
+
+
+def test_a_failed_create_that_could_not_be_undone_is_undone_by_the_next_service(
+    start_service: StartService, runtimes: Runtimes, directory: Path
+) -> None:
+    service = start_service(runtimes=runtimes)
+    with refused("INTERNAL", "RUNTIME_FAILED"):
+        service.create(container_id="one", runtime_handler="half")
+    assert service.ids() == []
+    assert [Path(each).name for each in service.remains()] == ["one"], "the runtime's own notes"
+    restart_after_death(service)
+    assert service.remains() != []
+    (directory / "stuck").unlink()
+    restart_after_death(service)
+    until(lambda: service.ids() == service.remains() == [])
+
+
+def test_programs_of_exec_end_with_the_service_and_kept_ones_go_on(service: Service) -> None:
+    container_id = service.run()
+    script = "setsid sleep 1000 & echo ready; wait"
+    talks = [Talk(service, container_id, script, keep_running=kept) for kept in (False, True)]
+    for talk in talks:
+        talk.read(lambda talk=talk: talk.stdout == b"ready\n")  # type: ignore[misc]
+    before = {group.name for group in exec_groups(service)}
+    restart_after_death(service)
+    for talk in talks:
+        talk.hang_up()
+    until(lambda: len({group.name for group in exec_groups(service)}) == 1)
+    (kept,) = {group.name for group in exec_groups(service)}
+    assert kept in before
+    files = service.directory / "run/containers" / container_id
+    until(lambda: [each.name for each in files.glob("exec-*")] == [kept])
+    assert service.state(container_id) == "running"
+
+
+def test_a_container_that_the_store_has_lost_is_ended_and_removed(any_service: Service) -> None:
+    service = any_service
+    lost, known = service.run(), service.run()
+    service.end()
+    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
+        store.execute("DELETE FROM containers WHERE container_id = ?", (lost,))
+    service.start()
+    until(lambda: service.ids() == [known])
+    assert not [each for each in service.remains() if lost in each]
+    assert service.state(known) == "running"
