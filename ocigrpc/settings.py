@@ -1,15 +1,15 @@
 """What an administrator can set: one frozen value, and the rules it has to keep.
 
 Every setting is defined once, as a field of :class:`Settings`; its variable, its flag and
-its help come from there. ``ocigrpc.cli.sources`` reads it from files, the environment and
-flags.
+its help come from there, in ``ocigrpc.cli.setting_table``. ``ocigrpc.cli.sources`` reads it
+from files, the environment and flags.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -168,39 +168,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return msgspec.json.decode(text, type=dict[str, object])
 
 
-class Setting(NamedTuple):
-    """What there is to know about one setting, to give it, to decode it or to explain it."""
-
-    key: str
-    variable: str
-    flag: str
-    description: str
-    default: str
-    type: object
-    choices: tuple[str, ...]
-    """The only values allowed; empty when there is no such list."""
-    is_table: bool
-    """Whether it has keys of its own, which are written as JSON outside the file."""
-
-
-def settings_table() -> list[Setting]:
-    """All settings in their order, for decoding, help and documentation."""
-    defaults = Settings()
-    return [
-        Setting(
-            key=each.name,
-            variable="OCIGRPC_" + each.name.upper(),
-            flag="--" + each.name.replace("_", "-"),
-            description=_description(each.type),
-            default=_text(getattr(defaults, each.name)),
-            type=each.type,
-            choices=_choices(each.type),
-            is_table=isinstance(getattr(defaults, each.name), dict),
-        )
-        for each in msgspec.structs.fields(Settings)
-    ]
-
-
 def decode_hook(wanted: type, value: object) -> object:
     """``value`` as the type of a setting that msgspec does not know."""
     if wanted is FileMode and isinstance(value, str) and re.fullmatch("0?[0-7]{3}", value):
@@ -288,20 +255,3 @@ def _program_problem(path: str) -> str:
     if path and "/" not in path and path.isprintable():
         return ""
     return _path_problem(path) and "must be an absolute path, or a name to look up on PATH"
-
-
-def _description(annotated: object) -> str:
-    metas = [each for each in get_args(annotated) if isinstance(each, Meta)]
-    return " ".join(each.description for each in metas if each.description)
-
-
-def _choices(annotated: object) -> tuple[str, ...]:
-    bare = get_args(annotated)[0]
-    return get_args(bare) if get_origin(bare) is Literal else ()
-
-
-def _text(value: object) -> str:
-    """A default, for people."""
-    if isinstance(value, FileMode):
-        return encode_hook(value)
-    return ", ".join(value) if isinstance(value, dict) else str(value)

@@ -15,9 +15,10 @@ from typing import NoReturn
 import msgspec
 
 from ocigrpc import __version__
+from ocigrpc.cli.setting_table import Setting, settings_table
 from ocigrpc.cli.sources import CONFIG_VARIABLE, DEFAULT_CONFIG_PATH, load_settings
 from ocigrpc.errors import InvalidSettings
-from ocigrpc.settings import Setting, Settings, settings_table
+from ocigrpc.settings import Settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -10,15 +10,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from ocigrpc.cli.setting_table import Setting, settings_table
 from ocigrpc.errors import InvalidSettings
-from ocigrpc.settings import (
-    RuntimeHandler,
-    Setting,
-    Settings,
-    decode_hook,
-    problems,
-    settings_table,
-)
+from ocigrpc.settings import RuntimeHandler, Settings, decode_hook, problems
 
 DEFAULT_CONFIG_PATH = "/etc/ocigrpc/ocigrpc.toml"
 """Settings file that is read when none is named, if it exists."""
