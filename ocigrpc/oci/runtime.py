@@ -15,6 +15,12 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
 from ocigrpc.host.process import ENVIRONMENT, Completed, run
 
+_UNFROZEN = "unable to freeze"
+"""What runc says of a group whose processes the kernel did not all freeze in a fifth of a
+second, cgroup v1, when many others want the CPUs: it has let them run again."""
+
+_FREEZE_RETRY_S = 0.05
+
 
 class RuntimeState(Struct, frozen=True):
     """What ``state`` prints, as far as it matters here. ``status`` is the runtime's word."""
@@ -58,8 +64,17 @@ class Runtime(Struct, frozen=True):
         self._verb(deadline, "start", container_id)
 
     def pause(self, container_id: str, deadline: Deadline) -> None:
-        """Freeze a running container."""
-        self._verb(deadline, "pause", container_id)
+        """Freeze a running container, however many attempts that takes on a busy host."""
+        bounded = deadline.within(self.verb_timeout_s)
+        while True:
+            try:
+                self._verb(bounded, "pause", container_id)
+                return
+            except RuntimeFailed as error:
+                if _UNFROZEN not in error.metadata.get("output", ""):
+                    raise
+            # Its own limit has a reason of its own.
+            deadline.wait(timeout_s=_FREEZE_RETRY_S)
 
     def resume(self, container_id: str, deadline: Deadline) -> None:
         """Thaw a paused container."""

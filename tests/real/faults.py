@@ -29,6 +29,12 @@ FAULTS = {
     "half": ("create", 'touch "$gate/stuck"; runc "$@"; echo the moon is full >&2; exit 1'),
     "start-fails": ("start", "echo the moon is full >&2; exit 1"),
     "pause-hangs": ("pause", "exec sleep 1000"),
+    # runc, when the kernel does not freeze all processes at once.
+    "freezes-late": (
+        "pause",
+        '[ -e "$gate/$id" ] && exec runc "$@"; : > "$gate/$id"; echo unable to freeze >&2; exit 1',
+    ),
+    "never-freezes": ("pause", "echo unable to freeze >&2; exit 1"),
     # Holds a create up between two words of a test: see Gate.
     "gated": ("create", 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'),
 }

@@ -168,6 +168,20 @@ def test_a_verb_that_hangs_times_out_and_holds_up_neither_status_nor_stop(
     assert faulty.wait(container_id).exit_code == 137
 
 
+def test_a_pause_is_tried_again_when_the_kernel_is_slow_to_freeze(faulty: Service) -> None:
+    container_id = faulty.run(runtime_handler="freezes-late")
+    faulty.pause(container_id)
+    assert faulty.state(container_id) == "paused"
+
+
+def test_a_pause_that_the_kernel_never_gets_done_times_out(faulty: Service) -> None:
+    container_id = faulty.run(runtime_handler="never-freezes")
+    with refused("DEADLINE_EXCEEDED", "RUNTIME_TIMEOUT") as refusal:
+        faulty.pause(container_id)
+    assert refusal.metadata["verb"] == "pause"
+    assert faulty.state(container_id) == "running"
+
+
 def paused_by_hand(service: Service, fault: str) -> str:
     """A container of which kernel and memory disagree, so that the runtime must be asked."""
     container_id = service.run(runtime_handler=fault)
