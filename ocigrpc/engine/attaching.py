@@ -24,14 +24,16 @@ from ocigrpc.engine.streams import (
     leaving,
     weight_bytes,
 )
-from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.truth import ALIVE, Truth
 from ocigrpc.engine.values import State
-from ocigrpc.errors import LimitReached, MonitorFailed, PreconditionFailed, WrongState
+from ocigrpc.errors import LimitReached, PreconditionFailed
 from ocigrpc.oci.attach import STDERR, Attachment
 
 BACKLOG_LIMIT_BYTES = 4 << 20
 """Output that waits for a slow client; one with more is dropped, so that conmon, which
 waits for nobody else, never has to wait for it."""
+
+_MAY_ATTACH = (*ALIVE, State.UNKNOWN)
 
 
 class Attaching:
@@ -51,25 +53,18 @@ class Attaching:
         layout = self._node.layout(container.container_id)
 
         def produce(box: Box[Answer]) -> None:
-            try:
-                with Attachment(layout, terminal=container.record.terminal) as attachment:
-                    box.put(Attached())
-                    _Talk(container, start, attachment, box).go(inputs, deadline)
-            except MonitorFailed:
-                # It may have ended under our feet.
-                self._require_alive(container, deadline)
-                raise
+            with (
+                self._truth.required(container, deadline, *_MAY_ATTACH),
+                Attachment(layout, terminal=container.record.terminal) as attachment,
+            ):
+                box.put(Attached())
+                _Talk(container, start, attachment, box).go(inputs, deadline)
 
-        self._require_alive(container, deadline)
+        self._truth.require(container, deadline, *_MAY_ATTACH)
         if start.stdin and not container.record.stdin:
             raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
         with answers(BACKLOG_LIMIT_BYTES, produce) as box, leaving(deadline):
             yield from joined(box)
-
-    def _require_alive(self, container: Container, deadline: Deadline) -> None:
-        state = self._truth.state(container, deadline)
-        if state in (State.CREATING, State.STOPPED):
-            raise WrongState(container.container_id, state, "created, running or paused")
 
 
 class _Talk:

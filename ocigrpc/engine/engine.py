@@ -26,7 +26,7 @@ from ocigrpc.engine.stats import ContainerStats, repeated, stats_of, stats_of_al
 from ocigrpc.engine.stopping import Stopping
 from ocigrpc.engine.store import Store
 from ocigrpc.engine.streams import Answer, AttachStart, ExecResult, ExecStart, Inputs
-from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.truth import ALIVE, Truth
 from ocigrpc.engine.values import (
     Condition,
     ContainerFilter,
@@ -38,7 +38,7 @@ from ocigrpc.engine.values import (
     Versions,
 )
 from ocigrpc.engine.verbs import Verbs
-from ocigrpc.errors import ContainerNotFound, RuntimeFailed, Timeout, WrongState
+from ocigrpc.errors import ContainerNotFound, RuntimeFailed, Timeout
 from ocigrpc.host.cgroup import Hierarchies
 from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.oci.config import Resources
@@ -145,9 +145,7 @@ class Engine:
     def kill(self, container_id: str, number: int, everyone: bool, deadline: Deadline) -> None:
         """Send signal ``number`` to the first process, or to every one."""
         container = self._registry.get(container_id)
-        state = self._truth.state(container, deadline)
-        if state in (State.CREATING, State.STOPPED):
-            raise WrongState(container_id, state, "created, running or paused")
+        self._truth.require(container, deadline, *ALIVE, State.UNKNOWN)
         group = container.enclosure.container
         self._stopping.signal(container, number)
         if everyone:

@@ -35,7 +35,7 @@ from ocigrpc.engine.streams import (
 )
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
-from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, RuntimeFailed, Timeout, WrongState
+from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, Timeout
 from ocigrpc.host.cgroup import Cgroup
 from ocigrpc.host.process import Child
 from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
@@ -75,8 +75,9 @@ class Execs:
         Raises what ``ExecSync`` in the proto says; then nothing of the program is left.
         """
         captured = _Captured()
-        with self._explained(start, deadline), ExitStack() as stack:
-            exit_status = self._begin(start, deadline, stack).talk(None, captured, deadline)
+        with self._running(start, deadline) as container, ExitStack() as stack:
+            program = self._begin(container, start, deadline, stack)
+            exit_status = program.talk(None, captured, deadline)
         return captured.result(exit_status)
 
     def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
@@ -93,8 +94,8 @@ class Execs:
             )
 
         def produce(box: Box[Answer]) -> None:
-            with self._explained(start, deadline), ExitStack() as stack:
-                program = self._begin(start, deadline, stack)
+            with self._running(start, deadline) as container, ExitStack() as stack:
+                program = self._begin(container, start, deadline, stack)
                 try:
                     box.put(program.talk(inputs, _Sent(box), deadline))
                 except (Cancelled, Timeout):
@@ -149,12 +150,11 @@ class Execs:
         self._left.add(thread)
         thread.start()
 
-    def _begin(self, start: ExecStart, deadline: Deadline, stack: ExitStack) -> Program:
+    def _begin(
+        self, container: Container, start: ExecStart, deadline: Deadline, stack: ExitStack
+    ) -> Program:
         """Start the program; ``stack`` gets the end of all that is made for it."""
-        container = self._registry.get(start.container_id)
         container_id = container.container_id
-        # Refused at once, before any turn is waited for.
-        self._require_running(container, deadline)
         runtime = self._node.runtime(container.record.runtime_handler)
         layout = self._node.layout(container_id)
         name = f"{_KEPT if start.keep_running else _PREFIX}{secrets.token_hex(8)}"
@@ -170,7 +170,7 @@ class Execs:
         group = self._group(container, name)
         with container.turn("exec", deadline):
             # Not removed before the turn ends, so that the removal finds what we make.
-            self._require_running(container, deadline)
+            self._truth.require(container, deadline, State.RUNNING)
             stack.callback(shutil.rmtree, files.directory, ignore_errors=True)
             write_process(files, process)
             end_group = functools.partial(self._end_group, container, group)
@@ -186,18 +186,11 @@ class Execs:
         return Program(start, files, group, stdio, child, limit, end_group)
 
     @contextmanager
-    def _explained(self, start: ExecStart, deadline: Deadline) -> Iterator[None]:
-        """Raise ``WrongState`` in place of what the runtime says of a container not running."""
-        try:
-            yield
-        except RuntimeFailed:
-            self._require_running(self._registry.get(start.container_id), deadline)
-            raise
-
-    def _require_running(self, container: Container, deadline: Deadline) -> None:
-        state = self._truth.state(container, deadline)
-        if state is not State.RUNNING:
-            raise WrongState(container.container_id, state, "running")
+    def _running(self, start: ExecStart, deadline: Deadline) -> Iterator[Container]:
+        """The container, refused at once when it does not run, before any turn is waited for."""
+        container = self._registry.get(start.container_id)
+        with self._truth.required(container, deadline, State.RUNNING):
+            yield container
 
     def _end_group(self, container: Container, group: Cgroup) -> None:
         """Kill all that is in the program's cgroup, and remove it."""

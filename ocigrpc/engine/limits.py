@@ -9,9 +9,8 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.events import EventKind
 from ocigrpc.engine.node import Node
-from ocigrpc.engine.truth import Truth
-from ocigrpc.engine.values import State
-from ocigrpc.errors import CgroupFailed, OcigrpcError, RuntimeFailed, WrongState
+from ocigrpc.engine.truth import ALIVE, Truth
+from ocigrpc.errors import CgroupFailed, OcigrpcError
 from ocigrpc.host.cgroup import Cgroup
 from ocigrpc.host.cgroup_limits import Limits, Snapshot, read_limits
 from ocigrpc.host.hierarchy import Kind
@@ -22,8 +21,6 @@ from ocigrpc.oci.violations import Violations
 
 FIELD = "resources"
 """Where a request has them, for the paths of wrong fields."""
-
-_ALIVE = frozenset({State.CREATED, State.RUNNING, State.PAUSED})
 
 log = get_logger()
 
@@ -42,18 +39,15 @@ class Limiting:
         ``Cancelled`` with ``restored`` in the metadata: whether all is as it was before.
         """
         wanted = self._checked(resources)
-        with container.turn("update", deadline):
-            self._require_alive(container, deadline)
+        with (
+            container.turn("update", deadline),
+            self._truth.required(container, deadline, *ALIVE),
+        ):
             runtime = self._node.runtime(container.record.runtime_handler)
             directory = self._node.layout(container.container_id).bundle
             groups = self._groups(container)
-            try:
-                with _undone(Snapshot.take(groups, resources.unified)):
-                    runtime.update(container.container_id, wanted, directory, deadline)
-            except RuntimeFailed:
-                # It may have ended under the runtime's feet.
-                self._require_alive(container, deadline)
-                raise
+            with _undone(Snapshot.take(groups, resources.unified)):
+                runtime.update(container.container_id, wanted, directory, deadline)
             limits = read_limits(groups, resources.unified)
             container.tell(EventKind.UPDATED)
         log.info("container.updated", container_id=container.container_id)
@@ -93,11 +87,6 @@ class Limiting:
             return [outer]
         name = path.removeprefix(f"{outer.path}/").partition("/")[0]
         return [outer, self._node.hierarchies.group(f"{outer.path}/{name}")]
-
-    def _require_alive(self, container: Container, deadline: Deadline) -> None:
-        state = self._truth.state(container, deadline)
-        if state not in _ALIVE:
-            raise WrongState(container.container_id, state, "created, running or paused")
 
 
 @contextmanager

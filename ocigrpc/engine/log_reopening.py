@@ -65,9 +65,7 @@ class Reopening:
             raise WrongState(container_id, record.state, "created, running or paused")
         monitor = container.monitor
         if monitor is None or not monitor.alive():
-            if container.init is None or not container.init.alive():
-                raise WrongState(container_id, State.STOPPED, "created, running or paused")
-            raise _monitor_lost(container_id)
+            raise _monitor_lost(container)
         directory = os.path.dirname(record.log_path)
         if not os.path.isdir(directory):
             raise PreconditionFailed(
@@ -103,8 +101,8 @@ class Reopening:
         try:
             with Control(path) as control:
                 yield control
-        except ConnectionError:
-            raise _monitor_lost(container.container_id) from None
+        except (ConnectionError, FileNotFoundError):
+            raise _monitor_lost(container) from None
         except OSError as error:
             raise HostFailed(
                 f"can't write to {path}: {error.strerror}", path=path, error=error.strerror
@@ -147,10 +145,14 @@ def _await_file(container: Container, waiter: Waiter, monitor: Process, deadline
         if os.path.lexists(container.record.log_path):
             return
         if monitor.fileno() in deadline.wait(waiter, monitor):
-            raise _monitor_lost(container.container_id)
+            raise _monitor_lost(container)
 
 
-def _monitor_lost(container_id: str) -> PreconditionFailed:
+def _monitor_lost(container: Container) -> WrongState | PreconditionFailed:
+    """What there is to say when nobody writes the log: mostly, that there is nothing to write."""
+    container_id = container.container_id
+    if container.init is None or not container.init.alive():
+        return WrongState(container_id, State.STOPPED, "created, running or paused")
     return PreconditionFailed(
         f"container {container_id!r} has no monitor any more, so nobody writes its log",
         reason="MONITOR_LOST",

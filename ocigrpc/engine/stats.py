@@ -9,12 +9,10 @@ from msgspec import Struct
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
-from ocigrpc.engine.truth import Truth
+from ocigrpc.engine.truth import ALIVE, Truth
 from ocigrpc.engine.values import State
 from ocigrpc.errors import WrongState
 from ocigrpc.host.cgroup_stats import Usage, read_usage
-
-_WITH_USAGE = frozenset({State.CREATED, State.RUNNING, State.PAUSED})
 
 
 class ContainerStats(Struct, frozen=True):
@@ -73,7 +71,7 @@ def _read(container: Container, truth: Truth) -> tuple[ContainerStats, State]:
     usage = read_usage(container.enclosure.container)
     # Looked at afterwards: what was alive then, has been while its cgroup was read.
     view = truth.glance(container)
-    if view.state not in _WITH_USAGE:
+    if view.state not in ALIVE:
         raise WrongState(view.container_id, view.state, "created, running or paused")
     stats = ContainerStats(
         container_id=view.container_id,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
@@ -11,10 +13,24 @@ from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.states import RUNTIME_WORDS
 from ocigrpc.engine.values import ContainerView, Provenance, State
-from ocigrpc.errors import RuntimeFailed, Timeout
+from ocigrpc.errors import (
+    CgroupFailed,
+    ContainerNotFound,
+    HostFailed,
+    MonitorFailed,
+    RuntimeFailed,
+    Timeout,
+    WrongState,
+)
 from ocigrpc.log import get_logger
 
 log = get_logger()
+
+ALIVE = (State.CREATED, State.RUNNING, State.PAUSED)
+"""The states in which there is a first process."""
+
+_DYING_S = 2.0
+"""Longest that the threads of a first process, which has lost its program, take to end."""
 
 
 class Truth:
@@ -45,6 +61,38 @@ class Truth:
     def state(self, container: Container, deadline: Deadline) -> State:
         """The state alone, as :meth:`view` has it."""
         return self.view(container, deadline).state
+
+    def require(self, container: Container, deadline: Deadline, *wanted: State) -> None:
+        """Raise ``WrongState`` unless its state is one of these.
+
+        Or ``ContainerNotFound`` when it has been removed meanwhile.
+        """
+        state = self.state(container, deadline)
+        if state not in wanted:
+            if container.removed.is_set():
+                raise ContainerNotFound(container.container_id)
+            # UNKNOWN may be good enough, but is nothing to wish for.
+            *most, last = (each for each in wanted if each is not State.UNKNOWN)
+            words = f"{', '.join(most)} or {last}" if most else last
+            raise WrongState(container.container_id, state, words)
+
+    @contextmanager
+    def required(self, container: Container, deadline: Deadline, *wanted: State) -> Iterator[None]:
+        """Require one of these states before the block, and again when that fails.
+
+        It may have ended, been removed or been changed by hand under the block's feet:
+        then that is what is raised.
+        """
+        self.require(container, deadline, *wanted)
+        try:
+            yield
+        except (RuntimeFailed, MonitorFailed, CgroupFailed, HostFailed):
+            init = container.init
+            if init is not None and init.program() is None:
+                # Runtimes call it stopped already.
+                deadline.wait(init, timeout_s=_DYING_S)
+            self.require(container, deadline, *wanted)
+            raise
 
     def _seen(self, container: Container, record: Record) -> State | None:
         """What the kernel shows; None when it can't tell."""

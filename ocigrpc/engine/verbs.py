@@ -11,7 +11,6 @@ from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
-from ocigrpc.errors import RuntimeFailed, WrongState
 from ocigrpc.log import get_logger
 from ocigrpc.oci.runtime import Runtime
 
@@ -62,16 +61,8 @@ class Verbs:
         self, verb: str, container: Container, wanted: State, deadline: Deadline
     ) -> Iterator[Runtime]:
         """The runtime, with the container for ourselves and in the state that the verb wants."""
-        with container.turn(verb, deadline):
-            self._require(container, wanted, deadline)
-            try:
-                yield self._node.runtime(container.record.runtime_handler)
-            except RuntimeFailed:
-                # It may have ended, or been changed by hand, under the runtime's feet.
-                self._require(container, wanted, deadline)
-                raise
-
-    def _require(self, container: Container, wanted: State, deadline: Deadline) -> None:
-        state = self._truth.state(container, deadline)
-        if state is not wanted:
-            raise WrongState(container.container_id, state, wanted)
+        with (
+            container.turn(verb, deadline),
+            self._truth.required(container, deadline, wanted),
+        ):
+            yield self._node.runtime(container.record.runtime_handler)
