@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from ocigrpc.deadline import Deadline, Latch
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.values import ExitStatus, Provenance, State
-from ocigrpc.errors import OcigrpcError
+from ocigrpc.errors import Busy, OcigrpcError
 from ocigrpc.host.process import boot_id
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.log import get_logger
@@ -22,6 +23,9 @@ from ocigrpc.oci.exit_file import ExitFile, exit_signal, read_exit_file
 log = get_logger()
 
 _SIGKILL_CODE = 128 + 9
+
+_TURN_S = 1.0
+"""How long tidying up after one container waits for what else is done with it."""
 
 _MESSAGES = {
     Provenance.PENDING: "the container has ended; its monitor has not said how yet",
@@ -129,7 +133,15 @@ class Exits:
 
     def _tidy(self, container: Container) -> None:
         deadline = self._tidying.within(self._node.settings.undo_timeout_s)
-        attempt(lambda: container.enclosure.remove_monitor(deadline))
+
+        def remove_monitor() -> None:
+            # Who has the turn for long will be followed by a removal, which does it as well.
+            with suppress(Busy), container.turn("tidy", deadline.within(_TURN_S)):
+                # Once it is removed, the group may be that of another of the same id.
+                if not container.removed.is_set():
+                    container.enclosure.remove_monitor(deadline)
+
+        attempt(remove_monitor)
 
 
 def told_exit(exit_file: ExitFile, oom: bool) -> ExitStatus:

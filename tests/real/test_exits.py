@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 
 from ocigrpc.v1.container_pb2 import ExitProvenance, ExitStatus
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, below, until
 from tests.real.service import Service
 
 LIVES = 500
@@ -166,3 +167,29 @@ def test_a_death_for_want_of_memory_is_told_from_that_of_a_child(
     service.start_container(container_id)
     exit_status = service.wait(container_id)
     assert (exit_status.exit_code, exit_status.oom_killed) == (exit_code, oom_killed)
+
+
+def monitor_groups(service: Service, container_id: str) -> list[Path]:
+    return [
+        group
+        for parent in service.parents()
+        for group in below(parent, f"ocigrpc-conmon-{container_id}")
+    ]
+
+
+def test_tidying_up_after_one_leaves_the_next_of_its_id_alone(service: Service) -> None:
+    held_up = service.run()
+    with subprocess.Popen(["sleep", "1000"]) as foreigner:
+        # As long as it is there, the tidying of this one does not end, nor that of the next.
+        for group in monitor_groups(service, held_up):
+            (group / "cgroup.procs").write_text(str(foreigner.pid))
+        service.kill(held_up)
+        service.wait(held_up)
+        service.wait(service.run("true", container_id="one"))
+        service.remove("one")
+        service.run(container_id="one")
+        foreigner.kill()
+    last = service.run("true")
+    service.wait(last)
+    until(lambda: not monitor_groups(service, last))
+    assert monitor_groups(service, "one")
