@@ -26,6 +26,7 @@ _RUNTIME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _Timeout = Annotated[float, Meta(gt=0, le=_DAY_S)]
 _Threads = Annotated[int, Meta(ge=1, le=4096)]
 _CgroupManager = Literal["cgroupfs", "systemd"]
+_MonitorLostPolicy = Literal["leave", "kill"]
 _LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 _LogFormat = Literal["auto", "console", "json"]
 _ConmonLogLevel = Literal["error", "warning", "info", "debug", "trace"]
@@ -119,6 +120,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     undo_timeout_s: Annotated[
         _Timeout, Meta(description="Longest that undoing a failed create may take.")
     ] = 30.0
+    monitor_lost_policy: Annotated[
+        _MonitorLostPolicy,
+        Meta(
+            description="What becomes of a container whose conmon is gone while it lives, unless"
+            " the request says."
+        ),
+    ] = "leave"
     drain_timeout_s: Annotated[
         _Timeout, Meta(description="Seconds that calls have to finish once the service ends.")
     ] = 30.0

@@ -23,6 +23,7 @@ from ocigrpc.engine.values import (
     ConfigSource,
     Created,
     CreateRequest,
+    MonitorLostPolicy,
     SpecSource,
     State,
 )
@@ -141,6 +142,8 @@ class Creation:
             terminal=terminal,
             stdin=request.stdin,
             stdin_once=request.stdin_once,
+            monitor_lost_policy=request.monitor_lost_policy
+            or MonitorLostPolicy(settings.monitor_lost_policy),
         )
         monitor = Monitor(
             conmon_path=conmon_path,

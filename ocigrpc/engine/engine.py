@@ -15,6 +15,7 @@ from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.finishing import Finishing
 from ocigrpc.engine.health import Health
+from ocigrpc.engine.killing import send_signal
 from ocigrpc.engine.limits import Limiting
 from ocigrpc.engine.log_values import LogBatch, LogQuery
 from ocigrpc.engine.logs import Logs
@@ -147,7 +148,7 @@ class Engine:
         container = self._registry.get(container_id)
         self._truth.require(container, deadline, *ALIVE, State.UNKNOWN)
         group = container.enclosure.container
-        self._stopping.signal(container, number)
+        send_signal(container, number)
         if everyone:
             group.signal(number)
         if number == signal.SIGKILL:

@@ -12,8 +12,9 @@ from contextlib import suppress
 
 from ocigrpc.deadline import Deadline, Latch
 from ocigrpc.engine.container import Container
+from ocigrpc.engine.killing import kill
 from ocigrpc.engine.node import Node, attempt
-from ocigrpc.engine.values import ExitStatus, Provenance, State
+from ocigrpc.engine.values import ExitStatus, MonitorLostPolicy, Provenance, State
 from ocigrpc.errors import Busy, OcigrpcError
 from ocigrpc.host.process import boot_id
 from ocigrpc.host.watcher import Watcher
@@ -26,6 +27,9 @@ _SIGKILL_CODE = 128 + 9
 
 _TURN_S = 1.0
 """How long tidying up after one container waits for what else is done with it."""
+
+_KILLERS = 4
+"""Containers that are killed at once for want of their monitors."""
 
 _MESSAGES = {
     Provenance.PENDING: "the container has ended; its monitor has not said how yet",
@@ -46,6 +50,9 @@ class Exits:
         # Removing cgroups can take a moment; the watching thread has none to spare.
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="janitor")
         self._tidying = Deadline()
+        # Nor has the janitor: what will not die must not hold up what would.
+        self._killers = ThreadPoolExecutor(_KILLERS, thread_name_prefix="killer")
+        self._killing = Deadline()
 
     def watch(self, container: Container) -> None:
         """From now on, note the ends of the container's processes; of those gone, at once."""
@@ -67,6 +74,9 @@ class Exits:
     def close(self) -> None:
         """End the threads, soon even if tidying hangs; containers live on unwatched."""
         self._watcher.close()
+        # The next service finds them without their monitors, and kills them.
+        self._killing.cancel()
+        self._killers.shutdown(cancel_futures=True)
         tidied = Latch()
         self._janitor.submit(tidied.set)
         if not Deadline().wait(tidied, timeout_s=self._node.settings.undo_timeout_s):
@@ -82,9 +92,7 @@ class Exits:
     def _monitor_ended(self, container: Container) -> None:
         layout = self._node.layout(container.container_id)
         if container.init is not None and container.init.alive():
-            log.error("container.monitor_lost", container_id=container.container_id)
-            self._noted(container, monitor_lost=True)
-            self._janitor.submit(self._tidy, container)
+            self._monitor_lost(container)
             return
         oom_kills = self._oom_kills(container)
         exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
@@ -98,6 +106,20 @@ class Exits:
         why = Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST
         status = unknown_exit(why, container.init_ended_ns or time.time_ns())
         self._finish(container, status, oom_kills)
+
+    def _monitor_lost(self, container: Container) -> None:
+        policy = container.record.monitor_lost_policy
+        log.error(
+            "container.monitor_lost", container_id=container.container_id, policy=policy.value
+        )
+        self._noted(container, monitor_lost=True)
+        if policy is MonitorLostPolicy.KILL:
+            self._killers.submit(self._kill, container)
+        self._janitor.submit(self._tidy, container)
+
+    def _kill(self, container: Container) -> None:
+        deadline = self._killing.within(self._node.settings.kill_timeout_s)
+        attempt(lambda: kill(container, deadline))
 
     def _oom_kills(self, container: Container) -> int:
         """How many of its processes the kernel killed for want of memory."""

@@ -7,7 +7,13 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
-from ocigrpc.engine.values import ContainerView, CreateRequest, ExitStatus, State
+from ocigrpc.engine.values import (
+    ContainerView,
+    CreateRequest,
+    ExitStatus,
+    MonitorLostPolicy,
+    State,
+)
 from ocigrpc.host.process import Identity
 
 
@@ -46,6 +52,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     init_program: tuple[int, int] | None = None
     monitor: Identity | None = None
     monitor_lost: bool = False
+    monitor_lost_policy: MonitorLostPolicy = MonitorLostPolicy.LEAVE
     oom_kills: int = 0
     started_ns: int = 0
     exit_status: ExitStatus | None = None
@@ -77,6 +84,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
             terminal=self.terminal,
             stdin=self.stdin,
             monitor_lost=self.monitor_lost,
+            monitor_lost_policy=self.monitor_lost_policy,
             runtime_state=runtime_state,
             message=message,
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
+from ocigrpc.engine.killing import kill, send_signal
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.truth import Truth
@@ -14,9 +13,6 @@ from ocigrpc.errors import Busy, Timeout, WrongState
 from ocigrpc.log import get_logger
 
 log = get_logger()
-
-_ALONE_S = 0.1
-"""How long a killed first process has to end by itself before the rest is killed, too."""
 
 
 class Stopping:
@@ -59,35 +55,15 @@ class Stopping:
         # What was never started can't be asked to end.
         asked = timeout_s > 0 and container.is_started()
         if asked and first:
-            self.signal(container, container.record.stop_signal)
+            send_signal(container, container.record.stop_signal)
             group.thaw()
         bounded = deadline.within(timeout_s + self._node.settings.kill_timeout_s)
         if not (asked and deadline.wait(container.exited, timeout_s=timeout_s)):
-            self._kill(container, bounded)
+            kill(container, bounded)
             bounded.wait(container.exited)
         elif group.populated():
             # With the host's pid namespace, children outlive the first process.
             group.kill(bounded)
-
-    def _kill(self, container: Container, deadline: Deadline) -> None:
-        group = container.enclosure.container
-        self.signal(container, signal.SIGKILL)
-        if container.init is not None:
-            # It takes all others with it, unless it shares the host's pid namespace. A
-            # frozen v1 group ignores SIGKILL.
-            group.thaw()
-            deadline.wait(container.init, timeout_s=_ALONE_S)
-        group.kill(deadline)
-        if container.init is not None:
-            deadline.wait(container.init)
-
-    def signal(self, container: Container, number: int) -> None:
-        """Send a signal to the first process."""
-        if number == signal.SIGKILL:
-            # Then a death by SIGKILL is no work of the OOM killer.
-            container.killed_by_us = True
-        if container.init is not None:
-            container.init.send_signal(number)
 
     def remove(self, container: Container, force: bool, deadline: Deadline) -> None:
         """Remove it and all that was made for it; with ``force``, kill it first.
@@ -111,7 +87,7 @@ class Stopping:
         record = container.record
         timeout_s = self._node.settings.kill_timeout_s
         if record.exit_status is None:
-            self._kill(container, deadline.within(timeout_s))
+            kill(container, deadline.within(timeout_s))
         if container.monitor is not None:
             # It has last things to do; one that hangs is killed with the rest.
             deadline.wait(container.monitor, timeout_s=timeout_s)

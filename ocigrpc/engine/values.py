@@ -32,6 +32,13 @@ class Provenance(StrEnum):
     REBOOT = "reboot"
 
 
+class MonitorLostPolicy(StrEnum):
+    """What becomes of a container whose monitor is gone while it lives."""
+
+    LEAVE = "leave"
+    KILL = "kill"
+
+
 class ExitStatus(Struct, frozen=True, omit_defaults=True):
     """How a container ended; ``exit_code`` is None when nobody knows."""
 
@@ -78,6 +85,7 @@ class CreateRequest(Struct, frozen=True, omit_defaults=True):
     annotations: dict[str, str] = {}
     cgroup_parent: str = ""
     no_pivot: bool = False
+    monitor_lost_policy: MonitorLostPolicy | None = None
 
 
 class Created(Struct, frozen=True):
@@ -109,6 +117,7 @@ class ContainerView(Struct, frozen=True):
     terminal: bool
     stdin: bool
     monitor_lost: bool
+    monitor_lost_policy: MonitorLostPolicy
     runtime_state: str = ""
     message: str = ""
 

@@ -11,6 +11,7 @@ from ocigrpc.engine.values import (
     Condition,
     ContainerView,
     ExitStatus,
+    MonitorLostPolicy,
     Provenance,
     State,
     Versions,
@@ -36,6 +37,12 @@ _PROVENANCES = {
     Provenance.MONITOR_LOST: container_pb2.EXIT_PROVENANCE_MONITOR_LOST,
     Provenance.REBOOT: container_pb2.EXIT_PROVENANCE_REBOOT,
 }
+
+POLICIES = {
+    MonitorLostPolicy.LEAVE: container_pb2.MONITOR_LOST_POLICY_LEAVE,
+    MonitorLostPolicy.KILL: container_pb2.MONITOR_LOST_POLICY_KILL,
+}
+"""The engine's policies for a lost monitor in the contract's words."""
 
 
 def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResponse:
@@ -91,6 +98,7 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
         terminal=view.terminal,
         stdin=view.stdin,
         monitor_lost=view.monitor_lost,
+        monitor_lost_policy=POLICIES[view.monitor_lost_policy],
         runtime_state=view.runtime_state,
         message=view.message,
     )

@@ -19,13 +19,14 @@ from ocigrpc.engine.values import (
     ConfigSource,
     ContainerFilter,
     CreateRequest,
+    MonitorLostPolicy,
     SpecSource,
 )
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.violations import Violations
-from ocigrpc.service.answers import STATES
+from ocigrpc.service.answers import POLICIES, STATES
 from ocigrpc.service.configs import container_config
-from ocigrpc.v1 import runtime_pb2
+from ocigrpc.v1 import container_pb2, runtime_pb2
 
 STOP_TIMEOUT_LIMIT_S = 24 * 3600
 """Longest that a client may let a container take to stop."""
@@ -38,6 +39,10 @@ _LABEL_KEY_LIMIT_BYTES = 256
 _LABEL_VALUE_LIMIT_BYTES = 64 << 10
 _LABELS_LIMIT_BYTES = 256 << 10
 
+_POLICIES: dict[int, MonitorLostPolicy | None] = {
+    container_pb2.MONITOR_LOST_POLICY_UNSPECIFIED: None,
+    **{number: policy for policy, number in POLICIES.items()},
+}
 _STATES = {number: state for state, number in STATES.items()}
 
 
@@ -123,6 +128,10 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
     check_labels(found, "labels", request.labels)
     check_labels(found, "annotations", request.annotations)
     stop_signal = _stop_signal(found, request.stop_signal)
+    policy = request.monitor_lost_policy
+    found.allow(
+        policy in _POLICIES, "monitor_lost_policy", f"{policy} is no policy", "INVALID_POLICY"
+    )
     found.raise_any()
     # No source is a violation, so there is one.
     assert source is not None
@@ -141,6 +150,7 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
         annotations=dict(request.annotations),
         cgroup_parent=request.cgroup_parent,
         no_pivot=request.no_pivot,
+        monitor_lost_policy=_POLICIES[policy],
     )
 
 

@@ -27,6 +27,12 @@ class ExitProvenance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXIT_PROVENANCE_FILE_INVALID: _ClassVar[ExitProvenance]
     EXIT_PROVENANCE_MONITOR_LOST: _ClassVar[ExitProvenance]
     EXIT_PROVENANCE_REBOOT: _ClassVar[ExitProvenance]
+
+class MonitorLostPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MONITOR_LOST_POLICY_UNSPECIFIED: _ClassVar[MonitorLostPolicy]
+    MONITOR_LOST_POLICY_LEAVE: _ClassVar[MonitorLostPolicy]
+    MONITOR_LOST_POLICY_KILL: _ClassVar[MonitorLostPolicy]
 CONTAINER_STATE_UNSPECIFIED: ContainerState
 CONTAINER_STATE_CREATING: ContainerState
 CONTAINER_STATE_CREATED: ContainerState
@@ -42,6 +48,9 @@ EXIT_PROVENANCE_FILE_EMPTY: ExitProvenance
 EXIT_PROVENANCE_FILE_INVALID: ExitProvenance
 EXIT_PROVENANCE_MONITOR_LOST: ExitProvenance
 EXIT_PROVENANCE_REBOOT: ExitProvenance
+MONITOR_LOST_POLICY_UNSPECIFIED: MonitorLostPolicy
+MONITOR_LOST_POLICY_LEAVE: MonitorLostPolicy
+MONITOR_LOST_POLICY_KILL: MonitorLostPolicy
 
 class ExitStatus(_message.Message):
     __slots__ = ("exit_code", "signal", "finished_at", "oom_killed", "provenance", "message")
@@ -60,7 +69,7 @@ class ExitStatus(_message.Message):
     def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., finished_at: _Optional[int] = ..., oom_killed: bool = ..., provenance: _Optional[_Union[ExitProvenance, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ContainerStatus(_message.Message):
-    __slots__ = ("container_id", "name", "state", "pid", "created_at", "started_at", "exit_status", "log_path", "labels", "annotations", "runtime_handler", "bundle_path", "cgroup_path", "terminal", "stdin", "monitor_lost", "runtime_state", "message")
+    __slots__ = ("container_id", "name", "state", "pid", "created_at", "started_at", "exit_status", "log_path", "labels", "annotations", "runtime_handler", "bundle_path", "cgroup_path", "terminal", "stdin", "monitor_lost", "runtime_state", "message", "monitor_lost_policy")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +102,7 @@ class ContainerStatus(_message.Message):
     MONITOR_LOST_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    MONITOR_LOST_POLICY_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     name: str
     state: ContainerState
@@ -111,4 +121,5 @@ class ContainerStatus(_message.Message):
     monitor_lost: bool
     runtime_state: str
     message: str
-    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[int] = ..., started_at: _Optional[int] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., log_path: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., bundle_path: _Optional[str] = ..., cgroup_path: _Optional[str] = ..., terminal: bool = ..., stdin: bool = ..., monitor_lost: bool = ..., runtime_state: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    monitor_lost_policy: MonitorLostPolicy
+    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[int] = ..., started_at: _Optional[int] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., log_path: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., bundle_path: _Optional[str] = ..., cgroup_path: _Optional[str] = ..., terminal: bool = ..., stdin: bool = ..., monitor_lost: bool = ..., runtime_state: _Optional[str] = ..., message: _Optional[str] = ..., monitor_lost_policy: _Optional[_Union[MonitorLostPolicy, str]] = ...) -> None: ...

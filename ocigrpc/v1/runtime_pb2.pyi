@@ -71,7 +71,7 @@ class Condition(_message.Message):
     def __init__(self, type: _Optional[str] = ..., status: bool = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class CreateContainerRequest(_message.Message):
-    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot", "stdin_once")
+    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot", "stdin_once", "monitor_lost_policy")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class CreateContainerRequest(_message.Message):
     CGROUP_PARENT_FIELD_NUMBER: _ClassVar[int]
     NO_PIVOT_FIELD_NUMBER: _ClassVar[int]
     STDIN_ONCE_FIELD_NUMBER: _ClassVar[int]
+    MONITOR_LOST_POLICY_FIELD_NUMBER: _ClassVar[int]
     bundle_path: str
     spec_json: str
     config: _config_pb2.ContainerConfig
@@ -118,7 +119,8 @@ class CreateContainerRequest(_message.Message):
     cgroup_parent: str
     no_pivot: bool
     stdin_once: bool
-    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ..., stdin_once: bool = ...) -> None: ...
+    monitor_lost_policy: _container_pb2.MonitorLostPolicy
+    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ..., stdin_once: bool = ..., monitor_lost_policy: _Optional[_Union[_container_pb2.MonitorLostPolicy, str]] = ...) -> None: ...
 
 class CreateContainerResponse(_message.Message):
     __slots__ = ("container_id", "pid")

@@ -18,7 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.v1 import config_pb2, container_pb2, runtime_pb2
-from ocigrpc.v1.container_pb2 import ContainerState
+from ocigrpc.v1.container_pb2 import ContainerState, MonitorLostPolicy
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.hosts import Host
 from tests.real.remains import LIMIT_S, Remains, children
@@ -42,6 +42,7 @@ class Fields(TypedDict, total=False):
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     cgroup_parent: str
+    monitor_lost_policy: MonitorLostPolicy
 
 
 class Service:

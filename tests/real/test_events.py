@@ -5,61 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from grpc import RpcError
 
-from ocigrpc.v1 import container_pb2, event_pb2, runtime_pb2
+from ocigrpc.v1 import container_pb2, runtime_pb2
 from tests.real.conftest import StartService
+from tests.real.event_client import Events, word
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
 
-if TYPE_CHECKING:
-    from grpc import _CallIterator
-
 FOREVER = "exec sleep 1000"
-
-
-class Events:
-    """A watch of a service's events, and the cursor of what came last."""
-
-    def __init__(self, service: Service, after: int | None = None, container_id: str = "") -> None:
-        request = event_pb2.WatchEventsRequest(
-            after=after, filter=event_pb2.EventFilter(container_id=container_id)
-        )
-        self._call: _CallIterator[event_pb2.WatchEventsResponse]
-        self._call = service.rpc.WatchEvents(request, timeout=LIMIT_S)
-        first = next(self._call)
-        self.cursor = first.cursor
-        self.gap = first.gap if first.HasField("gap") else None
-        self._events = self._all()
-
-    def _all(self) -> Iterator[event_pb2.ContainerEvent]:
-        for message in self._call:
-            for event in message.events:
-                self.cursor = event.sequence
-                yield event
-
-    def until(self, kind: str) -> Sequence[event_pb2.ContainerEvent]:
-        """The next events, up to the first of this kind."""
-        found = []
-        for event in self._events:
-            found.append(event)
-            if word(event) == kind:
-                break
-        return found
-
-    def words_until(self, kind: str) -> list[str]:
-        return [word(event) for event in self.until(kind)]
-
-
-def word(event: event_pb2.ContainerEvent) -> str:
-    return event_pb2.EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
 
 
 def test_a_whole_life_is_told_in_order(any_service: Service) -> None:

@@ -15,6 +15,7 @@ from ocigrpc.engine.values import (
     CreateRequest,
     ExitStatus,
     HandlerVersion,
+    MonitorLostPolicy,
     Provenance,
     State,
     Versions,
@@ -37,6 +38,7 @@ VIEW = ContainerView(
     terminal=True,
     stdin=True,
     monitor_lost=True,
+    monitor_lost_policy=MonitorLostPolicy.KILL,
     runtime_state="thawing",
     message="not sure",
 )

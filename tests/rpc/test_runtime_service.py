@@ -12,6 +12,7 @@ from ocigrpc.engine.values import (
     ContainerFilter,
     CreateRequest,
     ExitStatus,
+    MonitorLostPolicy,
     Provenance,
     State,
 )
@@ -64,6 +65,7 @@ def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
             annotations={"c": "d"},
             cgroup_parent="/machines",
             no_pivot=True,
+            monitor_lost_policy=container_pb2.MONITOR_LOST_POLICY_KILL,
         )
     )
     assert answer == v1.CreateContainerResponse(container_id="c1", pid=4711)
@@ -82,6 +84,7 @@ def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
         annotations={"c": "d"},
         cgroup_parent="/machines",
         no_pivot=True,
+        monitor_lost_policy=MonitorLostPolicy.KILL,
     )
 
 
@@ -152,6 +155,7 @@ def test_container_status_tells_all_that_is_known(
         terminal=True,
         stdin=True,
         monitor_lost=True,
+        monitor_lost_policy=container_pb2.MONITOR_LOST_POLICY_KILL,
         runtime_state="thawing",
         message="not sure",
     )

@@ -245,6 +245,15 @@ def test_one_signal_is_one_request_however_it_is_written() -> None:
     assert made == {"2"}
 
 
+def test_a_policy_that_is_none_is_refused() -> None:
+    refused = wrong(lambda: requests.create_request(create(monitor_lost_policy=3)))
+    assert refused == ("INVALID_POLICY", ["monitor_lost_policy"])
+
+
+def test_without_a_policy_the_settings_decide() -> None:
+    assert requests.create_request(create()).monitor_lost_policy is None
+
+
 def test_wrong_stop_signal_is_refused() -> None:
     refused = wrong(lambda: requests.create_request(create(stop_signal="NOPE")))
     assert refused == ("INVALID_SIGNAL", ["stop_signal"])
