@@ -115,7 +115,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(description="Seconds from the stop signal to SIGKILL, unless the call says."),
     ] = 10.0
     kill_timeout_s: Annotated[
-        _Timeout, Meta(description="Seconds that a container may live on after SIGKILL.")
+        _Timeout,
+        Meta(
+            description="Seconds that a container may live on after SIGKILL, and its conmon may"
+            " take to tell of the end."
+        ),
     ] = 10.0
     undo_timeout_s: Annotated[
         _Timeout, Meta(description="Longest that undoing a failed create may take.")

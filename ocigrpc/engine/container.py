@@ -25,6 +25,8 @@ class Container:
 
     ``settled`` is set when its creation has ended either way, ``exited`` when it has
     stopped and its exit status is final, ``removed`` when it is no more.
+    ``monitor_time`` is what the monitor has to tell of the end, from when that was seen;
+    ``monitor_hung`` that it has not, and was killed for it.
     """
 
     def __init__(self, record: Record, store: Store, enclosure: Enclosure) -> None:
@@ -42,6 +44,8 @@ class Container:
         self.removed = Latch()
         self.init: Process | None = None
         self.monitor: Process | None = None
+        self.monitor_time: Deadline | None = None
+        self.monitor_hung = False
         self.init_ended_ns = 0
         self.killed_by_us = False
         self.stops = 0

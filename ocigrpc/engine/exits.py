@@ -38,6 +38,7 @@ _MESSAGES = {
     Provenance.FILE_INVALID: "the exit file holds no exit code",
     Provenance.MONITOR_LOST: "the monitor was gone before the container ended",
     Provenance.REBOOT: "the node was started anew while the container lived",
+    Provenance.MONITOR_HUNG: "the monitor hung, and was killed before it said how",
 }
 
 
@@ -65,7 +66,9 @@ class Exits:
             self._monitor_ended(container)
         else:
             self._watcher.watch(container.monitor, lambda: self._monitor_ended(container))
-        if container.init is not None and container.record.exit_status is None:
+        if container.init is None:
+            self._monitors_turn(container)
+        elif container.record.exit_status is None:
             self._watcher.watch(container.init, lambda: self._init_ended(container))
             oom_file = self._node.layout(container.container_id).oom_file
             # Its end tells of it all the same, only later.
@@ -85,9 +88,13 @@ class Exits:
 
     def _init_ended(self, container: Container) -> None:
         container.init_ended_ns = time.time_ns()
+        self._monitors_turn(container)
         if container.record.monitor_lost:
             status = unknown_exit(Provenance.MONITOR_LOST, container.init_ended_ns)
             self._finish(container, status, self._oom_kills(container))
+
+    def _monitors_turn(self, container: Container) -> None:
+        container.monitor_time = Deadline(self._node.settings.kill_timeout_s)
 
     def _monitor_ended(self, container: Container) -> None:
         layout = self._node.layout(container.container_id)
@@ -104,6 +111,8 @@ class Exits:
         # The monitor saw the end if the end came first; then it had its chance to write.
         seen = container.init_ended_ns > 0
         why = Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST
+        if container.monitor_hung:
+            why = Provenance.MONITOR_HUNG
         status = unknown_exit(why, container.init_ended_ns or time.time_ns())
         self._finish(container, status, oom_kills)
 

@@ -6,6 +6,9 @@ import signal
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
+from ocigrpc.log import get_logger
+
+log = get_logger()
 
 _ALONE_S = 0.1
 """How long a killed first process has to end by itself before the rest is killed, too."""
@@ -35,3 +38,19 @@ def kill(container: Container, deadline: Deadline) -> None:
     group.kill(deadline)
     if container.init is not None:
         deadline.wait(container.init)
+
+
+def learn_exit(container: Container, timeout_s: float, deadline: Deadline) -> None:
+    """Wait until it is known how a container that has ended did, or that nobody knows.
+
+    Its monitor is killed unless it says so in ``timeout_s`` from the end. Raises
+    ``Timeout``, ``Cancelled``.
+    """
+    left_s = container.monitor_time.remaining_s() if container.monitor_time else timeout_s
+    if deadline.wait(container.exited, timeout_s=left_s):
+        return
+    if container.monitor is not None:
+        log.error("container.monitor_hung", container_id=container.container_id)
+        container.monitor_hung = True
+        container.monitor.send_signal(signal.SIGKILL)
+    deadline.within(timeout_s).wait(container.exited)

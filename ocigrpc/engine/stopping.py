@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
-from ocigrpc.engine.killing import kill, send_signal
+from ocigrpc.engine.killing import kill, learn_exit, send_signal
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.truth import Truth
@@ -57,13 +57,14 @@ class Stopping:
         if asked and first:
             send_signal(container, container.record.stop_signal)
             group.thaw()
-        bounded = deadline.within(timeout_s + self._node.settings.kill_timeout_s)
-        if not (asked and deadline.wait(container.exited, timeout_s=timeout_s)):
+        kill_timeout_s = self._node.settings.kill_timeout_s
+        bounded = deadline.within(timeout_s + kill_timeout_s)
+        if not (asked and _ended(container, timeout_s, deadline)):
             kill(container, bounded)
-            bounded.wait(container.exited)
         elif group.populated():
             # With the host's pid namespace, children outlive the first process.
             group.kill(bounded)
+        learn_exit(container, kill_timeout_s, deadline)
 
     def remove(self, container: Container, force: bool, deadline: Deadline) -> None:
         """Remove it and all that was made for it; with ``force``, kill it first.
@@ -88,14 +89,19 @@ class Stopping:
         timeout_s = self._node.settings.kill_timeout_s
         if record.exit_status is None:
             kill(container, deadline.within(timeout_s))
-        if container.monitor is not None:
-            # It has last things to do; one that hangs is killed with the rest.
-            deadline.wait(container.monitor, timeout_s=timeout_s)
+            # Before the monitor is killed with the rest; and noted before the removal, so
+            # that nobody hears of that without having heard of this.
+            learn_exit(container, timeout_s, deadline)
         undone = deadline.within(self._node.settings.undo_timeout_s)
         for error in self._node.end_processes(record, container.enclosure, undone):
             raise error
-        # Noted before its removal, so that nobody hears of that without having heard of this.
-        undone.wait(container.exited, timeout_s=timeout_s)
         self._node.remove_files(record)
         self._registry.drop(container)
         log.info("container.removed", container_id=record.container_id)
+
+
+def _ended(container: Container, timeout_s: float, deadline: Deadline) -> bool:
+    """Whether the first process ends in time, by itself."""
+    if container.init is None:
+        return True
+    return bool(deadline.wait(container.exited, container.init, timeout_s=timeout_s))

@@ -30,6 +30,7 @@ class Provenance(StrEnum):
     FILE_INVALID = "file_invalid"
     MONITOR_LOST = "monitor_lost"
     REBOOT = "reboot"
+    MONITOR_HUNG = "monitor_hung"
 
 
 class MonitorLostPolicy(StrEnum):

@@ -36,6 +36,7 @@ _PROVENANCES = {
     Provenance.FILE_INVALID: container_pb2.EXIT_PROVENANCE_FILE_INVALID,
     Provenance.MONITOR_LOST: container_pb2.EXIT_PROVENANCE_MONITOR_LOST,
     Provenance.REBOOT: container_pb2.EXIT_PROVENANCE_REBOOT,
+    Provenance.MONITOR_HUNG: container_pb2.EXIT_PROVENANCE_MONITOR_HUNG,
 }
 
 POLICIES = {

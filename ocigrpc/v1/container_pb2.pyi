@@ -27,6 +27,7 @@ class ExitProvenance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EXIT_PROVENANCE_FILE_INVALID: _ClassVar[ExitProvenance]
     EXIT_PROVENANCE_MONITOR_LOST: _ClassVar[ExitProvenance]
     EXIT_PROVENANCE_REBOOT: _ClassVar[ExitProvenance]
+    EXIT_PROVENANCE_MONITOR_HUNG: _ClassVar[ExitProvenance]
 
 class MonitorLostPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -48,6 +49,7 @@ EXIT_PROVENANCE_FILE_EMPTY: ExitProvenance
 EXIT_PROVENANCE_FILE_INVALID: ExitProvenance
 EXIT_PROVENANCE_MONITOR_LOST: ExitProvenance
 EXIT_PROVENANCE_REBOOT: ExitProvenance
+EXIT_PROVENANCE_MONITOR_HUNG: ExitProvenance
 MONITOR_LOST_POLICY_UNSPECIFIED: MonitorLostPolicy
 MONITOR_LOST_POLICY_LEAVE: MonitorLostPolicy
 MONITOR_LOST_POLICY_KILL: MonitorLostPolicy

@@ -215,7 +215,8 @@ class RuntimeServiceServicer(object):
         """Ends a container: its stop signal first and, when `timeout` has passed,
         SIGKILL to every process in its cgroup. Stopping a stopped container succeeds.
         A paused container is thawed. Of several stops at once, the one whose timeout
-        ends first decides. Answers when the exit status is known.
+        ends first decides. Answers when the exit status is known; a conmon that does not
+        tell it within the settings' `kill_timeout_s` is killed, and nobody knows it then.
 
         Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) when the container outlives SIGKILL or
         your deadline; nothing of it has then been cleaned up, and the call may be

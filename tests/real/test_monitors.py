@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Unpack
 
+import grpc
 import pytest
 
 from ocigrpc.v1.container_pb2 import (
@@ -210,3 +212,86 @@ def test_the_policy_holds_for_a_monitor_that_died_while_the_service_was_down(
     assert service.state(left) == "running"
     events = Events(service, after=cursor, container_id=killed)
     assert events.words_until("exited") == ["monitor_lost", "exited"]
+
+
+@contextmanager
+def hanging(service: Service, container_id: str) -> Iterator[int]:
+    """The pid of a monitor that does nothing in the block, even if its container ends."""
+    (pid,) = set(monitors(service, [container_id]))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def impatient(start_service: StartService) -> Service:
+    """A service that gives a monitor little time."""
+    return start_service(kill_timeout_s=1.0)
+
+
+def test_a_hanging_monitor_is_killed_by_a_stop(impatient: Service) -> None:
+    container_id = impatient.run()
+    with hanging(impatient, container_id):
+        impatient.stop(container_id, 0)
+        expect_unknown_exit(impatient, container_id, "MONITOR_HUNG")
+        assert not impatient.status(container_id).monitor_lost
+
+
+def test_a_stop_waits_for_the_program_and_not_for_its_hanging_monitor(impatient: Service) -> None:
+    container_id = impatient.run("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done")
+    until(lambda: impatient.output(container_id) == ["ready"])
+    with hanging(impatient, container_id):
+        impatient.stop(container_id, 600.0)
+        expect_unknown_exit(impatient, container_id, "MONITOR_HUNG")
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_a_hanging_monitor_does_not_keep_its_container_from_being_removed(
+    impatient: Service, make: Made
+) -> None:
+    container_id = make(impatient)
+    events = Events(impatient, container_id=container_id)
+    with hanging(impatient, container_id):
+        impatient.remove(container_id, force=True)
+    told = events.until("removed")
+    assert [word(event) for event in told] == ["exited", "removed"]
+    assert told[0].exit_status.provenance == ExitProvenance.EXIT_PROVENANCE_MONITOR_HUNG
+    assert impatient.remains() == []
+
+
+def test_a_hanging_monitor_of_what_ended_while_the_service_was_down_is_killed_by_a_stop(
+    impatient: Service,
+) -> None:
+    container_id = impatient.run()
+    pid = impatient.status(container_id).pid
+    impatient.die()
+    with hanging(impatient, container_id):
+        os.kill(pid, signal.SIGKILL)
+        impatient.start()
+        assert impatient.state(container_id) == "stopped"
+        impatient.stop(container_id, 600.0)
+        expect_unknown_exit(impatient, container_id, "MONITOR_HUNG")
+
+
+def test_short_deadlines_add_up_to_the_time_of_a_hanging_monitor(impatient: Service) -> None:
+    container_id = impatient.run()
+    with hanging(impatient, container_id):
+        for _ in range(100):
+            with suppress(grpc.RpcError):
+                impatient.stop(container_id, 0, limit_s=0.3)
+                break
+        expect_unknown_exit(impatient, container_id, "MONITOR_HUNG")
+
+
+def test_a_monitor_that_comes_to_itself_in_time_is_believed(service: Service) -> None:
+    container_id = service.run()
+    with ThreadPoolExecutor(1) as pool:
+        with hanging(service, container_id):
+            stop = pool.submit(service.stop, container_id, 0)
+            until(lambda: service.state(container_id) == "stopped")
+            assert not stop.done()
+        stop.result(LIMIT_S)
+    assert service.wait(container_id).exit_code == 137
