@@ -34,7 +34,6 @@ from ocigrpc.errors import (
     RuntimeFailed,
     Timeout,
 )
-from ocigrpc.host.process import Process
 from ocigrpc.log import bind_log, get_logger
 from ocigrpc.oci.bundle import (
     Spec,
@@ -222,7 +221,7 @@ class Creation:
                 # conmon alone has its group to itself; with the runtime, it waits for that.
                 phase.name = "runtime" if len(plan.enclosure.monitor.members()) > 1 else "sync"
                 raise
-            self._note_created(container, init_pid, monitor_pid)
+            self._note_created(container, plan.enclosure, init_pid, monitor_pid)
             undo.pop_all()
 
     def _end_processes(self, plan: _Plan) -> Sequence[OcigrpcError]:
@@ -230,10 +229,12 @@ class Creation:
         deadline = Deadline(self._node.settings.undo_timeout_s)
         return self._node.end_processes(plan.record, plan.enclosure, deadline)
 
-    def _note_created(self, container: Container, init_pid: int, monitor_pid: int) -> None:
+    def _note_created(
+        self, container: Container, enclosure: Enclosure, init_pid: int, monitor_pid: int
+    ) -> None:
         try:
-            container.init = Process(init_pid)
-            container.monitor = Process(monitor_pid)
+            container.init = self._node.member(init_pid, enclosure.container)
+            container.monitor = self._node.member(monitor_pid, enclosure.monitor)
         except ProcessLookupError as error:
             raise RuntimeFailed(
                 "the container ended before it was ready", reason="CONTAINER_ENDED"

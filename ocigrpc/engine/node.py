@@ -17,6 +17,7 @@ from ocigrpc.engine.record import Record
 from ocigrpc.engine.values import State
 from ocigrpc.errors import HostFailed, InvalidArgument, OcigrpcError, RuntimeFailed
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import cgroups_path_of
 from ocigrpc.oci.layout import Layout
@@ -109,6 +110,18 @@ class Node:
             # Without a spec the runtime made nothing: only conmon can have been there.
             manager, parent = self.settings.cgroup_manager, self.settings.cgroup_parent
         return self.enclosure(manager, parent, layout.container_id)
+
+    def member(self, pid: int, group: Cgroup) -> Process:
+        """The process of this pid, proved to be in the group or below it.
+
+        A pid that another program tells us may be a stranger's by the time that we look.
+        Raises ``ProcessLookupError`` when it is, ``CgroupFailed``.
+        """
+        process = Process(pid)
+        # Only now that it is held, it stays the same.
+        if not f"{self.hierarchies.group_of(pid)}/".startswith(f"{group.path}/"):
+            raise ProcessLookupError(pid)
+        return process
 
     def make_directories(self) -> None:
         """The directories that all containers share; raises ``HostFailed`` with the path."""

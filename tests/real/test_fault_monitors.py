@@ -10,6 +10,7 @@ import pytest
 from tests.real.conftest import StartService
 from tests.real.refusal import refused
 from tests.real.service import Service
+from tests.real.strangers import stranger
 
 # Not sh, whose redirections take descriptors of one digit only.
 _SCRIPT = """#!/bin/bash
@@ -84,6 +85,17 @@ def test_a_monitor_that_ends_without_a_word_is_an_error(start_with: StartWith) -
     with refused("INTERNAL", "RUNTIME_FAILED"):
         service.create()
     assert service.remains() == []
+
+
+def test_a_monitor_that_names_a_stranger_is_an_error_and_the_stranger_lives_on(
+    start_with: StartWith,
+) -> None:
+    with stranger() as pid:
+        say = f"""echo '{{"pid": {pid}}}' >&$_OCI_SYNCPIPE; exec sleep 1000"""
+        service = start_with(_DAEMON % say)
+        with refused("INTERNAL", "CONTAINER_ENDED"):
+            service.create()
+        assert service.remains() == []
 
 
 def test_a_monitor_that_names_a_process_that_is_not_is_an_error(start_with: StartWith) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -123,25 +121,6 @@ def test_an_end_that_the_monitor_has_not_told_yet_is_not_running(
     assert not status.exit_status.HasField("exit_code")
     os.kill(monitor, signal.SIGCONT)
     assert service.wait(container_id).exit_code == 137
-
-
-def test_what_lived_before_a_reboot_is_stopped_and_says_why(start_service: StartService) -> None:
-    service = start_service()
-    container_id = service.run()
-    service.end()
-    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
-        ((blob,),) = store.execute("SELECT record FROM containers").fetchall()
-        record = json.loads(blob)
-        record["init"]["boot_id"] = record["monitor"]["boot_id"] = "another"
-        store.execute("UPDATE containers SET record = ?", (json.dumps(record).encode(),))
-    service.start()
-    assert service.state(container_id) == "stopped"
-    exit_status = service.wait(container_id)
-    assert exit_status.provenance == ExitProvenance.EXIT_PROVENANCE_REBOOT
-    assert not exit_status.HasField("exit_code")
-    # The node was not really started anew, so that there is something left to remove.
-    service.remove(container_id)
-    assert service.remains() == []
 
 
 def test_a_monitor_lost_in_between_is_told(start_service: StartService) -> None:

@@ -1,0 +1,137 @@
+"""No signal goes to a process that is not provably the recorded one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+import pytest
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.host.process import Process
+from ocigrpc.v1.container_pb2 import MONITOR_LOST_POLICY_KILL, ExitProvenance
+from tests.real.conftest import StartService
+from tests.real.event_client import Events
+from tests.real.refusal import refused
+from tests.real.remains import LIMIT_S
+from tests.real.service import Service
+from tests.real.strangers import stranger
+
+Identity = Mapping[str, object]
+ANOTHER_BOOT: Identity = {"boot_id": "another"}
+
+
+def rewrite(service: Service, **identities: Identity) -> None:
+    """Change ``init`` and ``monitor`` in the records of a service that is down."""
+    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
+        for name, blob in store.execute("SELECT container_id, record FROM containers").fetchall():
+            record = json.loads(blob)
+            for key, identity in identities.items():
+                record[key] |= identity
+            changed = json.dumps(record).encode()
+            store.execute(
+                "UPDATE containers SET record = ? WHERE container_id = ?", (changed, name)
+            )
+
+
+def reused(pid: int) -> Identity:
+    """The stranger's pid, with the start time that was the container's."""
+    return {"pid": pid}
+
+
+def of_another_boot(pid: int) -> Identity:
+    """All of the stranger's identity but the boot."""
+    return {"pid": pid, "start_ticks": Process(pid).identity.start_ticks, **ANOTHER_BOOT}
+
+
+def kill(*pids: int) -> None:
+    """Kill processes, and wait until they have ended."""
+    for pid in pids:
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        Deadline(LIMIT_S).wait(pidfd)
+        os.close(pidfd)
+
+
+def expect_unknown_exit(service: Service, container_id: str, why: str) -> None:
+    assert service.state(container_id) == "stopped"
+    exit_status = service.wait(container_id)
+    assert not exit_status.HasField("exit_code")
+    assert ExitProvenance.Name(exit_status.provenance) == f"EXIT_PROVENANCE_{why}"
+
+
+@pytest.mark.parametrize(
+    ("identity", "why"), [(reused, "MONITOR_LOST"), (of_another_boot, "REBOOT")]
+)
+def test_a_stranger_with_the_pids_of_a_container_is_not_touched(
+    start_service: StartService, identity: Callable[[int], Identity], why: str
+) -> None:
+    service = start_service()
+    container_id = service.run(monitor_lost_policy=MONITOR_LOST_POLICY_KILL)
+    monitor_pid, pid = service.monitor_pid(container_id), service.status(container_id).pid
+    service.end()
+    # The monitor first, or it would tell of the other's end.
+    kill(monitor_pid, pid)
+    with stranger() as strangers_pid:
+        theirs = identity(strangers_pid)
+        rewrite(service, init=theirs, monitor=theirs)
+        service.start()
+        expect_unknown_exit(service, container_id, why)
+        assert service.status(container_id).pid == 0
+        with refused("FAILED_PRECONDITION", "WRONG_STATE"):
+            service.kill(container_id)
+        with refused("FAILED_PRECONDITION", "WRONG_STATE"):
+            service.kill(container_id, everyone=True)
+        service.stop(container_id, 0)
+        service.remove(container_id, force=True)
+        assert service.remains() == []
+
+
+def test_a_stranger_with_the_pid_of_a_lost_monitor_is_not_touched(
+    start_service: StartService,
+) -> None:
+    service = start_service()
+    left, killed = service.run(), service.run(monitor_lost_policy=MONITOR_LOST_POLICY_KILL)
+    monitor_pids = [service.monitor_pid(each) for each in (left, killed)]
+    service.end()
+    kill(*monitor_pids)
+    with stranger() as strangers_pid:
+        rewrite(service, monitor=reused(strangers_pid))
+        service.start()
+        assert service.wait(killed).provenance == ExitProvenance.EXIT_PROVENANCE_MONITOR_LOST
+        assert service.status(left).monitor_lost
+        assert "monitor_pid" not in service.info(left)
+        service.stop(left, 0)
+        for container_id in (left, killed):
+            expect_unknown_exit(service, container_id, "MONITOR_LOST")
+            service.remove(container_id)
+        assert service.remains() == []
+
+
+@pytest.mark.parametrize("state", ["created", "running", "paused"])
+def test_what_lived_before_a_reboot_is_stopped_and_says_why(
+    start_service: StartService, state: str
+) -> None:
+    service = start_service()
+    container_id = service.create(monitor_lost_policy=MONITOR_LOST_POLICY_KILL).container_id
+    if state != "created":
+        service.start_container(container_id)
+    if state == "paused":
+        service.pause(container_id)
+    pid, cursor = service.status(container_id).pid, Events(service).cursor
+    service.end()
+    rewrite(service, init=ANOTHER_BOOT, monitor=ANOTHER_BOOT)
+    service.start()
+    expect_unknown_exit(service, container_id, "REBOOT")
+    # Nothing is known of its monitor's end, so that no policy applies.
+    events = Events(service, after=cursor, container_id=container_id)
+    assert events.words_until("exited") == ["exited"]
+    # The node was not really started anew, so that there is something left: not ours to
+    # signal by its number, and to be removed by its cgroup.
+    assert Process(pid).alive()
+    service.remove(container_id)
+    assert service.remains() == []
