@@ -28,6 +28,9 @@ _SIGKILL_CODE = 128 + 9
 _TURN_S = 1.0
 """How long tidying up after one container waits for what else is done with it."""
 
+_TIDY_S = 5.0
+"""How long it may hold up others; what it does not come to, a removal does."""
+
 _KILLERS = 4
 """Containers that are killed at once for want of their monitors."""
 
@@ -153,7 +156,8 @@ class Exits:
             provenance=status.provenance.value,
             oom_killed=status.oom_killed,
         )
-        self._janitor.submit(self._tidy, container)
+        if status.provenance is not Provenance.REBOOT:
+            self._janitor.submit(self._tidy, container)
 
     def _noted(self, container: Container, **fields: object) -> None:
         try:
@@ -170,7 +174,7 @@ class Exits:
             with suppress(Busy), container.turn("tidy", deadline.within(_TURN_S)):
                 # Once it is removed, the group may be that of another of the same id.
                 if not container.removed.is_set():
-                    container.enclosure.remove_monitor(deadline)
+                    container.enclosure.remove_monitor(deadline.within(_TIDY_S))
 
         attempt(remove_monitor)
 
