@@ -16,7 +16,7 @@ from ocigrpc.engine.record import Record
 from ocigrpc.engine.states import may_follow
 from ocigrpc.engine.store import Store
 from ocigrpc.engine.values import State
-from ocigrpc.errors import Busy, Timeout
+from ocigrpc.errors import Busy, StoreFailed, Timeout
 from ocigrpc.host.process import Process
 
 
@@ -83,17 +83,23 @@ class Container:
 
         ``ended`` is the verb, written down by :meth:`begin`, that this is the outcome of.
         A ``state`` that may not follow the present one is left out: what we were about to
-        note is overtaken, as when a container ends while it is being paused. Raises
-        ``StoreFailed``; memory holds the truth all the same, and the next change writes
-        it, with the events that have become of it.
+        note is overtaken, as when a container ends while it is being paused. For what has
+        happened already: a store that can't take it now gets it, and the events that have
+        become of it, as soon as it can.
         """
         with self._lock:
-            state = fields.get("state")
-            if isinstance(state, State) and not may_follow(self._record.state, state):
-                del fields["state"]
-            self._record = msgspec.structs.replace(self._record, **fields)
-            self._write(ended)
+            self._replace(fields)
+            if ended or not self._held:
+                self._note(ended)
             return self._record
+
+    def settle(self, ended: str, /, **fields: object) -> None:
+        """The same for what is undone when it can't be written down: raises ``StoreFailed``."""
+        with self._lock:
+            self._replace(fields)
+            record, events = self._news()
+            self._store.put(record, events, ended=ended)
+            self._stored = record
 
     @contextmanager
     def one_change(self, verb: str) -> Iterator[None]:
@@ -110,32 +116,39 @@ class Container:
         finally:
             with self._lock:
                 self._held = False
-                self._write(verb)
+                self._note(verb)
 
     def tell(self, kind: EventKind) -> None:
-        """Write down an event that leaves no trace in the record; raises ``StoreFailed``."""
+        """Write down an event that leaves no trace in the record, as :meth:`change` does."""
         with self._lock:
-            if self._forgotten:
-                return
-            record, events = self._news()
-            self._store.put(record, (*events, event_of(kind, record, time.time_ns())))
-            self._stored = record
+            self._note("", kind)
 
     def forget(self) -> None:
-        """Remove it from the store, for good; raises ``StoreFailed``."""
-        with self._lock:
-            self._forgotten = True
-            events = last_events(self._stored, self._record, time.time_ns())
-            self._store.delete(self.container_id, events)
+        """Remove it from the store, for good; raises ``StoreFailed``, and then it is not.
 
-    def _write(self, ended: str) -> None:
+        But what the store knows as being created, the next start undoes.
+        """
+        with self._lock:
+            events = last_events(self._stored, self._record, time.time_ns())
+            try:
+                self._store.delete(self.container_id, events)
+            except StoreFailed:
+                if self._stored.state is not State.CREATING:
+                    raise
+            self._forgotten = True
+
+    def _replace(self, fields: dict[str, object]) -> None:
+        state = fields.get("state")
+        if isinstance(state, State) and not may_follow(self._record.state, state):
+            del fields["state"]
+        self._record = msgspec.structs.replace(self._record, **fields)
+
+    def _note(self, ended: str, *kinds: EventKind) -> None:
         if self._forgotten:
             return
         record, events = self._news()
-        if ended:
-            self._store.end(ended, record, events)
-        elif not self._held:
-            self._store.put(record, events)
+        told = (event_of(kind, record, time.time_ns()) for kind in kinds)
+        self._store.note(record, (*events, *told), ended=ended)
         self._stored = record
 
     def _news(self) -> tuple[Record, tuple[Event, ...]]:

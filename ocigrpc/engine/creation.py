@@ -239,7 +239,7 @@ class Creation:
             raise RuntimeFailed(
                 "the container ended before it was ready", reason="CONTAINER_ENDED"
             ) from error
-        container.change(
+        container.settle(
             "create",
             state=State.CREATED,
             init=container.init.identity,

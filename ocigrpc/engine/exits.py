@@ -6,6 +6,7 @@ monitor has ended, its exit file is final: if there is none, nobody knows the ex
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +16,7 @@ from ocigrpc.engine.container import Container
 from ocigrpc.engine.killing import kill
 from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.values import ExitStatus, MonitorLostPolicy, Provenance, State
-from ocigrpc.errors import Busy, OcigrpcError
+from ocigrpc.errors import Busy
 from ocigrpc.host.process import boot_id
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.log import get_logger
@@ -23,6 +24,7 @@ from ocigrpc.oci.exit_file import ExitFile, exit_signal, read_exit_file
 
 log = get_logger()
 
+_LOOK_AGAIN_S = 0.2
 _SIGKILL_CODE = 128 + 9
 
 _TURN_S = 1.0
@@ -57,6 +59,7 @@ class Exits:
         # Nor has the janitor: what will not die must not hold up what would.
         self._killers = ThreadPoolExecutor(_KILLERS, thread_name_prefix="killer")
         self._killing = Deadline()
+        self._closing = threading.Event()
 
     def watch(self, container: Container) -> None:
         """From now on, note the ends of the container's processes; of those gone, at once."""
@@ -83,6 +86,7 @@ class Exits:
         # The next service finds them without their monitors, and kills them.
         self._killing.cancel()
         self._killers.shutdown(cancel_futures=True)
+        self._closing.set()
         tidied = Latch()
         self._janitor.submit(tidied.set)
         if not Deadline().wait(tidied, timeout_s=self._node.settings.undo_timeout_s):
@@ -105,7 +109,12 @@ class Exits:
             self._monitor_lost(container)
             return
         oom_kills = self._oom_kills(container)
-        exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
+        try:
+            exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
+        except OSError as error:
+            log.error("exit_file.unread", container_id=container.container_id, error=str(error))
+            self._janitor.submit(self._look_again, container)
+            return
         if exit_file is not None:
             # What we have killed, the kernel has not, whatever else it did.
             oom = oom_kills > 0 and not container.killed_by_us
@@ -124,7 +133,7 @@ class Exits:
         log.error(
             "container.monitor_lost", container_id=container.container_id, policy=policy.value
         )
-        self._noted(container, monitor_lost=True)
+        container.change(monitor_lost=True)
         if policy is MonitorLostPolicy.KILL:
             self._killers.submit(self._kill, container)
         self._janitor.submit(self._tidy, container)
@@ -132,6 +141,10 @@ class Exits:
     def _kill(self, container: Container) -> None:
         deadline = self._killing.within(self._node.settings.kill_timeout_s)
         attempt(lambda: kill(container, deadline))
+
+    def _look_again(self, container: Container) -> None:
+        if not self._closing.wait(_LOOK_AGAIN_S):
+            self._monitor_ended(container)
 
     def _oom_kills(self, container: Container) -> int:
         """How many of its processes the kernel killed for want of memory."""
@@ -144,10 +157,10 @@ class Exits:
         oom_kills = self._oom_kills(container)
         if container.record.exit_status is None and oom_kills > container.record.oom_kills:
             log.warning("container.oom", container_id=container.container_id, oom_kills=oom_kills)
-            self._noted(container, oom_kills=oom_kills)
+            container.change(oom_kills=oom_kills)
 
     def _finish(self, container: Container, status: ExitStatus, oom_kills: int) -> None:
-        self._noted(container, state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
+        container.change(state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
         container.exited.set()
         log.info(
             "container.exited",
@@ -158,13 +171,6 @@ class Exits:
         )
         if status.provenance is not Provenance.REBOOT:
             self._janitor.submit(self._tidy, container)
-
-    def _noted(self, container: Container, **fields: object) -> None:
-        try:
-            container.change(**fields)
-        except OcigrpcError as error:
-            # Memory has it; the next change writes it.
-            log.error("store.failed", reason=error.reason, error=error.message)
 
     def _tidy(self, container: Container) -> None:
         deadline = self._tidying.within(self._node.settings.undo_timeout_s)

@@ -73,16 +73,24 @@ class Journal:
         self._trim(db, 0)
         self._kept = min(self._kept, self._history)
 
-    def append(self, db: sqlite3.Connection, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """Write events down, and forget the oldest instead; the events with their numbers."""
+    def append(
+        self, db: sqlite3.Connection, events: tuple[Event, ...], dropped: int = 0
+    ) -> tuple[Event, ...]:
+        """Write events down, and forget the oldest instead; the events with their numbers.
+
+        Before them so many were ``dropped``, whose numbers will be told as a gap.
+        """
         if not events:
             return ()
-        added = numbered(events, self._last + 1)
+        added = numbered(events, self._last + 1 + dropped)
         db.executemany(
             "INSERT INTO events VALUES (?, ?)",
             [(event.sequence, msgspec.json.encode(event)) for event in added],
         )
         self._trim(db, len(added))
+        if dropped:
+            with self._lock:
+                self._first = added[0].sequence
         return added
 
     def _trim(self, db: sqlite3.Connection, added: int) -> None:

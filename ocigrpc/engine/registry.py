@@ -85,17 +85,16 @@ class Registry:
         """Forget a container, here and in the store, and wake who waits for it.
 
         The store keeps what is ``remembered``, for the next start to try again to undo it.
+        Raises ``StoreFailed``, and then nothing is forgotten.
         """
         record = container.record
-        try:
-            if not remembered:
-                container.forget()
-        finally:
-            with self._lock:
-                self._by_id.pop(record.container_id, None)
-                self._ids_by_name.pop(record.name, None)
-            container.removed.set()
-            container.settled.set()
+        if not remembered:
+            container.forget()
+        with self._lock:
+            self._by_id.pop(record.container_id, None)
+            self._ids_by_name.pop(record.name, None)
+        container.removed.set()
+        container.settled.set()
 
     def _add(self, record: Record) -> Container:
         container = Container(record, self._store, self._node.enclosure_of(record))

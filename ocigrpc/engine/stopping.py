@@ -9,7 +9,7 @@ from ocigrpc.engine.node import Node
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
-from ocigrpc.errors import Busy, Timeout, WrongState
+from ocigrpc.errors import Busy, StoreFailed, Timeout, WrongState
 from ocigrpc.log import get_logger
 
 log = get_logger()
@@ -40,7 +40,7 @@ class Stopping:
         try:
             with container.stopping() as first:
                 if first:
-                    container.begin("stop")
+                    _begin("stop", container)
                 self._end(container, timeout_s, first, deadline)
         except Timeout as error:
             raise Timeout(
@@ -80,7 +80,7 @@ class Stopping:
                 raise Busy(record.container_id, "create")
             if not force and state not in (State.CREATED, State.STOPPED):
                 raise WrongState(record.container_id, state, "created or stopped")
-            container.begin("remove")
+            _begin("remove", container)
             self.finish_removal(container, deadline)
 
     def finish_removal(self, container: Container, deadline: Deadline) -> None:
@@ -98,6 +98,15 @@ class Stopping:
         self._node.remove_files(record)
         self._registry.drop(container)
         log.info("container.removed", container_id=record.container_id)
+
+
+def _begin(verb: str, container: Container) -> None:
+    try:
+        container.begin(verb)
+    except StoreFailed as error:
+        # Ending a container must not take room on a disk, and may be what makes some. If we
+        # are cut off now, the next start does not finish it; nobody was told that it was.
+        log.error("intent.unwritten", verb=verb, reason=error.reason, error=error.message)
 
 
 def _ended(container: Container, timeout_s: float, deadline: Deadline) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ from ocigrpc.engine import journal
 from ocigrpc.engine.events import Event
 from ocigrpc.engine.journal import Journal
 from ocigrpc.engine.record import Record
+from ocigrpc.engine.store_file import StoreFile
 from ocigrpc.errors import StoreFailed
+from ocigrpc.log import get_logger
 
-_APPLICATION_ID = 0x6F636967  # "ocig", so that file(1) and we know whose file it is
-_BUSY_TIMEOUT_S = 1.0
+log = get_logger()
 
 _SCHEMAS = (
     """
@@ -37,74 +39,79 @@ CREATE TABLE intents (
 SCHEMA_VERSION = len(_SCHEMAS)
 """Each version adds one of the schemas to what the version before it has."""
 
+_RETRY_S = 1.0
+
+
+class _Owed:
+    """What has happened and could not be written down yet: records, ended verbs, events.
+
+    Of the events the last ``history`` are kept; how many are not is counted as ``dropped``.
+    """
+
+    def __init__(self, history: int) -> None:
+        self.records: dict[str, Record] = {}
+        self.ended: set[tuple[str, str]] = set()
+        self.events: deque[Event] = deque(maxlen=history)
+        self.dropped = 0
+
+    def add(self, ended: str, record: Record, events: tuple[Event, ...]) -> None:
+        """Owe a change, and the end of a verb unless ``ended`` is empty."""
+        self.records[record.container_id] = record
+        if ended:
+            self.ended.add((record.container_id, ended))
+        before = len(self.events) + len(events)
+        self.events.extend(events)
+        self.dropped += before - len(self.events)
+
+    def clear(self) -> None:
+        """Owe nothing."""
+        self.records.clear()
+        self.ended.clear()
+        self.events.clear()
+        self.dropped = 0
+
 
 class Store:
     """Records by container id, the intents of verbs that are under way, and the journal.
 
-    Events are written together with the change that they tell of, or not at all. Every
-    method raises ``StoreFailed`` with the path when SQLite can't do it.
+    Events are written together with the change that they tell of, or not at all. What
+    :meth:`note` can't write is owed: it goes before whatever is written next, and is tried
+    again every second until then. Every other method raises ``StoreFailed`` with the path
+    when it can't be done.
     """
 
     def __init__(self, path: Path, event_history: int) -> None:
-        self._path = path
+        self._file = StoreFile(path, _SCHEMAS, _require_readable)
         self.journal = Journal(event_history, self._events)
         self._lock = threading.Lock()
-        with self._explained():
-            # Labels and annotations are nobody else's business.
-            path.touch(mode=0o600)
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
+        self._owed = _Owed(event_history)
+        self._owing = threading.Event()
+        self._closing = threading.Event()
+        with self._file.explained():
+            self._db = self._file.open()
             try:
-                self._prepare()
+                with self._changing():
+                    self.journal.load(self._db)
+                self._file.hold()
             except BaseException:
                 self._db.close()
                 raise
-
-    def _prepare(self) -> None:
-        # From the first access to the end: a second service would undo what this one makes.
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        version = self._pragma("user_version")
-        if self._pragma("application_id") not in (0, _APPLICATION_ID):
-            raise self._unusable("it is another program's database", "STORE_FOREIGN")
-        if version > SCHEMA_VERSION:
-            raise self._unusable(
-                f"it has schema version {version}; this service knows {SCHEMA_VERSION}",
-                "STORE_NEWER",
-            )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        tables = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if version == 0 and tables != (0,):
-            raise self._unusable("it has tables, but no schema version", "STORE_FOREIGN")
-        if version < SCHEMA_VERSION:
-            self._upgrade(version)
-        with self._transaction():
-            self.journal.load(self._db)
-
-    def _upgrade(self, version: int) -> None:
-        self._db.executescript(
-            f"BEGIN; {''.join(_SCHEMAS[version:])}"
-            f" PRAGMA application_id = {_APPLICATION_ID};"
-            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
-
-    def _pragma(self, name: str) -> int:
-        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+        self._settler = threading.Thread(target=self._settle, name="store", daemon=True)
+        self._settler.start()
 
     def records(self) -> list[Record]:
         """Every container's record."""
-        with self._explained():
+        with self._file.explained():
             rows = self._db.execute("SELECT record FROM containers").fetchall()
             return [msgspec.json.decode(blob, type=Record) for (blob,) in rows]
 
     def intents(self) -> frozenset[tuple[str, str]]:
         """Container id and verb of every change that has begun and not ended."""
-        with self._explained():
+        with self._file.explained():
             return frozenset(self._db.execute("SELECT container_id, verb FROM intents").fetchall())
 
     def _events(self, after: int, limit: int) -> list[Event]:
-        with self._explained():
+        with self._file.explained():
             # Nobody else can read it, and what is not committed is not for the reader.
             with self._lock:
                 rows = self._db.execute(
@@ -121,19 +128,21 @@ class Store:
                 "INSERT OR REPLACE INTO intents VALUES (?, ?)", (record.container_id, verb)
             )
 
-    def end(self, verb: str, record: Record, events: tuple[Event, ...] = ()) -> None:
-        """Remember the outcome of a verb that had begun."""
+    def put(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
+        """Remember a change; with ``ended``, as the outcome of that verb, which had begun."""
         with self._transaction(events):
             self._put(record)
-            self._db.execute(
-                "DELETE FROM intents WHERE container_id = ? AND verb = ?",
-                (record.container_id, verb),
-            )
+            self._end(record.container_id, ended)
 
-    def put(self, record: Record, events: tuple[Event, ...] = ()) -> None:
-        """Remember a change that no verb of ours made."""
-        with self._transaction(events):
-            self._put(record)
+    def note(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
+        """The same for what has happened, and can't be undone: if not now, it is written later."""
+        try:
+            self.put(record, events, ended=ended)
+        except StoreFailed as error:
+            log.error("store.owing", reason=error.reason, error=error.message)
+            with self._lock:
+                self._owed.add(ended, record, events)
+                self._owing.set()
 
     def delete(self, container_id: str, events: tuple[Event, ...] = ()) -> None:
         """Forget the container, and what had begun with it."""
@@ -149,6 +158,10 @@ class Store:
     def close(self) -> None:
         """Write all to the main file, and let go of it."""
         with self._lock:
+            self._closing.set()
+            self._owing.set()
+        self._settler.join()
+        with self._lock:
             self._db.close()
 
     def _put(self, record: Record) -> None:
@@ -157,31 +170,63 @@ class Store:
             (record.container_id, msgspec.json.encode(record)),
         )
 
+    def _end(self, container_id: str, verb: str) -> None:
+        self._db.execute(
+            "DELETE FROM intents WHERE container_id = ? AND verb = ?", (container_id, verb)
+        )
+
+    def _settle(self) -> None:
+        """Try what is owed again and again; a last time at the end."""
+        while self._owing.wait() and not self._closing.wait(_RETRY_S):
+            self._settle_once()
+        if self._owed.records and not self._settle_once():
+            log.error("store.owed_lost", container_ids=list(self._owed.records))
+
+    def _settle_once(self) -> bool:
+        try:
+            with self._transaction():
+                pass
+        except StoreFailed:
+            return False
+        return True
+
     @contextmanager
     def _transaction(self, events: tuple[Event, ...] = ()) -> Iterator[None]:
-        with self._lock, self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+        with self._lock, self._file.explained():
+            self._file.require_in_place()
+            owed = self._owed
+            with self._changing():
+                for record in owed.records.values():
+                    self._put(record)
+                for container_id, verb in owed.ended:
+                    self._end(container_id, verb)
                 yield
-                added = self.journal.append(self._db, events)
-                self._db.execute("COMMIT")
-            except BaseException:
-                # SQLite has rolled back by itself after some errors, as when the disk is full.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+                added = self.journal.append(self._db, (*owed.events, *events), owed.dropped)
             self.journal.publish(added)
+            if owed.records:
+                log.info("store.settled", records=len(owed.records), events=len(owed.events))
+                owed.clear()
+                if not self._closing.is_set():
+                    self._owing.clear()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _changing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(str(error), "STORE_FAILED") from error
-        except msgspec.DecodeError as error:
-            raise self._unusable(f"a record can't be read: {error}", "STORE_CORRUPT") from error
+            self._db.execute("COMMIT")
+        except BaseException:
+            # SQLite has rolled back by itself after some errors, as when the disk is full.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
-    def _unusable(self, problem: str, reason: str) -> StoreFailed:
-        return StoreFailed(
-            f"store {self._path}: {problem}", reason=reason, path=self._path, error=problem
-        )
+
+def _require_readable(db: sqlite3.Connection) -> None:
+    """Raise what can't be read of a store, of whichever version."""
+    kinds = {"containers": ("record", Record), "events": ("event", Event)}
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+    for table in tables & kinds.keys():
+        column, kind = kinds[table]
+        for (blob,) in db.execute(f"SELECT {column} FROM {table}"):
+            msgspec.json.decode(blob, type=kind)

@@ -93,8 +93,7 @@ def test_what_could_not_be_written_is_told_with_the_next_change(
 ) -> None:
     create(container)
     store._db.execute("PRAGMA query_only = ON")
-    with pytest.raises(StoreFailed):
-        container.change(state=State.RUNNING, started_ns=5)
+    container.change(state=State.RUNNING, started_ns=5)
     assert container.record.state is State.RUNNING
     store._db.execute("PRAGMA query_only = OFF")
     assert told(store) == ["created"]
@@ -147,8 +146,29 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
 def test_a_removal_tells_what_was_not_told_before(container: Container, store: Store) -> None:
     create(container)
     store._db.execute("PRAGMA query_only = ON")
-    with pytest.raises(StoreFailed):
-        container.change(state=State.STOPPED, exit_status=EXIT)
+    container.change(state=State.STOPPED, exit_status=EXIT)
     store._db.execute("PRAGMA query_only = OFF")
     container.forget()
     assert told(store) == ["created", "exited", "removed"]
+
+
+def test_a_removal_that_could_not_be_written_is_none(container: Container, store: Store) -> None:
+    create(container)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreFailed):
+        container.forget()
+    store._db.execute("PRAGMA query_only = OFF")
+    container.change(state=State.STOPPED, exit_status=EXIT)
+    assert store.records() == [container.record]
+
+
+def test_a_create_that_could_not_be_written_is_forgotten(
+    container: Container, store: Store
+) -> None:
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreFailed):
+        container.settle("create", state=State.CREATED)
+    container.forget()
+    store._db.execute("PRAGMA query_only = OFF")
+    container.change(state=State.STOPPED, exit_status=EXIT)
+    assert told(store) == []

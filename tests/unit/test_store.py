@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from ocigrpc.deadline import Deadline
+from ocigrpc.engine.events import Event, EventFilter, EventKind
 from ocigrpc.engine.record import Record, fingerprint
 from ocigrpc.engine.store import SCHEMA_VERSION, Store
 from ocigrpc.engine.values import (
@@ -64,7 +68,7 @@ def test_an_intent_lasts_until_its_outcome(store: Store) -> None:
     store.begin("stop", RECORD)
     store.begin("remove", RECORD)
     assert store.intents() == {("c1", "stop"), ("c1", "remove")}
-    store.end("stop", RECORD)
+    store.put(RECORD, ended="stop")
     assert store.intents() == {("c1", "remove")}
 
 
@@ -79,46 +83,216 @@ def test_only_the_owner_may_read_it(path: Path, store: Store) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_store_of_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    db.close()
-    before = path.read_bytes()
+def refused(path: Path, history: int = 100) -> StoreFailed:
+    """The error with which the store at a path is refused; its files stay as they are."""
+    before = content(path)
     with pytest.raises(StoreFailed) as caught:
-        Store(path, 100)
-    assert caught.value.reason == "STORE_NEWER"
+        Store(path, history)
     assert caught.value.metadata["path"] == str(path)
-    assert path.read_bytes() == before
+    assert content(path) == before
+    return caught.value
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """What is in the file of a store, and in its write-ahead log unless that is empty."""
+    wal = path.with_name(f"{path.name}-wal")
+    files = [path, *([wal] if wal.is_file() and wal.stat().st_size else [])]
+    return {each.name: each.read_bytes() for each in files if each.is_file()}
+
+
+@contextmanager
+def killed(path: Path) -> Iterator[Path]:
+    """A copy of a store whose service was killed; the path of its write-ahead log."""
+    store = Store(path, 100)
+    for number in range(50):
+        store.put(msgspec.structs.replace(RECORD, container_id=f"c{number}"))
+    kept = content(path)
+    store.close()
+    for name, data in kept.items():
+        path.with_name(name).write_bytes(data)
+    yield path.with_name(f"{path.name}-wal")
+
+
+def test_a_store_of_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> None:
+    Store(path, 100).close()
+    with killed(path):
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+            kept = content(path)
+        for name, data in kept.items():
+            path.with_name(name).write_bytes(data)
+        assert refused(path).reason == "STORE_NEWER"
 
 
 def test_another_programs_database_is_refused(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE theirs (x)")
-    db.close()
-    with pytest.raises(StoreFailed) as caught:
-        Store(path, 100)
-    assert caught.value.reason == "STORE_FOREIGN"
+    assert refused(path).reason == "STORE_FOREIGN"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA application_id = 7")
+    assert refused(path).reason == "STORE_FOREIGN"
 
 
-def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
-    path.write_bytes(b"x" * 4096)
-    with pytest.raises(StoreFailed) as caught:
-        Store(path, 100)
-    assert caught.value.metadata["path"] == str(path)
-    assert path.read_bytes() == b"x" * 4096
+def damaged_header(data: bytes) -> bytes:
+    return b"x" * 100 + data[100:]
 
 
-def test_a_record_that_cannot_be_read_is_a_typed_error(path: Path, store: Store) -> None:
-    store.put(RECORD)
+def damaged_middle(data: bytes) -> bytes:
+    return data[:4096] + b"x" * 4096 + data[8192:]
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def emptied(data: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [damaged_header, damaged_middle, truncated, emptied])
+def test_a_damaged_store_is_refused_and_left_as_it_is(
+    path: Path, store: Store, damage: Callable[[bytes], bytes]
+) -> None:
+    for number in range(100):
+        store.put(msgspec.structs.replace(RECORD, container_id=f"c{number}"))
     store.close()
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE containers SET record = x'00'")
-    db.close()
-    again = Store(path, 10)
+    path.write_bytes(damage(path.read_bytes()))
+    assert refused(path).reason == "STORE_CORRUPT"
+
+
+def flipped(data: bytes, where: int) -> bytes:
+    return data[:where] + bytes([data[where] ^ 1]) + data[where + 1 :]
+
+
+@pytest.mark.parametrize("where", [0, 20, 32, 1000, 60_000])
+def test_a_damaged_write_ahead_log_is_refused_and_left_as_it_is(path: Path, where: int) -> None:
+    with killed(path) as wal:
+        wal.write_bytes(flipped(wal.read_bytes(), where))
+        assert refused(path).reason == "STORE_CORRUPT"
+
+
+@pytest.mark.parametrize("cut_off_bytes", [0, 1, 4120])
+def test_a_write_that_was_cut_off_has_not_been(path: Path, cut_off_bytes: int) -> None:
+    with killed(path) as wal:
+        os.truncate(wal, wal.stat().st_size - cut_off_bytes)
+        with closing(Store(path, 100)) as again:
+            assert len(again.records()) == (49 if cut_off_bytes else 50)
+
+
+def test_a_log_of_before_the_node_was_started_anew_may_lack_anything(path: Path) -> None:
+    with killed(path) as wal:
+        wal.write_bytes(flipped(wal.read_bytes(), 60_000))
+        os.utime(wal, (1, 1))
+        with closing(Store(path, 100)) as again:
+            assert len(again.records()) < 50
+
+
+def test_a_log_without_its_store_is_refused(path: Path) -> None:
+    with killed(path):
+        path.unlink()
+        assert refused(path).reason == "STORE_CORRUPT"
+        assert not path.exists()
+
+
+def test_an_empty_log_without_a_store_says_nothing(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").touch()
+    Store(path, 100).close()
+
+
+def test_a_directory_in_its_place_is_refused(path: Path) -> None:
+    path.mkdir()
+    assert refused(path).reason == "STORE_FAILED"
+    assert list(path.iterdir()) == []
+
+
+@pytest.mark.parametrize("table", ["containers", "events"])
+def test_a_record_that_cannot_be_read_is_refused(path: Path, store: Store, table: str) -> None:
+    store.put(RECORD, (Event(EventKind.STARTED, "c1", 1),))
+    store.close()
+    column = {"containers": "record", "events": "event"}[table]
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE {table} SET {column} = x'00'")
+    assert refused(path).reason == "STORE_CORRUPT"
+
+
+def test_a_store_whose_making_was_cut_off_is_made_anew(path: Path) -> None:
+    path.with_name(f"{path.name}.new").write_bytes(b"x" * 100)
+    Store(path, 100).close()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def move(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def replace(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
+
+
+@pytest.mark.parametrize("name", ["ocigrpc.db", "ocigrpc.db-wal"])
+@pytest.mark.parametrize("change", [move, replace])
+def test_what_would_be_written_to_a_file_that_is_gone_is_refused(
+    path: Path, store: Store, change: Callable[[Path], None], name: str
+) -> None:
+    store.put(RECORD)
+    change(path.with_name(name))
     with pytest.raises(StoreFailed) as caught:
-        again.records()
-    again.close()
-    assert caught.value.reason == "STORE_CORRUPT"
+        store.begin("stop", RECORD)
+    assert (caught.value.reason, caught.value.metadata["path"]) == ("STORE_REPLACED", str(path))
+    with pytest.raises(StoreFailed):
+        store.check()
+
+
+def test_a_store_that_is_put_back_in_its_place_goes_on(path: Path, store: Store) -> None:
+    store.put(RECORD)
+    move(path)
+    noted = msgspec.structs.replace(RECORD, container_id="c2")
+    store.note(noted)
+    path.with_name("elsewhere").rename(path)
+    store.check()
+    assert store.records() == [RECORD, noted]
+
+
+def owe(store: Store, count: int) -> None:
+    """Have so many events noted that can't be written now."""
+    store._db.execute("PRAGMA query_only = ON")
+    for number in range(count):
+        store.note(RECORD, (Event(EventKind.STARTED, "c1", number),))
+    store._db.execute("PRAGMA query_only = OFF")
+
+
+def test_what_is_owed_is_written_before_anything_else(store: Store) -> None:
+    store.begin("stop", RECORD)
+    store._db.execute("PRAGMA query_only = ON")
+    store.note(RECORD, (Event(EventKind.EXITED, "c1", 1),), ended="stop")
+    assert store.intents() == {("c1", "stop")}
+    store._db.execute("PRAGMA query_only = OFF")
+    store.delete("c1", (Event(EventKind.REMOVED, "c1", 2),))
+    assert store.intents() == frozenset()
+    assert store.records() == []
+    assert [event.kind for event in store._events(0, 10)] == [EventKind.EXITED, EventKind.REMOVED]
+
+
+def test_what_is_owed_is_written_without_another_change(store: Store) -> None:
+    owe(store, 1)
+    news = store.journal.follow(0, EventFilter(), Deadline(20))
+    assert [event.time_ns for told in (next(news), next(news)) for event in told.events] == [0]
+    assert store.records() == [RECORD]
+
+
+def test_of_more_events_than_are_kept_those_that_are_lost_are_told_as_a_gap(path: Path) -> None:
+    with closing(Store(path, 10)) as store:
+        store.put(RECORD, (Event(EventKind.CREATED, "c1", 0),))
+        after = store._events(0, 10)[0].sequence
+        owe(store, 25)
+        store.check()
+        news = next(store.journal.follow(after, EventFilter(), Deadline(20)))
+        assert news.gap is not None
+        assert (news.gap.first, news.gap.last) == (after + 1, after + 15)
+        kept = [(event.sequence, event.time_ns) for event in store._events(after, 100)]
+        assert kept == [(after + 16 + index, 15 + index) for index in range(10)]
 
 
 def test_a_failed_write_leaves_the_store_usable(store: Store) -> None:

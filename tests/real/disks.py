@@ -1,0 +1,82 @@
+"""Small disks, to be filled and freed again while a service works on them."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CHUNK_BYTES = 1 << 16
+PAGE_BYTES = 1 << 12
+
+
+class Disk:
+    """A directory on a disk of its own, of 16 MiB and some thousand files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.filling = path / "filling"
+
+    @contextmanager
+    def full(self, free_pages: int = 0) -> Iterator[None]:
+        """No more than so many pages of 4 KiB can be written in the block."""
+        with self.filling.open("wb", buffering=0) as file:
+            for chunk in (bytes(_CHUNK_BYTES), bytes(PAGE_BYTES)):
+                _until_full(functools.partial(file.write, chunk))
+            file.truncate(file.tell() - free_pages * PAGE_BYTES)
+        try:
+            yield
+        finally:
+            self.filling.unlink(missing_ok=True)
+
+    @contextmanager
+    def without_inodes(self) -> Iterator[None]:
+        """No file can be made in the block, though there is room."""
+        self.filling.mkdir()
+        names = map(str, itertools.count())
+        _until_full(lambda: (self.filling / next(names)).touch())
+        try:
+            yield
+        finally:
+            for each in self.filling.iterdir():
+                each.unlink()
+            self.filling.rmdir()
+
+
+def _until_full(write: Callable[[], object]) -> None:
+    try:
+        while True:
+            write()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+
+
+@contextmanager
+def _mounted(path: Path, *options: str) -> Iterator[None]:
+    subprocess.run(["mount", *options, str(path)], check=True)
+    try:
+        yield
+    finally:
+        # Whoever is still in there after a failed test, the next one must not find it.
+        if subprocess.run(["umount", str(path)], check=False).returncode:
+            subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextmanager
+def disk(path: Path) -> Iterator[Disk]:
+    """An empty disk in the place of a directory, in the block."""
+    with _mounted(path, "-t", "tmpfs", "-o", "size=16m,nr_inodes=3000,mode=0700", "tmpfs"):
+        yield Disk(path)
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Nothing below ``path`` can be changed by that name in the block."""
+    with _mounted(path, "--bind", str(path)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
+        yield
