@@ -7,6 +7,7 @@ holds every variable that the message mentions, so that nobody has to parse pros
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -183,3 +184,18 @@ class HostFailed(OcigrpcError):
     """The host refused a file, directory or process; the metadata names it."""
 
     reason = "HOST_FAILED"
+
+
+def host_failure(error: OSError) -> OcigrpcError:
+    """What the host's refusal of a system call is to the caller.
+
+    ``LimitReached`` (TOO_MANY_OPEN_FILES), else ``HostFailed`` with the ``path``, if any.
+    """
+    text = error.strerror or str(error)
+    path = error.filename
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return LimitReached(text, reason="TOO_MANY_OPEN_FILES", error=text)
+    if not isinstance(path, str | bytes):
+        return HostFailed(f"the host refuses: {text}", error=text)
+    name = path if isinstance(path, str) else path.decode(errors="replace")
+    return HostFailed(f"the host refuses {name}: {text}", path=name, error=text)

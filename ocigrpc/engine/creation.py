@@ -34,6 +34,7 @@ from ocigrpc.errors import (
     RuntimeFailed,
     Timeout,
 )
+from ocigrpc.host.descriptors import require_descriptors
 from ocigrpc.log import bind_log, get_logger
 from ocigrpc.oci.bundle import (
     Spec,
@@ -50,6 +51,9 @@ from ocigrpc.oci.spec import spec_of
 from ocigrpc.settings import cgroup_parent_problem
 
 log = get_logger()
+
+# More than a create takes: what is begun must be undone, and that takes some, too.
+_DESCRIPTORS = 32
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Creation:
         present = self._created_before(request, deadline)
         if present is not None:
             return present
+        require_descriptors(_DESCRIPTORS)
         plan = self._planned(request)
         bind_log(container_id=plan.record.container_id)
         while True:
@@ -188,6 +193,7 @@ class Creation:
                 container.begin("create")
                 undo.callback(self._node.remove_files, plan.record)
                 plan.enclosure.refuse_occupied()
+                self._node.make_directories()
                 make_bundle(plan.monitor.layout)
                 if plan.record.log_is_ours:
                     _make_log(plan.record.log_path)

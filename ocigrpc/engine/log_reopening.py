@@ -7,6 +7,7 @@ the container alone. So all that could go wrong is looked at before it is asked.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -73,6 +74,7 @@ class Reopening:
                 reason="LOG_DIRECTORY_MISSING",
                 path=directory,
             )
+        _require_room(directory)
         return monitor
 
     def reopen(self, container: Container, deadline: Deadline) -> None:
@@ -106,6 +108,20 @@ class Reopening:
         except OSError as error:
             raise HostFailed(
                 f"can't write to {path}: {error.strerror}", path=path, error=error.strerror
+            ) from error
+
+
+def _require_room(directory: str) -> None:
+    """Raise ``HostFailed`` unless a file can be made there, without a name that others see."""
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        # A file system that can't do without a name is none the worse for it.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise HostFailed(
+                f"no new log can be made in {directory}: {error.strerror}",
+                path=directory,
+                error=error.strerror,
             ) from error
 
 

@@ -15,7 +15,13 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.engine.enclosure import SYSTEMD, Enclosure, placed_by
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.values import State
-from ocigrpc.errors import HostFailed, InvalidArgument, OcigrpcError, RuntimeFailed
+from ocigrpc.errors import (
+    HostFailed,
+    InvalidArgument,
+    OcigrpcError,
+    RuntimeFailed,
+    host_failure,
+)
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
 from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
@@ -124,9 +130,13 @@ class Node:
         return process
 
     def make_directories(self) -> None:
-        """The directories that all containers share; raises ``HostFailed`` with the path."""
+        """The directories that all containers share; raises ``HostFailed`` with the path.
+
+        They are made again if somebody has removed them.
+        """
         layout = self.layout("")
-        for directory in (self._run_dir / "containers", layout.exits, layout.sockets):
+        log_dir = Path(self.settings.log_dir)
+        for directory in (self._run_dir / "containers", layout.exits, layout.sockets, log_dir):
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
@@ -214,9 +224,10 @@ def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
     for step in steps:
         try:
             step()
-        except OcigrpcError as error:
-            log.error("attempt.failed", reason=error.reason, error=error.message)
-            errors.append(error)
+        except (OcigrpcError, OSError) as error:
+            failure = error if isinstance(error, OcigrpcError) else host_failure(error)
+            log.error("attempt.failed", reason=failure.reason, error=failure.message)
+            errors.append(failure)
     return errors
 
 

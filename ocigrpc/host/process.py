@@ -7,6 +7,7 @@ process full of gRPC threads would deadlock it.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -20,7 +21,7 @@ from typing import NamedTuple, Self
 from msgspec import Struct
 
 from ocigrpc.deadline import Deadline
-from ocigrpc.errors import HostFailed
+from ocigrpc.errors import HostFailed, host_failure
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 """What every child gets, and all it gets unless more is said."""
@@ -48,7 +49,8 @@ class Child:
     """A started child, to be used in a ``with``: it does not outlive the block.
 
     ``stdio`` are the three descriptors that it gets in place of ``/dev/null`` and two pipes.
-    Raises ``HostFailed`` (PROGRAM_NOT_FOUND, PROGRAM_NOT_STARTED) when it can't be started.
+    Raises ``HostFailed`` (PROGRAM_NOT_FOUND, PROGRAM_NOT_STARTED) when it can't be started,
+    ``LimitReached`` (TOO_MANY_OPEN_FILES).
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class Child:
                 bufsize=0,
             )
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise host_failure(error) from error
             missing = isinstance(error, FileNotFoundError)
             raise HostFailed(
                 f"can't start {argv[0]}: {error.strerror}",

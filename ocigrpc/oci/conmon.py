@@ -126,8 +126,8 @@ class Launch:
     def go(self, deadline: Deadline) -> int:
         """Let it go, and answer the process id of the daemon that it has become.
 
-        Raises ``MonitorFailed`` with conmon's words when it refuses its arguments,
-        ``Timeout`` or ``Cancelled``.
+        Raises ``MonitorFailed`` with conmon's words when it refuses its arguments or
+        (MONITOR_PID_MISSING) can't write its process id, ``Timeout`` or ``Cancelled``.
         """
         # If it is gone already, its exit status and words say why.
         with suppress(OSError):
@@ -139,7 +139,16 @@ class Launch:
                 returncode=ended.returncode,
                 output=cut(ended.words),
             )
-        return int(self._layout.monitor_pid_file.read_bytes())
+        path = self._layout.monitor_pid_file
+        try:
+            return int(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise MonitorFailed(
+                f"conmon has not written its process id to {path}: {error}",
+                reason="MONITOR_PID_MISSING",
+                path=path,
+                error=error,
+            ) from error
 
     def created_pid(self, deadline: Deadline) -> int:
         """Wait for the container; the process id of its first process.

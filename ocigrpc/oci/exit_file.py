@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,14 +25,18 @@ class ExitFile(NamedTuple):
 
 
 def read_exit_file(*paths: Path) -> ExitFile | None:
-    """The first of these files that is there; None when none is."""
+    """The first of these files that can be read; None when none can.
+
+    Raises ``OSError`` when that is for want of descriptors, and says nothing of the files.
+    """
     for path in paths:
         try:
             with path.open("rb") as file:
                 text = file.read(LIMIT_BYTES).decode(errors="replace").strip()
                 return ExitFile(text, path.stat().st_mtime_ns)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
     return None
 
 

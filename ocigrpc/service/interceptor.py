@@ -13,7 +13,15 @@ import grpc
 from google.protobuf.message import DecodeError
 from structlog.contextvars import bind_contextvars
 
-from ocigrpc.errors import Cancelled, InvalidArgument, LimitReached, OcigrpcError, Timeout, cut
+from ocigrpc.errors import (
+    Cancelled,
+    InvalidArgument,
+    LimitReached,
+    OcigrpcError,
+    Timeout,
+    cut,
+    host_failure,
+)
 from ocigrpc.log import get_logger
 from ocigrpc.service.call import Call, Method
 from ocigrpc.service.errors import code_of, status_of
@@ -157,6 +165,8 @@ def _failure(error: Exception, call: Call) -> OcigrpcError:
         return error if isinstance(error, Cancelled) else Cancelled("the caller has gone")
     if isinstance(error, OcigrpcError):
         return error
+    if isinstance(error, OSError):
+        return host_failure(error)
     return OcigrpcError(
         f"a defect of the service; its log has more on request {call.request_id}",
         request_id=call.request_id,

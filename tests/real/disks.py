@@ -12,6 +12,8 @@ from pathlib import Path
 
 _CHUNK_BYTES = 1 << 16
 PAGE_BYTES = 1 << 12
+FILLING = "filling"
+"""What takes all the room."""
 
 
 class Disk:
@@ -19,32 +21,32 @@ class Disk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.filling = path / "filling"
+        self._filling = path / FILLING
 
     @contextmanager
     def full(self, free_pages: int = 0) -> Iterator[None]:
         """No more than so many pages of 4 KiB can be written in the block."""
-        with self.filling.open("wb", buffering=0) as file:
+        with self._filling.open("wb", buffering=0) as file:
             for chunk in (bytes(_CHUNK_BYTES), bytes(PAGE_BYTES)):
                 _until_full(functools.partial(file.write, chunk))
             file.truncate(file.tell() - free_pages * PAGE_BYTES)
         try:
             yield
         finally:
-            self.filling.unlink(missing_ok=True)
+            self._filling.unlink(missing_ok=True)
 
     @contextmanager
     def without_inodes(self) -> Iterator[None]:
         """No file can be made in the block, though there is room."""
-        self.filling.mkdir()
+        self._filling.mkdir()
         names = map(str, itertools.count())
-        _until_full(lambda: (self.filling / next(names)).touch())
+        _until_full(lambda: (self._filling / next(names)).touch())
         try:
             yield
         finally:
-            for each in self.filling.iterdir():
+            for each in self._filling.iterdir():
                 each.unlink()
-            self.filling.rmdir()
+            self._filling.rmdir()
 
 
 def _until_full(write: Callable[[], object]) -> None:
@@ -69,7 +71,8 @@ def _mounted(path: Path, *options: str) -> Iterator[None]:
 
 @contextmanager
 def disk(path: Path) -> Iterator[Disk]:
-    """An empty disk in the place of a directory, in the block."""
+    """An empty disk at ``path``, in the block."""
+    path.mkdir()
     with _mounted(path, "-t", "tmpfs", "-o", "size=16m,nr_inodes=3000,mode=0700", "tmpfs"):
         yield Disk(path)
 

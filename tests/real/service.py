@@ -117,6 +117,23 @@ class Service:
         ]
         return [sys.executable, "-m", "ocigrpc", "serve", *flags]
 
+    def refusal(self) -> dict[str, object]:
+        """The one line with which it does not start."""
+        ended = subprocess.run(
+            self.host.command(self.argv()),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert (ended.returncode, ended.stdout) == (1, ""), ended
+        (line,) = ended.stderr.splitlines()
+        assert not (self.directory / "socket").exists()
+        event = json.loads(line)
+        assert isinstance(event, dict)
+        return event
+
     def connect(self) -> None:
         """Make ``rpc`` a stub of a connection of its own."""
         self._channel = grpc.insecure_channel(

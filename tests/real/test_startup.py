@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from ocigrpc.v1.runtime_pb2 import StatusRequest, VersionRequest
 from tests.real.conftest import StartService
 from tests.real.hosts import native
 from tests.real.remains import LIMIT_S
-from tests.real.service import REPOSITORY, Service
+from tests.real.service import Service
 
 
 def first_line(*argv: str) -> str:
@@ -73,16 +72,8 @@ def refusal_to_start(directory: Path, rootfs: Path, **settings: object) -> dict[
     """The one line of a service that does not start."""
     with native() as host:
         service = Service(host, directory, rootfs, **settings)  # type: ignore[arg-type]
-        ended = subprocess.run(
-            service.argv(), cwd=REPOSITORY, capture_output=True, text=True, timeout=LIMIT_S
-        )
-    assert ended.returncode == 1
-    assert ended.stdout == ""
-    (line,) = ended.stderr.splitlines()
+        event = service.refusal()
     assert service.remains() == []
-    assert not (directory / "socket").exists()
-    event = json.loads(line)
-    assert isinstance(event, dict)
     return event
 
 
