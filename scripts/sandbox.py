@@ -1,7 +1,7 @@
 """A real service with everything of its own, and the proof that nothing of it is left.
 
-``scripts/demo`` and ``scripts/bench`` run in it: socket, store, run directory, logs, the
-OCI runtime's state and the cgroup parent are all private, so that neither a service nor
+``scripts/demo``, ``scripts/bench`` and ``scripts/soak`` run in it: socket, store, run directory,
+logs, the OCI runtime's state and the cgroup parent are all private, so that neither a service nor
 containers that the machine already has are touched.
 """
 
@@ -177,9 +177,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _refuse_files(directory: Path) -> None:
     """Raise unless the service has removed all that it made for containers."""
-    kept = ("run/containers", "run/exits", "run/sockets", "log", "runc")
-    left = [path for each in kept for path in directory.glob(f"{each}/*")]
-    left += [path for path in (directory / "socket",) if path.exists()]
+    left = [*files_of_containers(directory), *directory.glob("socket")]
     if left:
         raise SandboxFailed(f"files are left: {', '.join(map(str, left))}")
 
@@ -187,14 +185,29 @@ def _refuse_files(directory: Path) -> None:
 def _refuse_remains(mark: str) -> None:
     """Raise if a process, mount, cgroup or directory that bears our mark is left."""
     left = [f"process {path.parent.name}" for path in _marked_processes(mark)]
-    left += [f"mount {line}" for line in _lines("/proc/self/mountinfo") if mark in line]
-    # The cgroup parent, wherever hierarchies are mounted; what else the machine has
-    # comes and goes.
-    for root in ("/sys/fs/cgroup", *glob("/sys/fs/cgroup/*/")):
-        left += glob(f"{root}/{mark}*")
+    left += [f"mount {line}" for line in mounts(mark)]
+    left += cgroups(f"{mark}*")
     left += map(str, Path(tempfile.gettempdir()).glob(f"{mark}*"))
     if left:
         raise SandboxFailed(f"something is left: {', '.join(left)}")
+
+
+def files_of_containers(directory: Path) -> list[Path]:
+    """What a service keeps for containers in its run and log directories, and runc in its own."""
+    kept = ("run/containers", "run/exits", "run/sockets", "log", "runc")
+    return [path for each in kept for path in directory.glob(f"{each}/*")]
+
+
+def mounts(mark: str) -> list[str]:
+    """The mounts that bear a mark, as mountinfo has them."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    return [line for line in lines if mark in line]
+
+
+def cgroups(pattern: str) -> list[str]:
+    """The cgroups of a path like ``pattern``, wherever hierarchies are mounted."""
+    roots = ("/sys/fs/cgroup", *glob("/sys/fs/cgroup/*/"))
+    return [path for root in roots for path in glob(f"{root}/{pattern}/")]
 
 
 def _marked_processes(mark: str) -> Iterator[Path]:
@@ -205,7 +218,3 @@ def _marked_processes(mark: str) -> Iterator[Path]:
                 yield path
         except OSError:
             continue
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(errors="replace").splitlines()
