@@ -24,6 +24,10 @@ STREAM_THREADS = 200
 OTHER_THREADS = 32
 """Those that the service has for calls beside its settings."""
 
+ONCE_FDS = 4
+"""Room for descriptors that the service opens when it first needs them, and keeps. Calls and
+lives are thousands: what one in a hundred of either leaves behind is more."""
+
 DURATION_S = 60.0
 
 pytestmark = pytest.mark.timeout(600)
@@ -49,7 +53,7 @@ def test_of_a_minute_of_load_no_answer_is_a_defect_and_nothing_is_kept(
     # the second half as in the first. Room for what the allocator leaves between.
     assert second < first * 1.2
     service.remove_all()
-    until(lambda: usage_of(service.pid).fds <= idle.fds, 2 * LIMIT_S)
+    until(lambda: usage_of(service.pid).fds <= idle.fds + ONCE_FDS, 2 * LIMIT_S)
     pooled = CLIENTS + STREAM_THREADS + OTHER_THREADS
     until(lambda: usage_of(service.pid).threads <= idle.threads + pooled, 2 * LIMIT_S)
 
