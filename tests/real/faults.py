@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
+from tests.real.remains import LIMIT_S
 
 FAULTS = {
     "hangs": ("create", 'echo begun > "$gate/begun"; exec sleep 1000'),
@@ -96,3 +98,53 @@ class Gate:
     def close(self) -> None:
         os.close(self._begun)
         os.close(self._go)
+
+
+HANGS = 'echo > "$begun"; exec sleep 1000'
+HANGS_WHEN_DONE = 'runc "$@"; echo > "$begun"; exec sleep 1000'
+FLOODS = "yes | head -c 50000000; yes | head -c 50000000 >&2; exit 1"
+"""What a verb can be switched to: see Switches."""
+
+_SWITCHED = """#!/bin/sh
+begun='{directory}/begun'
+for word; do
+    case $word in
+        */*) ;;
+        *) [ -f "{directory}/$word" ] && . "{directory}/$word" ;;
+    esac
+done
+exec runc "$@"
+"""
+
+
+class Switches:
+    """A runtime that does well what is not switched to a fault, at ``path``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "switches"
+        self._directory.mkdir()
+        os.mkfifo(self._directory / "begun")
+        # For both directions, so that the runtime need not wait for us to open it.
+        self._begun = os.open(self._directory / "begun", os.O_RDWR | os.O_NONBLOCK)
+        self.path = directory / "switched.sh"
+        self.path.write_text(_SWITCHED.format(directory=self._directory))
+        self.path.chmod(0o755)
+
+    @contextmanager
+    def on(self, verb: str, fault: str) -> Iterator[None]:
+        """Have a verb go wrong in the block."""
+        switch = self._directory / verb
+        switch.write_text(fault + "\n")
+        try:
+            yield
+        finally:
+            switch.unlink()
+            with suppress(BlockingIOError):
+                os.read(self._begun, 4096)
+
+    def wait(self) -> None:
+        """Wait until a verb hangs."""
+        Deadline(LIMIT_S).wait(self._begun)
+
+    def close(self) -> None:
+        os.close(self._begun)
