@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from queue import Queue
 
 import grpc
@@ -25,12 +25,13 @@ from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from scripts.bare import Bare
 from scripts.figures import Figure, Times, added, print_table
+from scripts.hanging import Hanging, hanging_runtime
 from scripts.sandbox import Sandbox, sandbox
 
 IN_FLIGHT = 8
 LIVE = 50
 STATUS_CALLS = 20
-"""Calls of ContainerStatus for each live container."""
+"""Calls of ContainerStatus, and of ListContainers, for each live container."""
 
 IDLE_STREAMS = 300
 
@@ -70,6 +71,10 @@ class Service:
         """ContainerStatus."""
         self._stub.ContainerStatus(pb.ContainerStatusRequest(container_id=container_id))
 
+    def list_all(self) -> None:
+        """ListContainers."""
+        self._stub.ListContainers(pb.ListContainersRequest())
+
     def stats(self) -> None:
         """ListContainerStats."""
         self._stub.ListContainerStats(pb.ListContainerStatsRequest())
@@ -95,6 +100,10 @@ class Service:
         yield
         for stream in streams:
             stream.cancel()
+
+    def hanging_verbs(self, hanging: Hanging) -> AbstractContextManager[None]:
+        """Calls that hang in each verb of a runtime beside the block."""
+        return hanging.verbs(self._stub, self._bundle)
 
     def exit_delay_ms(self, container_id: str) -> float:
         """Kill it; from conmon's end as we see it to the answer of WaitContainer."""
@@ -142,8 +151,8 @@ def _service_life(service: Service, times: Times, name: str) -> None:
         service.stop_and_remove(name)
 
 
-def many_live(service: Service, times: Times) -> None:
-    """ContainerStatus beside many live containers, and how soon their exits are told."""
+def many_live(service: Service, hanging: Hanging, times: Times) -> None:
+    """Questions beside many live containers, and how soon their exits are told."""
     names = [f"live-{number}" for number in range(LIVE)]
     for name in names:
         service.create(name)
@@ -160,6 +169,13 @@ def many_live(service: Service, times: Times) -> None:
         for name in names * STATUS_CALLS:
             with times.of("status beside streams"):
                 service.status(name)
+    for _ in names * STATUS_CALLS:
+        with times.of("service list"):
+            service.list_all()
+    with service.hanging_verbs(hanging):
+        for _ in names * STATUS_CALLS:
+            with times.of("list beside hanging"):
+                service.list_all()
     for name in names:
         times.add("service exit", service.exit_delay_ms(name))
         service.stop_and_remove(name)
@@ -218,6 +234,9 @@ def figures(times: Times, per_s: tuple[float, float]) -> Iterator[Figure]:
     alone, beside = map(times.p99, ("service status", "status beside streams"))
     name = f"its p99, {IDLE_STREAMS} streams, ms **"
     yield added(name, alone, beside, "+20.00", beside - alone < 20)
+    for name, p in ((f"list, {LIVE} live, ms ***", times.p50), ("its p99, ms ***", times.p99)):
+        alone, beside = p("service list"), p("list beside hanging")
+        yield added(name, alone, beside, "10.00", beside < 10)
     yield Figure("exit seen after, ms", "", f"{seen:.2f}", "", "5.00", seen <= 5)
     ratio = per_s[1] / per_s[0]
     yield Figure(
@@ -236,17 +255,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=60, help="lives of each (default: 60)")
     samples: int = parser.parse_args().samples
     times = Times()
-    with sandbox("bench") as box:
+    with hanging_runtime() as hanging, sandbox("bench", hanging=hanging.path) as box:
         bundle = box.make_bundle(PROGRAM)
         bare = Bare(bundle, box.directory, box.cgroup_parent, _program("conmon"), _program("runc"))
         service = Service(box, str(bundle))
         one_by_one(bare, service, Times(), min(samples, 3))
         one_by_one(bare, service, times, samples)
-        many_live(service, times)
+        many_live(service, hanging, times)
         per_s = in_flight(bare, service, rounds=max(1, samples // 20))
     print_table(figures(times, per_s))
     print("* bare: a call of the same server that does nothing")
     print("** bare: without the streams")
+    print("*** bare: while no other runtime hangs in every verb")
 
 
 def _program(name: str) -> str:

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from glob import glob
@@ -72,8 +72,10 @@ class Sandbox:
 
 
 @contextmanager
-def sandbox(name: str) -> Iterator[Sandbox]:
+def sandbox(name: str, **runtimes: Path) -> Iterator[Sandbox]:
     """A service in a sandbox; at the end it is stopped, and nothing of it is left.
+
+    ``runtimes`` are programs to use like runc, by the names of their handlers.
 
     SIGINT and SIGTERM end the block in good order. Raises ``SandboxFailed``.
     """
@@ -84,7 +86,7 @@ def sandbox(name: str) -> Iterator[Sandbox]:
         undo.callback(_refuse_remains, mark)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         undo.callback(_refuse_files, directory)
-        process = _start(directory, f"/{mark}")
+        process = _start(directory, f"/{mark}", {"runc": Path("runc"), **runtimes})
         undo.callback(_stop, process)
         channel = undo.enter_context(grpc.insecure_channel(f"unix:{directory}/socket"))
         running = Sandbox(
@@ -115,7 +117,12 @@ def _make_rootfs(rootfs: Path) -> None:
         (rootfs / "bin" / applet).symlink_to("busybox")
 
 
-def _start(directory: Path, cgroup_parent: str) -> subprocess.Popen[bytes]:
+def _start(
+    directory: Path, cgroup_parent: str, runtimes: Mapping[str, Path]
+) -> subprocess.Popen[bytes]:
+    handlers = {
+        name: {"path": str(path), "root": f"{directory}/runc"} for name, path in runtimes.items()
+    }
     argv = [
         *(sys.executable, "-m", "ocigrpc", "serve"),
         f"--socket-path={directory}/socket",
@@ -123,7 +130,7 @@ def _start(directory: Path, cgroup_parent: str) -> subprocess.Popen[bytes]:
         f"--run-dir={directory}/run",
         f"--log-dir={directory}/log",
         f"--cgroup-parent={cgroup_parent}",
-        "--runtimes=" + json.dumps({"runc": {"path": "runc", "root": f"{directory}/runc"}}),
+        "--runtimes=" + json.dumps(handlers),
     ]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(f"{directory}/notify")
