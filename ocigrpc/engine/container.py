@@ -38,6 +38,7 @@ class Container:
         self._store = store
         self._lock = threading.Lock()
         self._turn = Turn()
+        self._group_turn = Turn()
         self.verb = ""
         self.settled = Latch()
         self.exited = Latch()
@@ -172,6 +173,19 @@ class Container:
         finally:
             self.verb = ""
             self._turn.give()
+
+    @contextmanager
+    def holding_group(self, deadline: Deadline) -> Iterator[bool]:
+        """Be the only one to kill in its cgroup, or to remove it, in a ``with``.
+
+        False when the container is removed: the group may be that of another of the same
+        id by now. Raises ``Timeout``, ``Cancelled``.
+        """
+        self._group_turn.take(deadline)
+        try:
+            yield not self.removed.is_set()
+        finally:
+            self._group_turn.give()
 
     @contextmanager
     def stopping(self) -> Iterator[bool]:

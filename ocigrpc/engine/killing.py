@@ -30,14 +30,25 @@ def kill(container: Container, deadline: Deadline) -> None:
     """
     group = container.enclosure.container
     send_signal(container, signal.SIGKILL)
-    if container.init is not None:
-        # It takes all others with it, unless it shares the host's pid namespace. A
-        # frozen v1 group ignores SIGKILL.
-        group.thaw()
-        deadline.wait(container.init, timeout_s=_ALONE_S)
-    group.kill(deadline)
+    with container.holding_group(deadline) as held:
+        if not held:
+            return
+        if container.init is not None:
+            # It takes all others with it, unless it shares the host's pid namespace. A
+            # frozen v1 group ignores SIGKILL.
+            group.thaw()
+            deadline.wait(container.init, timeout_s=_ALONE_S)
+        group.kill(deadline)
     if container.init is not None:
         deadline.wait(container.init)
+
+
+def kill_rest(container: Container, deadline: Deadline) -> None:
+    """What :func:`kill` does, for those that have outlived the first process."""
+    group = container.enclosure.container
+    with container.holding_group(deadline) as held:
+        if held and group.populated():
+            group.kill(deadline)
 
 
 def learn_exit(container: Container, timeout_s: float, deadline: Deadline) -> None:

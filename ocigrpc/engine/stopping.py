@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
-from ocigrpc.engine.killing import kill, learn_exit, send_signal
+from ocigrpc.engine.killing import kill, kill_rest, learn_exit, send_signal
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.truth import Truth
@@ -51,19 +51,18 @@ class Stopping:
         container.change("stop")
 
     def _end(self, container: Container, timeout_s: float, first: bool, deadline: Deadline) -> None:
-        group = container.enclosure.container
         # What was never started can't be asked to end.
         asked = timeout_s > 0 and container.is_started()
         if asked and first:
             send_signal(container, container.record.stop_signal)
-            group.thaw()
+            container.enclosure.container.thaw()
         kill_timeout_s = self._node.settings.kill_timeout_s
         bounded = deadline.within(timeout_s + kill_timeout_s)
         if not (asked and _ended(container, timeout_s, deadline)):
             kill(container, bounded)
-        elif group.populated():
+        else:
             # With the host's pid namespace, children outlive the first process.
-            group.kill(bounded)
+            kill_rest(container, bounded)
         learn_exit(container, kill_timeout_s, deadline)
 
     def remove(self, container: Container, force: bool, deadline: Deadline) -> None:
@@ -93,10 +92,11 @@ class Stopping:
             # that nobody hears of that without having heard of this.
             learn_exit(container, timeout_s, deadline)
         undone = deadline.within(self._node.settings.undo_timeout_s)
-        for error in self._node.end_processes(record, container.enclosure, undone):
-            raise error
-        self._node.remove_files(record)
-        self._registry.drop(container)
+        with container.holding_group(undone):
+            for error in self._node.end_processes(record, container.enclosure, undone):
+                raise error
+            self._node.remove_files(record)
+            self._registry.drop(container)
         log.info("container.removed", container_id=record.container_id)
 
 

@@ -7,11 +7,17 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
 from ocigrpc.deadline import Deadline
+from ocigrpc.engine import killing
+from ocigrpc.engine.container import Container
+from ocigrpc.engine.enclosure import Enclosure
+from ocigrpc.engine.store import Store
+from ocigrpc.host.cgroup import Hierarchies
 from ocigrpc.host.process import Process
 from ocigrpc.v1.container_pb2 import MONITOR_LOST_POLICY_KILL, ExitProvenance
 from tests.real.conftest import StartService
@@ -20,6 +26,7 @@ from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service
 from tests.real.strangers import stranger
+from tests.unit.test_store import RECORD
 
 Identity = Mapping[str, object]
 ANOTHER_BOOT: Identity = {"boot_id": "another"}
@@ -135,3 +142,17 @@ def test_what_lived_before_a_reboot_is_stopped_and_says_why(
     assert Process(pid).alive()
     service.remove(container_id)
     assert service.remains() == []
+
+
+@pytest.mark.parametrize("kill", [killing.kill, killing.kill_rest])
+def test_who_kills_late_does_not_touch_the_next_container_of_the_same_id(
+    tmp_path: Path, kill: Callable[[Container, Deadline], None]
+) -> None:
+    enclosure = Enclosure(Hierarchies.detect(), "cgroupfs", f"/{tmp_path.name}", "one")
+    with closing(Store(tmp_path / "store", 100)) as store, ExitStack() as undo:
+        removed = Container(RECORD, store, enclosure)
+        removed.removed.set()
+        enclosure.container.create()
+        undo.callback(Hierarchies.detect().group(enclosure.parent).remove, Deadline(LIMIT_S))
+        enclosure.container.add(undo.enter_context(stranger()))
+        kill(removed, Deadline(LIMIT_S))
