@@ -15,7 +15,8 @@ Errors that any call may answer, beside those named at each call:
                        end before your deadline; try again
   DEADLINE_EXCEEDED    your deadline or the service's own limit ran out;
                        what had been begun was undone or is safe to repeat
-  RESOURCE_EXHAUSTED   TOO_MANY_CALLS, TOO_MANY_STREAMS, or a message too large
+  RESOURCE_EXHAUSTED   TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_OPEN_FILES, or a
+                       message too large
   UNAVAILABLE          RECOVERING: the service has just begun, and is finding its
                        containers again; try again soon. SHUTTING_DOWN: the
                        service is ending; try again later

@@ -184,10 +184,12 @@ def test_a_monitor_killed_during_a_stop_does_not_hold_it_up(
     container_id = service.run(STUBBORN, monitor_lost_policy=policy)
     until(lambda: service.output(container_id) == ["ready"])
     with ThreadPoolExecutor(1) as pool:
-        # The policy ends it, or a shorter stop.
+        events = Events(service, container_id=container_id)
         stop = pool.submit(service.stop, container_id, 600.0)
         until(lambda: service.output(container_id) == ["ready", "asked"])
         kill_monitors(service, container_id)
+        # Of what dies together, nobody knows the order.
+        events.until("monitor_lost")
         if policy == MONITOR_LOST_POLICY_LEAVE:
             service.stop(container_id, 0)
         stop.result(LIMIT_S)
