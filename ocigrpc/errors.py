@@ -73,6 +73,16 @@ class InvalidArgument(OcigrpcError):
         ]
         return first
 
+    def below(self, field: str) -> InvalidArgument:
+        """The same, of a message that a request has in ``field``."""
+        first, *_ = violations = [
+            Violation(f"{field}.{each.field}", each.description) for each in self.violations
+        ]
+        error = InvalidArgument(first.field, first.description, reason=self.reason)
+        error.metadata = {**self.metadata, "field": first.field}
+        error.violations = violations
+        return error
+
 
 class InvalidSettings(OcigrpcError):
     """The settings can't be used. Names the source, the key and the reason."""

@@ -18,16 +18,21 @@ from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.conmon import runtime_log_words
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.users import user_of
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
+from ocigrpc.oci.work_file import make_directory, write_new_file
 
 
 class ExecProcess(Struct, frozen=True):
-    """What to run; empty fields are as with the container's first process."""
+    """What to run; empty fields are as with the container's first process.
+
+    ``field`` is where the request has it, for the paths of wrong fields.
+    """
 
     command: tuple[str, ...]
     env: dict[str, str] = {}
     working_dir: str = ""
     user: str = ""
+    field: str = "process"
 
 
 class ExecFiles(Struct, frozen=True):
@@ -78,15 +83,8 @@ def exec_argv(
 
 def write_process(files: ExecFiles, process: dict[str, object]) -> None:
     """Make the directory, and put the process there; raises ``HostFailed`` with the path."""
-    try:
-        files.directory.mkdir(mode=0o700)
-        files.process.write_bytes(msgspec.json.encode(process))
-    except OSError as error:
-        raise HostFailed(
-            f"can't write {files.process}: {error.strerror}",
-            path=files.process,
-            error=error.strerror,
-        ) from error
+    make_directory(files.directory)
+    write_new_file(files.process, msgspec.json.encode(process))
 
 
 def process_of(
@@ -95,7 +93,8 @@ def process_of(
     """``process`` of the runtime spec: the container's own with what is asked for.
 
     A terminal is born with its size, if one is given: a program may look at once.
-    Raises ``InvalidArgument`` for a user whom the root filesystem doesn't know.
+    Raises ``InvalidArgument`` for a user whom the root filesystem doesn't know, and for more
+    arguments and variables, the container's own among them, than a program can be given.
     """
     process = {**table(spec, "process"), "args": asked.command, "terminal": terminal}
     process.pop("consoleSize", None)
@@ -105,26 +104,29 @@ def process_of(
     kept = [entry for entry in environment if entry.partition("=")[0] not in asked.env]
     if terminal and not any(entry.startswith("TERM=") for entry in kept):
         kept.append("TERM=xterm")
-    process["env"] = [*kept, *(f"{name}={value}" for name, value in asked.env.items())]
+    process["env"] = variables = [*kept, *(f"{name}={text}" for name, text in asked.env.items())]
+    if not arguments_fit([*asked.command, *variables]):
+        problem = f"takes more than {ARGUMENTS_LIMIT_BYTES} bytes with the environment"
+        raise InvalidArgument(f"{asked.field}.command", problem, reason="TOO_LONG")
     if asked.working_dir:
         process["cwd"] = asked.working_dir
     if asked.user:
-        process["user"] = _user(table(spec, "root"), asked.user)
+        process["user"] = _user(table(spec, "root"), asked)
         # Those sets outlive a change of user; the runtime clears the others itself.
         sets = table(process, "capabilities")
         process["capabilities"] = {**sets, "inheritable": [], "ambient": []}
     return process
 
 
-def _user(root: dict[str, object], user: str) -> dict[str, object]:
+def _user(root: dict[str, object], asked: ExecProcess) -> dict[str, object]:
     violations = Violations()
-    found = user_of(str(root.get("path", "/")), user, (), violations)
+    found = user_of(str(root.get("path", "/")), asked.user, (), violations)
     try:
         violations.raise_any()
     except InvalidArgument as error:
         # Named there as in a config.
         problem = error.violations[0].description
-        raise InvalidArgument("process.user", problem, reason=error.reason) from error
+        raise InvalidArgument(f"{asked.field}.user", problem, reason=error.reason) from error
     return {"uid": found.uid, "gid": found.gid, "additionalGids": list(found.groups)}
 
 

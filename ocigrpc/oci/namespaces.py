@@ -11,7 +11,7 @@ import stat
 from msgspec import Struct
 
 from ocigrpc.oci.config import ContainerConfig, Namespace, NamespaceMode, NamespaceType
-from ocigrpc.oci.violations import TEXT_LIMIT_BYTES, Violations
+from ocigrpc.oci.violations import TEXT_LIMIT_BYTES, Violations, entry_field
 
 _NS_GET_NSTYPE = 0xB703
 """The ioctl that tells a namespace's CLONE_NEW* flag; ioctl_ns(2)."""
@@ -87,7 +87,7 @@ def sysctls_of(
     Wrong is every other one (SYSCTL_NOT_NAMESPACED): it would change the host.
     """
     for name, value in config.sysctls.items():
-        field = f'config.sysctls["{name}"]'
+        field = entry_field("config.sysctls", name)
         violations.text(field, value, TEXT_LIMIT_BYTES)
         kind = _sysctl_namespace(name)
         if kind is None:

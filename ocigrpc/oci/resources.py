@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ocigrpc.oci.config import ContainerConfig, Resources
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.violations import Violations, entry_field
 
 RLIMITS = frozenset(
     f"RLIMIT_{name}"
@@ -38,7 +38,7 @@ def limits_of(resources: Resources, field: str, violations: Violations) -> dict[
     _check_memory(resources, field, violations)
     violations.in_range(f"{field}.pids_limit", resources.pids_limit, 0, _INT64_MAX)
     for name, value in resources.unified.items():
-        name_field = f'{field}.unified["{name}"]'
+        name_field = entry_field(f"{field}.unified", name)
         # The name becomes a file's name: nothing may lead out of the cgroup.
         violations.allow(
             _UNIFIED_NAME.fullmatch(name) is not None, name_field, "is no cgroup file", "MALFORMED"

@@ -13,16 +13,13 @@ from ocigrpc.oci.namespaces import Namespaces, namespaces_of, sysctls_of
 from ocigrpc.oci.resources import oom_score_adj_of, resources_of, rlimits_of
 from ocigrpc.oci.seccomp import seccomp_of
 from ocigrpc.oci.users import User, user_of
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit, entry_field
 
 OCI_VERSION = "1.0.2"
 """The spec's version: what the oldest supported runtimes take."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """``PATH`` of a program that is given none."""
-
-ARGUMENTS_LIMIT_BYTES = 1 << 20
-"""Most that arguments and environment take together; execve(2) has its limit above this."""
 
 MASKED_PATHS = (
     "/proc/acpi",
@@ -153,7 +150,7 @@ def environment_of(config: ContainerConfig, terminal: bool, violations: Violatio
     """The environment as "NAME=value": the config's own over the defaults."""
     defaults = {"PATH": DEFAULT_PATH} | ({"TERM": "xterm"} if terminal else {})
     for name, value in config.env.items():
-        field = f'config.env["{name}"]'
+        field = entry_field("config.env", name)
         violations.allow(
             name != "" and "=" not in name, field, "no name of a variable", "MALFORMED"
         )
@@ -162,11 +159,9 @@ def environment_of(config: ContainerConfig, terminal: bool, violations: Violatio
 
 
 def _check_size(config: ContainerConfig, violations: Violations) -> None:
-    words = [*config.command, *config.args, *config.env, *config.env.values()]
-    # Each word takes a pointer and a NUL besides its text.
-    size = sum(len(word.encode(errors="replace")) + 9 for word in words)
+    variables = [f"{name}={value}" for name, value in config.env.items()]
     violations.allow(
-        size <= ARGUMENTS_LIMIT_BYTES,
+        arguments_fit([*config.command, *config.args, *variables]),
         "config.args",
         f"arguments and environment take more than {ARGUMENTS_LIMIT_BYTES} bytes",
         "TOO_LONG",

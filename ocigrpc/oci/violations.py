@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ocigrpc.errors import InvalidArgument, cut
+import json
+from collections.abc import Iterable
+
+from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument, cut
 
 PATH_LIMIT_BYTES = 4095
 """Longest path of the kernel, PATH_MAX without its NUL."""
@@ -10,11 +13,31 @@ PATH_LIMIT_BYTES = 4095
 TEXT_LIMIT_BYTES = 131071
 """Longest argument or variable of a program, MAX_ARG_STRLEN without its NUL; execve(2)."""
 
+ARGUMENTS_LIMIT_BYTES = 1 << 20
+"""Most that arguments and environment take together; execve(2) has its limit above this."""
+
+_WORD_BYTES = 9  # What each word takes besides its text: a pointer, and a NUL.
+
+WORDS_LIMIT = ARGUMENTS_LIMIT_BYTES // _WORD_BYTES
+"""Most arguments and variables, be they all empty."""
+
 _DESCRIPTION_LIMIT_BYTES = 240
+_KEY_LIMIT = 64
+
+
+def entry_field(field: str, key: str) -> str:
+    """The path of a map's entry, as in ``config.env["PATH"]``; of a long key, its beginning."""
+    return f"{field}[{json.dumps(key[:_KEY_LIMIT], ensure_ascii=False)}]"
+
+
+def arguments_fit(words: Iterable[str]) -> bool:
+    """Whether a program can be given ``words``, none of them too long, all together."""
+    size_bytes = sum(len(word.encode(errors="replace")) + _WORD_BYTES for word in words)
+    return size_bytes <= ARGUMENTS_LIMIT_BYTES
 
 
 class Violations:
-    """The wrong fields found so far.
+    """The wrong fields found so far, as many as one error names.
 
     Checks add to it and go on; ``raise_any`` ends the work when there was one. Each
     check tells whether the value may be used.
@@ -25,9 +48,11 @@ class Violations:
 
     def add(self, field: str, description: str, reason: str) -> None:
         """Note that ``field``, a path as in "config.mounts[2].host_path", is wrong."""
+        if len(self._errors) == VIOLATIONS_LIMIT:
+            return
         self._errors.append(
             InvalidArgument(
-                cut(field, _DESCRIPTION_LIMIT_BYTES),
+                field,
                 cut(description, _DESCRIPTION_LIMIT_BYTES),
                 reason=reason,
             )

@@ -41,6 +41,8 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
 }
 
 # Tried in turn: most texts are short, and a few long ones must not crowd out the rest.
+_FIELD_LIMIT_BYTES = 512  # Beyond what any path has.
+_BYTES_OF_A_FIELD = 64
 _TEXT_LIMITS_BYTES = (errors.PROGRAM_TEXT_LIMIT_BYTES, 1024, 512, 256, 128, 64)
 
 
@@ -68,10 +70,12 @@ def _status(error: OcigrpcError, limit_bytes: int) -> Status:
     details = [_packed(ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))]
     if isinstance(error, InvalidArgument):
         violations = [
+            # Rather fewer fields than half of a name.
             BadRequest.FieldViolation(
-                field=cut(each.field, limit_bytes), description=cut(each.description, limit_bytes)
+                field=cut(each.field, _FIELD_LIMIT_BYTES),
+                description=cut(each.description, limit_bytes),
             )
-            for each in error.violations
+            for each in error.violations[: limit_bytes // _BYTES_OF_A_FIELD]
         ]
         details.append(_packed(BadRequest(field_violations=violations)))
     number: int = code_of(error).value[0]

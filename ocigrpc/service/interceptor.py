@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from structlog.contextvars import bind_contextvars
 
 from ocigrpc.errors import (
@@ -23,6 +23,7 @@ from ocigrpc.errors import (
     host_failure,
 )
 from ocigrpc.log import get_logger
+from ocigrpc.service.bounds import check_counts
 from ocigrpc.service.call import Call, Method
 from ocigrpc.service.errors import code_of, status_of
 from ocigrpc.service.gate import Gate, shutting_down
@@ -204,6 +205,8 @@ def _unpacking(handler: _Handler) -> Callable[[Any], object]:
         container_id = getattr(request, "container_id", "")
         if container_id:
             bind_contextvars(container_id=container_id[:64])
+        if isinstance(request, Message):
+            check_counts(request)
         return request
 
     return functools.partial(map, message) if handler.request_streaming else message

@@ -23,7 +23,7 @@ from ocigrpc.engine.values import (
     SpecSource,
 )
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.violations import Violations, entry_field
 from ocigrpc.service.answers import POLICIES, STATES
 from ocigrpc.service.configs import container_config
 from ocigrpc.v1 import container_pb2, runtime_pb2
@@ -197,8 +197,9 @@ def check_labels(found: Violations, field: str, labels: Mapping[str, str]) -> No
     total_bytes = 0
     for key, value in labels.items():
         found.allow(key != "", field, "has an empty key", "EMPTY_KEY")
-        found.text(f"{field}[{key!r}] (key)", key, _LABEL_KEY_LIMIT_BYTES)
-        found.text(f"{field}[{key!r}]", value, _LABEL_VALUE_LIMIT_BYTES)
+        entry = entry_field(field, key)
+        found.text(entry, key, _LABEL_KEY_LIMIT_BYTES)
+        found.text(entry, value, _LABEL_VALUE_LIMIT_BYTES)
         total_bytes += len(key.encode()) + len(value.encode())
     problem = f"is longer than {_LABELS_LIMIT_BYTES} bytes in all"
     found.allow(total_bytes <= _LABELS_LIMIT_BYTES, field, problem, "TOO_LONG")

@@ -8,6 +8,7 @@ from threading import Thread
 from typing import TypeAlias, TypeVar
 
 import grpc
+from msgspec import structs
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.box import Box
@@ -27,7 +28,7 @@ from ocigrpc.engine.streams import (
 )
 from ocigrpc.errors import InvalidArgument, OcigrpcError
 from ocigrpc.oci.exec import ExecProcess
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.violations import Violations, entry_field
 from ocigrpc.service import requests
 from ocigrpc.v1 import attach_pb2, exec_pb2, terminal_pb2
 
@@ -151,30 +152,30 @@ def _exec_start(request: exec_pb2.ExecRequest) -> ExecStart:
     if request.WhichOneof("input") != "start":
         raise _no_start()
     start = request.start
-    size = start.terminal_size if start.HasField("terminal_size") else None
-    return ExecStart(
-        container_id=requests.container_id(start),
-        process=_process(start.process),
-        timeout_s=requests.limit_s(start),
-        stdin=start.stdin,
-        terminal=start.terminal,
-        terminal_size=_size(size) if size else None,
-        keep_running=start.keep_running,
-    )
+    with _below("start"):
+        return ExecStart(
+            container_id=requests.container_id(start),
+            process=structs.replace(_process(start.process), field="start.process"),
+            timeout_s=requests.limit_s(start),
+            stdin=start.stdin,
+            terminal=start.terminal,
+            terminal_size=_start_size(start),
+            keep_running=start.keep_running,
+        )
 
 
 def _attach_start(request: attach_pb2.AttachRequest) -> AttachStart:
     if request.WhichOneof("input") != "start":
         raise _no_start()
     start = request.start
-    size = start.terminal_size if start.HasField("terminal_size") else None
-    return AttachStart(
-        container_id=requests.container_id(start),
-        stdin=start.stdin,
-        stdout=start.stdout,
-        stderr=start.stderr,
-        terminal_size=_size(size) if size else None,
-    )
+    with _below("start"):
+        return AttachStart(
+            container_id=requests.container_id(start),
+            stdin=start.stdin,
+            stdout=start.stdout,
+            stderr=start.stderr,
+            terminal_size=_start_size(start),
+        )
 
 
 def _no_start() -> InvalidArgument:
@@ -186,7 +187,7 @@ def _input(message: _Request) -> Input:
         case "stdin":
             return Stdin(message.stdin)
         case "resize":
-            return _size(message.resize)
+            return _size(message.resize, "resize")
         case "close_stdin":
             return CloseStdin()
         case "start":
@@ -194,10 +195,25 @@ def _input(message: _Request) -> Input:
     raise InvalidArgument("input", "is required", reason="REQUIRED")
 
 
-def _size(size: terminal_pb2.TerminalSize) -> TerminalSize:
+def _start_size(start: exec_pb2.ExecStart | attach_pb2.AttachStart) -> TerminalSize | None:
+    if not start.HasField("terminal_size"):
+        return None
+    return _size(start.terminal_size, "terminal_size")
+
+
+@contextmanager
+def _below(field: str) -> Iterator[None]:
+    """Name what is wrong as the request's ``field`` has it."""
+    try:
+        yield
+    except InvalidArgument as error:
+        raise error.below(field) from None
+
+
+def _size(size: terminal_pb2.TerminalSize, field: str) -> TerminalSize:
     found = Violations()
-    found.in_range("rows", size.rows, 0, _SIZE_LIMIT)
-    found.in_range("columns", size.columns, 0, _SIZE_LIMIT)
+    found.in_range(f"{field}.rows", size.rows, 0, _SIZE_LIMIT)
+    found.in_range(f"{field}.columns", size.columns, 0, _SIZE_LIMIT)
     found.raise_any()
     return TerminalSize(size.rows, size.columns)
 
@@ -211,7 +227,7 @@ def _process(process: exec_pb2.ExecProcess) -> ExecProcess:
     for index, word in enumerate(process.command):
         found.text(f"process.command[{index}]", word)
     for name, value in process.env.items():
-        field = f'process.env["{name}"]'
+        field = entry_field("process.env", name)
         found.allow(name != "" and "=" not in name, field, "no name of a variable", "MALFORMED")
         found.text(field, f"{name}={value}")
     if process.working_dir:

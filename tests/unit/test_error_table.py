@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument, OcigrpcError, RuntimeFailed, WrongState
@@ -80,6 +80,7 @@ _TEXTS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(message=_TEXTS, values=st.lists(_TEXTS, max_size=6))
 def test_status_fits_into_the_trailers_with_its_reason(message: str, values: list[str]) -> None:
     metadata = {f"key{index}": value for index, value in enumerate(values)}
@@ -89,12 +90,22 @@ def test_status_fits_into_the_trailers_with_its_reason(message: str, values: lis
     assert wire_size(status) <= TRAILER_LIMIT_BYTES
 
 
+@settings(deadline=None)
 @given(text=_TEXTS)
 def test_wrong_request_fits_into_the_trailers_with_its_fields(text: str) -> None:
     error = InvalidArgument.joined([InvalidArgument(text, text) for _ in range(100)])
     status, _, bad_request = details_of(error)
     assert bad_request.field_violations
     assert wire_size(status) <= TRAILER_LIMIT_BYTES
+
+
+def test_names_of_fields_stay_whole_whatever_is_said_of_them() -> None:
+    fields = [f"config.mounts[{number}].{'option' * 30}" for number in range(100)]
+    error = InvalidArgument.joined([InvalidArgument(field, "é" * 2000) for field in fields])
+    _, _, bad_request = details_of(error)
+    named = [each.field for each in bad_request.field_violations]
+    assert named
+    assert named == fields[: len(named)]
 
 
 def wire_size(status: Status) -> int:

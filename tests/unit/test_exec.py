@@ -79,6 +79,14 @@ def test_an_unknown_user_is_named_by_its_field_here() -> None:
     assert [each.field for each in caught.value.violations] == ["process.user"]
 
 
+def test_more_than_a_program_can_be_given_is_refused() -> None:
+    large = {f"V{number}": "x" * 100_000 for number in range(11)}
+    with pytest.raises(InvalidArgument) as caught:
+        process_of(SPEC, ExecProcess(("x",), env=large, field="start.process"), terminal=False)
+    assert caught.value.reason == "TOO_LONG"
+    assert [each.field for each in caught.value.violations] == ["start.process.command"]
+
+
 def test_a_program_that_was_named_has_run(files: ExecFiles) -> None:
     files.pid.write_text("12")
     assert exec_failure(files, "c", "its own words") is None

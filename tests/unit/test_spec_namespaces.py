@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_every_other_sysctl_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         sysctls(Namespaces(), **{name: "1"})
     assert caught.value.reason == "SYSCTL_NOT_NAMESPACED"
-    assert caught.value.violations[0].field == f'config.sysctls["{name}"]'
+    assert caught.value.violations[0].field == f"config.sysctls[{json.dumps(name)}]"
 
 
 def test_a_sysctls_value_holds_no_nul() -> None:

@@ -1,0 +1,58 @@
+"""The first messages of streams: what is wrong in them is named as the stream's message has it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.errors import InvalidArgument
+from ocigrpc.service.streams import attach_inputs, exec_inputs
+from ocigrpc.v1.attach_pb2 import AttachRequest, AttachStart
+from ocigrpc.v1.exec_pb2 import ExecProcess, ExecRequest, ExecStart
+from ocigrpc.v1.terminal_pb2 import TerminalSize
+
+PROCESS = ExecProcess(command=["true"])
+LARGE = TerminalSize(rows=70_000, columns=1)
+
+
+@pytest.mark.parametrize(
+    ("start", "field"),
+    [
+        (ExecStart(container_id="-", process=PROCESS), "start.container_id"),
+        (ExecStart(container_id="c"), "start.process.command"),
+        (ExecStart(container_id="c", process=PROCESS, timeout={"seconds": -1}), "start.timeout"),
+        (
+            ExecStart(container_id="c", process=PROCESS, terminal_size=LARGE),
+            "start.terminal_size.rows",
+        ),
+    ],
+)
+def test_a_wrong_start_of_exec_is_named_by_its_whole_path(start: ExecStart, field: str) -> None:
+    with (
+        pytest.raises(InvalidArgument) as caught,
+        exec_inputs(iter([ExecRequest(start=start)]), Deadline(20)),
+    ):
+        pass
+    assert [each.field for each in caught.value.violations] == [field]
+    assert caught.value.metadata["field"] == field
+
+
+def test_a_wrong_start_of_attach_is_named_by_its_whole_path() -> None:
+    start = AttachStart(container_id="c", terminal_size=LARGE)
+    with (
+        pytest.raises(InvalidArgument) as caught,
+        attach_inputs(iter([AttachRequest(start=start)]), Deadline(20)),
+    ):
+        pass
+    assert [each.field for each in caught.value.violations] == ["start.terminal_size.rows"]
+
+
+def test_a_wrong_size_later_on_is_named_by_its_whole_path() -> None:
+    first = ExecRequest(start=ExecStart(container_id="c", process=PROCESS))
+    messages = iter([first, ExecRequest(resize=LARGE)])
+    with exec_inputs(messages, Deadline(20)) as (start, inputs):
+        assert start.process.field == "start.process"
+        Deadline(20).wait(inputs.filled)
+        with pytest.raises(InvalidArgument) as caught:
+            inputs.take()
+    assert [each.field for each in caught.value.violations] == ["resize.rows"]
