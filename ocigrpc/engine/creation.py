@@ -6,9 +6,8 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
@@ -46,8 +45,10 @@ from ocigrpc.oci.bundle import (
     write_spec,
 )
 from ocigrpc.oci.conmon import Launch, Monitor, create_argv
+from ocigrpc.oci.log_path import check_log_path
 from ocigrpc.oci.runtime import Runtime, find_program
 from ocigrpc.oci.spec import spec_of
+from ocigrpc.oci.work_file import write_new_file
 from ocigrpc.settings import cgroup_parent_problem
 
 log = get_logger()
@@ -124,7 +125,9 @@ class Creation:
         layout = self._node.layout(container_id)
         spec = _source_spec(request, container_id)
         terminal = request.terminal or asks_for_terminal(spec)
-        log_path = _log_path(request) or self._node.log_path(container_id)
+        if request.log_path:
+            check_log_path(request.log_path)
+        log_path = request.log_path or self._node.log_path(container_id)
         record = Record(
             container_id=container_id,
             fingerprint=fingerprint(request),
@@ -195,8 +198,9 @@ class Creation:
                 plan.enclosure.refuse_occupied()
                 self._node.make_directories()
                 make_bundle(plan.monitor.layout)
-                if plan.record.log_is_ours:
-                    _make_log(plan.record.log_path)
+                if plan.record.log_is_ours or not os.path.lexists(plan.record.log_path):
+                    write_new_file(plan.record.log_path)
+                    undo.callback(_unlink, plan.record.log_path)
                 self._launch(container, plan, left, bounded)
             undo.pop_all()
         container.settled.set()
@@ -279,6 +283,11 @@ class _Phase:
             raise
 
 
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def _pid(container: Container) -> int:
     return container.record.init.pid if container.record.init else 0
 
@@ -291,22 +300,3 @@ def _source_spec(request: CreateRequest, container_id: str) -> Spec:
             return text_spec(spec_json)
         case ConfigSource(config):
             return spec_of(config, container_id=container_id, terminal=request.terminal)
-
-
-def _log_path(request: CreateRequest) -> str:
-    """The log path that is asked for, if any; its directory must be there."""
-    if request.log_path and not os.path.isdir(os.path.dirname(request.log_path)):
-        raise InvalidArgument(
-            "log_path", "its directory does not exist", reason="LOG_DIRECTORY_MISSING"
-        )
-    return request.log_path
-
-
-def _make_log(log_path: str) -> None:
-    """The log file of our own choice, so that nobody else's is ever appended to."""
-    try:
-        Path(log_path).touch(mode=0o600, exist_ok=False)
-    except OSError as error:
-        raise HostFailed(
-            f"can't make {log_path}: {error.strerror}", path=log_path, error=error.strerror
-        ) from error

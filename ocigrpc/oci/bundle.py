@@ -7,52 +7,25 @@ The OCI runtime spec, bundle.md and config.md, says what the fields mean.
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
-from ocigrpc.errors import HostFailed, InvalidArgument
+from ocigrpc.errors import HostFailed, InvalidArgument, cut
 from ocigrpc.oci.layout import Layout
 from ocigrpc.oci.regular_file import SIZE_LIMIT_BYTES, read_regular_file_in
+from ocigrpc.oci.runtime_spec import Mount, RuntimeSpec
+from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, TEXT_LIMIT_BYTES, arguments_fit
+from ocigrpc.oci.work_file import make_directory, write_new_file
 
 Spec = dict[str, object]
 """An OCI runtime spec as JSON has it; what we don't know of is kept as it is."""
 
 
-class _Process(Struct):
-    args: list[str]
-    cwd: str
-    terminal: bool = False
+_DEPTH_LIMIT = 64
+"""Levels of a spec: the deepest that the standard has is ten."""
 
-
-class _Root(Struct):
-    path: str
-
-
-class _Mount(Struct):
-    destination: str
-    source: str = ""
-    type: str = ""
-    options: list[str] = []
-
-
-class _Linux(Struct):
-    cgroupsPath: str = ""
-
-
-class _Known(Struct):
-    """The fields that every spec must have or that we go by, for their types."""
-
-    ociVersion: str
-    process: _Process
-    root: _Root
-    mounts: list[_Mount] = []
-    linux: _Linux = msgspec.field(default_factory=_Linux)
-    annotations: dict[str, str] = {}
+_INTEGERS = range(-(1 << 63), 1 << 64)
 
 
 def bundle_spec(bundle_path: str) -> Spec:
@@ -62,8 +35,6 @@ def bundle_spec(bundle_path: str) -> Spec:
     """
     field = "bundle_path"
     try:
-        if not stat.S_ISDIR(os.lstat(bundle_path).st_mode):
-            raise InvalidArgument(field, "is no directory", reason="INVALID_BUNDLE")
         text = read_regular_file_in(bundle_path, "config.json")
     except OSError as error:
         raise InvalidArgument(
@@ -103,16 +74,12 @@ def adopt(spec: Spec, cgroups_path: str, annotations: dict[str, str], terminal: 
 
 def make_bundle(layout: Layout) -> None:
     """Make the container's directory, without a spec yet; raises ``HostFailed`` with the path."""
-    with _writing(layout.bundle):
-        layout.bundle.mkdir(mode=0o700)
+    make_directory(layout.bundle)
 
 
 def write_spec(layout: Layout, spec: Spec) -> None:
     """Put the spec into the container's directory; raises ``HostFailed`` with the path."""
-    with _writing(layout.spec_file):
-        fd = os.open(layout.spec_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(msgspec.json.encode(spec))
+    write_new_file(layout.spec_file, msgspec.json.encode(spec))
 
 
 def container_spec(path: Path) -> Spec:
@@ -128,31 +95,22 @@ def cgroups_path_of(layout: Layout) -> str:
     return str(table(container_spec(layout.spec_file), "linux").get("cgroupsPath"))
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HostFailed(
-            f"can't write {path}: {error.strerror}", path=path, error=error.strerror
-        ) from error
-
-
 def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     try:
         spec = msgspec.json.decode(text, type=Spec)
-        known = msgspec.convert(spec, _Known)
+        _check_values(spec, field)
+        known = msgspec.convert(spec, RuntimeSpec)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidArgument(
-            field, f"is no OCI runtime spec: {error}", reason="INVALID_SPEC"
+            field, f"is no OCI runtime spec: {cut(str(error))}", reason="INVALID_SPEC"
         ) from error
-    _require(bool(known.process.args), field, "process.args is empty")
-    _require(bool(known.process.cwd.startswith("/")), field, "process.cwd is not absolute")
-    root = known.root.path if bundle_path is None else os.path.join(bundle_path, known.root.path)
-    _require(root.startswith("/"), field, f"root.path {root!r} is not absolute")
-    _require("\0" not in root and os.path.isdir(root), field, f"root.path {root!r} is no directory")
-    spec["root"] = {**table(spec, "root"), "path": root}
-    if bundle_path is not None and "mounts" in spec:
+    words = [*known.process.args, *(known.process.env or ())]
+    short = all(len(word.encode()) <= TEXT_LIMIT_BYTES for word in words)
+    _require(short, field, f"process has a text of more than {TEXT_LIMIT_BYTES} bytes")
+    problem = f"process.args and process.env take more than {ARGUMENTS_LIMIT_BYTES} bytes"
+    _require(arguments_fit(words), field, problem)
+    spec["root"] = {**table(spec, "root"), "path": _root(known.root.path, field, bundle_path)}
+    if bundle_path is not None and known.mounts:
         spec["mounts"] = [
             _mount_below(bundle_path, mount, typed)
             for mount, typed in zip(_mounts(spec), known.mounts, strict=True)
@@ -160,14 +118,44 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     return spec
 
 
+def _check_values(spec: Spec, field: str) -> None:
+    """Refuse what JSON can say and no runtime can take, wherever it stands."""
+    level: list[object] = [spec]
+    for _ in range(_DEPTH_LIMIT):
+        for value in level:
+            texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else ()
+            _require(not any("\0" in text for text in texts), field, "holds a NUL")
+            _require(
+                not isinstance(value, int) or value in _INTEGERS, field, "holds too large a number"
+            )
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    _require(False, field, f"is deeper than {_DEPTH_LIMIT} levels")
+
+
+def _root(path: str, field: str, bundle_path: str | None) -> str:
+    """The root filesystem's path without any link, as runc wants it."""
+    root = path if bundle_path is None else os.path.join(bundle_path, path)
+    _require(root.startswith("/"), field, f"root.path {cut(root, 256)!r} is not absolute")
+    is_directory = os.path.isdir(root) and not os.path.islink(root.rstrip("/"))
+    _require(is_directory, field, f"root.path {cut(root, 256)!r} is no directory")
+    return os.path.realpath(root)
+
+
 def _require(ok: bool, field: str, problem: str) -> None:
     if not ok:
         raise InvalidArgument(field, problem, reason="INVALID_SPEC")
 
 
-def _mount_below(bundle_path: str, mount: dict[str, object], typed: _Mount) -> dict[str, object]:
+def _mount_below(bundle_path: str, mount: dict[str, object], typed: Mount) -> dict[str, object]:
     # Runtimes take a bind mount's relative source as below the bundle; ours is elsewhere.
-    binds = typed.type == "bind" or {"bind", "rbind"} & set(typed.options)
+    binds = typed.type == "bind" or {"bind", "rbind"} & set(typed.options or ())
     if not binds or not typed.source or typed.source.startswith("/"):
         return mount
     return {**mount, "source": os.path.join(bundle_path, typed.source)}

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ocigrpc.errors import HostFailed, InvalidArgument, RuntimeFailed, cut
+from ocigrpc.errors import InvalidArgument, RuntimeFailed, cut
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.conmon import runtime_log_words
 from ocigrpc.oci.runtime import Runtime

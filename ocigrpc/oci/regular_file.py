@@ -28,12 +28,13 @@ def read_regular_file(path: str) -> bytes:
 def read_regular_file_in(root: str, path: str) -> bytes:
     """Content of the relative ``path`` below ``root``, which is not trusted.
 
-    No step below ``root`` follows a symbolic link, which could lead to the host's own
-    files: such a step raises ``OSError`` (ELOOP or ENOTDIR). Else as ``read_regular_file``.
+    Neither ``root`` nor a step below it follows a symbolic link, which could lead to the
+    host's own files: it raises ``OSError`` (ELOOP or ENOTDIR). Else as ``read_regular_file``.
     """
     *directories, name = path.split("/")
     with ExitStack() as undo:
-        step = _open(undo, root, os.O_DIRECTORY)
+        # With a slash at its end, the kernel would follow it.
+        step = _open(undo, root.rstrip("/") or "/", os.O_DIRECTORY | os.O_NOFOLLOW)
         for directory in directories:
             step = _open(undo, directory, os.O_DIRECTORY | os.O_NOFOLLOW, step)
         return _read(_open(undo, name, os.O_NOFOLLOW, step))

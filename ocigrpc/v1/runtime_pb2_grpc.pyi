@@ -9,7 +9,8 @@ message mentions, so that no client has to read prose. INVALID_ARGUMENT also
 carries `google.rpc.BadRequest`, one violation for each wrong field.
 
 Errors that any call may answer, beside those named at each call:
-  INVALID_ARGUMENT     a field is malformed; nothing was changed
+  INVALID_ARGUMENT     a field is malformed; nothing was changed. TOO_MANY: a list
+                       or map has more than 1024 entries, or than it says itself
   NOT_FOUND            CONTAINER_NOT_FOUND: no such container_id
   ABORTED              CONTAINER_BUSY: another change of this container did not
                        end before your deadline; try again

@@ -13,8 +13,8 @@ import pytest
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.real.bundles import make_bundle, spec_json
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import SECRET, Service
+from tests.real.remains import LIMIT_S
+from tests.real.service import Service
 
 SAY_HELLO = ("/bin/sh", "-c", "echo hello; exit 5")
 
@@ -222,27 +222,3 @@ def test_an_unknown_runtime_handler_is_refused(service: Service) -> None:
     with refused("INVALID_ARGUMENT", "UNKNOWN_RUNTIME_HANDLER") as refusal:
         service.create(runtime_handler="kata")
     assert refusal.fields == ["runtime_handler"]
-
-
-def test_a_container_gets_nothing_of_the_services_environment_or_files(service: Service) -> None:
-    container_id = service.run("env; echo begun; exec sleep 1000")
-    until(lambda: service.output(container_id)[-1:] == ["begun"])
-    variables = {line.partition("=")[0] for line in service.output(container_id)[:-1]}
-    assert variables <= {"PATH", "HOME", "PWD", "SHLVL", "HOSTNAME"}
-    pid, monitor_pid = service.status(container_id).pid, service.monitor_pid(container_id)
-    assert {path.name for path in Path(f"/proc/{pid}/fd").iterdir()} == {"0", "1", "2"}
-    assert files_of(service.pid)
-    assert not files_of(service.pid) & (files_of(pid) | files_of(monitor_pid))
-    assert SECRET in Path(f"/proc/{service.pid}/environ").read_text()
-    assert SECRET not in Path(f"/proc/{monitor_pid}/environ").read_text()
-
-
-def files_of(pid: int) -> set[str]:
-    """The files, sockets and pipes that a process has open, by names that tell them apart."""
-    links = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            links.add(str(path.readlink()))
-        except FileNotFoundError:
-            continue
-    return {link for link in links if link != "/dev/null" and not link.startswith("anon_inode:")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -93,6 +94,81 @@ def test_what_is_no_spec_is_refused(text: str) -> None:
     assert caught.value.violations[0].field == "spec_json"
 
 
+def with_value(path: str, value: str) -> str:
+    """A sound spec in which ``path`` has a value, given as JSON."""
+    spec: dict[str, object] = {**copy.deepcopy(SPEC), "root": {"path": "/tmp"}, "linux": {}}
+    *tables, key = path.split(".")
+    table = spec
+    for name in tables:
+        table = table.setdefault(name, {})  # type: ignore[assignment]  # it is a table
+    table[key] = msgspec.Raw(value.encode())
+    return msgspec.json.encode(spec).decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("process.args", '["a\\u0000b"]'),
+        ("process.env", '["A=\\u0000"]'),
+        ("process.args", f'["{"x" * 131_072}"]'),
+        ("process.args", msgspec.json.encode(["x"] * 117_000).decode()),
+        ("process.user", '{"uid": -1}'),
+        ("process.user", '{"uid": 4294967296}'),
+        ("process.rlimits", '[{"type": "RLIMIT_NOFILE", "hard": "1", "soft": 1}]'),
+        ("process.capabilities", '{"bounding": "CAP_KILL"}'),
+        ("process.oomScoreAdj", "1001"),
+        ("mounts", '[{"destination": "/a", "options": "ro"}]'),
+        ("linux.namespaces", '[{"type": "kata"}]'),
+        ("linux.resources", '{"memory": {"limit": "1"}}'),
+        ("linux.resources", '{"pids": {"limit": 1.5}}'),
+        ("linux.sysctl", '{"net.x": 1}'),
+        ("linux.seccomp", '{"defaultAction": 1}'),
+        ("annotations", '{"a": 1}'),
+        ("hooks", '{"prestart": [{"path": "relative"}]}'),
+        ("future", "18446744073709551616"),
+        ("future", "-9223372036854775809"),
+        ("future", "1e400"),
+        ("future", "NaN"),
+        ("future", '{"\\u0000": 1}'),
+        ("future", "[" * 64 + "]" * 64),
+        ("future", "[" * 500 + "]" * 500),
+    ],
+)
+def test_a_value_that_no_runtime_can_take_is_refused(path: str, value: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        text_spec(with_value(path, value))
+    assert caught.value.reason == "INVALID_SPEC"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("process.rlimits", '[{"type": "X", "hard": 18446744073709551615, "soft": 0}]'),
+        ("process.user", "null"),
+        ("mounts", "null"),
+        ("annotations", "null"),
+        ("linux.resources", '{"memory": {"limit": -1}, "devices": [{"allow": false}]}'),
+        ("linux.intelRdt", '{"closID": "a"}'),
+        ("future", "[" * 60 + "]" * 60),
+    ],
+)
+def test_what_a_runtime_may_take_is_left_to_it(path: str, value: str) -> None:
+    spec = adopt(text_spec(with_value(path, value)), "/ours", {}, terminal=False)
+    assert msgspec.json.encode(spec)
+
+
+def test_a_link_for_a_root_is_refused_and_one_above_it_resolved(tmp_path: Path) -> None:
+    (tmp_path / "real/rootfs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "linked").symlink_to("real/rootfs")
+    spec = text_spec(with_value("root.path", f'"{tmp_path}/link/rootfs"'))
+    assert spec["root"] == {"path": f"{tmp_path}/real/rootfs"}
+    for path in ("linked", "linked/"):
+        with pytest.raises(InvalidArgument) as caught:
+            text_spec(with_value("root.path", f'"{tmp_path}/{path}"'))
+        assert caught.value.reason == "INVALID_SPEC"
+
+
 def test_a_text_that_is_too_large_is_refused() -> None:
     with pytest.raises(InvalidArgument) as caught:
         text_spec(" " * (2 << 20))
@@ -102,9 +178,10 @@ def test_a_text_that_is_too_large_is_refused() -> None:
 def test_a_link_to_a_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(bundle)
-    with pytest.raises(InvalidArgument) as caught:
-        bundle_spec(str(link))
-    assert caught.value.reason == "INVALID_BUNDLE"
+    for path in (str(link), f"{link}/"):
+        with pytest.raises(InvalidArgument) as caught:
+            bundle_spec(path)
+        assert caught.value.reason == "INVALID_BUNDLE"
 
 
 def test_a_fifo_for_a_config_is_refused_and_does_not_hang(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Where conmon writes a container's log, which a client may have chosen.
+
+conmon opens the path by itself and follows links. So the service makes the file beforehand,
+or sees that what is there is a file and no link. It takes who can write to the directory to
+trade it for something else afterwards: that is no place for a log.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ocigrpc.errors import InvalidArgument
+
+_NAME_LIMIT_BYTES = 255 - len(".tmp")  # conmon puts this behind it to reopen the log.
+
+
+def check_log_path(path: str) -> None:
+    """Raise ``InvalidArgument`` unless an absolute path is one to write a log to.
+
+    Refused are a directory that is missing (LOG_DIRECTORY_MISSING) or in a file system of
+    the kernel's own, as /proc is, and what is there and is no regular file
+    (INVALID_LOG_PATH).
+    """
+    directory, name = os.path.split(path)
+    if not os.path.isdir(directory):
+        raise InvalidArgument(
+            "log_path", "its directory does not exist", reason="LOG_DIRECTORY_MISSING"
+        )
+    problem = _problem(path, name)
+    if problem:
+        raise InvalidArgument("log_path", problem, reason="INVALID_LOG_PATH")
+
+
+def _problem(path: str, name: str) -> str:
+    if name in ("", ".", ".."):
+        return "names no file"
+    if len(name.encode()) > _NAME_LIMIT_BYTES:
+        return f"has a name of more than {_NAME_LIMIT_BYTES} bytes"
+    # To write to its files does something; and only there is no block to store anything.
+    if not os.statvfs(os.path.dirname(path)).f_blocks:
+        return "is in a file system of the kernel's own"
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"can't be looked at: {error.strerror}"
+    return "" if stat.S_ISREG(mode) else "is there already, and is no regular file"
