@@ -136,10 +136,10 @@ class Service:
 
     def connect(self) -> None:
         """Make ``rpc`` a stub of a connection of its own."""
-        self._channel = grpc.insecure_channel(
+        self.channel = grpc.insecure_channel(
             f"unix:{self.directory}/socket", [("grpc.use_local_subchannel_pool", 1)]
         )
-        self.rpc = RuntimeServiceStub(self._channel)
+        self.rpc = RuntimeServiceStub(self.channel)
 
     def wait_for_word(self, word: str) -> None:
         """Wait until it tells its init system ``word``; see sd_notify(3)."""
@@ -165,7 +165,7 @@ class Service:
     def expect_end(self) -> None:
         """Wait for the good end that it was asked for."""
         assert self._process is not None
-        self._channel.close()
+        self.channel.close()
         assert self._process.wait(2 * LIMIT_S) == 0, (self.directory / "events").read_text()
         self._notify.close()
         self.pid = 0
@@ -182,7 +182,7 @@ class Service:
         self._process.kill()
         self._process.wait()
         # Not before, or calls would be cancelled, and not cut off.
-        self._channel.close()
+        self.channel.close()
         self._notify.close()
         self.pid = 0
 

@@ -1,0 +1,97 @@
+"""Hostile requests, one after the other, to a service that must not mind."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+
+from ocigrpc.errors import Timeout
+from ocigrpc.v1 import config_pb2, runtime_pb2
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.real.hostile import Case
+from tests.real.hostile_places import File, Places
+from tests.real.hostile_values import ENDED, LIVING
+from tests.real.remains import LIMIT_S, until
+from tests.real.verdict import ask, made_by
+
+_LOOK_EVERY = 100
+"""Cases between two looks at what takes long to see: processes, cgroups and mounts."""
+
+_OWN = ("run/containers", "run/exits", "run/sockets", "log", "runc")
+"""Directories of the service in which each container has something."""
+
+
+class Ordeal:
+    """Sends cases to the service of a channel, and judges what comes of each.
+
+    ``directory`` is where the service has its directories; ``remains`` tells what is there
+    of containers.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        places: Places,
+        directory: Path,
+        remains: Callable[[], Sequence[str]],
+    ) -> None:
+        self._channel = channel
+        self._rpc = RuntimeServiceStub(channel)
+        self._places = places
+        self._directory = directory
+        self._remains = remains
+        self.answers: Counter[str] = Counter()
+        """How often each RPC gave each answer."""
+
+    def prepare(self) -> None:
+        """Make the containers that requests are about."""
+        for container_id, command in ((LIVING, ["/bin/sleep", "100000"]), (ENDED, ["/bin/true"])):
+            config = config_pb2.ContainerConfig(
+                rootfs_path=str(self._places.rootfs), command=command
+            )
+            create = runtime_pb2.CreateContainerRequest(container_id=container_id, config=config)
+            self._rpc.CreateContainer(create, timeout=LIMIT_S)
+            start = runtime_pb2.StartContainerRequest(container_id=container_id)
+            self._rpc.StartContainer(start, timeout=LIMIT_S)
+        wait = runtime_pb2.WaitContainerRequest(container_id=ENDED)
+        self._rpc.WaitContainer(wait, timeout=LIMIT_S)
+        self._before = self._seen()
+        self._remains_before = set(self._remains())
+
+    def endure(self, case: Case) -> None:
+        """Send a case; raises ``AssertionError`` with all that is wrong."""
+        answer = ask(self._channel, case)
+        self.answers[f"{case.method.name} {answer.code} {answer.info.reason}"] += 1
+        made = made_by(case, answer)
+        if made:
+            remove = runtime_pb2.RemoveContainerRequest(container_id=made, force=True)
+            self._rpc.RemoveContainer(remove, timeout=LIMIT_S)
+        faults = list(answer.faults(case))
+        if self._seen() != self._before or self.answers.total() % _LOOK_EVERY == 0:
+            faults += self.changes()
+        assert not faults, f"{case!r}\n{answer}\n{faults}"
+
+    def changes(self) -> list[str]:
+        """What is there that was not, or the reverse, once everything has settled."""
+        with suppress(Timeout):
+            until(lambda: not self._changes(), LIMIT_S)
+        return self._changes()
+
+    def _changes(self) -> list[str]:
+        remains, seen = set(self._remains()), set(self._seen())
+        before = self._remains_before | set(self._before)
+        return sorted(map(str, before ^ (remains | seen)))
+
+    def _seen(self) -> list[File]:
+        """What can be seen quickly, which is looked at after each case."""
+        own = [
+            File(f"{self._directory}/{name}/{entry}", 0, 0)
+            for name in _OWN
+            for entry in os.listdir(self._directory / name)
+        ]
+        return [*self._places.snapshot(), *own]
