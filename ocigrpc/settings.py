@@ -68,6 +68,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     socket_mode: Annotated[FileMode, Meta(description="Permissions of the socket, in octal.")] = (
         FileMode(0o660)
     )
+    socket_group: Annotated[
+        str, Meta(description="Group of the socket, a name or a number. Empty: the service's own.")
+    ] = ""
     root_dir: Annotated[
         str, Meta(description="Directory of the store, which outlives a reboot.")
     ] = "/var/lib/ocigrpc"

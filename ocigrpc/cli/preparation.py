@@ -6,6 +6,7 @@ import os
 import stat
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.directory import distrust
 from ocigrpc.log import get_logger
 from ocigrpc.oci.runtime import find_program
 from ocigrpc.settings import Settings
@@ -46,24 +47,21 @@ def require_program(path: str) -> None:
 def make_private_directory(path: str) -> None:
     """Make a directory with mode 0700, and those above it with the usual mode.
 
-    One that exists is kept as it is, if nobody else can write in it: who can may plant
-    links that the service, as root, would follow. Raises ``HostFailed`` otherwise.
+    One that exists is kept as it is, if nobody else can write in it. Raises ``HostFailed``
+    otherwise.
     """
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        found = os.lstat(path)
+        problem = distrust(path, [os.geteuid()])
+        mode = stat.S_IMODE(os.lstat(path).st_mode)
     except FileExistsError as error:
         raise _unusable(path, "is not a directory") from error
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
-    if not stat.S_ISDIR(found.st_mode):
-        raise _unusable(path, "is a symbolic link")
-    if found.st_uid != os.geteuid():
-        raise _unusable(path, f"belongs to user {found.st_uid}, not to {os.geteuid()}")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _unusable(path, f"can be written by others: mode {stat.S_IMODE(found.st_mode):04o}")
-    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        log.warning("directory.open_to_others", path=path, mode=f"{found.st_mode & 0o7777:04o}")
+    if problem:
+        raise _unusable(path, problem)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning("directory.open_to_others", path=path, mode=f"{mode:04o}")
 
 
 def _unusable(path: str, detail: str) -> HostFailed:

@@ -9,6 +9,7 @@ from ocigrpc.cli.preparation import prepare
 from ocigrpc.cli.termination import Termination, termination
 from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
+from ocigrpc.host.directory import locked
 from ocigrpc.log import configure_logging, get_logger
 from ocigrpc.service.server import serving
 from ocigrpc.settings import Settings
@@ -27,7 +28,9 @@ def serve(settings: Settings) -> bool:
     try:
         with termination() as end:
             prepare(settings)
-            drained = _serve_until(end, settings)
+            # Before the store, or any container's directory, is touched.
+            with locked(settings.root_dir), locked(settings.run_dir):
+                drained = _serve_until(end, settings)
     except OcigrpcError as error:
         known = {"reason": error.reason, "message": error.message}
         log.critical("service.failed", **{**error.metadata, **known})

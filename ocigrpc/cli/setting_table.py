@@ -57,4 +57,4 @@ def _text(value: object) -> str:
     """A default, for people."""
     if isinstance(value, FileMode):
         return encode_hook(value)
-    return ", ".join(value) if isinstance(value, dict) else str(value)
+    return ", ".join(value) if isinstance(value, dict) else str(value) or '""'

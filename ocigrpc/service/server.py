@@ -15,7 +15,7 @@ from ocigrpc.engine.engine import Engine
 from ocigrpc.service.gate import Gate
 from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT, SERVICE_NAME, Interceptor
 from ocigrpc.service.runtime import add_runtime_service
-from ocigrpc.service.unix_socket import open_unix_socket
+from ocigrpc.service.unix_socket import UnixSocket, open_unix_socket
 from ocigrpc.settings import Settings
 
 # For health checks, and to say no to the calls and streams above their limits.
@@ -82,7 +82,7 @@ def serving(engine: Engine, settings: Settings) -> Iterator[Server]:
     )
     health_servicer = _add_services(engine, server)
     try:
-        with open_unix_socket(server, settings.socket_path, settings.socket_mode):
+        with open_unix_socket(server, _socket(settings)):
             running = Server(server, gate, health_servicer)
             try:
                 yield running
@@ -92,6 +92,12 @@ def serving(engine: Engine, settings: Settings) -> Iterator[Server]:
         server.stop(None)
         # A call that did not end in time must not hold up the end.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _socket(settings: Settings) -> UnixSocket:
+    return UnixSocket(
+        "socket_path", settings.socket_path, settings.socket_mode, settings.socket_group
+    )
 
 
 def _add_services(engine: Engine, server: grpc.Server) -> health.HealthServicer:

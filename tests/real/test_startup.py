@@ -100,4 +100,15 @@ def test_a_second_service_on_the_same_socket_is_refused(service: Service, tmp_pa
 def test_a_second_service_on_the_same_store_is_refused(service: Service, tmp_path: Path) -> None:
     event = refusal_to_start(tmp_path, service.rootfs, root_dir=service.directory / "root")
     assert event["level"] == "critical"
+    assert event["reason"] == "DIRECTORY_IN_USE"
+    assert (event["path"], event["pid"]) == (f"{service.directory}/root", str(service.pid))
     assert service.ids() == []
+
+
+def test_a_second_service_on_the_same_run_directory_is_refused(
+    service: Service, tmp_path: Path
+) -> None:
+    event = refusal_to_start(tmp_path, service.rootfs, run_dir=service.directory / "run")
+    assert event["reason"] == "DIRECTORY_IN_USE"
+    assert (event["path"], event["pid"]) == (f"{service.directory}/run", str(service.pid))
+    assert list((tmp_path / "root").iterdir()) == []

@@ -1,0 +1,78 @@
+"""Directories that have to be ours: safe from others, and from a second service."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from ocigrpc.errors import HostFailed
+
+
+def distrust(path: str, owners: Collection[int]) -> str:
+    """Why the directory ``path`` is none where only ``owners`` can write, or nothing if it is.
+
+    Whoever else can write there may plant links that the service, as root, would follow.
+    Raises ``OSError`` when it can't be looked at.
+    """
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        return "is a symbolic link"
+    if not stat.S_ISDIR(found.st_mode):
+        return "is not a directory"
+    if found.st_uid not in owners:
+        return f"belongs to user {found.st_uid}, not to {' or '.join(map(str, owners))}"
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"can be written by others: mode {stat.S_IMODE(found.st_mode):04o}"
+    return ""
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Keep the directory ``path`` from other services for as long as the block lasts.
+
+    The lock is the kernel's, on the directory itself: it ends with the process, however
+    that ends, and leaves no file. Raises ``HostFailed`` at once when another process has
+    it, with that one's ``pid`` if the kernel tells.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        text = error.strerror or str(error)
+        raise HostFailed(f"can't lock {path!r}: {text}", path=path, error=text) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _in_use(path, _holder(os.fstat(descriptor))) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _in_use(path: str, pid: int | None) -> HostFailed:
+    reason = "DIRECTORY_IN_USE"
+    if pid is None:
+        return HostFailed(f"another service has directory {path!r}", reason=reason, path=path)
+    return HostFailed(
+        f"another service, process {pid}, has directory {path!r}",
+        reason=reason,
+        path=path,
+        pid=pid,
+    )
+
+
+def _holder(directory: os.stat_result) -> int | None:
+    """Who has the lock; see proc_locks(5). Some file systems number their devices otherwise."""
+    device = directory.st_dev
+    place = f"{os.major(device):02x}:{os.minor(device):02x}:{directory.st_ino}"
+    try:
+        with open("/proc/locks") as locks:
+            rows = [line.split() for line in locks]
+    except OSError:
+        return None
+    pids = [row[4] for row in rows if row[1] == "FLOCK" and row[5] == place]
+    # A process of another pid namespace is shown as 0, or as none.
+    return int(pids[0]) if pids and pids[0].isdigit() and pids[0] != "0" else None
