@@ -125,6 +125,18 @@ class PreconditionFailed(OcigrpcError):
     reason = "PRECONDITION_FAILED"
 
 
+class PermissionDenied(OcigrpcError):
+    """The caller may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class NotImplementedHere(OcigrpcError):
+    """The service has no such call."""
+
+    reason = "UNKNOWN_METHOD"
+
+
 class Busy(OcigrpcError):
     """Another change of the same container is under way."""
 

@@ -71,6 +71,33 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     socket_group: Annotated[
         str, Meta(description="Group of the socket, a name or a number. Empty: the service's own.")
     ] = ""
+    readonly_socket_path: Annotated[
+        str, Meta(description="A second socket, for calls that change nothing. Empty: none.")
+    ] = ""
+    readonly_socket_mode: Annotated[FileMode, Meta(description="Its permissions, in octal.")] = (
+        FileMode(0o660)
+    )
+    readonly_socket_group: Annotated[
+        str, Meta(description="Its group, a name or a number. Empty: the service's own.")
+    ] = ""
+    tcp_address: Annotated[
+        str,
+        Meta(
+            description="IP address and port, such as 127.0.0.1:7443 or [::1]:7443, to serve with"
+            " mutual TLS 1.3. Empty: none."
+        ),
+    ] = ""
+    tls_cert_path: Annotated[
+        str, Meta(description="Certificate of the service, in PEM, with those that vouch for it.")
+    ] = ""
+    tls_key_path: Annotated[str, Meta(description="Its private key, in PEM.")] = ""
+    tls_client_ca_path: Annotated[
+        str, Meta(description="Certificates that vouch for clients, in PEM.")
+    ] = ""
+    tcp_insecure_loopback: Annotated[
+        bool,
+        Meta(description="Serve a loopback tcp_address without TLS, to every user of the host."),
+    ] = False
     root_dir: Annotated[
         str, Meta(description="Directory of the store, which outlives a reboot.")
     ] = "/var/lib/ocigrpc"
@@ -199,10 +226,9 @@ def encode_hook(value: object) -> str:
 
 def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is wrong beyond types and bounds: keys, as in ``runtimes.runc.path``, and why."""
-    for key in ("socket_path", "root_dir", "run_dir", "log_dir"):
-        yield from _found(key, _path_problem(getattr(settings, key)))
-    if len(settings.socket_path.encode()) > 107:
-        yield "socket_path", "is longer than the 107 bytes that a socket's path can have"
+    for key in ("root_dir", "run_dir", "log_dir"):
+        yield from _found(key, path_problem(getattr(settings, key)))
+    yield from _found("socket_path", socket_path_problem(settings.socket_path))
     if ":" in settings.log_dir:
         yield "log_dir", "has a colon, where conmon would cut the path"
     if 0 < settings.log_max_bytes < LOG_MAX_BYTES_LEAST:
@@ -245,7 +271,7 @@ def _handler_problems(name: str, handler: RuntimeHandler) -> Iterator[tuple[str,
         yield key, "a name has letters, digits and . _ -, a letter or digit first, at most 63"
     yield from _found(f"{key}.path", _program_problem(handler.path))
     if handler.root:
-        yield from _found(f"{key}.root", _path_problem(handler.root))
+        yield from _found(f"{key}.root", path_problem(handler.root))
     if any("\0" in argument for argument in handler.args):
         yield f"{key}.args", "has a NUL, which no argument can have"
 
@@ -255,7 +281,15 @@ def _found(key: str, problem: str) -> Iterator[tuple[str, str]]:
         yield key, problem
 
 
-def _path_problem(path: str) -> str:
+def socket_path_problem(path: str) -> str:
+    """Why no socket can be at this path, or nothing when it can; unix(7)."""
+    if len(path.encode()) > 107:
+        return "is longer than the 107 bytes that a socket's path can have"
+    return path_problem(path)
+
+
+def path_problem(path: str) -> str:
+    """Why this is no absolute path to use, or nothing when it is."""
     if not path.startswith("/"):
         return "must be an absolute path"
     if len(path.encode()) > 1024:
@@ -269,4 +303,4 @@ def _program_problem(path: str) -> str:
     """A bare name is looked up on PATH; a relative path would depend on where we stand."""
     if path and "/" not in path and path.isprintable():
         return ""
-    return _path_problem(path) and "must be an absolute path, or a name to look up on PATH"
+    return path_problem(path) and "must be an absolute path, or a name to look up on PATH"

@@ -50,7 +50,7 @@ def _serve_until(end: Termination, settings: Settings) -> bool:
     with Engine.open(settings) as engine, serving(engine, settings) as server:
         engine.recover()
         server.open()
-        log.info("service.ready", socket_path=settings.socket_path)
+        log.info("service.ready", addresses=server.addresses)
         notify("READY=1")
         signal_name = end.wait()
         log.info("service.ending", signal=signal_name, drain_timeout_s=settings.drain_timeout_s)

@@ -57,4 +57,6 @@ def _text(value: object) -> str:
     """A default, for people."""
     if isinstance(value, FileMode):
         return encode_hook(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return ", ".join(value) if isinstance(value, dict) else str(value) or '""'

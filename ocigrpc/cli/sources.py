@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ocigrpc.access import access_problems
 from ocigrpc.cli.setting_table import Setting, settings_table
 from ocigrpc.errors import InvalidSettings
 from ocigrpc.settings import RuntimeHandler, Settings, decode_hook, problems
@@ -80,7 +81,8 @@ def load_settings(
 
 def _refuse_problems(settings: Settings, origins: Mapping[str, _Given]) -> None:
     """Raise for the first problem, of what somebody gave rather than of a default."""
-    found = [(origins.get(key.partition(".")[0]), key, why) for key, why in problems(settings)]
+    wrong = [*problems(settings), *access_problems(settings)]
+    found = [(origins.get(key.partition(".")[0]), key, why) for key, why in wrong]
     for given, key, why in sorted(found, key=lambda problem: problem[0] is None):
         raise (given or _Given("default", "default", key, None)).wrong(why, key)
 

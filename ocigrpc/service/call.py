@@ -9,6 +9,7 @@ from typing import NamedTuple
 import grpc
 
 from ocigrpc.deadline import Deadline
+from ocigrpc.service.door import Door
 
 REQUEST_ID_KEY = "x-request-id"
 """Metadata in which a client may name its request, to find it in the log."""
@@ -33,13 +34,15 @@ class Call:
     """One RPC, as its handler sees it, in the place of grpc's own context.
 
     ``deadline`` is the client's, and is cancelled when the client goes away or the service
-    ends; ``request_id`` is in every line of the log that tells of the call.
+    ends; ``request_id`` is in every line of the log that tells of the call; ``door`` is the
+    way that it came in.
     """
 
-    __slots__ = ("deadline", "dismissed", "method", "request_id")
+    __slots__ = ("deadline", "dismissed", "door", "method", "request_id")
 
-    def __init__(self, method: Method, context: grpc.ServicerContext) -> None:
+    def __init__(self, method: Method, door: Door, context: grpc.ServicerContext) -> None:
         self.method = method
+        self.door = door
         remaining_s = context.time_remaining()
         self.deadline = Deadline(remaining_s if remaining_s < _FOREVER_S else None)
         self.request_id = _request_id(context)

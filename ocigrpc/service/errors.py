@@ -27,6 +27,8 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     errors.ContainerExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotImplementedHere: grpc.StatusCode.UNIMPLEMENTED,
     errors.Busy: grpc.StatusCode.ABORTED,
     errors.LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Timeout: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 from ocigrpc.errors import LimitReached, Recovering, ShuttingDown
 from ocigrpc.service.call import Call
+from ocigrpc.service.door import Door
 
 _ALWAYS = frozenset({"Status", "Version"})
 
 
 class Gate:
-    """Counts calls and streams apart, so that neither can starve the other."""
+    """Counts calls and streams apart, and by their doors: none can starve another."""
 
     def __init__(self, calls_limit: int, streams_limit: int) -> None:
         self._limits = (calls_limit, streams_limit)
-        self._inside: tuple[set[Call], set[Call]] = (set(), set())
+        self._inside: defaultdict[tuple[Door, bool], set[Call]] = defaultdict(set)
         self._left = threading.Condition()
         self._held = False
         self._closed = False
@@ -37,18 +41,19 @@ class Gate:
                 raise shutting_down()
             if self._held and call.method.name not in _ALWAYS:
                 raise Recovering("the service is finding its containers again; try again soon")
-            if len(self._inside[kind]) >= self._limits[kind]:
+            inside = self._inside[call.door, kind]
+            if len(inside) >= self._limits[kind]:
                 raise LimitReached(
                     f"{self._limits[kind]} {'streams are open' if kind else 'calls run'} already",
                     reason="TOO_MANY_STREAMS" if kind else "TOO_MANY_CALLS",
                     limit=self._limits[kind],
                 )
-            self._inside[kind].add(call)
+            inside.add(call)
 
     def leave(self, call: Call) -> None:
         """A call that entered has ended."""
         with self._left:
-            self._inside[call.method.is_stream].remove(call)
+            self._inside[call.door, call.method.is_stream].remove(call)
             if self._closed:
                 self._left.notify_all()
 
@@ -56,21 +61,27 @@ class Gate:
         """Let nobody in any more, and dismiss the streams: only their clients know for how long."""
         with self._left:
             self._closed = True
-            for call in self._inside[True]:
-                call.dismiss()
+            self._dismiss(call for call in self._everybody() if call.method.is_stream)
 
     def dismiss_all(self) -> None:
         """Dismiss whoever is inside."""
         with self._left:
-            for call in self._inside[True] | self._inside[False]:
-                call.dismiss()
+            self._dismiss(self._everybody())
 
     def wait_empty(self, until_s: float) -> bool:
         """Wait until all have left, at most until ``until_s`` of the monotonic clock."""
         with self._left:
             return self._left.wait_for(
-                lambda: not any(self._inside), max(0.0, until_s - time.monotonic())
+                lambda: not any(self._inside.values()), max(0.0, until_s - time.monotonic())
             )
+
+    def _everybody(self) -> Iterator[Call]:
+        return itertools.chain.from_iterable(self._inside.values())
+
+    @staticmethod
+    def _dismiss(calls: Iterable[Call]) -> None:
+        for call in calls:
+            call.dismiss()
 
 
 def shutting_down() -> ShuttingDown:

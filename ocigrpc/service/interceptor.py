@@ -17,6 +17,7 @@ from ocigrpc.errors import (
     Cancelled,
     InvalidArgument,
     LimitReached,
+    NotImplementedHere,
     OcigrpcError,
     Timeout,
     cut,
@@ -25,6 +26,7 @@ from ocigrpc.errors import (
 from ocigrpc.log import get_logger
 from ocigrpc.service.bounds import check_counts
 from ocigrpc.service.call import Call, Method
+from ocigrpc.service.door import Door
 from ocigrpc.service.errors import code_of, status_of
 from ocigrpc.service.gate import Gate, shutting_down
 from ocigrpc.v1 import runtime_pb2
@@ -37,6 +39,9 @@ OTHER_STREAMS_LIMIT = 16
 
 # Of one message and one answer, but as long as something runs.
 _WAITS = frozenset({"WaitContainer", "ExecSync"})
+
+# Of a method that there is not, in the log and in the answer.
+_NAME_LIMIT_BYTES = 64
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -51,8 +56,9 @@ class Interceptor(grpc.ServerInterceptor):
     The RPCs of other services are only bounded, not conducted.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, door: Door) -> None:
         self._gate = gate
+        self._door = door
         self._other_streams = threading.Semaphore(OTHER_STREAMS_LIMIT)
         self._handlers: dict[str, _Handler] = {}
 
@@ -68,12 +74,26 @@ class Interceptor(grpc.ServerInterceptor):
         if path not in self._handlers:
             handler = continuation(handler_call_details)
             if handler is None:
-                return None
+                # Not kept: whatever clients make up would be.
+                return self._unknown(path)
             self._handlers[path] = self._conducted(path, handler)
         return self._handlers[path]
 
+    def _unknown(self, path: str) -> _Handler | None:
+        service, name = _service_and_name(path)
+        if service != SERVICE_NAME:
+            return None
+
+        def refuse(_: object, call: Call) -> object:
+            raise NotImplementedHere(f"{service} has no {call.method.name}", rpc=call.method.name)
+
+        # Of a shape that does not wait for a request, which may be of any shape itself.
+        handler: _Handler = grpc.stream_unary_rpc_method_handler(refuse)
+        method = Method(cut(name, _NAME_LIMIT_BYTES), is_stream=False)
+        return _handler_like(handler, self._one(method, handler), None)
+
     def _conducted(self, path: str, handler: _Handler) -> _Handler:
-        service, _, name = path.removeprefix("/").partition("/")
+        service, name = _service_and_name(path)
         if service == SERVICE_NAME:
             streams = handler.request_streaming or handler.response_streaming
             method = Method(name, is_stream=streams or name in _WAITS)
@@ -107,10 +127,11 @@ class Interceptor(grpc.ServerInterceptor):
     @contextmanager
     def _conduct(self, method: Method, context: grpc.ServicerContext) -> Iterator[Call]:
         began_ns = time.perf_counter_ns()
-        call = Call(method, context)
+        call = Call(method, self._door, context)
         # grpc gives each RPC a context of its own, which ends with it.
-        bind_contextvars(request_id=call.request_id, rpc=method.name)
+        bind_contextvars(request_id=call.request_id, rpc=method.name, peer=self._door.peer(context))
         try:
+            self._door.check(method.name)
             self._gate.enter(call)
             try:
                 yield call
@@ -147,6 +168,11 @@ class Interceptor(grpc.ServerInterceptor):
             return behavior(argument, context, *rest)
 
         return bounded
+
+
+def _service_and_name(path: str) -> tuple[str, str]:
+    service, _, name = path.removeprefix("/").partition("/")
+    return service, name
 
 
 def _logged_status(error: Exception, call: Call, began_ns: int) -> grpc.Status:

@@ -1,20 +1,22 @@
-"""The gRPC server: one engine behind one unix socket, with reflection and health."""
+"""The gRPC servers: one engine behind every door, with reflection and health."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ocigrpc.engine.engine import Engine
+from ocigrpc.service.door import Door
 from ocigrpc.service.gate import Gate
 from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT, SERVICE_NAME, Interceptor
 from ocigrpc.service.runtime import add_runtime_service
+from ocigrpc.service.tcp import start_on_tcp
 from ocigrpc.service.unix_socket import UnixSocket, open_unix_socket
 from ocigrpc.settings import Settings
 
@@ -22,17 +24,33 @@ from ocigrpc.settings import Settings
 _SPARE_THREADS = 16
 # Of the time to drain, what is kept for undoing the calls that did not finish.
 _UNDO_SHARE = 1 / 3
+_OPTIONS = (
+    # Two services on one address would share its clients.
+    ("grpc.so_reuseport", 0),
+    # Of each door, so that who only connects can't take all descriptors.
+    ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # A client whose host has gone says no more, and would hold its streams for ever.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
 # For grpc to send the last answers.
 _SEND_TIMEOUT_S = 1.0
 
 
 class Server:
-    """A server that runs; see :func:`serving`."""
+    """What serves at all doors; see :func:`serving`."""
 
-    def __init__(self, server: grpc.Server, gate: Gate, health_servicer: health.HealthServicer):
-        self._server = server
-        self._gate = gate
-        self._health = health_servicer
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._gate = Gate(settings.unary_threads, settings.stream_threads)
+        self._gate.hold()
+        self._health = health.HealthServicer()
+        _set_health(self._health, serving=False)
+        self._servers: list[grpc.Server] = []
+        self.addresses: list[str] = []
+        """Where it serves, as in ``unix:/run/ocigrpc/ocigrpc.sock``."""
         self._drained: bool | None = None
 
     def open(self) -> None:
@@ -54,60 +72,70 @@ class Server:
             if not self._gate.wait_empty(until_s - timeout_s * _UNDO_SHARE):
                 self._gate.dismiss_all()
             self._drained = self._gate.wait_empty(until_s)
-            self._server.stop(_SEND_TIMEOUT_S).wait(2 * _SEND_TIMEOUT_S)
+            for ended in [server.stop(_SEND_TIMEOUT_S) for server in self._servers]:
+                ended.wait(2 * _SEND_TIMEOUT_S)
         return self._drained
+
+    @contextmanager
+    def at(self, door: Door) -> Iterator[grpc.Server]:
+        """A server for one door, to be bound and started.
+
+        With threads of its own: clients of one door may hold all that there are.
+        """
+        threads = self._settings.unary_threads + self._settings.stream_threads
+        threads += OTHER_STREAMS_LIMIT + _SPARE_THREADS
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        server = grpc.server(
+            pool,
+            interceptors=[Interceptor(self._gate, door)],
+            options=[
+                *_OPTIONS,
+                ("grpc.max_receive_message_length", self._settings.max_message_bytes),
+            ],
+            maximum_concurrent_rpcs=threads,
+        )
+        add_runtime_service(self._engine, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        try:
+            self._servers.append(server)
+            yield server
+        finally:
+            server.stop(None)
+            # A call that did not end in time must not hold up the end.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
 def serving(engine: Engine, settings: Settings) -> Iterator[Server]:
-    """A server for ``engine`` on the socket that ``settings`` name, drained at the end.
+    """Servers for ``engine`` at all the addresses of ``settings``, drained at the end.
 
     Until it is opened it answers calls that ask for the service itself, and no others.
-    Raises ``InvalidSettings`` or ``HostFailed`` when the socket can't be had.
+    Raises ``InvalidSettings`` or ``HostFailed`` when an address can't be had.
     """
-    gate = Gate(settings.unary_threads, settings.stream_threads)
-    gate.hold()
-    threads = settings.unary_threads + settings.stream_threads
-    threads += OTHER_STREAMS_LIMIT + _SPARE_THREADS
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
-    server = grpc.server(
-        pool,
-        interceptors=[Interceptor(gate)],
-        options=[
-            # Two services on one address would share its clients.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ],
-        maximum_concurrent_rpcs=threads,
-    )
-    health_servicer = _add_services(engine, server)
-    try:
-        with open_unix_socket(server, _socket(settings)):
-            running = Server(server, gate, health_servicer)
-            try:
-                yield running
-            finally:
-                running.drain(settings.drain_timeout_s)
-    finally:
-        server.stop(None)
-        # A call that did not end in time must not hold up the end.
-        pool.shutdown(wait=False, cancel_futures=True)
+    with ExitStack() as stack:
+        running = Server(engine, settings)
+        for socket, is_read_only in _sockets(settings):
+            door = Door(f"unix:{socket.path}", is_read_only)
+            server = stack.enter_context(running.at(door))
+            stack.enter_context(open_unix_socket(server, socket))
+            running.addresses.append(door.address)
+        if settings.tcp_address:
+            server = stack.enter_context(running.at(Door(f"tcp:{settings.tcp_address}")))
+            running.addresses.append(f"tcp:{start_on_tcp(server, settings)}")
+        stack.callback(running.drain, settings.drain_timeout_s)
+        yield running
 
 
-def _socket(settings: Settings) -> UnixSocket:
-    return UnixSocket(
-        "socket_path", settings.socket_path, settings.socket_mode, settings.socket_group
-    )
-
-
-def _add_services(engine: Engine, server: grpc.Server) -> health.HealthServicer:
-    add_runtime_service(engine, server)
-    health_servicer = health.HealthServicer()
-    _set_health(health_servicer, serving=False)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    return health_servicer
+def _sockets(settings: Settings) -> Iterator[tuple[UnixSocket, bool]]:
+    """The sockets of the settings, and whether they are read-only."""
+    for prefix, is_read_only in (("socket", False), ("readonly_socket", True)):
+        path, mode, group = (
+            getattr(settings, f"{prefix}_{what}") for what in ("path", "mode", "group")
+        )
+        if path:
+            yield UnixSocket(f"{prefix}_path", path, mode, group), is_read_only
 
 
 def _set_health(servicer: health.HealthServicer, *, serving: bool) -> None:

@@ -12,12 +12,15 @@ Errors that any call may answer, beside those named at each call:
   INVALID_ARGUMENT     a field is malformed; nothing was changed. TOO_MANY: a list
                        or map has more than 1024 entries, or than it says itself
   NOT_FOUND            CONTAINER_NOT_FOUND: no such container_id
+  PERMISSION_DENIED    READ_ONLY: the call changes something, and came by an address
+                       for calls that don't
   ABORTED              CONTAINER_BUSY: another change of this container did not
                        end before your deadline; try again
   DEADLINE_EXCEEDED    your deadline or the service's own limit ran out;
                        what had been begun was undone or is safe to repeat
   RESOURCE_EXHAUSTED   TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_OPEN_FILES, or a
                        message too large
+  UNIMPLEMENTED        UNKNOWN_METHOD: the service has no call of this name
   UNAVAILABLE          RECOVERING: the service has just begun, and is finding its
                        containers again; try again soon. SHUTTING_DOWN: the
                        service is ending; try again later

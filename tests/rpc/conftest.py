@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from ocigrpc.service.door import Door
 from ocigrpc.service.gate import Gate
 from ocigrpc.service.interceptor import Interceptor
 from ocigrpc.service.runtime import RuntimeService
@@ -50,7 +51,7 @@ def grpc_addr() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def grpc_interceptors() -> list[grpc.ServerInterceptor]:
-    return [Interceptor(Gate(calls_limit=4, streams_limit=4))]
+    return [Interceptor(Gate(calls_limit=4, streams_limit=4), Door("unix:/test.sock"))]
 
 
 @pytest.fixture(scope="module")

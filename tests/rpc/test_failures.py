@@ -50,6 +50,18 @@ ROWS = [
         {"path": "/l"},
     ),
     (
+        errors.PermissionDenied("no", reason="READ_ONLY", rpc="Exec"),
+        grpc.StatusCode.PERMISSION_DENIED,
+        "READ_ONLY",
+        {"rpc": "Exec"},
+    ),
+    (
+        errors.NotImplementedHere("no", rpc="Fly"),
+        grpc.StatusCode.UNIMPLEMENTED,
+        "UNKNOWN_METHOD",
+        {"rpc": "Fly"},
+    ),
+    (
         errors.Busy("c1", "create"),
         grpc.StatusCode.ABORTED,
         "CONTAINER_BUSY",

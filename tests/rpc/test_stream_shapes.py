@@ -17,6 +17,7 @@ from structlog.typing import EventDict
 
 from ocigrpc.errors import ContainerNotFound
 from ocigrpc.service.call import Call
+from ocigrpc.service.door import Door
 from ocigrpc.service.gate import Gate
 from ocigrpc.service.interceptor import SERVICE_NAME, Interceptor
 from ocigrpc.v1.runtime_pb2 import PauseContainerRequest as Request
@@ -79,7 +80,7 @@ def channel() -> Iterator[grpc.Channel]:
     server = grpc.server(
         ThreadPoolExecutor(4),
         handlers=[Streams()],
-        interceptors=[Interceptor(Gate(calls_limit=1, streams_limit=1))],
+        interceptors=[Interceptor(Gate(1, 1), Door("unix:/test.sock"))],
     )
     with tempfile.TemporaryDirectory(prefix="ocigrpc-") as directory:
         address = f"unix:{Path(directory) / 'test.sock'}"

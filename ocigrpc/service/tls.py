@@ -1,0 +1,123 @@
+"""Mutual TLS, with certificates that are read anew when their files change."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+import threading
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import grpc
+
+from ocigrpc.errors import InvalidSettings
+from ocigrpc.log import get_logger
+
+FILE_LIMIT_BYTES = 1 << 20
+"""Most bytes of a certificate file, of many certificates perhaps."""
+
+log = get_logger()
+
+
+class TlsFiles(NamedTuple):
+    """Paths of PEM files."""
+
+    cert: str
+    """The service's certificate, and those between it and its authority."""
+    key: str
+    client_ca: str
+    """The authorities whose clients may call."""
+
+
+class Certificates:
+    """What the service shows to clients, and whose clients it takes."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        """Raises ``InvalidSettings``, which names the setting of the file that is wrong."""
+        self._files = files
+        self._lock = threading.Lock()
+        self._stamp = self._look()
+        self._first = self._read()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Credentials that ask every client for a certificate, and look for new files then."""
+        # The stubs don't know of the None, which is documented.
+        changed = cast(Callable[[], grpc.ServerCertificateConfiguration], self._changed)
+        return grpc.dynamic_ssl_server_credentials(
+            self._first, changed, require_client_authentication=True
+        )
+
+    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """New certificates at a handshake, or None to stay with those in force."""
+        with self._lock:
+            stamp = self._look()
+            if stamp == self._stamp:
+                return None
+            # Set for wrong files too: they are told of once, and looked at when they change.
+            self._stamp = stamp
+            try:
+                configuration = self._read()
+            except InvalidSettings as error:
+                log.error("tls.reload_failed", reason=error.reason, **error.metadata)
+                return None
+        log.info("tls.reloaded", **self._files._asdict())
+        return configuration
+
+    def _look(self) -> tuple[object, ...]:
+        """Something that is another when a file is."""
+        return tuple(map(_stamp, self._files))
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        files = self._files
+        client_ca = _content("tls_client_ca_path", files.client_ca)
+        key, cert = _content("tls_key_path", files.key), _content("tls_cert_path", files.cert)
+        # grpc would take whatever it is given, and fail each handshake.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_verify_locations(cadata=client_ca.decode("ascii", "ignore"))
+        except (ssl.SSLError, ValueError) as error:
+            raise _wrong("tls_client_ca_path", files.client_ca, error) from error
+        try:
+            # Without a password it would ask the terminal for one.
+            context.load_cert_chain(files.cert, files.key, password="")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise _wrong("tls_key_path", files.key, error) from error
+            raise _wrong("tls_cert_path", files.cert, error) from error
+        except (OSError, ValueError) as error:
+            raise _wrong("tls_cert_path", files.cert, error) from error
+        return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
+
+
+def _stamp(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _content(setting: str, path: str) -> bytes:
+    try:
+        # A FIFO would let us wait for a writer.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("is no regular file")
+            content = file.read(FILE_LIMIT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise _wrong(setting, path, error) from error
+    if len(content) > FILE_LIMIT_BYTES:
+        raise _wrong(setting, path, ValueError(f"is larger than {FILE_LIMIT_BYTES} bytes"))
+    return content
+
+
+def _wrong(setting: str, path: str, error: Exception) -> InvalidSettings:
+    detail = getattr(error, "strerror", None) or str(error)
+    return InvalidSettings(
+        f"{setting}: {path}: {detail}",
+        reason="CERTIFICATE_UNUSABLE",
+        key=setting,
+        path=path,
+        detail=detail,
+    )

@@ -1,0 +1,101 @@
+"""Who may call: which settings go together, and which RPCs change something."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocigrpc.access import TcpAddress, access_problems
+from ocigrpc.service.door import READ_ONLY, Door
+from ocigrpc.settings import Settings
+from ocigrpc.v1 import runtime_pb2
+
+_CHANGING = {
+    "CreateContainer",
+    "StartContainer",
+    "PauseContainer",
+    "ResumeContainer",
+    "StopContainer",
+    "KillContainer",
+    "RemoveContainer",
+    "ReopenContainerLog",
+    "UpdateContainerResources",
+    "ExecSync",
+    "Exec",
+    "Attach",
+}
+_TLS = {"tls_cert_path": "/c", "tls_key_path": "/k", "tls_client_ca_path": "/a"}
+_NO_ADDRESSES = """
+    localhost:1 127.0.0.1 :1 ::1:1 [127.0.0.1]:1 127.0.0.1:65536 1.2.3:4 127.0.0.1:-1
+    [fe80::1%lo]:1 127.0.0.1:\u0661 [::1]
+""".split()
+
+
+def wrong_keys(**given: object) -> list[str]:
+    settings = Settings(**given)  # type: ignore[arg-type]  # as the test has them
+    return [key for key, _ in access_problems(settings)]
+
+
+def test_every_rpc_either_changes_something_or_is_read_only() -> None:
+    rpcs = {each.name for each in runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].methods}
+    assert rpcs == READ_ONLY | _CHANGING
+    assert READ_ONLY.isdisjoint(_CHANGING)
+
+
+def test_a_door_that_is_not_read_only_is_for_every_rpc() -> None:
+    for rpc in READ_ONLY | _CHANGING:
+        Door("unix:/s").check(rpc)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "is_loopback"),
+    [
+        ("127.0.0.1:0", "127.0.0.1", 0, True),
+        ("0.0.0.0:7443", "0.0.0.0", 7443, False),
+        ("[::1]:7443", "[::1]", 7443, True),
+        ("[2001:DB8:0::1]:65535", "[2001:db8::1]", 65535, False),
+    ],
+)
+def test_an_address_is_an_ip_address_and_a_port(
+    text: str, host: str, port: int, is_loopback: bool
+) -> None:
+    address = TcpAddress.parse(text)
+    assert address == (host, port, is_loopback)
+    assert str(address) == f"{host}:{port}"
+
+
+@pytest.mark.parametrize("text", [*_NO_ADDRESSES, "127.0.0.1:1\n"])
+def test_anything_else_is_no_address(text: str) -> None:
+    assert wrong_keys(tcp_address=text, **_TLS) == ["tcp_address"]
+
+
+def test_tcp_with_all_of_tls_or_openly_on_loopback_is_fine() -> None:
+    assert wrong_keys(tcp_address="0.0.0.0:7443", **_TLS) == []
+    for address in ("127.0.0.1:7443", "127.9.9.9:7443", "[::1]:7443"):
+        assert wrong_keys(tcp_address=address, tcp_insecure_loopback=True) == []
+
+
+@pytest.mark.parametrize("key", _TLS)
+def test_tcp_without_all_of_tls_is_refused(key: str) -> None:
+    given = {**_TLS, key: ""}
+    assert wrong_keys(tcp_address="127.0.0.1:7443", **given) == [key]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[2001:db8::1]:1"])
+def test_no_tls_is_refused_off_loopback(address: str) -> None:
+    found = wrong_keys(tcp_address=address, tcp_insecure_loopback=True)
+    assert found == ["tcp_insecure_loopback"]
+
+
+def test_tls_and_no_tls_at_once_are_refused() -> None:
+    found = wrong_keys(tcp_address="127.0.0.1:1", tcp_insecure_loopback=True, **_TLS)
+    assert found == ["tcp_insecure_loopback"]
+
+
+def test_tls_without_an_address_is_refused() -> None:
+    assert wrong_keys(**_TLS) == list(_TLS)
+    assert wrong_keys(tcp_insecure_loopback=True) == ["tcp_insecure_loopback"]
+
+
+@pytest.mark.parametrize("path", ["s", "/", "/" + "x" * 107, "/run/ocigrpc/ocigrpc.sock"])
+def test_a_readonly_socket_needs_a_path_of_its_own(path: str) -> None:
+    assert wrong_keys(readonly_socket_path=path) == ["readonly_socket_path"]
