@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -16,7 +17,8 @@ from ocigrpc.engine.container import Container
 from ocigrpc.engine.killing import kill
 from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.values import ExitStatus, MonitorLostPolicy, Provenance, State
-from ocigrpc.errors import Busy
+from ocigrpc.errors import Busy, CgroupFailed
+from ocigrpc.host.descriptors import is_want_of_descriptors
 from ocigrpc.host.process import boot_id
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.log import get_logger
@@ -69,13 +71,15 @@ class Exits:
             self._finish(container, status, record.oom_kills)
             return
         if container.monitor is None:
-            self._monitor_ended(container)
+            self._look(self._monitor_ended, container)
         else:
-            self._watcher.watch(container.monitor, lambda: self._monitor_ended(container))
+            self._watcher.watch(
+                container.monitor, lambda: self._look(self._monitor_ended, container)
+            )
         if container.init is None:
             self._monitors_turn(container)
         elif container.record.exit_status is None:
-            self._watcher.watch(container.init, lambda: self._init_ended(container))
+            self._watcher.watch(container.init, lambda: self._look(self._init_ended, container))
             oom_file = self._node.layout(container.container_id).oom_file
             # Its end tells of it all the same, only later.
             attempt(lambda: self._watcher.watch_file(oom_file, lambda: self._oom_told(container)))
@@ -94,7 +98,7 @@ class Exits:
         self._janitor.shutdown(cancel_futures=True)
 
     def _init_ended(self, container: Container) -> None:
-        container.init_ended_ns = time.time_ns()
+        container.init_ended_ns = container.init_ended_ns or time.time_ns()
         self._monitors_turn(container)
         if container.record.monitor_lost:
             status = unknown_exit(Provenance.MONITOR_LOST, container.init_ended_ns)
@@ -109,12 +113,7 @@ class Exits:
             self._monitor_lost(container)
             return
         oom_kills = self._oom_kills(container)
-        try:
-            exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
-        except OSError as error:
-            log.error("exit_file.unread", container_id=container.container_id, error=str(error))
-            self._janitor.submit(self._look_again, container)
-            return
+        exit_file = read_exit_file(layout.exit_file, layout.exit_copy)
         if exit_file is not None:
             # What we have killed, the kernel has not, whatever else it did.
             oom = oom_kills > 0 and not container.killed_by_us
@@ -142,9 +141,19 @@ class Exits:
         deadline = self._killing.within(self._node.settings.kill_timeout_s)
         attempt(lambda: kill(container, deadline))
 
-    def _look_again(self, container: Container) -> None:
+    def _look(self, at: Callable[[Container], None], container: Container) -> None:
+        """Look at an end; again later, if nothing can be opened now: that says nothing of it."""
+        try:
+            at(container)
+        except (OSError, CgroupFailed) as error:
+            if not is_want_of_descriptors(error):
+                raise
+            log.error("exit.unread", container_id=container.container_id, error=str(error))
+            self._janitor.submit(self._look_again, at, container)
+
+    def _look_again(self, at: Callable[[Container], None], container: Container) -> None:
         if not self._closing.wait(_LOOK_AGAIN_S):
-            self._monitor_ended(container)
+            self._look(at, container)
 
     def _oom_kills(self, container: Container) -> int:
         """How many of its processes the kernel killed for want of memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack
 
@@ -11,3 +12,9 @@ def require_descriptors(count: int) -> None:
     with ExitStack() as opened:
         for _ in range(count):
             opened.callback(os.close, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+
+
+def is_want_of_descriptors(error: BaseException) -> bool:
+    """Whether an error, or what it was raised from, is that no more can be opened."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import pytest
 
 from ocigrpc.v1 import config_pb2, runtime_pb2
+from ocigrpc.v1.container_pb2 import ExitProvenance
 from tests.real.conftest import StartService
 from tests.real.disks import read_only
 from tests.real.exec_client import exec_sync, process
@@ -22,6 +24,7 @@ from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
 from tests.real.test_disk import ready, store_condition
 
+PENDING = ExitProvenance.EXIT_PROVENANCE_PENDING
 READ_ONLY = "Read-only file system"
 
 
@@ -187,8 +190,9 @@ def test_a_damaged_store_keeps_the_service_from_starting_and_stays_as_it_is(
 def descriptors_left(service: Service, count: int) -> Iterator[None]:
     """The service can open no more than so many files in the block."""
     before = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
-    used = max(map(int, os.listdir(f"/proc/{service.pid}/fd"))) + 1
-    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (used + count, before[1]))
+    used = set(map(int, os.listdir(f"/proc/{service.pid}/fd")))
+    first = next(number for number in itertools.count() if number not in used)
+    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (first + count, before[1]))
     try:
         yield
     finally:
@@ -212,10 +216,9 @@ def test_a_create_without_descriptors_leaves_nothing(service: Service, count: in
 
 def test_without_descriptors_an_exit_is_told_later_and_not_as_unknown(service: Service) -> None:
     container_id = ready(service)
-    path = Path(service.status(container_id).log_path)
+    pid = service.status(container_id).pid
     with descriptors_left(service, 0):
-        service.kill(container_id, "USR1")
-        until(lambda: service.state(container_id) == "stopped")
-    exit_status = service.wait(container_id)
-    assert exit_status.exit_code == 7
-    assert path.exists()
+        os.kill(pid, signal.SIGUSR1)
+        until(lambda: "exit.unread" in [each["event"] for each in service.events()])
+        assert service.status(container_id).exit_status.provenance == PENDING
+    assert service.wait(container_id).exit_code == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TypeAlias
 
 import grpc
@@ -143,6 +144,24 @@ def test_wrong_request_names_every_wrong_field(
     assert failure.reason == "INVALID_CONTAINER_ID"
     assert failure.fields == ["container_id", "name", "source", "log_size_max_bytes"]
     assert engine.asked == []
+
+
+def test_what_the_host_refuses_is_told_with_its_path(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    engine.failure = OSError(errno.EROFS, "read-only", "/a/path")
+    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "HOST_FAILED")
+    assert failure.info.metadata == {"path": "/a/path", "error": "read-only"}
+
+
+def test_want_of_descriptors_is_no_defect(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    engine.failure = OSError(errno.EMFILE, "too many")
+    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    expected = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_OPEN_FILES")
+    assert (failure.code, failure.reason) == expected
 
 
 def test_defect_is_not_told_but_for_the_request_to_look_for(
