@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ocigrpc.settings import Settings, path_problem, socket_path_problem
+from ocigrpc.settings import Settings, path_problem
 
 TLS_KEYS = ("tls_cert_path", "tls_key_path", "tls_client_ca_path")
 """The settings that mutual TLS needs, all of them."""
@@ -41,13 +41,13 @@ class TcpAddress(NamedTuple):
 
 def access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is wrong with who may call: keys and why, as ``settings.problems`` has them."""
-    readonly = settings.readonly_socket_path
-    if readonly:
-        problem = socket_path_problem(readonly)
-        if readonly == settings.socket_path:
-            problem = "must not be socket_path, where everything is allowed"
-        if problem:
+    if problem := _socket_path_problem(settings.socket_path):
+        yield "socket_path", problem
+    if settings.readonly_socket_path:
+        if problem := _socket_path_problem(settings.readonly_socket_path):
             yield "readonly_socket_path", problem
+        if settings.readonly_socket_path == settings.socket_path:
+            yield "readonly_socket_path", "must not be socket_path, where everything is allowed"
     for key in TLS_KEYS:
         path = getattr(settings, key)
         if path and (problem := path_problem(path)):
@@ -58,6 +58,13 @@ def access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
     for key in (*TLS_KEYS, "tcp_insecure_loopback"):
         if getattr(settings, key):
             yield key, "is of no use without tcp_address"
+
+
+def _socket_path_problem(path: str) -> str:
+    """See unix(7)."""
+    if len(path.encode()) > 107:
+        return "is longer than the 107 bytes that a socket's path can have"
+    return path_problem(path)
 
 
 def _tcp_problems(settings: Settings) -> Iterator[tuple[str, str]]:

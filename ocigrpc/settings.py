@@ -228,7 +228,6 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is wrong beyond types and bounds: keys, as in ``runtimes.runc.path``, and why."""
     for key in ("root_dir", "run_dir", "log_dir"):
         yield from _found(key, path_problem(getattr(settings, key)))
-    yield from _found("socket_path", socket_path_problem(settings.socket_path))
     if ":" in settings.log_dir:
         yield "log_dir", "has a colon, where conmon would cut the path"
     if 0 < settings.log_max_bytes < LOG_MAX_BYTES_LEAST:
@@ -279,13 +278,6 @@ def _handler_problems(name: str, handler: RuntimeHandler) -> Iterator[tuple[str,
 def _found(key: str, problem: str) -> Iterator[tuple[str, str]]:
     if problem:
         yield key, problem
-
-
-def socket_path_problem(path: str) -> str:
-    """Why no socket can be at this path, or nothing when it can; unix(7)."""
-    if len(path.encode()) > 107:
-        return "is longer than the 107 bytes that a socket's path can have"
-    return path_problem(path)
 
 
 def path_problem(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -59,6 +60,7 @@ def served(socket_path: Path) -> Iterator[Served]:
         readonly_socket_path=f"{socket_path}.readonly",
         tcp_address="127.0.0.1:0",
         tcp_insecure_loopback=True,
+        unary_threads=1,
         stream_threads=1,
         drain_timeout_s=LIMIT_S,
     )
@@ -116,6 +118,31 @@ def test_clients_of_one_door_leave_room_for_those_of_another(served: Served) -> 
     served.engine.release.set()
     for wait in waits:
         wait.result(timeout=LIMIT_S)
+
+
+def test_requests_that_never_come_hold_threads_of_their_own_door_alone(served: Served) -> None:
+    silent: grpc.StreamUnaryMultiCallable[bytes, bytes]
+    silent = served.channels[1].stream_unary(f"/{SERVICE_NAME}/ContainerStatus")
+    never = threading.Event()
+    # More than a door has threads with the limits of these tests.
+    calls = [silent.future(_nothing_until(never), timeout=LIMIT_S) for _ in range(64)]
+    try:
+        until_s = time.monotonic() + LIMIT_S
+        while not (refused := [call for call in calls if call.done()]):
+            assert time.monotonic() < until_s
+        failure = failure_of(lambda: refused[0].result(timeout=LIMIT_S))
+        assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "")
+        for door in (0, 2):
+            served.stubs[door].ContainerStatus(STATUS, timeout=LIMIT_S)
+    finally:
+        never.set()
+        for call in calls:
+            call.cancel()
+
+
+def _nothing_until(event: threading.Event) -> Iterator[bytes]:
+    event.wait(LIMIT_S)
+    yield from ()
 
 
 def test_drain_ends_the_calls_of_every_door(served: Served) -> None:
