@@ -114,8 +114,8 @@ def _kinds(before: Record, after: Record) -> Iterator[EventKind]:
     was, is_now = before.state, after.state
     if was is State.CREATING and is_now is not State.CREATING:
         yield EventKind.CREATED
-    # By hand, it is started without our knowing when.
-    started = was is State.CREATED and is_now is State.RUNNING
+    # By hand, or by a service that died over it, it is started without our knowing when.
+    started = was is State.CREATED and (is_now is State.RUNNING or _ended_by_itself(after))
     if started or (after.started_ns and not before.started_ns):
         yield EventKind.STARTED
     if is_now is State.PAUSED is not was:
@@ -128,3 +128,9 @@ def _kinds(before: Record, after: Record) -> Iterator[EventKind]:
         yield EventKind.OOM
     if after.exit_status is not None and before.exit_status is None:
         yield EventKind.EXITED
+
+
+def _ended_by_itself(record: Record) -> bool:
+    """Whether its program ran: what waits to be started can only be killed."""
+    ended = record.exit_status
+    return ended is not None and ended.exit_code is not None and ended.signal is None

@@ -20,6 +20,7 @@ from ocigrpc.host.cgroup import Hierarchies
 from tests.unit.test_store import RECORD
 
 EXIT = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=3)
+KILLED = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=137, signal=9)
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
 def test_an_end_during_a_start_that_failed_is_told(container: Container, store: Store) -> None:
     def start() -> None:
         with container.one_change("start"):
-            container.change(state=State.STOPPED, exit_status=EXIT)
+            container.change(state=State.STOPPED, exit_status=KILLED)
             raise KeyError
 
     create(container)
@@ -146,7 +147,7 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
 def test_a_removal_tells_what_was_not_told_before(container: Container, store: Store) -> None:
     create(container)
     store._db.execute("PRAGMA query_only = ON")
-    container.change(state=State.STOPPED, exit_status=EXIT)
+    container.change(state=State.STOPPED, exit_status=KILLED)
     store._db.execute("PRAGMA query_only = OFF")
     container.forget()
     assert told(store) == ["created", "exited", "removed"]

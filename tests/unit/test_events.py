@@ -19,6 +19,8 @@ from tests.unit.test_store import RECORD
 
 CREATING = msgspec.structs.replace(RECORD, state=State.CREATING, init=None, exit_status=None)
 EXIT = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=3)
+KILLED = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=137, signal=9)
+UNKNOWN = ExitStatus(provenance=Provenance.FILE_MISSING, finished_ns=9)
 
 
 def record(state: State, **fields: object) -> Record:
@@ -44,7 +46,10 @@ def kinds(before: Record, after: Record) -> list[str]:
         (PAUSED, RUNNING, ["resumed"]),
         (RUNNING, STOPPED, ["exited"]),
         (PAUSED, STOPPED, ["exited"]),
-        (CREATED, record(State.STOPPED, exit_status=EXIT), ["exited"]),
+        (CREATED, record(State.STOPPED, exit_status=KILLED), ["exited"]),
+        (CREATED, record(State.STOPPED, exit_status=UNKNOWN), ["exited"]),
+        # What waits to be started can only be killed.
+        (CREATED, record(State.STOPPED, exit_status=EXIT), ["started", "exited"]),
         (RUNNING, record(State.RUNNING, started_ns=5, monitor_lost=True), ["monitor_lost"]),
         (RUNNING, record(State.RUNNING, started_ns=5, oom_kills=1), ["oom"]),
     ],
