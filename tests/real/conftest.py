@@ -12,6 +12,7 @@ import pytest
 from tests.real.bundles import make_rootfs
 from tests.real.hosts import Host, cgroup2_host, native, systemd_host
 from tests.real.service import Service
+from tests.real.service import serving as serving
 from tests.real.shell_container import V2_SIDE, WITHOUT_V2_SIDE
 
 StartService = Callable[..., Service]
@@ -41,25 +42,6 @@ _KINDS = {
     "cgroup2-runc": (cgroup2_host, {}),
     "systemd-runc": (systemd_host, {"cgroup_manager": "systemd"}),
 }
-
-
-@contextmanager
-def serving(host: Host, rootfs: Path, **settings: object) -> Iterator[Service]:
-    """A service that runs, and at the end is no more, as its containers and cgroup parent."""
-    with tempfile.TemporaryDirectory(prefix="ocigrpc-test-", dir="/var/tmp") as directory:
-        service = Service(host, Path(directory), rootfs, **settings)  # type: ignore[arg-type]
-        try:
-            service.start()
-            yield service
-            if not service.pid:
-                service.start()
-            service.remove_all()
-            service.end()
-            assert service.remains() == []
-            # A slice is systemd's to remove.
-            assert service.parents() == [] or service.host.name == "systemd"
-        finally:
-            service.discard()
 
 
 @contextmanager

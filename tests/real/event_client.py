@@ -33,6 +33,10 @@ class Events:
                 self.cursor = event.sequence
                 yield event
 
+    def next(self) -> event_pb2.ContainerEvent:
+        """The next event."""
+        return next(self._events)
+
     def until(self, kind: str) -> Sequence[event_pb2.ContainerEvent]:
         """The next events, up to the first of this kind."""
         found = []

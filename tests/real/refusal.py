@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from grpc_status import rpc_status
+
+from tests.real.error_info import error_details
 
 
 class Refusal:
@@ -25,14 +25,9 @@ def refused(code: str, reason: str = "") -> Iterator[Refusal]:
     refusal = Refusal()
     with pytest.raises(grpc.RpcError) as caught:
         yield refusal
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # it is a call too
-    assert status is not None, caught.value
-    info, violations = ErrorInfo(), BadRequest()
-    for detail in status.details:
-        detail.Unpack(info)
-        detail.Unpack(violations)
+    info, violations = error_details(caught.value)
     refusal.metadata = info.metadata
     refusal.fields = [each.field for each in violations.field_violations]
-    refusal.message = status.message
-    assert (caught.value.code().name, info.reason) == (code, reason or info.reason), status
+    refusal.message = caught.value.details() or ""
+    assert (caught.value.code().name, info.reason) == (code, reason or info.reason), caught.value
     assert info.domain == "ocigrpc"

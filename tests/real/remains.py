@@ -77,9 +77,10 @@ class Remains:
             if words == [b""]:
                 # A zombie: whether it is reaped is its parent's affair, often init's.
                 continue
-            told = f"{b' '.join(words).decode(errors='replace')} in {stands}"
-            ours = self._parent in groups or str(self._directory) in told
-            if ours and not (b"ocigrpc" in words and b"serve" in words):
+            group = next((line for line in groups.splitlines() if self._parent in line), "")
+            told = f"{b' '.join(words).decode(errors='replace')} in {stands} of {group}"
+            ours = group or str(self._directory) in told
+            if ours and not (b"-m" in words and b"serve" in words):
                 yield f"process {entry.name}: {told}"
 
     def groups(self) -> Iterator[str]:

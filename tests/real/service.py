@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -25,6 +29,11 @@ from tests.real.remains import LIMIT_S, Remains, children
 
 REPOSITORY = Path(__file__).parents[2]
 SECRET = "an-environment-of-the-service"
+
+
+def state_word(status: container_pb2.ContainerStatus) -> str:
+    """The state in the words of the OCI runtime spec."""
+    return ContainerState.Name(status.state).removeprefix("CONTAINER_STATE_").lower()
 
 
 class Fields(TypedDict, total=False):
@@ -89,15 +98,24 @@ class Service:
 
     # The process.
 
-    def start(self) -> None:
-        """Start it, and wait until it says that it is ready."""
+    def start(self, *launcher: str) -> None:
+        """Start it, and wait until it says that it is ready.
+
+        ``launcher`` is a module that serves in place of ``ocigrpc``, and its arguments.
+        """
+        self.launch(*launcher)
+        self.wait_for_word("READY=1")
+        self.connect()
+
+    def launch(self, *launcher: str) -> None:
+        """Start it, and wait for nothing."""
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         (self.directory / "notify").unlink(missing_ok=True)
         self._notify.bind(str(self.directory / "notify"))
         with (self.directory / "events").open("ab") as events:
             self._process = subprocess.Popen(
-                self.host.command(self.argv()),
+                self.host.command(self.argv(*launcher)),
                 cwd=REPOSITORY,
                 env=os.environ
                 | {"NOTIFY_SOCKET": str(self.directory / "notify"), "SECRET": SECRET},
@@ -105,17 +123,15 @@ class Service:
                 stdout=events,
                 stderr=events,
             )
-        self.wait_for_word("READY=1")
-        self.connect()
 
-    def argv(self) -> list[str]:
-        """Its command line, on its host."""
+    def argv(self, *launcher: str) -> list[str]:
+        """Its command line, on its host; see :meth:`start`."""
         flags = [
             word
             for key, value in self._settings.items()
             for word in ("--" + key.replace("_", "-"), str(value))
         ]
-        return [sys.executable, "-m", "ocigrpc", "serve", *flags]
+        return [sys.executable, "-m", *(launcher or ("ocigrpc",)), "serve", *flags]
 
     def refusal(self) -> dict[str, object]:
         """The one line with which it does not start."""
@@ -137,14 +153,27 @@ class Service:
     def connect(self) -> None:
         """Make ``rpc`` a stub of a connection of its own."""
         self.channel = grpc.insecure_channel(
-            f"unix:{self.directory}/socket", [("grpc.use_local_subchannel_pool", 1)]
+            f"unix:{self.directory}/socket",
+            [
+                ("grpc.use_local_subchannel_pool", 1),
+                # When the service is back, that is known soon.
+                ("grpc.initial_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 100),
+            ],
         )
         self.rpc = RuntimeServiceStub(self.channel)
+
+    def another(self) -> Service:
+        """The same service, by a connection of its own that outlives the service's death."""
+        client = copy.copy(self)
+        client.connect()
+        return client
 
     def wait_for_word(self, word: str) -> None:
         """Wait until it tells its init system ``word``; see sd_notify(3)."""
         assert self._process is not None
-        deadline = Deadline(LIMIT_S)
+        # An interpreter that starts beside many others takes its time.
+        deadline = Deadline(3 * LIMIT_S)
         ended = os.pidfd_open(self._process.pid)
         try:
             while self._notify.fileno() in deadline.wait(self._notify, ended):
@@ -180,7 +209,12 @@ class Service:
         """Kill it outright."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait()
+        self.expect_death()
+
+    def expect_death(self) -> None:
+        """Wait for the death of a service that is killed outright, by whomever."""
+        assert self._process is not None
+        assert self._process.wait(LIMIT_S) == -signal.SIGKILL
         # Not before, or calls would be cancelled, and not cut off.
         self.channel.close()
         self._notify.close()
@@ -281,8 +315,7 @@ class Service:
 
     def state(self, container_id: str) -> str:
         """In the words of the OCI runtime spec."""
-        name = ContainerState.Name(self.status(container_id).state)
-        return name.removeprefix("CONTAINER_STATE_").lower()
+        return state_word(self.status(container_id))
 
     def info(self, container_id: str) -> Mapping[str, str]:
         """What a verbose status has besides."""
@@ -293,12 +326,15 @@ class Service:
         """Of conmon, as its host numbers it."""
         return int(self.info(container_id)["monitor_pid"])
 
-    def ids(self, **fields: object) -> list[str]:
+    def containers(self, **fields: object) -> Sequence[container_pb2.ContainerStatus]:
         """The containers that match a filter."""
         wanted = runtime_pb2.ContainerFilter(**fields)  # type: ignore[arg-type]  # as above
         request = runtime_pb2.ListContainersRequest(filter=wanted)
-        listed = self.rpc.ListContainers(request, timeout=LIMIT_S).containers
-        return [each.container_id for each in listed]
+        return self.rpc.ListContainers(request, timeout=LIMIT_S).containers
+
+    def ids(self, **fields: object) -> list[str]:
+        """Those of the containers that match a filter."""
+        return [each.container_id for each in self.containers(**fields)]
 
     def output(self, container_id: str, stream: str = "stdout") -> list[str]:
         """The lines that a container has written to a stream, from its log."""
@@ -320,3 +356,22 @@ class Service:
         """Remove every container, by force."""
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda each: self.remove(each, force=True), self.ids()))
+
+
+@contextmanager
+def serving(host: Host, rootfs: Path, **settings: object) -> Iterator[Service]:
+    """A service that runs, and at the end is no more, as its containers and cgroup parent."""
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-test-", dir="/var/tmp") as directory:
+        service = Service(host, Path(directory), rootfs, **settings)  # type: ignore[arg-type]
+        try:
+            service.start()
+            yield service
+            if not service.pid:
+                service.start()
+            service.remove_all()
+            service.end()
+            assert service.remains() == []
+            # A slice is systemd's to remove.
+            assert service.parents() == [] or service.host.name == "systemd"
+        finally:
+            service.discard()

@@ -1,0 +1,253 @@
+"""The service is killed at each step of a verb: containers are wholly there or wholly gone.
+
+Beside each of them another one runs all along, and never notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import pytest
+
+from tests.real.bystander import Bystander
+from tests.real.event_client import Events, word
+from tests.real.exec_client import exec_sync, shell
+from tests.real.hosts import native
+from tests.real.remains import until
+from tests.real.service import Service, serving, state_word
+from tests.real.wholeness import expect_whole
+
+VICTIM = "victim"
+EXIT_CODE = 42
+SCRIPT = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+class Moment(NamedTuple):
+    """When a service dies, and in which state its container is found afterwards."""
+
+    verb: str
+    when: str
+    place: str
+    found: str
+    ended: int | None = None
+    """The exit code, if that was its end."""
+
+    def __str__(self) -> str:
+        return f"{self.verb}-{self.when}-{self.place.rpartition(':')[2]}"
+
+
+def moments() -> Iterator[Moment]:
+    """Every step of every verb that has more than one."""
+    store, creation = "ocigrpc.engine.store:Store", "ocigrpc.engine.creation"
+    enclosure, launch = "ocigrpc.engine.enclosure:Enclosure", "ocigrpc.oci.conmon:Launch"
+    runtime, child = "ocigrpc.oci.runtime:Runtime", "ocigrpc.host.process:Child.__init__"
+    cgroup, node = "ocigrpc.host.cgroup:Cgroup", "ocigrpc.engine.node:Node"
+
+    yield Moment("create", "before", f"{store}.begin", "gone")
+    yield Moment("create", "after", f"{store}.begin", "gone")
+    yield Moment("create", "after", f"{creation}:make_bundle", "gone")
+    yield Moment("create", "before", f"{launch}.__enter__", "gone")
+    yield Moment("create", "after", f"{launch}.__enter__", "gone")
+    yield Moment("create", "after", f"{enclosure}.enter", "gone")
+    yield Moment("create", "after", f"{creation}:write_spec", "gone")
+    yield Moment("create", "after", f"{launch}.go", "gone")
+    yield Moment("create", "after", f"{launch}.created_pid", "gone")
+    yield Moment("create", "before", f"{store}.put", "gone")
+    yield Moment("create", "after", f"{store}.put", "created")
+
+    yield Moment("start", "before", f"{store}.begin", "created")
+    yield Moment("start", "after", f"{store}.begin", "running")
+    yield Moment("start", "after", child, "running")
+    yield Moment("start", "after", f"{runtime}.start", "running")
+    yield Moment("start", "after", f"{store}.put", "running")
+
+    yield Moment("start_short", "after", f"{runtime}.start", "stopped", 7)
+
+    yield Moment("pause", "before", f"{runtime}.pause", "running")
+    yield Moment("pause", "after", f"{runtime}.pause", "paused")
+    yield Moment("resume", "before", f"{runtime}.resume", "paused")
+    yield Moment("resume", "after", f"{runtime}.resume", "running")
+
+    yield Moment("stop", "before", f"{store}.begin", "running")
+    yield Moment("stop", "after", f"{store}.begin", "stopped", 42)
+    yield Moment("stop", "after", "ocigrpc.engine.stopping:send_signal", "stopped", 42)
+    yield Moment("stop", "before", f"{store}.put", "stopped", 42)
+    yield Moment("stop", "after", f"{store}.put", "stopped", 42)
+    yield Moment("stop", "after", "ocigrpc.engine.stopping:Stopping.stop", "stopped", 42)
+    yield Moment("stop_at_once", "after", "ocigrpc.engine.killing:send_signal", "stopped", 137)
+    yield Moment("stop_at_once", "after", f"{cgroup}.kill", "stopped", 137)
+    yield Moment("stop_at_once", "before", f"{store}.put", "stopped", 137)
+
+    yield Moment("remove", "before", f"{store}.begin", "running")
+    yield Moment("remove_stopped", "before", f"{store}.begin", "stopped", 42)
+    for verb, ended in (("remove", 137), ("remove_stopped", 42)):
+        yield Moment(verb, "after", f"{store}.begin", "gone", ended)
+        yield Moment(verb, "after", f"{cgroup}.kill", "gone", ended)
+        yield Moment(verb, "before", f"{runtime}.delete", "gone", ended)
+        yield Moment(verb, "after", f"{runtime}.delete", "gone", ended)
+        yield Moment(verb, "after", f"{node}.end_processes", "gone", ended)
+        yield Moment(verb, "after", f"{node}.remove_files", "gone", ended)
+        yield Moment(verb, "after", f"{store}.delete", "gone", ended)
+
+    yield Moment("exec", "after", "ocigrpc.engine.execs:write_process", "running")
+    yield Moment("exec", "after", f"{cgroup}.create", "running")
+    yield Moment("exec", "after", child, "running")
+    yield Moment("exec", "after", "ocigrpc.oci.exec:ExecFiles.pid_written", "running")
+
+
+def create(service: Service) -> None:
+    service.create(SCRIPT, container_id=VICTIM)
+
+
+def run(service: Service) -> None:
+    service.run(SCRIPT, container_id=VICTIM)
+    until(lambda: service.output(VICTIM) == ["ready"])
+
+
+def run_and_pause(service: Service) -> None:
+    run(service)
+    service.pause(VICTIM)
+
+
+def run_and_stop(service: Service) -> None:
+    run(service)
+    service.stop(VICTIM, 20)
+
+
+def create_short(service: Service) -> None:
+    service.create("exit 7", container_id=VICTIM)
+
+
+def nothing(service: Service) -> None:
+    pass
+
+
+PREPARED: dict[str, Callable[[Service], None]] = {
+    "create": nothing,
+    "start": create,
+    "start_short": create_short,
+    "pause": run,
+    "resume": run_and_pause,
+    "stop": run,
+    "stop_at_once": run,
+    "remove": run,
+    "remove_stopped": run_and_stop,
+    "exec": run,
+}
+"""What there must be before a verb."""
+
+DONE: dict[str, Callable[[Service], object]] = {
+    "create": create,
+    "start": lambda service: service.start_container(VICTIM),
+    "start_short": lambda service: service.start_container(VICTIM),
+    "pause": lambda service: service.pause(VICTIM),
+    "resume": lambda service: service.resume(VICTIM),
+    "stop": lambda service: service.stop(VICTIM, 20),
+    "stop_at_once": lambda service: service.stop(VICTIM, 0),
+    "remove": lambda service: service.remove(VICTIM, force=True),
+    "remove_stopped": lambda service: service.remove(VICTIM),
+    "exec": lambda service: exec_sync(service, VICTIM, shell("setsid sleep 1000 & sleep 1000")),
+}
+"""What each verb is."""
+
+
+MOMENTS = list(moments())
+
+
+@pytest.fixture(scope="module")
+def _service(rootfs: Path) -> Iterator[Service]:
+    with native() as host, serving(host, rootfs) as service:
+        service.end()
+        restart(service)
+        yield service
+
+
+@pytest.fixture(scope="module")
+def bystander(_service: Service) -> Iterator[Bystander]:
+    bystander = Bystander(_service)
+    yield bystander
+    bystander.end()
+
+
+@pytest.fixture
+def service(_service: Service, bystander: Bystander) -> Iterator[Service]:
+    """A service that can die at any moment, with nothing in it but the bystander."""
+    yield _service
+    if not _service.pid:
+        restart(_service)
+    _service.remove(VICTIM, force=True)
+    bystander.expect_undisturbed()
+
+
+def fuse(service: Service) -> Path:
+    return service.directory / "fuse"
+
+
+def restart(service: Service) -> None:
+    fuse(service).unlink(missing_ok=True)
+    places = {moment.place for moment in MOMENTS}
+    service.start("tests.real.crashing", str(fuse(service)), *places)
+
+
+def crash(service: Service, moment: Moment) -> None:
+    """Let the service die at a moment, and start it again."""
+    PREPARED[moment.verb](service)
+    fuse(service).write_text(f"{moment.when} {moment.place}")
+    with pytest.raises(grpc.RpcError):
+        DONE[moment.verb](service)
+    service.expect_death()
+    restart(service)
+
+
+def find(service: Service) -> str:
+    """The state in which the victim is."""
+    victims = service.containers(id_prefix=VICTIM)
+    return state_word(victims[0]) if victims else "gone"
+
+
+def obey(service: Service, state: str) -> None:
+    """The victim does all that containers do in a life, from this state to its end."""
+    if state == "gone":
+        create(service)
+    if state in ("gone", "created"):
+        service.start_container(VICTIM)
+        until(lambda: service.output(VICTIM) == ["ready"])
+    if state == "paused":
+        service.resume(VICTIM)
+    if state != "stopped":
+        service.pause(VICTIM)
+        service.resume(VICTIM)
+        assert exec_sync(service, VICTIM, shell("exit 5")).exit.exit_code == 5
+        service.kill(VICTIM, "TERM")
+        assert service.wait(VICTIM).exit_code == EXIT_CODE
+    service.remove(VICTIM)
+
+
+def expect_told(events: Events, exits: list[int]) -> None:
+    """Nothing is missing of what happened, and nothing of the victim's lives is told twice."""
+    told = [event for _ in exits for event in events.until("removed")]
+    assert {event.container_id for event in told} == {VICTIM}
+    numbers = [event.sequence for event in told]
+    assert numbers == list(range(numbers[0], numbers[0] + len(told)))
+    kinds = [word(event) for event in told if word(event) not in ("paused", "resumed")]
+    assert kinds == ["created", "started", "exited", "removed"] * len(exits)
+    assert [each.exit_status.exit_code for each in told if word(each) == "exited"] == exits
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+def test_wherever_the_service_dies_its_container_is_wholly_there_or_wholly_gone(
+    service: Service, bystander: Bystander, moment: Moment
+) -> None:
+    cursor = Events(service).cursor
+    crash(service, moment)
+    until(lambda: find(service) == moment.found)
+    expect_whole(service)
+    bystander.expect_undisturbed()
+    obey(service, moment.found)
+    exits = [] if moment.ended is None else [moment.ended]
+    # The one that was still there, or made anew, has ended by itself.
+    exits += [] if moment.found == "stopped" else [EXIT_CODE]
+    expect_told(Events(service, after=cursor), exits)
