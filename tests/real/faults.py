@@ -10,6 +10,9 @@ from pathlib import Path
 from ocigrpc.deadline import Deadline
 from tests.real.remains import LIMIT_S
 
+# Holds a verb up between two words of a test: see Gate.
+_GATED = 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'
+
 FAULTS = {
     "hangs": ("create", 'echo begun > "$gate/begun"; exec sleep 1000'),
     "floods": ("create", "head -c 200000 /dev/zero | tr '\\0' x >&2; exit 1"),
@@ -26,7 +29,6 @@ FAULTS = {
     "state-talks": ("state", "echo the moon is full"),
     "state-fails": ("state", "echo the moon is full >&2; exit 1"),
     "state-lies": ("state", 'echo "{\\"id\\": \\"$id\\", \\"status\\": \\"dreaming\\"}"'),
-    "gated-start": ("start", 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'),
     # Says that it has failed, but has not; and can't make up for it while it is stuck.
     "half": ("create", 'touch "$gate/stuck"; runc "$@"; echo the moon is full >&2; exit 1'),
     "start-fails": ("start", "echo the moon is full >&2; exit 1"),
@@ -37,8 +39,11 @@ FAULTS = {
         '[ -e "$gate/$id" ] && exec runc "$@"; : > "$gate/$id"; echo unable to freeze >&2; exit 1',
     ),
     "never-freezes": ("pause", "echo unable to freeze >&2; exit 1"),
-    # Holds a create up between two words of a test: see Gate.
-    "gated": ("create", 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'),
+    "gated": ("create", _GATED),
+    "gated-start": ("start", _GATED),
+    "gated-pause": ("pause", _GATED),
+    "gated-exec": ("exec", _GATED),
+    "gated-delete": ("delete", _GATED),
 }
 """Name, verb that it does badly, and how."""
 
@@ -82,17 +87,17 @@ class Gate:
         self._go = os.open(directory / "go", os.O_RDWR | os.O_NONBLOCK)
 
     def wait(self, deadline: Deadline) -> None:
-        """Wait until a create has begun."""
+        """Wait until a verb has begun."""
         deadline.wait(self._begun)
         os.read(self._begun, 4096)
 
     def reset(self) -> None:
-        """Forget the creates that have begun before."""
+        """Forget the verbs that have begun before."""
         with suppress(BlockingIOError):
             os.read(self._begun, 4096)
 
     def open(self) -> None:
-        """Let one create go on."""
+        """Let one verb go on."""
         os.write(self._go, b"go\n")
 
     def close(self) -> None:
