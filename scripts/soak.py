@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.v1 import config_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
+from scripts.crashes import KILLS, crash
 from scripts.samples import Sample, print_samples, take_sample
 from scripts.sandbox import Sandbox, SandboxFailed, sandbox
 
@@ -123,7 +124,19 @@ def main() -> int:
         default=LIFECYCLES,
         help="how many (default: %(default)s)",
     )
-    lifecycles: int = parser.parse_args().lifecycles
+    parser.add_argument(
+        "--crash",
+        type=int,
+        nargs="?",
+        const=KILLS,
+        default=0,
+        metavar="KILLS",
+        help="kill the service so often instead, at random moments (without a number: %(const)s)",
+    )
+    arguments = parser.parse_args()
+    if arguments.crash:
+        return crash(arguments.crash)
+    lifecycles: int = arguments.lifecycles
     try:
         with sandbox("soak") as box:
             taken = list(samples(box, lifecycles))
