@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -39,7 +40,7 @@ from ocigrpc.engine.values import (
     Versions,
 )
 from ocigrpc.engine.verbs import Verbs
-from ocigrpc.errors import ContainerNotFound, RuntimeFailed, Timeout
+from ocigrpc.errors import ContainerNotFound, RuntimeFailed, StoreFailed, Timeout
 from ocigrpc.host.cgroup import Hierarchies
 from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.oci.config import Resources
@@ -85,7 +86,9 @@ class Engine:
         node.make_directories()
         with ExitStack() as undo:
             undo.callback(node.remove_empty_parent)
-            store = Store(Path(settings.root_dir) / "ocigrpc.db", settings.event_history)
+            path = Path(settings.root_dir) / "ocigrpc.db"
+            _refuse_lost(path, node)
+            store = Store(path, settings.event_history)
             undo.callback(store.close)
             exits = Exits(node)
             undo.callback(exits.close)
@@ -247,6 +250,23 @@ class Engine:
     def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
         """Talk to a container's first process."""
         return self._attaching.attach(start, inputs, deadline)
+
+
+def _refuse_lost(path: Path, node: Node) -> None:
+    """Raise ``StoreFailed`` (STORE_MISSING) when there are containers, and no store of them.
+
+    Without it, every one of them would be taken for a remnant, and ended.
+    """
+    found = node.bundled_ids()
+    if found and not os.path.lexists(path):
+        run_dir = node.settings.run_dir
+        raise StoreFailed(
+            f"store {path}: it is gone, but there are {len(found)} containers in {run_dir}",
+            reason="STORE_MISSING",
+            path=path,
+            containers=len(found),
+            run_dir=run_dir,
+        )
 
 
 def _may_match(record: Record, container_filter: ContainerFilter) -> bool:

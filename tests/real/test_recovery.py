@@ -161,6 +161,22 @@ def test_programs_of_exec_end_with_the_service_and_kept_ones_go_on(service: Serv
     assert service.state(container_id) == "running"
 
 
+def test_without_its_store_the_service_does_not_start_and_ends_no_container(
+    service: Service,
+) -> None:
+    container_id = service.run()
+    service.end()
+    store = service.directory / "root/ocigrpc.db"
+    store.rename(store.with_suffix(".away"))
+    event = service.refusal()
+    assert (event["reason"], event["path"]) == ("STORE_MISSING", str(store))
+    assert event["containers"] == "1"
+    assert not store.exists()
+    store.with_suffix(".away").rename(store)
+    service.start()
+    assert service.state(container_id) == "running"
+
+
 def test_a_container_that_the_store_has_lost_is_ended_and_removed(any_service: Service) -> None:
     service = any_service
     lost, known = service.run(), service.run()
