@@ -19,7 +19,7 @@ import grpc
 from ocigrpc.errors import Timeout
 from tests.real.bundles import make_rootfs
 from tests.real.hosts import native
-from tests.real.service import serving
+from tests.real.serving import serving
 from tests.real.storm import Storm, Toll
 
 KILLS = 1000

@@ -12,7 +12,7 @@ import pytest
 from tests.real.bundles import make_rootfs
 from tests.real.hosts import Host, cgroup2_host, native, systemd_host
 from tests.real.service import Service
-from tests.real.service import serving as serving
+from tests.real.serving import serving as serving
 from tests.real.shell_container import V2_SIDE, WITHOUT_V2_SIDE
 
 StartService = Callable[..., Service]

@@ -10,10 +10,8 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -356,22 +354,3 @@ class Service:
         """Remove every container, by force."""
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda each: self.remove(each, force=True), self.ids()))
-
-
-@contextmanager
-def serving(host: Host, rootfs: Path, **settings: object) -> Iterator[Service]:
-    """A service that runs, and at the end is no more, as its containers and cgroup parent."""
-    with tempfile.TemporaryDirectory(prefix="ocigrpc-test-", dir="/var/tmp") as directory:
-        service = Service(host, Path(directory), rootfs, **settings)  # type: ignore[arg-type]
-        try:
-            service.start()
-            yield service
-            if not service.pid:
-                service.start()
-            service.remove_all()
-            service.end()
-            assert service.remains() == []
-            # A slice is systemd's to remove.
-            assert service.parents() == [] or service.host.name == "systemd"
-        finally:
-            service.discard()

@@ -17,7 +17,8 @@ from tests.real.event_client import Events, word
 from tests.real.exec_client import exec_sync, shell
 from tests.real.hosts import native
 from tests.real.remains import until
-from tests.real.service import Service, serving, state_word
+from tests.real.service import Service, state_word
+from tests.real.serving import serving
 from tests.real.wholeness import expect_whole
 
 VICTIM = "victim"
