@@ -193,6 +193,12 @@ class Node:
             if record.made_parent and len(path) >= len(record.made_parent):
                 self.hierarchies.group(path).remove_if_empty()
 
+    def remove_new_log(self, record: Record) -> None:
+        """Remove the log that a create has made, and nothing has written to."""
+        with suppress(OSError):
+            if record.log_is_new and not os.lstat(record.log_path).st_size:
+                os.unlink(record.log_path)
+
     def remove_files(self, record: Record) -> None:
         """Remove all files that were made for a container; what fails is logged."""
         layout = self.layout(record.container_id)

@@ -25,6 +25,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     what ``init`` executes until the container is started (device and inode).
     ``oom_kills`` is how many of its processes the kernel is known to have killed for want
     of memory.
+    ``log_is_new`` is whether the create makes the log, whoever has chosen its path.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     """
 
@@ -41,6 +42,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     stop_signal: int
     name: str = ""
     log_is_ours: bool = False
+    log_is_new: bool = False
     log_size_max_bytes: int = 0
     made_parent: str = ""
     labels: dict[str, str] = {}

@@ -47,9 +47,14 @@ def gate(directory: Path, runtimes: Runtimes) -> Iterator[Gate]:
         yield gate
 
 
-def begin_create(service: Service, gate: Gate) -> grpc.Future[CreateContainerResponse]:
+def begin_create(
+    service: Service, gate: Gate, log_path: str = ""
+) -> grpc.Future[CreateContainerResponse]:
     request = CreateContainerRequest(
-        config=service.config("exec sleep 1000"), runtime_handler="gated", container_id="one"
+        config=service.config("exec sleep 1000"),
+        runtime_handler="gated",
+        container_id="one",
+        log_path=log_path,
     )
     call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
@@ -81,6 +86,22 @@ def test_a_create_that_was_cut_off_is_undone(
     until(lambda: service.ids() == [])
     assert service.remains() == []
     service.create(container_id="one")
+
+
+@pytest.mark.parametrize("text", ["", "kept\n"])
+def test_a_create_that_was_cut_off_leaves_only_logs_that_were_there(
+    start_service: StartService, runtimes: Runtimes, gate: Gate, tmp_path: Path, text: str
+) -> None:
+    service = start_service(runtimes=runtimes)
+    log = tmp_path / "log"
+    if text:
+        log.write_text(text)
+    begin_create(service, gate, str(log))
+    assert log.exists()
+    restart_after_death(service)
+    until(lambda: service.ids() == [])
+    assert log.exists() == bool(text)
+    assert not text or log.read_text() == text
 
 
 def test_the_same_create_waits_until_it_is_undone_and_is_made_anew(

@@ -1,0 +1,137 @@
+"""What a create is going to do: all that can be checked and decided before it does anything."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+
+from ocigrpc.engine.enclosure import Enclosure
+from ocigrpc.engine.node import Node
+from ocigrpc.engine.record import Record, fingerprint
+from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.signals import parse_signal
+from ocigrpc.engine.values import (
+    BundleSource,
+    ConfigSource,
+    CreateRequest,
+    MonitorLostPolicy,
+    SpecSource,
+    State,
+)
+from ocigrpc.errors import HostFailed, InvalidArgument
+from ocigrpc.oci.bundle import Spec, adopt, asks_for_terminal, bundle_spec, text_spec
+from ocigrpc.oci.conmon import Monitor
+from ocigrpc.oci.log_path import check_log_path
+from ocigrpc.oci.runtime import Runtime, find_program
+from ocigrpc.oci.spec import spec_of
+from ocigrpc.settings import cgroup_parent_problem
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request that has been checked, and what follows from it; nothing is done yet."""
+
+    request: CreateRequest
+    record: Record
+    runtime: Runtime
+    spec: Spec
+    monitor: Monitor
+    enclosure: Enclosure
+
+
+class Planning:
+    """Makes plans."""
+
+    def __init__(self, node: Node, registry: Registry) -> None:
+        self._node = node
+        self._registry = registry
+
+    def plan(self, request: CreateRequest) -> Plan:
+        """What follows from a request; raises ``InvalidArgument`` and what else is wrong."""
+        settings = self._node.settings
+        runtime = self._node.requested_runtime(request.runtime_handler)
+        conmon_path = find_program(settings.conmon_path)
+        if conmon_path is None:
+            raise HostFailed(
+                f"conmon is not at {settings.conmon_path!r}, or can't be executed",
+                reason="MONITOR_NOT_FOUND",
+                path=settings.conmon_path,
+            )
+        container_id = request.container_id or secrets.token_hex(32)
+        enclosure = self._enclosure(request, container_id)
+        layout = self._node.layout(container_id)
+        spec = _source_spec(request, container_id)
+        terminal = request.terminal or asks_for_terminal(spec)
+        if request.log_path:
+            check_log_path(request.log_path)
+        log_path = request.log_path or self._node.log_path(container_id)
+        record = Record(
+            container_id=container_id,
+            fingerprint=fingerprint(request),
+            created_ns=time.time_ns(),
+            state=State.CREATING,
+            runtime_handler=runtime.name,
+            cgroup_manager=enclosure.manager,
+            cgroup_parent=enclosure.parent,
+            cgroup_path=enclosure.container.path,
+            bundle_path=str(layout.bundle),
+            log_path=log_path,
+            stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
+            name=request.name,
+            log_is_ours=not request.log_path,
+            log_is_new=not request.log_path or not os.path.lexists(log_path),
+            log_size_max_bytes=request.log_size_max_bytes,
+            made_parent=self._made_parent(enclosure),
+            labels=request.labels,
+            annotations=request.annotations,
+            terminal=terminal,
+            stdin=request.stdin,
+            stdin_once=request.stdin_once,
+            monitor_lost_policy=request.monitor_lost_policy
+            or MonitorLostPolicy(settings.monitor_lost_policy),
+        )
+        monitor = Monitor(
+            conmon_path=conmon_path,
+            container_id=container_id,
+            layout=layout,
+            runtime_path=runtime.find(),
+            runtime_argv=runtime.global_argv,
+            log_path=log_path,
+            log_level=settings.conmon_log_level,
+            log_size_max_bytes=request.log_size_max_bytes,
+            systemd_cgroup=enclosure.by_systemd,
+            terminal=terminal,
+            stdin=request.stdin,
+            stdin_once=request.stdin_once,
+            no_pivot=request.no_pivot,
+        )
+        spec = adopt(spec, enclosure.cgroups_path, request.annotations, terminal)
+        return Plan(request, record, runtime, spec, monitor, enclosure)
+
+    def _enclosure(self, request: CreateRequest, container_id: str) -> Enclosure:
+        settings = self._node.settings
+        parent = request.cgroup_parent or settings.cgroup_parent
+        problem = cgroup_parent_problem(settings.cgroup_manager, parent)
+        if problem:
+            raise InvalidArgument("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
+        return self._node.enclosure(settings.cgroup_manager, parent, container_id)
+
+    def _made_parent(self, enclosure: Enclosure) -> str:
+        """The topmost cgroup above the container's that is there for our containers only."""
+        if enclosure.by_systemd or enclosure.parent == self._node.settings.cgroup_parent:
+            return ""  # systemd's, or here for as long as the service is.
+        beside = (each.record for each in self._registry.all())
+        known = [each.made_parent for each in beside if each.cgroup_parent == enclosure.parent]
+        return known[0] if known else self._node.topmost_missing(enclosure.parent)
+
+
+def _source_spec(request: CreateRequest, container_id: str) -> Spec:
+    match request.source:
+        case BundleSource(bundle_path):
+            return bundle_spec(bundle_path)
+        case SpecSource(spec_json):
+            return text_spec(spec_json)
+        case ConfigSource(config):
+            return spec_of(config, container_id=container_id, terminal=request.terminal)
