@@ -23,6 +23,7 @@ from ocigrpc.errors import (
     host_failure,
 )
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.leftovers import marked
 from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import cgroups_path_of
@@ -239,4 +240,10 @@ def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
 
 def _runtime(name: str, handler: RuntimeHandler, settings: Settings) -> Runtime:
     root = ("--root", handler.root) if handler.root else ()
-    return Runtime(name, handler.path, (*root, *handler.args), settings.verb_timeout_s)
+    return Runtime(
+        name,
+        handler.path,
+        (*root, *handler.args),
+        settings.verb_timeout_s,
+        marked(settings.run_dir),
+    )

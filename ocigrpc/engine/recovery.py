@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Set
 
+from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.finishing import Finishing
-from ocigrpc.engine.node import Node
+from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.store import Store
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import Condition, State
+from ocigrpc.host.leftovers import end_leftovers
 from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
 
@@ -51,6 +53,9 @@ class Recovery:
 
     def run(self) -> None:
         """Find them all; what has to be ended is, soon afterwards. Raises ``StoreFailed``."""
+        # Before all else, so that nobody meddles with what is found.
+        settings = self._node.settings
+        attempt(lambda: end_leftovers(settings.run_dir, Deadline(settings.kill_timeout_s)))
         begun: dict[str, set[str]] = defaultdict(set)
         for container_id, verb in self._store.intents():
             begun[container_id].add(verb)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
@@ -31,7 +31,7 @@ class RuntimeState(Struct, frozen=True):
 
 
 class Runtime(Struct, frozen=True):
-    """One OCI runtime of the settings; every verb is one run of its binary.
+    """One OCI runtime of the settings; every verb is one run of its binary, in ``env``.
 
     Every verb raises ``RuntimeFailed`` with the runtime's own words when it fails,
     ``Timeout`` (RUNTIME_TIMEOUT) when it takes longer than ``verb_timeout_s``, ``Timeout``
@@ -42,6 +42,7 @@ class Runtime(Struct, frozen=True):
     path: str
     global_argv: tuple[str, ...] = ()
     verb_timeout_s: float = 60.0
+    env: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
 
     def find(self) -> str:
         """Absolute path of the binary. Raises ``RuntimeFailed`` (RUNTIME_NOT_FOUND)."""
@@ -131,7 +132,8 @@ class Runtime(Struct, frozen=True):
 
     def _verb(self, deadline: Deadline, verb: str, *words: str) -> Completed:
         try:
-            ended = run(self.argv(verb, *words), deadline.within(self.verb_timeout_s))
+            bounded = deadline.within(self.verb_timeout_s)
+            ended = run(self.argv(verb, *words), bounded, env=self.env)
         except Timeout as error:
             raise Timeout(
                 f"{self.name} {verb} did not end in time",

@@ -1,0 +1,55 @@
+"""Programs that outlive the service which has run them, found again by a mark of their own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ocigrpc.deadline import Deadline
+from ocigrpc.host.process import ENVIRONMENT, Process
+from ocigrpc.log import get_logger
+
+log = get_logger()
+
+_VARIABLE = "_OCIGRPC_RUNTIME_OF"
+
+
+def marked(run_dir: str) -> Mapping[str, str]:
+    """The environment of programs that the service of this directory waits for."""
+    return ENVIRONMENT | {_VARIABLE: run_dir}
+
+
+def end_leftovers(run_dir: str, deadline: Deadline) -> None:
+    """Kill the programs that an earlier service of this directory did not live to see end.
+
+    One that hangs, and goes on later, would do what it was told to whatever has the name of
+    its container then. Raises ``Timeout`` or ``Cancelled``.
+    """
+    while found := list(_leftovers(run_dir)):
+        for process in found:
+            log.warning("leftover.killed", pid=process.pid)
+            process.send_signal(signal.SIGKILL)
+        for process in found:
+            deadline.wait(process)
+
+
+def _leftovers(run_dir: str) -> Iterator[Process]:
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or not _is_marked(entry, run_dir):
+            continue
+        try:
+            process = Process(int(entry.name))
+        except ProcessLookupError:
+            continue
+        # Again, now that it is held: its number may have been another's before.
+        if _is_marked(entry, run_dir) and process.alive():
+            yield process
+
+
+def _is_marked(entry: Path, run_dir: str) -> bool:
+    try:
+        environment = (entry / "environ").read_bytes()
+    except OSError:
+        return False
+    return f"{_VARIABLE}={run_dir}".encode() in environment.split(b"\0")
