@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,65 @@ class SandboxFailed(Exception):
     """The service did not start, did not end well, or left something behind."""
 
 
+class _Service:
+    """The service as a process; what of it is in ``directory`` is its own."""
+
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, directory: Path, cgroup_parent: str, runtimes: Mapping[str, Path]) -> None:
+        self._directory = directory
+        root = f"{directory}/runc"
+        handlers = {name: {"path": str(path), "root": root} for name, path in runtimes.items()}
+        self._argv = [
+            *(sys.executable, "-m", "ocigrpc", "serve"),
+            f"--socket-path={directory}/socket",
+            f"--root-dir={directory}/root",
+            f"--run-dir={directory}/run",
+            f"--log-dir={directory}/log",
+            f"--cgroup-parent={cgroup_parent}",
+            "--runtimes=" + json.dumps(handlers),
+        ]
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready; raises ``SandboxFailed``."""
+        told = self._directory / "notify"
+        told.unlink(missing_ok=True)
+        # None of the machine's own settings.
+        ours = {key: text for key, text in os.environ.items() if not key.startswith("OCIGRPC_")}
+        ours |= {"NOTIFY_SOCKET": str(told), "OCIGRPC_CONFIG": os.devnull}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(str(told))
+            with (self._directory / "service.log").open("ab") as log:
+                # In a process group of its own: Ctrl-C is for us, and we end it in good order.
+                self.process = subprocess.Popen(
+                    self._argv,
+                    env=ours,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,
+                )
+            try:
+                _wait_until_ready(self.process, notify)
+            except BaseException as error:
+                self.process.kill()
+                self.process.wait()
+                if isinstance(error, SandboxFailed):
+                    raise SandboxFailed(f"{error}: {_tail(self._directory)}") from None
+                raise
+
+    def stop(self) -> None:
+        """Ask it to end, and raise ``SandboxFailed`` unless it ends well."""
+        self.process.terminate()
+        try:
+            status = self.process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        if status != 0:
+            raise SandboxFailed(f"the service ended with status {status}")
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """A running service and where its things are."""
@@ -46,7 +106,22 @@ class Sandbox:
     directory: Path
     cgroup_parent: str
     runtime_root: Path
-    pid: int
+    _service: _Service
+
+    @property
+    def pid(self) -> int:
+        """Process id of the service."""
+        return self._service.process.pid
+
+    def crash(self) -> float:
+        """Kill the service, and start it again; the seconds until it is ready."""
+        self._service.process.kill()
+        self._service.process.wait()
+        began_s = time.perf_counter()
+        self._service.start()
+        took_s = time.perf_counter() - began_s
+        grpc.channel_ready_future(self.channel).result(START_TIMEOUT_S)
+        return took_s
 
     def make_bundle(self, args: Sequence[str]) -> Path:
         """An OCI bundle of busybox that runs ``args``: the runtime's own example, amended."""
@@ -86,8 +161,9 @@ def sandbox(name: str, **runtimes: Path) -> Iterator[Sandbox]:
         undo.callback(_refuse_remains, mark)
         undo.callback(shutil.rmtree, directory, ignore_errors=True)
         undo.callback(_refuse_files, directory)
-        process = _start(directory, f"/{mark}", {"runc": Path("runc"), **runtimes})
-        undo.callback(_stop, process)
+        service = _Service(directory, f"/{mark}", {"runc": Path("runc"), **runtimes})
+        service.start()
+        undo.callback(service.stop)
         channel = undo.enter_context(grpc.insecure_channel(f"unix:{directory}/socket"))
         running = Sandbox(
             RuntimeServiceStub(channel),
@@ -95,7 +171,7 @@ def sandbox(name: str, **runtimes: Path) -> Iterator[Sandbox]:
             directory,
             f"/{mark}",
             directory / "runc",
-            process.pid,
+            service,
         )
         undo.callback(running.remove_containers)
         # From here on nobody interrupts: what is cut off here would be left for good.
@@ -117,42 +193,6 @@ def _make_rootfs(rootfs: Path) -> None:
         (rootfs / "bin" / applet).symlink_to("busybox")
 
 
-def _start(
-    directory: Path, cgroup_parent: str, runtimes: Mapping[str, Path]
-) -> subprocess.Popen[bytes]:
-    handlers = {
-        name: {"path": str(path), "root": f"{directory}/runc"} for name, path in runtimes.items()
-    }
-    argv = [
-        *(sys.executable, "-m", "ocigrpc", "serve"),
-        f"--socket-path={directory}/socket",
-        f"--root-dir={directory}/root",
-        f"--run-dir={directory}/run",
-        f"--log-dir={directory}/log",
-        f"--cgroup-parent={cgroup_parent}",
-        "--runtimes=" + json.dumps(handlers),
-    ]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(f"{directory}/notify")
-        # None of the machine's own settings.
-        ours = {key: text for key, text in os.environ.items() if not key.startswith("OCIGRPC_")}
-        ours |= {"NOTIFY_SOCKET": f"{directory}/notify", "OCIGRPC_CONFIG": os.devnull}
-        with (directory / "service.log").open("wb") as log:
-            # In a process group of its own: Ctrl-C is for us, and we end it in good order.
-            process = subprocess.Popen(
-                argv, env=ours, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
-            )
-        try:
-            _wait_until_ready(process, notify)
-        except BaseException as error:
-            process.kill()
-            process.wait()
-            if isinstance(error, SandboxFailed):
-                raise SandboxFailed(f"{error}: {_tail(directory)}") from None
-            raise
-    return process
-
-
 def _wait_until_ready(process: subprocess.Popen[bytes], notify: socket.socket) -> None:
     """Wait for the word that says so; see sd_notify(3)."""
     ended = os.pidfd_open(process.pid)
@@ -169,17 +209,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], notify: socket.socket) -
 def _tail(directory: Path) -> str:
     lines = (directory / "service.log").read_text(errors="replace").splitlines()
     return lines[-1] if lines else "it said nothing"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        status = process.wait(END_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        status = process.wait()
-    if status != 0:
-        raise SandboxFailed(f"the service ended with status {status}")
 
 
 def _refuse_files(directory: Path) -> None:
