@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -64,6 +65,9 @@ def _socket_path_problem(path: str) -> str:
     """See unix(7)."""
     if len(path.encode()) > 107:
         return "is longer than the 107 bytes that a socket's path can have"
+    # It is bound under a hidden name of 12 bytes, before anybody can connect.
+    if len(os.path.dirname(path).encode()) + 12 > 107:
+        return "is in a directory whose path is longer than 95 bytes"
     return path_problem(path)
 
 

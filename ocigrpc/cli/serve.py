@@ -9,6 +9,7 @@ from ocigrpc.cli.preparation import prepare
 from ocigrpc.cli.termination import Termination, termination
 from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
+from ocigrpc.host.descriptors import raise_limit
 from ocigrpc.host.directory import locked
 from ocigrpc.log import configure_logging, get_logger
 from ocigrpc.service.server import serving
@@ -27,6 +28,7 @@ def serve(settings: Settings) -> bool:
     configure_logging(settings.log_level, settings.log_format)
     try:
         with termination() as end:
+            raise_limit()
             prepare(settings)
             # Before the store, or any container's directory, is touched.
             with locked(settings.root_dir), locked(settings.run_dir):

@@ -70,11 +70,15 @@ class Container:
             return True
         return self.init is not None and self.init.program() != self._record.init_program
 
-    def begin(self, verb: str) -> None:
-        """Write down that a verb is about to have side effects; raises ``StoreFailed``."""
+    def begin(self, verb: str, **fields: object) -> None:
+        """Write down that a verb is about to have side effects, and ``fields`` of the record.
+
+        Raises ``StoreFailed``.
+        """
         with self._lock:
             if self._forgotten:
                 return
+            self._replace(fields)
             record, events = self._news()
             self._store.begin(verb, record, events)
             self._stored = record
@@ -189,7 +193,10 @@ class Container:
 
     @contextmanager
     def stopping(self) -> Iterator[bool]:
-        """Count a stop in a ``with``; true for the first of those at work."""
+        """Count a stop in a ``with``; true for the first of those at work.
+
+        With the last of them the verb ends, however it does: its caller knows.
+        """
         with self._lock:
             self.stops += 1
             first = self.stops == 1
@@ -198,3 +205,5 @@ class Container:
         finally:
             with self._lock:
                 self.stops -= 1
+                if not self.stops:
+                    self._note("stop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -11,10 +12,10 @@ from ocigrpc.engine.enclosure import Enclosure
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.planning import Plan, Planning
-from ocigrpc.engine.record import fingerprint
+from ocigrpc.engine.record import Record, fingerprint
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.values import Created, CreateRequest, State
-from ocigrpc.errors import OcigrpcError, RuntimeFailed, Timeout
+from ocigrpc.errors import OcigrpcError, PreconditionFailed, RuntimeFailed, Timeout
 from ocigrpc.host.descriptors import require_descriptors
 from ocigrpc.log import bind_log, get_logger
 from ocigrpc.oci.bundle import make_bundle, write_spec
@@ -74,16 +75,19 @@ class Creation:
         bounded = deadline.within(timeout_s)
         left: list[OcigrpcError] = []
         with ExitStack() as undo:
-            undo.callback(lambda: self._registry.drop(container, remembered=bool(left)))
+            undo.callback(self._registry.drop, container, remembered=True)
             with container.turn("create", bounded):
-                container.begin("create")
-                undo.callback(self._node.remove_files, plan.record)
-                undo.callback(self._node.remove_new_log, plan.record)
+                # Not yet written down: the next start would end who is there, and remove it.
                 plan.enclosure.refuse_occupied()
+                _refuse_log(plan.record)
+                container.begin("create")
+                undo.callback(_forget, container, left)
                 self._node.make_directories()
-                make_bundle(plan.monitor.layout)
                 if plan.record.log_is_new:
                     write_new_file(plan.record.log_path)
+                    undo.callback(self._node.remove_new_log, plan.record)
+                make_bundle(plan.monitor.layout)
+                undo.callback(self._node.remove_files, plan.record)
                 self._launch(container, plan, left, bounded)
             undo.pop_all()
         container.settled.set()
@@ -164,6 +168,21 @@ class _Phase:
             ran = isinstance(error, RuntimeFailed)
             error.metadata["phase"] = "runtime" if ran else self.name
             raise
+
+
+def _refuse_log(record: Record) -> None:
+    if record.log_is_ours and os.path.lexists(record.log_path):
+        raise PreconditionFailed(
+            f"{record.log_path} is there already, but no container of ours writes to it",
+            reason="LOG_EXISTS",
+            path=record.log_path,
+        )
+
+
+def _forget(container: Container, left: Sequence[OcigrpcError]) -> None:
+    """Have the store forget a create, unless there is something ``left`` of it to undo."""
+    if not left:
+        container.forget()
 
 
 def _pid(container: Container) -> int:

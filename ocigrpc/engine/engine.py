@@ -16,7 +16,7 @@ from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.finishing import Finishing
 from ocigrpc.engine.health import Health
-from ocigrpc.engine.killing import send_signal
+from ocigrpc.engine.killing import send_signal, signal_group
 from ocigrpc.engine.limits import Limiting
 from ocigrpc.engine.log_values import LogBatch, LogQuery
 from ocigrpc.engine.logs import Logs
@@ -150,12 +150,9 @@ class Engine:
         """Send signal ``number`` to the first process, or to every one."""
         container = self._registry.get(container_id)
         self._truth.require(container, deadline, *ALIVE, State.UNKNOWN)
-        group = container.enclosure.container
         send_signal(container, number)
-        if everyone:
-            group.signal(number)
-        if number == signal.SIGKILL:
-            group.thaw()
+        if everyone or number == signal.SIGKILL:
+            signal_group(container, number, everyone, deadline)
 
     def remove(self, container_id: str, force: bool, deadline: Deadline) -> None:
         """Remove a container with everything that was made for it."""

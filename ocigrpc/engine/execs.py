@@ -120,9 +120,9 @@ class Execs:
             or not self._group(container, directory.name).populated()
         ]
 
-    def end_cut_off(self, container: Container) -> None:
-        """End those programs, and remove what was made for them."""
-        for files in self.cut_off(container):
+    def end(self, container: Container, programs: Sequence[ExecFiles]) -> None:
+        """End programs whose service has died, and remove what was made for them."""
+        for files in programs:
             # A runtime that has outlived the service has nothing to begin with any more.
             files.process.unlink(missing_ok=True)
             self._end_group(container, self._group(container, files.directory.name))

@@ -136,6 +136,9 @@ class Exits:
         if policy is MonitorLostPolicy.KILL:
             self._killers.submit(self._kill, container)
         self._janitor.submit(self._tidy, container)
+        if container.init_ended_ns:
+            # Seen by the other thread just now, when this was not known yet.
+            self._init_ended(container)
 
     def _kill(self, container: Container) -> None:
         deadline = self._killing.within(self._node.settings.kill_timeout_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 from ocigrpc.deadline import Deadline
@@ -17,6 +17,7 @@ from ocigrpc.engine.values import State
 from ocigrpc.engine.verbs import Verbs
 from ocigrpc.errors import OcigrpcError, WrongState
 from ocigrpc.log import get_logger
+from ocigrpc.oci.exec import ExecFiles
 
 log = get_logger()
 
@@ -50,43 +51,49 @@ class Finishing:
         self.unfinished = 0
         """Containers that are still waiting, or being worked at."""
 
-    def submit(self, container: Container, verbs: Set[str]) -> None:
-        """Soon end the ``verbs`` that were cut off with a container."""
+    def submit(
+        self, container: Container, verbs: Set[str], programs: Sequence[ExecFiles] = ()
+    ) -> None:
+        """Soon end the ``verbs`` that were cut off with a container, and the ``programs``."""
         with self._lock:
             self.unfinished += 1
-        self._pool.submit(self._attempt, container, verbs)
+        self._pool.submit(self._attempt, container, verbs, programs)
 
     def close(self) -> None:
         """End the threads soon; what they have not ended is for the next start."""
         self._ending.cancel()
         self._pool.shutdown(cancel_futures=True)
 
-    def _attempt(self, container: Container, verbs: Set[str]) -> None:
+    def _attempt(
+        self, container: Container, verbs: Set[str], programs: Sequence[ExecFiles]
+    ) -> None:
         try:
-            self._finish(container, verbs)
-        except OcigrpcError as error:
+            self._finish(container, verbs, programs)
+        except (OcigrpcError, OSError) as error:
             log.error(
                 "recovery.failed",
                 verbs=sorted(verbs),
                 container_id=container.container_id,
-                reason=error.reason,
-                error=error.message,
+                error=str(error),
             )
+            if container.record.state is State.CREATING:
+                # Nobody must wait for it any more.
+                self._registry.drop(container, remembered=True)
         finally:
             with self._lock:
                 self.unfinished -= 1
 
-    def _finish(self, container: Container, verbs: Set[str]) -> None:
-        settings = self._node.settings
-        deadline = self._ending.within(settings.stop_timeout_s + settings.undo_timeout_s)
+    def _finish(self, container: Container, verbs: Set[str], programs: Sequence[ExecFiles]) -> None:
+        stop_timeout_s = container.record.stop_timeout_s
+        deadline = self._ending.within(stop_timeout_s + self._node.settings.undo_timeout_s)
         if container.record.state is State.CREATING:
             self._undo_creation(container, deadline)
         elif "remove" in verbs:
             self._stopping.remove(container, True, deadline)
         else:
-            self._execs.end_cut_off(container)
+            self._execs.end(container, programs)
             if "stop" in verbs:
-                self._stopping.stop(container, settings.stop_timeout_s, deadline)
+                self._stopping.stop(container, stop_timeout_s, deadline)
             if "start" in verbs:
                 self._finish_start(container, deadline)
             # A pause may have come to its end, or a start by another hand.

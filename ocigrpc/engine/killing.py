@@ -16,11 +16,12 @@ _ALONE_S = 0.1
 
 def send_signal(container: Container, number: int) -> None:
     """Send a signal to the first process; nothing happens when it has ended."""
-    if number == signal.SIGKILL:
+    if container.init is None:
+        return
+    if number == signal.SIGKILL and container.init.alive():
         # Then a death by SIGKILL is no work of the OOM killer.
         container.killed_by_us = True
-    if container.init is not None:
-        container.init.send_signal(number)
+    container.init.send_signal(number)
 
 
 def kill(container: Container, deadline: Deadline) -> None:
@@ -41,6 +42,16 @@ def kill(container: Container, deadline: Deadline) -> None:
         group.kill(deadline)
     if container.init is not None:
         deadline.wait(container.init)
+
+
+def signal_group(container: Container, number: int, everyone: bool, deadline: Deadline) -> None:
+    """Send a signal to ``everyone`` in the cgroup, if wanted; SIGKILL thaws it, too."""
+    group = container.enclosure.container
+    with container.holding_group(deadline) as held:
+        if held and everyone:
+            group.signal(number)
+        if held and number == signal.SIGKILL:
+            group.thaw()
 
 
 def kill_rest(container: Container, deadline: Deadline) -> None:

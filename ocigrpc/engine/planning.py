@@ -50,24 +50,28 @@ class Planning:
 
     def plan(self, request: CreateRequest) -> Plan:
         """What follows from a request; raises ``InvalidArgument`` and what else is wrong."""
-        settings = self._node.settings
         runtime = self._node.requested_runtime(request.runtime_handler)
-        conmon_path = find_program(settings.conmon_path)
-        if conmon_path is None:
-            raise HostFailed(
-                f"conmon is not at {settings.conmon_path!r}, or can't be executed",
-                reason="MONITOR_NOT_FOUND",
-                path=settings.conmon_path,
-            )
         container_id = request.container_id or secrets.token_hex(32)
         enclosure = self._enclosure(request, container_id)
-        layout = self._node.layout(container_id)
         spec = _source_spec(request, container_id)
         terminal = request.terminal or asks_for_terminal(spec)
-        if request.log_path:
-            check_log_path(request.log_path)
+        record = self._record(request, container_id, runtime, enclosure, terminal)
+        monitor = self._monitor(request, record, runtime, enclosure)
+        spec = adopt(spec, enclosure.cgroups_path, request.annotations, terminal)
+        return Plan(request, record, runtime, spec, monitor, enclosure)
+
+    def _record(
+        self,
+        request: CreateRequest,
+        container_id: str,
+        runtime: Runtime,
+        enclosure: Enclosure,
+        terminal: bool,
+    ) -> Record:
         log_path = request.log_path or self._node.log_path(container_id)
-        record = Record(
+        if request.log_path:
+            check_log_path(log_path)
+        return Record(
             container_id=container_id,
             fingerprint=fingerprint(request),
             created_ns=time.time_ns(),
@@ -76,7 +80,7 @@ class Planning:
             cgroup_manager=enclosure.manager,
             cgroup_parent=enclosure.parent,
             cgroup_path=enclosure.container.path,
-            bundle_path=str(layout.bundle),
+            bundle_path=str(self._node.layout(container_id).bundle),
             log_path=log_path,
             stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
             name=request.name,
@@ -90,25 +94,35 @@ class Planning:
             stdin=request.stdin,
             stdin_once=request.stdin_once,
             monitor_lost_policy=request.monitor_lost_policy
-            or MonitorLostPolicy(settings.monitor_lost_policy),
+            or MonitorLostPolicy(self._node.settings.monitor_lost_policy),
         )
-        monitor = Monitor(
+
+    def _monitor(
+        self, request: CreateRequest, record: Record, runtime: Runtime, enclosure: Enclosure
+    ) -> Monitor:
+        settings = self._node.settings
+        conmon_path = find_program(settings.conmon_path)
+        if conmon_path is None:
+            raise HostFailed(
+                f"conmon is not at {settings.conmon_path!r}, or can't be executed",
+                reason="MONITOR_NOT_FOUND",
+                path=settings.conmon_path,
+            )
+        return Monitor(
             conmon_path=conmon_path,
-            container_id=container_id,
-            layout=layout,
+            container_id=record.container_id,
+            layout=self._node.layout(record.container_id),
             runtime_path=runtime.find(),
             runtime_argv=runtime.global_argv,
-            log_path=log_path,
+            log_path=record.log_path,
             log_level=settings.conmon_log_level,
             log_size_max_bytes=request.log_size_max_bytes,
             systemd_cgroup=enclosure.by_systemd,
-            terminal=terminal,
+            terminal=record.terminal,
             stdin=request.stdin,
             stdin_once=request.stdin_once,
             no_pivot=request.no_pivot,
         )
-        spec = adopt(spec, enclosure.cgroups_path, request.annotations, terminal)
-        return Plan(request, record, runtime, spec, monitor, enclosure)
 
     def _enclosure(self, request: CreateRequest, container_id: str) -> Enclosure:
         settings = self._node.settings

@@ -53,14 +53,13 @@ class Recovery:
 
     def run(self) -> None:
         """Find them all; what has to be ended is, soon afterwards. Raises ``StoreFailed``."""
-        # Before all else, so that nobody meddles with what is found.
-        settings = self._node.settings
-        attempt(lambda: end_leftovers(settings.run_dir, Deadline(settings.kill_timeout_s)))
         begun: dict[str, set[str]] = defaultdict(set)
         for container_id, verb in self._store.intents():
             begun[container_id].add(verb)
         containers = self._registry.load()
         self._total = len(containers)
+        # Before they are looked at, so that nobody meddles with what is found.
+        self._end_leftovers()
         for container in containers:
             self._find(container, begun[container.container_id])
             self._found += 1
@@ -97,12 +96,21 @@ class Recovery:
                 state=container.record.state.value,
                 pid=container.record.pid,
             )
-        if verbs or self._execs.cut_off(container) or self._has_changed(container):
-            self._finishing.submit(container, verbs)
+        # Looked for now: later there may be new ones.
+        programs = self._execs.cut_off(container)
+        if verbs or programs or self._has_changed(container):
+            self._finishing.submit(container, verbs, programs)
 
     def _has_changed(self, container: Container) -> bool:
         state = self._truth.glance(container).state
         return state is not container.record.state and state is not State.STOPPED
+
+    def _end_leftovers(self) -> None:
+        settings = self._node.settings
+        known = {container.container_id for container in self._registry.all()}
+        known.update(self._node.bundled_ids())
+        deadline = Deadline(settings.kill_timeout_s)
+        attempt(lambda: end_leftovers(settings.run_dir, known, deadline))
 
     def _find_orphans(self) -> None:
         """Have removed what has no record, as when the store was lost."""

@@ -40,7 +40,7 @@ class Stopping:
         try:
             with container.stopping() as first:
                 if first:
-                    _begin("stop", container)
+                    _begin("stop", container, stop_timeout_s=timeout_s)
                 self._end(container, timeout_s, first, deadline)
         except Timeout as error:
             raise Timeout(
@@ -48,7 +48,6 @@ class Stopping:
                 reason="STOP_TIMEOUT",
                 container_id=record.container_id,
             ) from error
-        container.change("stop")
 
     def _end(self, container: Container, timeout_s: float, first: bool, deadline: Deadline) -> None:
         # What was never started can't be asked to end.
@@ -80,9 +79,9 @@ class Stopping:
             if not force and state not in (State.CREATED, State.STOPPED):
                 raise WrongState(record.container_id, state, "created or stopped")
             _begin("remove", container)
-            self.finish_removal(container, deadline)
+            self._finish_removal(container, deadline)
 
-    def finish_removal(self, container: Container, deadline: Deadline) -> None:
+    def _finish_removal(self, container: Container, deadline: Deadline) -> None:
         """Kill what lives of it, and remove everything; raises what kept it from that."""
         record = container.record
         timeout_s = self._node.settings.kill_timeout_s
@@ -100,9 +99,9 @@ class Stopping:
         log.info("container.removed", container_id=record.container_id)
 
 
-def _begin(verb: str, container: Container) -> None:
+def _begin(verb: str, container: Container, **fields: object) -> None:
     try:
-        container.begin(verb)
+        container.begin(verb, **fields)
     except StoreFailed as error:
         # Ending a container must not take room on a disk, and may be what makes some. If we
         # are cut off now, the next start does not finish it; nobody was told that it was.

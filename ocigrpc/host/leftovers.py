@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
@@ -20,13 +20,14 @@ def marked(run_dir: str) -> Mapping[str, str]:
     return ENVIRONMENT | {_VARIABLE: run_dir}
 
 
-def end_leftovers(run_dir: str, deadline: Deadline) -> None:
+def end_leftovers(run_dir: str, container_ids: Set[str], deadline: Deadline) -> None:
     """Kill the programs that an earlier service of this directory did not live to see end.
 
     One that hangs, and goes on later, would do what it was told to whatever has the name of
-    its container then. Raises ``Timeout`` or ``Cancelled``.
+    its container then. The last argument of each is one of ``container_ids``: the mark alone
+    may be inherited, as by what a hook has started. Raises ``Timeout`` or ``Cancelled``.
     """
-    while found := list(_leftovers(run_dir)):
+    while found := list(_leftovers(run_dir, container_ids)):
         for process in found:
             log.warning("leftover.killed", pid=process.pid)
             process.send_signal(signal.SIGKILL)
@@ -34,22 +35,24 @@ def end_leftovers(run_dir: str, deadline: Deadline) -> None:
             deadline.wait(process)
 
 
-def _leftovers(run_dir: str) -> Iterator[Process]:
+def _leftovers(run_dir: str, container_ids: Set[str]) -> Iterator[Process]:
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal() or not _is_marked(entry, run_dir):
+        if not entry.name.isdecimal() or not _is_one(entry, run_dir, container_ids):
             continue
         try:
             process = Process(int(entry.name))
         except ProcessLookupError:
             continue
         # Again, now that it is held: its number may have been another's before.
-        if _is_marked(entry, run_dir) and process.alive():
+        if _is_one(entry, run_dir, container_ids) and process.alive():
             yield process
 
 
-def _is_marked(entry: Path, run_dir: str) -> bool:
+def _is_one(entry: Path, run_dir: str, container_ids: Set[str]) -> bool:
     try:
-        environment = (entry / "environ").read_bytes()
+        environment = (entry / "environ").read_bytes().split(b"\0")
+        arguments = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return False
-    return f"{_VARIABLE}={run_dir}".encode() in environment.split(b"\0")
+    marked_so = f"{_VARIABLE}={run_dir}".encode() in environment
+    return marked_so and arguments[-1].decode(errors="replace") in container_ids

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, host_failure
+from ocigrpc.host.descriptors import limit_child
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 """What every child gets, and all it gets unless more is said."""
@@ -85,6 +86,7 @@ class Child:
                 path=argv[0],
                 error=error.strerror,
             ) from error
+        limit_child(self._popen.pid)
         self._pidfd = os.pidfd_open(self._popen.pid)
         self._said = [stream for stream in (self._popen.stdout, self._popen.stderr) if stream]
         self._pipes = {stream.fileno(): b"" for stream in self._said}

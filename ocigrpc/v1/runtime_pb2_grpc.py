@@ -175,9 +175,11 @@ class RuntimeServiceServicer(object):
         `container_id` gives the same answer and makes no second container.
 
         Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
-        NAME_IN_USE), INVALID_ARGUMENT, DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase`
-        in metadata: spawn, cgroup, monitor, sync or runtime), INTERNAL. After any
-        error nothing of the container is left.
+        NAME_IN_USE; CGROUP_IN_USE: its cgroup has processes), FAILED_PRECONDITION
+        (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
+        DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
+        monitor, sync or runtime), INTERNAL. After any error nothing of the container
+        is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,9 +56,11 @@ class RuntimeServiceStub:
     `container_id` gives the same answer and makes no second container.
 
     Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
-    NAME_IN_USE), INVALID_ARGUMENT, DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase`
-    in metadata: spawn, cgroup, monitor, sync or runtime), INTERNAL. After any
-    error nothing of the container is left.
+    NAME_IN_USE; CGROUP_IN_USE: its cgroup has processes), FAILED_PRECONDITION
+    (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
+    DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
+    monitor, sync or runtime), INTERNAL. After any error nothing of the container
+    is left.
     """
     StartContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.StartContainerRequest, _runtime_pb2.StartContainerResponse]
     """Runs the program of a created container.
@@ -233,9 +235,11 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         `container_id` gives the same answer and makes no second container.
 
         Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
-        NAME_IN_USE), INVALID_ARGUMENT, DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase`
-        in metadata: spawn, cgroup, monitor, sync or runtime), INTERNAL. After any
-        error nothing of the container is left.
+        NAME_IN_USE; CGROUP_IN_USE: its cgroup has processes), FAILED_PRECONDITION
+        (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
+        DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
+        monitor, sync or runtime), INTERNAL. After any error nothing of the container
+        is left.
         """
 
     @_abc_1.abstractmethod

@@ -121,6 +121,17 @@ def test_a_repeated_request_is_answered_after_the_start_too(service: Service) ->
     assert service.state("same") == "running"
 
 
+def test_a_log_that_is_in_the_way_is_refused_and_kept(service: Service) -> None:
+    log = service.directory / "log/one.log"
+    log.write_text("of somebody else\n")
+    with refused("FAILED_PRECONDITION", "LOG_EXISTS") as refusal:
+        service.create(container_id="one")
+    assert refusal.metadata["path"] == str(log)
+    assert log.read_text() == "of somebody else\n"
+    log.unlink()
+    service.create(container_id="one")
+
+
 def test_an_id_that_another_request_has_taken_is_already_exists(service: Service) -> None:
     first = service.create(container_id="same")
     with refused("ALREADY_EXISTS", "CONTAINER_EXISTS") as refusal:

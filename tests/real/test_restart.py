@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -151,6 +152,22 @@ def test_a_removed_container_stays_removed(start_service: StartService) -> None:
     service.remove(service.create().container_id)
     restart(service)
     assert service.ids() == []
+
+
+def test_a_stop_that_failed_is_not_finished_by_the_next_service(
+    start_service: StartService,
+) -> None:
+    service = start_service(stop_timeout_s=0.1)
+    container_id = service.run("trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    until(lambda: service.output(container_id) == ["ready"])
+    with pytest.raises(grpc.RpcError):
+        service.stop(container_id, 1000, limit_s=0.5)
+    until(lambda: any(each.get("rpc") == "StopContainer" for each in service.events()))
+    service.end()
+    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store:
+        assert store.execute("SELECT * FROM intents").fetchall() == []
+    service.start()
+    assert service.state(container_id) == "running"
 
 
 def test_a_service_killed_outright_forgets_nothing(start_service: StartService) -> None:

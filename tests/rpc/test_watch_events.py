@@ -198,9 +198,10 @@ def test_who_does_not_read_is_cut_with_his_cursor_and_holds_up_nobody(served: Se
     quick = served.watch(container_id="quick")
     next(quick)
     label = {"long": "x" * 10_000}
-    # More than all buffers on the way hold, and the history besides.
-    for _ in range(20):
-        for _ in range(HISTORY):
+    # More than all buffers on the way hold, and the history besides; but never so much at
+    # once that somebody who reads as fast as he can might miss some of it.
+    for _ in range(80):
+        for _ in range(HISTORY // 4):
             served.write(labels=label)
         served.write(container_id="quick")
         assert events(quick, 1)[0].container_id == "quick"
