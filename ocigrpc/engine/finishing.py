@@ -111,7 +111,7 @@ class Finishing:
 
     def _finish_start(self, container: Container, deadline: Deadline) -> None:
         try:
-            self._verbs.start(container, deadline)
+            self._verbs.finish_start(container, deadline)
         except WrongState:
-            # It was started, or has ended.
+            # Somebody else has started it just now, or it has ended.
             container.change("start")

@@ -39,6 +39,17 @@ class Verbs:
             container.change(state=State.RUNNING, started_ns=time.time_ns())
         log.info("container.started", container_id=container_id)
 
+    def finish_start(self, container: Container, deadline: Deadline) -> None:
+        """Start a container, unless a service that died over it has done so; note it then."""
+        with container.turn("start", deadline):
+            alive = container.init is not None and container.init.alive()
+            if not alive or container.is_started():
+                # Before anybody else has a turn, who might end it without this being told.
+                done = {"state": State.RUNNING, "started_ns": time.time_ns()} if alive else {}
+                container.change("start", **done)
+                return
+        self.start(container, deadline)
+
     def pause(self, container: Container, deadline: Deadline) -> None:
         """Freeze a running container."""
         container_id = container.container_id
