@@ -19,6 +19,10 @@ from ocigrpc.engine.values import State
 from ocigrpc.errors import Busy, StoreFailed, Timeout
 from ocigrpc.host.process import Process
 
+_TOLD_SHARE = 0.9
+"""The part of its time that a change waits for another: the rest is for the caller to be told
+so, whose own clock would else be the sooner."""
+
 
 class Container:
     """One container. Readers take :attr:`record` and wait for nobody.
@@ -165,10 +169,10 @@ class Container:
     def turn(self, verb: str, deadline: Deadline) -> Iterator[None]:
         """Be the only one to change it, in a ``with``.
 
-        Raises ``Busy`` when another verb does not end before the deadline, ``Cancelled``.
+        Raises ``Busy`` when another verb does not end well before the deadline, ``Cancelled``.
         """
         try:
-            self._turn.take(deadline)
+            self._turn.take(deadline.within(deadline.remaining_s() * _TOLD_SHARE))
         except Timeout as error:
             raise Busy(self.container_id, self.verb) from error
         self.verb = verb

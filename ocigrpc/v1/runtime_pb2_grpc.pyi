@@ -15,7 +15,7 @@ Errors that any call may answer, beside those named at each call:
   PERMISSION_DENIED    READ_ONLY: the call changes something, and came by an address
                        for calls that don't
   ABORTED              CONTAINER_BUSY: another change of this container did not
-                       end before your deadline; try again
+                       end in nine tenths of your time; try again
   DEADLINE_EXCEEDED    your deadline or the service's own limit ran out;
                        what had been begun was undone or is safe to repeat
   RESOURCE_EXHAUSTED   TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_OPEN_FILES, or a

@@ -233,6 +233,23 @@ def test_while_a_verb_hangs_all_others_go_on(
     expect_well(patient)
 
 
+def test_a_change_that_waits_for_one_that_hangs_is_told_so_before_its_deadline(
+    patient: Service, switches: Switches
+) -> None:
+    make_ready(patient, "pause")
+    with switches.on("pause", HANGS):
+        hanging = begin(patient, "pause")
+        switches.wait()
+        with refused("ABORTED", "CONTAINER_BUSY") as refusal:
+            begin(patient, "update", timeout_s=6.0).result()
+        assert dict(refusal.metadata) == {"container_id": ONE, "verb": "pause"}
+        assert not hanging.done()
+        hanging.cancel()
+        expect_given_up(patient, "pause")
+    begin(patient, "update").result()
+    expect_well(patient)
+
+
 @pytest.mark.parametrize(
     ("verb", "state"), [("start", "running"), ("pause", "paused"), ("resume", "running")]
 )
