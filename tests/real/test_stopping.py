@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.real.conftest import StartService
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, children, until
 from tests.real.service import Service
 
 STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
@@ -139,6 +143,42 @@ def test_a_stop_that_outlasts_the_clients_deadline_may_be_repeated(service: Serv
     assert service.state(container_id) == "running"
     service.stop(container_id, 0)
     assert service.state(container_id) == "stopped"
+
+
+@contextmanager
+def undying(pid: int) -> Iterator[None]:
+    """The first process of a container can't end in the block, not even by SIGKILL.
+
+    pid_namespaces(7): it waits for all others of its namespace to be reaped, and one of
+    them has a parent outside, who is stopped.
+    """
+    argv = ["nsenter", "--target", str(pid), "--pid", "sh", "-c", "echo ready; exec sleep 1000"]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        try:
+            assert parent.stdout.readline() == b"ready\n"
+            parent.send_signal(signal.SIGSTOP)
+            yield
+        finally:
+            for child in children(parent.pid):
+                os.kill(int(child), signal.SIGKILL)
+            parent.send_signal(signal.SIGCONT)
+            parent.wait(LIMIT_S)
+
+
+def test_a_stop_of_what_outlives_sigkill_times_out_and_may_be_repeated(
+    start_service: StartService,
+) -> None:
+    service = start_service(kill_timeout_s=1.0)
+    container_id = ready(service, POLITE)
+    with undying(service.status(container_id).pid):
+        for _ in range(2):
+            with refused("DEADLINE_EXCEEDED", "STOP_TIMEOUT") as refusal:
+                service.stop(container_id, 0)
+            assert dict(refusal.metadata) == {"container_id": container_id}
+            assert service.state(container_id) == "running"
+    service.stop(container_id, 0)
+    assert service.wait(container_id).exit_code == 137
 
 
 def test_a_negative_timeout_is_refused(service: Service) -> None:
