@@ -33,6 +33,7 @@ class Served:
         self.authority = Authority(directory / "authority")
         self.client = self.authority.vouch("agent")
         self.install(self.authority.vouch("first"))
+        self.install_client_authority(self.authority)
         self.service: Service = start(tcp_address=f"{host}:0", **self.settings)
         self.address = address_of(self.service)
 
@@ -41,14 +42,21 @@ class Served:
         return {
             "tls_cert_path": self.directory / "tls.crt",
             "tls_key_path": self.directory / "tls.key",
-            "tls_client_ca_path": self.authority.cert,
+            "tls_client_ca_path": self.directory / "clients.crt",
         }
 
     def install(self, pair: Pair) -> None:
         """Put a certificate and its key where the service looks for them."""
         for path, name in zip(pair, ("tls.crt", "tls.key"), strict=True):
-            shutil.copy(path, self.directory / "new")
-            (self.directory / "new").rename(self.directory / name)
+            self._replace(name, path)
+
+    def install_client_authority(self, authority: Authority) -> None:
+        """Have only the clients be let in that it vouches for."""
+        self._replace("clients.crt", authority.cert)
+
+    def _replace(self, name: str, path: Path) -> None:
+        shutil.copy(path, self.directory / "new")
+        (self.directory / "new").rename(self.directory / name)
 
     def call(self, client: Pair | None) -> None:
         with stub(self.address, self.authority.cert, client) as rpc:
@@ -107,6 +115,17 @@ def served(start_service: StartService, tmp_path: Path) -> Served:
     return Served(start_service, tmp_path)
 
 
+def lets_in(served: Served, client: Pair) -> bool:
+    """Whether a new connection of a client is served."""
+    try:
+        served.call(client)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return False
+    return True
+
+
 def assert_not_let_in(served: Served, client: Pair | None) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         served.call(client)
@@ -160,6 +179,19 @@ def test_new_certificates_are_shown_without_a_restart(served: Served) -> None:
     served.install(served.authority.vouch("second"))
     until(lambda: "CN = second" in served.shown())
     served.call(served.client)
+    assert served.events("tls.reload_failed") == []
+
+
+def test_when_the_authority_is_another_its_clients_are_let_in_and_those_of_the_old_are_not(
+    served: Served, tmp_path: Path
+) -> None:
+    served.call(served.client)
+    other = Authority(tmp_path / "other")
+    newcomer = other.vouch("newcomer")
+    assert not lets_in(served, newcomer)
+    served.install_client_authority(other)
+    until(lambda: lets_in(served, newcomer))
+    assert not lets_in(served, served.client)
     assert served.events("tls.reload_failed") == []
 
 
