@@ -14,6 +14,7 @@ from tests.real.error_info import error_details
 class Refusal:
     """What a call was refused with: the fields of ErrorInfo, and of BadRequest."""
 
+    reason: str
     metadata: Mapping[str, str]
     fields: list[str]
     message: str
@@ -26,6 +27,7 @@ def refused(code: str, reason: str = "") -> Iterator[Refusal]:
     with pytest.raises(grpc.RpcError) as caught:
         yield refusal
     info, violations = error_details(caught.value)
+    refusal.reason = info.reason
     refusal.metadata = info.metadata
     refusal.fields = [each.field for each in violations.field_violations]
     refusal.message = caught.value.details() or ""

@@ -86,6 +86,7 @@ def test_a_container_that_is_to_be_killed_is_when_its_monitor_is_gone(
 ) -> None:
     service = any_service
     container_id = make(service, monitor_lost_policy=MONITOR_LOST_POLICY_KILL)
+    assert processes(service, container_id)
     events = Events(service, container_id=container_id)
     kill_monitors(service, container_id)
     assert events.words_until("exited") == ["monitor_lost", "exited"]
@@ -150,6 +151,7 @@ def test_children_in_the_hosts_pid_namespace_are_killed_with_the_rest(
     container_id = service.run_among_the_hosts_pids(script)
     until(lambda: service.output(container_id) == ["ready"])
     assert service.status(container_id).monitor_lost_policy == MONITOR_LOST_POLICY_KILL
+    assert len(processes(service, container_id)) == 4
     kill_monitors(service, container_id)
     expect_unknown_exit(service, container_id)
     until(lambda: processes(service, container_id) == set())
@@ -294,6 +296,8 @@ def test_a_monitor_that_comes_to_itself_in_time_is_believed(service: Service) ->
         with hanging(service, container_id):
             stop = pool.submit(service.stop, container_id, 0)
             until(lambda: service.state(container_id) == "stopped")
+            known = service.status(container_id).exit_status
+            assert known.provenance == ExitProvenance.EXIT_PROVENANCE_PENDING
             assert not stop.done()
         stop.result(LIMIT_S)
     assert service.wait(container_id).exit_code == 137
