@@ -66,6 +66,11 @@ def restart_after_death(service: Service) -> None:
     service.start()
 
 
+def logged(service: Service, event: str, key: str = "container_id") -> list[object]:
+    """What each of such events that it has logged says of a key."""
+    return [each[key] for each in service.events() if each["event"] == event]
+
+
 def kinds(service: Service, container_id: str, last: EventKind) -> list[EventKind]:
     """What is told of a container from its first event to the ``last``."""
     wanted = EventFilter(container_id=container_id)
@@ -158,10 +163,13 @@ def test_a_failed_create_that_could_not_be_undone_is_undone_by_the_next_service(
     assert service.ids() == []
     assert [Path(each).name for each in service.remains()] == ["one"], "the runtime's own notes"
     restart_after_death(service)
+    until(lambda: logged(service, "container.create_undone", "whole") == [False])
     assert service.remains() != []
     (directory / "stuck").unlink()
     restart_after_death(service)
     until(lambda: service.ids() == service.remains() == [])
+    until(lambda: logged(service, "container.create_undone", "whole") == [False, True])
+    assert logged(service, "container.create_undone") == ["one", "one"]
 
 
 def test_programs_of_exec_end_with_the_service_and_kept_ones_go_on(service: Service) -> None:
@@ -206,5 +214,6 @@ def test_a_container_that_the_store_has_lost_is_ended_and_removed(any_service: S
         store.execute("DELETE FROM containers WHERE container_id = ?", (lost,))
     service.start()
     until(lambda: service.ids() == [known])
+    assert logged(service, "container.orphan_found") == [lost]
     assert not [each for each in service.remains() if lost in each]
     assert service.state(known) == "running"
