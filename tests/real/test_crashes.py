@@ -197,8 +197,9 @@ def crash(service: Service, moment: Moment) -> None:
     """Let the service die at a moment, and start it again."""
     PREPARED[moment.verb](service)
     fuse(service).write_text(f"{moment.when} {moment.place}")
-    with pytest.raises(grpc.RpcError):
+    with pytest.raises(grpc.RpcError) as caught:
         DONE[moment.verb](service)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     service.expect_death()
     restart(service)
 

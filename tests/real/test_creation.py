@@ -186,25 +186,31 @@ def _rootfs_missing(bundle: Path) -> None:
     (bundle / "rootfs").rename(bundle / "elsewhere")
 
 
+def _rootfs_symlink(bundle: Path) -> None:
+    _rootfs_missing(bundle)
+    (bundle / "rootfs").symlink_to("elsewhere")
+
+
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "reason"),
     [
-        _symlink,
-        _config_symlink,
-        _config_fifo,
-        _config_huge,
-        _config_missing,
-        _config_cut,
-        _rootfs_missing,
+        (_symlink, "INVALID_BUNDLE"),
+        (_config_symlink, "INVALID_BUNDLE"),
+        (_config_fifo, "INVALID_BUNDLE"),
+        (_config_huge, "INVALID_BUNDLE"),
+        (_config_missing, "INVALID_BUNDLE"),
+        (_config_cut, "INVALID_SPEC"),
+        (_rootfs_missing, "INVALID_SPEC"),
+        (_rootfs_symlink, "INVALID_SPEC"),
     ],
 )
 def test_a_spoiled_bundle_is_refused_and_leaves_nothing(
-    service: Service, tmp_path: Path, spoil: Callable[[Path], None]
+    service: Service, tmp_path: Path, spoil: Callable[[Path], None], reason: str
 ) -> None:
     bundle = make_bundle(tmp_path / "bundle", SAY_HELLO)
     spoil(bundle)
     request = CreateContainerRequest(bundle_path=str(bundle), container_id="one")
-    with refused("INVALID_ARGUMENT") as refusal:
+    with refused("INVALID_ARGUMENT", reason) as refusal:
         service.rpc.CreateContainer(request, timeout=LIMIT_S)
     assert refusal.fields == ["bundle_path"]
     assert service.ids() == []

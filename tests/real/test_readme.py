@@ -107,6 +107,11 @@ def blocks() -> Iterator[Block]:
             yield Block(number, language, text, *shown)
 
 
+def promises() -> list[str]:
+    """The rows of the table of all that may go wrong."""
+    return README[README.index("| what happens |") :].split("\n\n")[0].splitlines()[2:]
+
+
 BLOCKS = list(blocks())
 SESSION = [block for block in BLOCKS if block.text.strip() not in RUN_BY_CI]
 
@@ -266,10 +271,14 @@ def test_every_path_of_the_project_is_there() -> None:
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
 
 
-def test_every_promise_names_tests_that_are_there() -> None:
-    table = README[README.index("| what happens |") :].split("\n\n")[0].splitlines()
-    for row in table[2:]:
-        *_, how = row.strip("| ").split(" | ")
-        tests = re.findall(r"`((?:real|rpc|unit)/test_\w+)`", how)
-        assert tests, row
-        assert [test for test in tests if not (REPOSITORY / f"tests/{test}.py").exists()] == []
+@pytest.mark.parametrize("promise", promises(), ids=lambda each: each[:40])
+def test_every_promise_names_tests_that_ask_for_its_words(promise: str) -> None:
+    *cells, how = promise.strip("| ").split(" | ")
+    tests = re.findall(r"`((?:real|rpc|unit)/test_\w+)`", how)
+    assert tests
+    text = "".join((REPOSITORY / f"tests/{test}.py").read_text() for test in tests)
+    # Codes, reasons and provenances, and events of the log.
+    promised = r"`(?:EXIT_PROVENANCE_)?([A-Z][A-Z_]+|container\.\w+)`"
+    asked = text.replace("EXIT_PROVENANCE_", "")
+    words = re.findall(promised, " ".join(cells))
+    assert [word for word in words if not re.search(rf"\b{word}\b", asked)] == []
