@@ -7,14 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
 
-from ocigrpc.v1 import config_pb2, exec_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.real.verb_calls import VERBS, begin, make_ready
 
 HANDLER = "hanging"
-VERBS = ("create", "start", "state", "pause", "resume", "exec", "update", "delete")
 
 _LIMIT_S = 60.0
 _SCRIPT = """#!/bin/sh
@@ -22,10 +20,6 @@ _SCRIPT = """#!/bin/sh
 echo >> "$0.hang"
 exec sleep 1000
 """
-
-
-class _Call(Protocol):
-    def cancel(self) -> bool: ...
 
 
 class Hanging:
@@ -45,11 +39,11 @@ class Hanging:
                 stack.callback(
                     stub.RemoveContainer, pb.RemoveContainerRequest(container_id=verb, force=True)
                 )
-                _make_ready(stub, verb, bundle)
+                make_ready(stub, verb, _create(verb, bundle))
             stack.callback(self._switch.unlink)
             self._switch.touch()
             for verb in VERBS:
-                stack.callback(_begin(stub, verb, bundle).cancel)
+                stack.callback(begin(stub, verb, _create(verb, bundle)).cancel)
             until_s = time.monotonic() + _LIMIT_S
             while len(self._switch.read_bytes()) < len(VERBS):
                 if time.monotonic() > until_s:
@@ -66,40 +60,5 @@ def hanging_runtime() -> Iterator[Hanging]:
 
 
 def _create(verb: str, bundle: str) -> pb.CreateContainerRequest:
+    """That of a container which is named after the verb."""
     return pb.CreateContainerRequest(bundle_path=bundle, container_id=verb, runtime_handler=HANDLER)
-
-
-def _make_ready(stub: RuntimeServiceStub, verb: str, bundle: str) -> None:
-    """A container, named after the verb, in the state that the verb wants."""
-    stub.CreateContainer(_create(verb, bundle))
-    if verb != "start":
-        stub.StartContainer(pb.StartContainerRequest(container_id=verb))
-    if verb == "resume":
-        stub.PauseContainer(pb.PauseContainerRequest(container_id=verb))
-
-
-def _begin(stub: RuntimeServiceStub, verb: str, bundle: str) -> _Call:
-    """The call that runs into the verb."""
-    match verb:
-        case "create":
-            return stub.CreateContainer.future(_create(verb, bundle))
-        case "start":
-            return stub.StartContainer.future(pb.StartContainerRequest(container_id=verb))
-        case "state":
-            status = pb.ContainerStatusRequest(container_id=verb, verbose=True)
-            return stub.ContainerStatus.future(status)
-        case "pause":
-            return stub.PauseContainer.future(pb.PauseContainerRequest(container_id=verb))
-        case "resume":
-            return stub.ResumeContainer.future(pb.ResumeContainerRequest(container_id=verb))
-        case "exec":
-            process = exec_pb2.ExecProcess(command=["true"])
-            run = exec_pb2.ExecSyncRequest(container_id=verb, process=process)
-            return stub.ExecSync.future(run)
-        case "update":
-            resources = config_pb2.LinuxContainerResources(pids_limit=50)
-            update = pb.UpdateContainerResourcesRequest(container_id=verb, resources=resources)
-            return stub.UpdateContainerResources.future(update)
-        case _:
-            remove = pb.RemoveContainerRequest(container_id=verb, force=True)
-            return stub.RemoveContainer.future(remove)

@@ -6,37 +6,36 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 
-from ocigrpc.v1 import config_pb2, exec_pb2, runtime_pb2
+from ocigrpc.v1 import runtime_pb2
+from tests.real import verb_calls
 from tests.real.conftest import serving, used
+from tests.real.exec_client import exec_sync, shell
 from tests.real.faults import FLOODS, HANGS, HANGS_WHEN_DONE, Switches
 from tests.real.hosts import native
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, children, until
 from tests.real.service import Service
+from tests.real.verb_calls import VERBS, Pending, make_ready, update_of
 
-VERBS = ("create", "start", "state", "pause", "resume", "exec", "update", "delete")
-"""All that the service runs: signals it sends itself, so that there is no kill."""
+VERB_TIMEOUT_S = 8.0
+"""With an impatient service, also for verbs that do not hang, on a machine that is busy."""
 
-VERB_TIMEOUT_S = 3.0
-CREATE_TIMEOUT_S = 5.0
+CREATE_TIMEOUT_S = 8.0
+EXEC_TIMEOUT_S = 3
+"""For a create or an exec that hangs, and for no other."""
+
+CALL_LIMIT_S = 60.0
+"""By then a call that hangs has been given up, and all others have not needed to wait."""
+
+FLOOD_LIMIT_S = 300.0
+"""For a hundred megabytes that a verb says, on a machine that is busy."""
 
 ONE = "one"
-
-
-class Pending(Protocol):
-    """A call under way, of any kind."""
-
-    def result(self) -> Message: ...
-    def exception(self) -> BaseException | None: ...
-    def done(self) -> bool: ...
-    def cancel(self) -> bool: ...
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +48,16 @@ def switches() -> Iterator[Switches]:
 
 
 @pytest.fixture(scope="module")
-def _patient_service(switches: Switches, rootfs: Path) -> Iterator[Service]:
-    runtimes: dict[str, dict[str, object]] = {"switched": {"path": str(switches.path)}}
+def runtimes(switches: Switches) -> dict[str, dict[str, object]]:
+    path = str(switches.path)
+    return {
+        "switched": {"path": path},
+        "hasty": {"path": path, "create_timeout_s": CREATE_TIMEOUT_S},
+    }
+
+
+@pytest.fixture(scope="module")
+def _patient_service(runtimes: dict[str, dict[str, object]], rootfs: Path) -> Iterator[Service]:
     with native() as host, serving(host, rootfs, runtimes=runtimes) as service:
         yield service
 
@@ -63,10 +70,7 @@ def patient(_patient_service: Service) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def _impatient_service(switches: Switches, rootfs: Path) -> Iterator[Service]:
-    runtimes: dict[str, dict[str, object]] = {
-        "switched": {"path": str(switches.path), "create_timeout_s": CREATE_TIMEOUT_S}
-    }
+def _impatient_service(runtimes: dict[str, dict[str, object]], rootfs: Path) -> Iterator[Service]:
     settings = {"runtimes": runtimes, "verb_timeout_s": VERB_TIMEOUT_S}
     with native() as host, serving(host, rootfs, **settings) as service:
         yield service
@@ -79,60 +83,27 @@ def impatient(_impatient_service: Service) -> Iterator[Service]:
         yield _impatient_service
 
 
-def make_ready(service: Service, verb: str) -> None:
+def creation(service: Service, handler: str = "switched") -> runtime_pb2.CreateContainerRequest:
+    """The request for the container ONE; ``hasty`` is given up soon."""
+    return runtime_pb2.CreateContainerRequest(
+        config=service.config("exec sleep 1000"), container_id=ONE, runtime_handler=handler
+    )
+
+
+def prepare(service: Service, verb: str) -> None:
     """The container ONE in the state that the verb wants; none for a create."""
-    if verb != "create":
-        service.create(runtime_handler="switched", container_id=ONE)
-    if verb not in ("create", "start"):
-        service.start_container(ONE)
-    if verb == "resume":
-        service.pause(ONE)
+    make_ready(service.rpc, verb, creation(service), LIMIT_S)
 
 
-def begin(service: Service, verb: str, timeout_s: float = LIMIT_S) -> Pending:
+def begin(service: Service, verb: str, timeout_s: float = CALL_LIMIT_S) -> Pending:
     """The call that runs into a verb of the runtime, under way."""
-    rpc, v1 = service.rpc, runtime_pb2
-    match verb:
-        case "create":
-            config = service.config("exec sleep 1000")
-            request = v1.CreateContainerRequest(
-                config=config, container_id=ONE, runtime_handler="switched"
-            )
-            return rpc.CreateContainer.future(request, timeout=timeout_s)
-        case "start":
-            start = v1.StartContainerRequest(container_id=ONE)
-            return rpc.StartContainer.future(start, timeout=timeout_s)
-        case "state":
-            status = v1.ContainerStatusRequest(container_id=ONE, verbose=True)
-            return rpc.ContainerStatus.future(status, timeout=timeout_s)
-        case "pause":
-            pause = v1.PauseContainerRequest(container_id=ONE)
-            return rpc.PauseContainer.future(pause, timeout=timeout_s)
-        case "resume":
-            resume = v1.ResumeContainerRequest(container_id=ONE)
-            return rpc.ResumeContainer.future(resume, timeout=timeout_s)
-        case "exec":
-            return rpc.ExecSync.future(exec_of("true"), timeout=timeout_s)
-        case "update":
-            return rpc.UpdateContainerResources.future(update_of(ONE), timeout=timeout_s)
-        case _:
-            remove = v1.RemoveContainerRequest(container_id=ONE, force=True)
-            return rpc.RemoveContainer.future(remove, timeout=timeout_s)
+    return verb_calls.begin(service.rpc, verb, creation(service), timeout_s)
 
 
-def exec_of(*command: str, container_id: str = ONE) -> exec_pb2.ExecSyncRequest:
-    return exec_pb2.ExecSyncRequest(
-        container_id=container_id,
-        process=exec_pb2.ExecProcess(command=command),
-        timeout=Duration(seconds=int(VERB_TIMEOUT_S)) if container_id == ONE else None,
-    )
-
-
-def update_of(container_id: str) -> runtime_pb2.UpdateContainerResourcesRequest:
-    resources = config_pb2.LinuxContainerResources(pids_limit=50)
-    return runtime_pb2.UpdateContainerResourcesRequest(
-        container_id=container_id, resources=resources
-    )
+def begin_hastily(service: Service, verb: str, timeout_s: float = CALL_LIMIT_S) -> Pending:
+    """The same; of a create and an exec, which have limits of their own, with short ones."""
+    create, exec_timeout = creation(service, "hasty"), Duration(seconds=EXEC_TIMEOUT_S)
+    return verb_calls.begin(service.rpc, verb, create, timeout_s, exec_timeout)
 
 
 def live_beside(service: Service) -> None:
@@ -140,8 +111,7 @@ def live_beside(service: Service) -> None:
     container_id = service.run(runtime_handler="runc")
     service.pause(container_id)
     service.resume(container_id)
-    request = exec_of("/bin/sh", "-c", "exit 3", container_id=container_id)
-    assert service.rpc.ExecSync(request, timeout=LIMIT_S).exit.exit_code == 3
+    assert exec_sync(service, container_id, shell("exit 3")).exit.exit_code == 3
     service.rpc.UpdateContainerResources(update_of(container_id), timeout=LIMIT_S)
     assert service.state(container_id) == "running"
     assert "state" in service.info(container_id)
@@ -180,9 +150,9 @@ REASONS = {"create": "CREATE_TIMEOUT", "exec": "EXEC_TIMEOUT"}
 def test_a_verb_that_hangs_is_given_up_in_time_and_can_be_repeated(
     impatient: Service, switches: Switches, verb: str
 ) -> None:
-    make_ready(impatient, verb)
+    prepare(impatient, verb)
     with switches.on(verb, HANGS):
-        call = begin(impatient, verb)
+        call = begin_hastily(impatient, verb)
         if verb == "state":
             # What is known without the runtime is answered all the same.
             expect_state_error(call)
@@ -203,7 +173,7 @@ def test_a_verb_that_hangs_is_given_up_in_time_and_can_be_repeated(
 def test_a_verb_that_hangs_is_given_up_at_the_clients_deadline(
     patient: Service, switches: Switches, verb: str
 ) -> None:
-    make_ready(patient, verb)
+    prepare(patient, verb)
     with switches.on(verb, HANGS):
         error = begin(patient, verb, timeout_s=1.0).exception()
         assert isinstance(error, grpc.RpcError)
@@ -216,7 +186,7 @@ def test_a_verb_that_hangs_is_given_up_at_the_clients_deadline(
 def test_while_a_verb_hangs_all_others_go_on(
     patient: Service, switches: Switches, verb: str
 ) -> None:
-    make_ready(patient, verb)
+    prepare(patient, verb)
     with switches.on(verb, HANGS):
         call = begin(patient, verb)
         switches.wait()
@@ -256,7 +226,7 @@ def test_a_change_that_waits_for_one_that_hangs_is_told_so_before_its_deadline(
 def test_what_a_verb_has_done_before_it_hung_is_told(
     impatient: Service, switches: Switches, verb: str, state: str
 ) -> None:
-    make_ready(impatient, verb)
+    prepare(impatient, verb)
     with switches.on(verb, HANGS_WHEN_DONE), refused("DEADLINE_EXCEEDED", "RUNTIME_TIMEOUT"):
         begin(impatient, verb).result()
     assert impatient.state(ONE) == state
@@ -266,7 +236,7 @@ def test_what_a_verb_has_done_before_it_hung_is_told(
 def test_a_removal_that_hung_when_it_was_done_can_be_repeated(
     impatient: Service, switches: Switches
 ) -> None:
-    make_ready(impatient, "delete")
+    prepare(impatient, "delete")
     with switches.on("delete", HANGS_WHEN_DONE), refused("DEADLINE_EXCEEDED", "RUNTIME_TIMEOUT"):
         begin(impatient, "delete").result()
     assert impatient.state(ONE) == "stopped"
@@ -281,7 +251,7 @@ def test_a_create_whose_undoing_hangs_leaves_nothing_but_the_runtimes_own(
         switches.on("delete", HANGS),
         refused("DEADLINE_EXCEEDED", "CREATE_TIMEOUT"),
     ):
-        begin(impatient, "create").result()
+        begin_hastily(impatient, "create").result()
     assert impatient.ids() == []
     assert impatient.remains() == []
 
@@ -290,16 +260,17 @@ PEAK_LIMIT_BYTES = 64 << 20
 """What a flood may take: less than one stream of it and the other are long."""
 
 
+@pytest.mark.timeout(2 * FLOOD_LIMIT_S)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_that_floods_its_output_takes_little_memory(
-    impatient: Service, switches: Switches, verb: str
+    patient: Service, switches: Switches, verb: str
 ) -> None:
-    make_ready(impatient, verb)
+    prepare(patient, verb)
     with switches.on(verb, FLOODS):
         # proc(5): the peak begins anew.
-        Path(f"/proc/{impatient.pid}/clear_refs").write_text("5")
-        before_bytes = peak_bytes(impatient)
-        call = begin(impatient, verb)
+        Path(f"/proc/{patient.pid}/clear_refs").write_text("5")
+        before_bytes = peak_bytes(patient)
+        call = (begin_hastily if verb == "create" else begin)(patient, verb, FLOOD_LIMIT_S)
         if verb == "state":
             expect_state_error(call)
         elif verb == "create":
@@ -311,8 +282,8 @@ def test_a_verb_that_floods_its_output_takes_little_memory(
             with refused("INTERNAL", reason) as refusal:
                 call.result()
             assert 0 < len(refusal.metadata["output"]) < 4096
-        assert peak_bytes(impatient) - before_bytes < PEAK_LIMIT_BYTES
-    expect_well(impatient)
+        assert peak_bytes(patient) - before_bytes < PEAK_LIMIT_BYTES
+    expect_well(patient)
 
 
 def peak_bytes(service: Service) -> int:
