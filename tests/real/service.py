@@ -218,9 +218,13 @@ class Service:
         self._notify.close()
         self.pid = 0
 
+    def is_alive(self) -> bool:
+        """Whether its process runs, which may have died without anybody's expecting it."""
+        return self._process is not None and self._process.poll() is None
+
     def discard(self) -> None:
         """Kill it, if it runs, and what is left of its containers."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.is_alive():
             self._process.kill()
             self._process.wait()
         self._remains.purge()
