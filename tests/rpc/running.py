@@ -1,0 +1,86 @@
+"""A server over a fake engine, with small limits, and its health."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from ocigrpc.service.server import Server, serving
+from ocigrpc.settings import Settings
+from ocigrpc.v1 import runtime_pb2 as v1
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine
+
+PAUSE = v1.PauseContainerRequest(container_id="c1")
+WAIT = v1.WaitContainerRequest(container_id="c1")
+STATUS = v1.ContainerStatusRequest(container_id="c1")
+SERVING = HealthCheckResponse.SERVING
+NOT_SERVING = HealthCheckResponse.NOT_SERVING
+
+Watch: TypeAlias = "grpc._CallIterator[HealthCheckResponse]"
+
+
+class Running(NamedTuple):
+    server: Server
+    engine: FakeEngine
+    channel: grpc.Channel
+    stub: RuntimeServiceStub
+    held: list[grpc.Future[v1.WaitContainerResponse] | grpc.Future[v1.PauseContainerResponse]]
+    """Calls that are under way; grpc cancels those that nobody holds on to."""
+
+    def hold(self, verb: str, count: int) -> None:
+        """Make ``count`` calls that the engine holds until its ``release``."""
+        self.engine.held |= {verb}
+        for _ in range(count):
+            if verb == "wait":
+                self.held.append(self.stub.WaitContainer.future(WAIT))
+            else:
+                self.held.append(self.stub.PauseContainer.future(PAUSE))
+            assert self.engine.entered.get(timeout=LIMIT_S) == verb
+
+
+@contextmanager
+def running(socket_path: Path, *, opened: bool = True) -> Iterator[Running]:
+    engine = FakeEngine()
+    settings = Settings(
+        socket_path=str(socket_path),
+        unary_threads=2,
+        stream_threads=3,
+        max_message_bytes=1 << 16,
+        drain_timeout_s=LIMIT_S,
+    )
+    with (
+        serving(engine, settings) as server,
+        grpc.insecure_channel(f"unix:{socket_path}") as channel,
+    ):
+        if opened:
+            server.open()
+        try:
+            yield Running(server, engine, channel, RuntimeServiceStub(channel), [])
+        finally:
+            engine.release.set()
+
+
+def check(channel: grpc.Channel, service: str = "") -> HealthCheckResponse:
+    call: grpc.UnaryUnaryMultiCallable[HealthCheckRequest, HealthCheckResponse]
+    call = channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        HealthCheckRequest.SerializeToString,
+        HealthCheckResponse.FromString,
+    )
+    return call(HealthCheckRequest(service=service), timeout=LIMIT_S)
+
+
+def watch(channel: grpc.Channel) -> Watch:
+    call: grpc.UnaryStreamMultiCallable[HealthCheckRequest, HealthCheckResponse]
+    call = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        HealthCheckRequest.SerializeToString,
+        HealthCheckResponse.FromString,
+    )
+    return call(HealthCheckRequest(), timeout=LIMIT_S)
