@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.real.bundles import make_rootfs
+from tests.real.faults import FAULTS, Gate, write_faults
 from tests.real.hosts import Host, cgroup2_host, native, systemd_host
 from tests.real.service import Service
 from tests.real.serving import serving as serving
 from tests.real.shell_container import V2_SIDE, WITHOUT_V2_SIDE
 
 StartService = Callable[..., Service]
+Runtimes = dict[str, dict[str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +91,31 @@ def start_service(rootfs: Path) -> Iterator[StartService]:
             return stack.enter_context(serving(host, rootfs, **settings))
 
         yield start
+
+
+# For the whole module, since services that use them are ended after each test.
+@pytest.fixture(scope="module")
+def faults_directory() -> Iterator[Path]:
+    """Where the faulty runtimes are, and what they leave each other."""
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def faulty_runtimes(faults_directory: Path) -> Runtimes:
+    """The setting of that name, with every fault as a handler."""
+    scripts = write_faults(faults_directory)
+    return {name: {"path": str(scripts[name])} for name in FAULTS}
+
+
+@pytest.fixture(scope="module")
+def _gate(faults_directory: Path) -> Iterator[Gate]:
+    with closing(Gate(faults_directory)) as gate:
+        yield gate
+
+
+@pytest.fixture
+def gate(_gate: Gate) -> Gate:
+    """The gate of these runtimes; what one test has not waited for is not for the next."""
+    _gate.reset()
+    return _gate

@@ -92,9 +92,10 @@ class Gate:
         os.read(self._begun, 4096)
 
     def reset(self) -> None:
-        """Forget the verbs that have begun before."""
-        with suppress(BlockingIOError):
-            os.read(self._begun, 4096)
+        """Forget the verbs that have begun before, and let go on none that has not begun yet."""
+        for pipe in (self._begun, self._go):
+            with suppress(BlockingIOError):
+                os.read(pipe, 4096)
 
     def open(self) -> None:
         """Let one verb go on."""

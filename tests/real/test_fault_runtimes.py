@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -26,22 +24,8 @@ VERB_TIMEOUT_S = 1.5
 
 
 @pytest.fixture(scope="module")
-def scripts() -> Iterator[dict[str, Path]]:
-    with tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory:
-        yield write_faults(Path(directory))
-
-
-@pytest.fixture(scope="module")
-def _gate(scripts: dict[str, Path]) -> Iterator[Gate]:
-    with closing(Gate(scripts["gated"].parent)) as gate:
-        yield gate
-
-
-@pytest.fixture
-def gate(_gate: Gate) -> Gate:
-    """The gate of all tests; a create that one of them did not wait for is not for the next."""
-    _gate.reset()
-    return _gate
+def scripts(faults_directory: Path) -> dict[str, Path]:
+    return write_faults(faults_directory)
 
 
 @pytest.fixture(scope="module")

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-
-import pytest
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.v1.runtime_pb2 import PauseContainerRequest, RemoveContainerRequest
-from tests.real.conftest import StartService
+from tests.real.conftest import Runtimes, StartService
 from tests.real.exec_client import Talk, nothing_runs_but
-from tests.real.faults import Gate, write_faults
+from tests.real.faults import Gate
 from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
 from tests.real.wholeness import expect_whole
-
-Runtimes = dict[str, dict[str, str]]
-
-
-# For the whole module, since services that use them are ended after each test.
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory:
-        yield Path(directory)
-
-
-@pytest.fixture(scope="module")
-def runtimes(directory: Path) -> Runtimes:
-    scripts = write_faults(directory)
-    names = ("gated-exec", "gated-pause", "gated-delete")
-    return {name: {"path": str(scripts[name])} for name in names}
-
-
-@pytest.fixture(scope="module")
-def gate(directory: Path, runtimes: Runtimes) -> Iterator[Gate]:
-    with closing(Gate(directory)) as gate:
-        yield gate
 
 
 def restart_once_begun(service: Service, gate: Gate) -> None:
@@ -60,9 +34,9 @@ def runtimes_at_work(runtimes: Runtimes) -> list[str]:
 
 
 def test_a_program_that_its_service_did_not_live_to_see_never_runs(
-    start_service: StartService, runtimes: Runtimes, gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     container_id = service.run(runtime_handler="gated-exec")
     talk = Talk(service, container_id, "sleep 1000")
     restart_once_begun(service, gate)
@@ -76,15 +50,15 @@ def test_a_program_that_its_service_did_not_live_to_see_never_runs(
 
 
 def test_a_pause_that_was_cut_off_never_comes(
-    start_service: StartService, runtimes: Runtimes, gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     container_id = service.run(runtime_handler="gated-pause")
     request = PauseContainerRequest(container_id=container_id)
     call = service.rpc.PauseContainer.future(request, timeout=LIMIT_S)
     restart_once_begun(service, gate)
     assert call.exception() is not None
-    assert runtimes_at_work(runtimes) == []
+    assert runtimes_at_work(faulty_runtimes) == []
     assert service.state(container_id) == "running"
     call = service.rpc.PauseContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
@@ -94,9 +68,9 @@ def test_a_pause_that_was_cut_off_never_comes(
 
 
 def test_a_removal_that_was_cut_off_does_not_touch_the_next_of_its_id(
-    start_service: StartService, runtimes: Runtimes, gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     container_id = service.run(runtime_handler="gated-delete", container_id="one")
     request = RemoveContainerRequest(container_id=container_id, force=True)
     call = service.rpc.RemoveContainer.future(request, timeout=LIMIT_S)
@@ -104,7 +78,7 @@ def test_a_removal_that_was_cut_off_does_not_touch_the_next_of_its_id(
     assert call.exception() is not None
     # The next service removes it itself; the one before would have been let go with it.
     gate.wait(Deadline(LIMIT_S))
-    assert len(runtimes_at_work(runtimes)) == 1
+    assert len(runtimes_at_work(faulty_runtimes)) == 1
     gate.open()
     until(lambda: service.ids() == service.remains() == [])
     service.run(container_id="one")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,33 +16,12 @@ from ocigrpc.v1.runtime_pb2 import (
     CreateContainerResponse,
     StartContainerRequest,
 )
-from tests.real.conftest import StartService
+from tests.real.conftest import Runtimes, StartService
 from tests.real.exec_client import Talk, exec_groups
-from tests.real.faults import Gate, write_faults
+from tests.real.faults import Gate
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
-
-Runtimes = dict[str, dict[str, str]]
-
-
-# For the whole module, since services that use them are ended after each test.
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory:
-        yield Path(directory)
-
-
-@pytest.fixture(scope="module")
-def runtimes(directory: Path) -> Runtimes:
-    scripts = write_faults(directory)
-    return {name: {"path": str(scripts[name])} for name in ("gated", "gated-start", "half")}
-
-
-@pytest.fixture(scope="module")
-def gate(directory: Path, runtimes: Runtimes) -> Iterator[Gate]:
-    with closing(Gate(directory)) as gate:
-        yield gate
 
 
 def begin_create(
@@ -83,9 +60,9 @@ def kinds(service: Service, container_id: str, last: EventKind) -> list[EventKin
 
 
 def test_a_create_that_was_cut_off_is_undone(
-    start_service: StartService, runtimes: Runtimes, gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     begin_create(service, gate)
     restart_after_death(service)
     until(lambda: service.ids() == [])
@@ -95,9 +72,9 @@ def test_a_create_that_was_cut_off_is_undone(
 
 @pytest.mark.parametrize("text", ["", "kept\n"])
 def test_a_create_that_was_cut_off_leaves_only_logs_that_were_there(
-    start_service: StartService, runtimes: Runtimes, gate: Gate, tmp_path: Path, text: str
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate, tmp_path: Path, text: str
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     log = tmp_path / "log"
     if text:
         log.write_text(text)
@@ -110,9 +87,9 @@ def test_a_create_that_was_cut_off_leaves_only_logs_that_were_there(
 
 
 def test_the_same_create_waits_until_it_is_undone_and_is_made_anew(
-    start_service: StartService, runtimes: Runtimes, gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     begin_create(service, gate)
     restart_after_death(service)
     call = begin_create(service, gate)
@@ -122,18 +99,17 @@ def test_the_same_create_waits_until_it_is_undone_and_is_made_anew(
 
 
 def test_a_start_that_was_cut_off_is_finished_and_told_once(
-    start_service: StartService, runtimes: Runtimes, gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     service.create(container_id="one", runtime_handler="gated-start")
     request = StartContainerRequest(container_id="one")
     call = service.rpc.StartContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     restart_after_death(service)
     assert call.exception() is not None
+    # Begun by the next service, which has killed the one that was cut off.
     gate.wait(Deadline(LIMIT_S))
-    # The one that was cut off waits as well, and one of them is too late.
-    gate.open()
     gate.open()
     created, started = EventKind.EVENT_KIND_CREATED, EventKind.EVENT_KIND_STARTED
     assert kinds(service, "one", started) == [created, started]
@@ -155,9 +131,9 @@ def test_a_start_that_failed_is_not_tried_again(service: Service) -> None:
 
 
 def test_a_failed_create_that_could_not_be_undone_is_undone_by_the_next_service(
-    start_service: StartService, runtimes: Runtimes, directory: Path
+    start_service: StartService, faulty_runtimes: Runtimes, faults_directory: Path
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     with refused("INTERNAL", "RUNTIME_FAILED"):
         service.create(container_id="one", runtime_handler="half")
     assert service.ids() == []
@@ -165,7 +141,7 @@ def test_a_failed_create_that_could_not_be_undone_is_undone_by_the_next_service(
     restart_after_death(service)
     until(lambda: logged(service, "container.create_undone", "whole") == [False])
     assert service.remains() != []
-    (directory / "stuck").unlink()
+    (faults_directory / "stuck").unlink()
     restart_after_death(service)
     until(lambda: service.ids() == service.remains() == [])
     until(lambda: logged(service, "container.create_undone", "whole") == [False, True])

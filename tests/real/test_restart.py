@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import tempfile
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import grpc
 import pytest
@@ -20,8 +17,8 @@ from ocigrpc.v1.runtime_pb2 import (
     CreateContainerResponse,
     WaitContainerRequest,
 )
-from tests.real.conftest import StartService
-from tests.real.faults import Gate, write_faults
+from tests.real.conftest import Runtimes, StartService
+from tests.real.faults import Gate
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
@@ -180,19 +177,6 @@ def test_a_service_killed_outright_forgets_nothing(start_service: StartService) 
     assert service.wait(container_id).exit_code == 42
 
 
-# For the whole module, since services that use them are ended after each test.
-@pytest.fixture(scope="module")
-def runtimes() -> Iterator[dict[str, dict[str, str]]]:
-    with tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory:
-        yield {"gated": {"path": str(write_faults(Path(directory))["gated"])}}
-
-
-@pytest.fixture(scope="module")
-def gate(runtimes: dict[str, dict[str, str]]) -> Iterator[Gate]:
-    with closing(Gate(Path(runtimes["gated"]["path"]).parent)) as gate:
-        yield gate
-
-
 def begin_create(service: Service, gate: Gate) -> grpc.Future[CreateContainerResponse]:
     request = CreateContainerRequest(
         config=service.config("exec sleep 1000"), runtime_handler="gated", container_id="one"
@@ -217,9 +201,9 @@ def test_a_wait_in_flight_is_unavailable_when_the_service_ends(
 
 
 def test_a_create_in_flight_finishes_when_the_service_ends(
-    start_service: StartService, runtimes: dict[str, dict[str, str]], gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes)
+    service = start_service(runtimes=faulty_runtimes)
     call = begin_create(service, gate)
     service.terminate()
     service.wait_for_word("STOPPING=1")
@@ -231,9 +215,9 @@ def test_a_create_in_flight_finishes_when_the_service_ends(
 
 
 def test_a_create_that_does_not_finish_is_undone_when_the_service_ends(
-    start_service: StartService, runtimes: dict[str, dict[str, str]], gate: Gate
+    start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=runtimes, drain_timeout_s=1.5)
+    service = start_service(runtimes=faulty_runtimes, drain_timeout_s=1.5)
     call = begin_create(service, gate)
     service.terminate()
     error = call.exception()
