@@ -26,6 +26,7 @@ from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service
 from tests.real.strangers import stranger
+from tests.real.unknown_exit import expect_unknown_exit
 from tests.unit.test_store import RECORD
 
 Identity = Mapping[str, object]
@@ -62,13 +63,6 @@ def kill(*pids: int) -> None:
         os.kill(pid, signal.SIGKILL)
         Deadline(LIMIT_S).wait(pidfd)
         os.close(pidfd)
-
-
-def expect_unknown_exit(service: Service, container_id: str, why: str) -> None:
-    assert service.state(container_id) == "stopped"
-    exit_status = service.wait(container_id)
-    assert not exit_status.HasField("exit_code")
-    assert ExitProvenance.Name(exit_status.provenance) == f"EXIT_PROVENANCE_{why}"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.real.conftest import StartService
 from tests.real.event_client import Events, word
 from tests.real.remains import LIMIT_S, below, until
 from tests.real.service import Fields, Service
+from tests.real.unknown_exit import expect_unknown_exit
 
 STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
 
@@ -52,14 +53,6 @@ def processes(service: Service, container_id: str) -> set[str]:
         for file in below(root / path.lstrip("/"), "cgroup.procs")
         for pid in file.read_text().split()
     }
-
-
-def expect_unknown_exit(service: Service, container_id: str, why: str = "MONITOR_LOST") -> None:
-    exit_status = service.wait(container_id)
-    assert ExitProvenance.Name(exit_status.provenance) == f"EXIT_PROVENANCE_{why}"
-    assert not exit_status.HasField("exit_code")
-    assert exit_status.message
-    assert service.state(container_id) == "stopped"
 
 
 def created(service: Service, **fields: Unpack[Fields]) -> str:
