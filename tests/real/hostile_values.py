@@ -88,46 +88,51 @@ BY_TYPE: Mapping[int, Values] = {
 """Values by the type of a field."""
 
 
+NEVER_RIGHT: Mapping[str, tuple[str, ...]] = {
+    "container_id": ("a/b", ".hidden", "y" * 65, "é"),
+    # Also because a cgroup that is made elsewhere would be missed.
+    "cgroup_parent": ("..", "/..", "/../x", "machine.slice", "relative", "/a//b"),
+    "runtime_handler": ("kata", "runc ", "RUNC", "../runc", "crun;"),
+    "signal": ("SIG", "SIGNOPE", "0", "65", "-9", "9999", "KILL ", "RTMIN+99"),
+    "user": (":", "root:", ":0", "1:2:3", "-1", "4294967295", "9" * 5000, "\u0661", "root:x"),
+    "hostname": ("-", ".", "a b", "x" * 65, "a..b", "host\n"),
+    "cpuset_cpus": ("-1", "0-", "2-1", "0,,1", "a"),
+    "cpuset_mems": ("-1", "1,", " 0"),
+    "permissions": ("x", "rwmr", "RW", "rr"),
+    "add_capabilities": ("CAP_", "FLY"),
+}
+"""Values that no request with a field of this name may be granted with."""
+
+_PERHAPS_RIGHT: Mapping[str, tuple[str, ...]] = {
+    "user": ("nobody",),
+    "cpuset_cpus": ("999999", "0-999999"),
+    "cpuset_mems": ("999999",),
+    "add_capabilities": ("all", "CAP_ALL", "SYS_ADMIN"),
+    "options": ("bind", "remount", "size=1k", "a,b", "shared", "idmap", ""),
+}
+"""Those that the host and the rest of the request decide about."""
+
+
 def values_by_name(places: Places, cgroup_parent: str) -> Mapping[str, Values]:
     """Values of text fields whose name says what they mean."""
     paths = st.sampled_from([*_STRANGE_PATHS, *places.strange])
-    named: dict[str, Values] = {
+    path_fields = (
+        "bundle_path rootfs_path container_path host_path working_dir localhost_ref path paths"
+        " log_path"
+    )
+    words = {
+        name: st.sampled_from([*NEVER_RIGHT.get(name, ()), *_PERHAPS_RIGHT.get(name, ())])
+        for name in (*NEVER_RIGHT, *_PERHAPS_RIGHT)
+    }
+    return {
+        **dict.fromkeys(path_fields.split(), paths),
+        **words,
         "container_id": st.one_of(st.sampled_from([LIVING, ENDED]), IDS),
         "id_prefix": IDS,
         "name": IDS,
         "spec_json": st.one_of(st.sampled_from(places.texts), bent_specs(places.spec)),
-        "log_path": paths,
-        # Only names that are refused: a cgroup that is made elsewhere would be missed.
-        "cgroup_parent": st.sampled_from(
-            ["..", "/..", "/../x", "machine.slice", "relative", f"{cgroup_parent}/../..", "/a//b"]
-        ),
-        "runtime_handler": st.sampled_from(["kata", "runc ", "RUNC", "../runc", "crun;"]),
-        "signal": st.sampled_from(["SIG", "SIGNOPE", "0", "65", "-9", "9999", "KILL ", "RTMIN+99"]),
-        "user": st.sampled_from(
-            [
-                "nobody",
-                ":",
-                "root:",
-                ":0",
-                "1:2:3",
-                "-1",
-                "4294967295",
-                "9" * 5000,
-                "\u0661",
-                "root:x",
-            ]
-        ),
-        "hostname": st.sampled_from(["-", ".", "a b", "x" * 65, "a..b", "host\n"]),
-        "cpuset_cpus": st.sampled_from(["-1", "0-", "2-1", "0,,1", "999999", "0-999999", "a"]),
-        "cpuset_mems": st.sampled_from(["-1", "1,", "999999", " 0"]),
-        "permissions": st.sampled_from(["x", "rwmr", "RW", "rr"]),
-        "options": st.sampled_from(["bind", "remount", "size=1k", "a,b", "shared", "idmap", ""]),
-        "add_capabilities": st.sampled_from(["CAP_", "FLY", "all", "CAP_ALL", "SYS_ADMIN"]),
+        "cgroup_parent": st.one_of(words["cgroup_parent"], st.just(f"{cgroup_parent}/../..")),
     }
-    path_fields = (
-        "bundle_path rootfs_path container_path host_path working_dir localhost_ref path paths"
-    )
-    return {**dict.fromkeys(path_fields.split(), paths), **named}
 
 
 _JSON: Values = st.sampled_from(

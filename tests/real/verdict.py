@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
-from google.protobuf.descriptor import Descriptor
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from ocigrpc.errors import PROGRAM_TEXT_LIMIT_BYTES
 from ocigrpc.v1.runtime_pb2 import CreateContainerResponse
+from tests.real.error_info import error_details
 from tests.real.hostile import SERVICE, Case
+from tests.real.hostile_values import NEVER_RIGHT
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 """In which every call has to be answered, but those that wait for a container."""
 
 WAIT_S = 0.5
@@ -30,6 +32,33 @@ REFUSALS = frozenset(
 
 _STEP = re.compile(r'(\w+)(?:\[(\d+|"(?:[^"\\]|\\.)*")\])?(?:\.|$)')
 
+_FOR_THE_RUNTIME: Mapping[str, str] = {
+    "spec_json": "it is in the runtime's own language, most of which is the runtime's to know",
+    "bundle_path": "so is what is in it",
+    "config.rootfs_path": "the kernel knows what it can mount things in",
+    "config.command": "the container knows which programs it has",
+    "config.working_dir": "and which directories",
+    "config.mounts.container_path": "and what is there already",
+    "config.mounts.host_path": "the kernel knows what can be mounted",
+    "config.mounts.type": "and which filesystems it has",
+    "config.mounts.options": "and what they can do",
+    "config.devices.container_path": "the container knows what is there already",
+    "config.masked_paths.paths": "and here",
+    "config.readonly_paths.paths": "and here",
+    "config.resources": "the kernel knows which limits it can keep",
+    "config.rlimits": "and which of these",
+    "config.sysctls": "and which settings it has",
+    "process.command": "the container knows which programs it has",
+    "process.working_dir": "and which directories",
+    "start.process.command": "it is the same for Exec",
+    "start.process.working_dir": "and here",
+    "resources": "the kernel knows which limits it can keep",
+}
+"""Fields whose values only the runtime can judge, at work in the kernel, and why."""
+
+_SOUND = frozenset({"/bin/true", "/bin/cat"})
+"""Values of such fields that are never to blame."""
+
 
 class Answer:
     """What was said to a case: nothing wrong, or a status with its details."""
@@ -43,17 +72,20 @@ class Answer:
             return
         assert isinstance(error, grpc.Call)
         self.code = error.code().name
-        violations = BadRequest()
-        status: Status | None = rpc_status.from_call(error)
-        for detail in status.details if status else ():
-            detail.Unpack(self.info)
-            detail.Unpack(violations)
+        self.info, violations = error_details(error)
         self.fields = [each.field for each in violations.field_violations]
 
     def faults(self, case: Case) -> Iterator[str]:
         """What it should not have been."""
         reason, metadata = self.info.reason, self.info.metadata
-        if self.code == "OK" or (self.code == "DEADLINE_EXCEEDED" and case.method.name in _WAITS):
+        if self.code == "OK":
+            wrong = [
+                path for path, kind, value in values_in(case) if is_never_right(path, kind, value)
+            ]
+            if wrong:
+                yield f"it should have refused {wrong}"
+            return
+        if self.code == "DEADLINE_EXCEEDED" and case.method.name in _WAITS:
             return
         if self.info.domain != "ocigrpc" or not reason:
             yield "it does not say why"
@@ -76,8 +108,8 @@ class Answer:
         """Whether the service had to ask somebody else, who refused; or time was up."""
         if self.code == "INTERNAL":
             phase = self.info.metadata.get("phase", "runtime")
-            by_runtime = self.info.reason == "RUNTIME_FAILED" and phase == "runtime"
-            return by_runtime or self.info.reason == "EXEC_FAILED"
+            by_runtime = self.info.reason in ("RUNTIME_FAILED", "EXEC_FAILED")
+            return by_runtime and phase == "runtime" and is_for_the_runtime(case)
         if self.code == "DEADLINE_EXCEEDED":
             return self.info.reason == "EXEC_TIMEOUT"
         return False
@@ -85,6 +117,51 @@ class Answer:
     def __str__(self) -> str:
         metadata = {key: text[:300] for key, text in self.info.metadata.items()}
         return f"{self.code} {self.info.reason} {metadata} {list(self.fields)}"
+
+
+def values_in(case: Case) -> Iterator[tuple[str, FieldDescriptor, object]]:
+    """All values of the first message by the paths of their fields: ``config.mounts.options``."""
+    try:
+        message = GetMessageClass(case.method.input_type).FromString(case.messages[0])
+    except DecodeError:
+        return
+    yield from _values(message, "")
+
+
+def _values(message: Message, prefix: str) -> Iterator[tuple[str, FieldDescriptor, object]]:
+    for field, value in message.ListFields():
+        path = prefix + field.name
+        kind = field.message_type
+        if kind is not None and kind.GetOptions().map_entry:
+            for key, inner in value.items():
+                yield path, kind.fields_by_name["key"], key
+                yield path, kind.fields_by_name["value"], inner
+            continue
+        for each in value if field.is_repeated else (value,):
+            if kind is None:
+                yield path, field, each
+            else:
+                yield from _values(each, f"{path}.")
+
+
+def is_never_right(path: str, field: FieldDescriptor, value: object) -> bool:
+    """Whether no request may be granted that has this value in such a field."""
+    if field.enum_type is not None:
+        return value not in field.enum_type.values_by_number
+    # What nothing can be called may be looked for: a filter finds nothing of that name.
+    if isinstance(value, str) and not path.startswith("filter."):
+        return "\0" in value or value in NEVER_RIGHT.get(field.name, ())
+    return False
+
+
+def is_for_the_runtime(case: Case) -> bool:
+    """Whether a case has a value that only the runtime can judge."""
+    parts = (path.split(".") for path, _, value in values_in(case) if value not in _SOUND)
+    return any(
+        ".".join(names[: end + 1]) in _FOR_THE_RUNTIME
+        for names in parts
+        for end in range(len(names))
+    )
 
 
 def names_a_field(message: Descriptor, path: str) -> bool:
