@@ -206,7 +206,7 @@ def test_while_a_verb_hangs_all_others_go_on(
 def test_a_change_that_waits_for_one_that_hangs_is_told_so_before_its_deadline(
     patient: Service, switches: Switches
 ) -> None:
-    make_ready(patient, "pause")
+    prepare(patient, "pause")
     with switches.on("pause", HANGS):
         hanging = begin(patient, "pause")
         switches.wait()
