@@ -15,7 +15,12 @@ from ocigrpc.errors import HostFailed, InvalidArgument, cut
 from ocigrpc.oci.layout import Layout
 from ocigrpc.oci.regular_file import SIZE_LIMIT_BYTES, read_regular_file_in
 from ocigrpc.oci.runtime_spec import Mount, RuntimeSpec
-from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, TEXT_LIMIT_BYTES, arguments_fit
+from ocigrpc.oci.violations import (
+    ARGUMENTS_LIMIT_BYTES,
+    PATH_LIMIT_BYTES,
+    TEXT_LIMIT_BYTES,
+    arguments_fit,
+)
 from ocigrpc.oci.work_file import make_directory, write_new_file
 
 Spec = dict[str, object]
@@ -104,6 +109,10 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
         raise InvalidArgument(
             field, f"is no OCI runtime spec: {cut(str(error))}", reason="INVALID_SPEC"
         ) from error
+    program = known.process.args[0]
+    _require(
+        len(program.encode()) <= PATH_LIMIT_BYTES, field, "process.args[0] is longer than a path"
+    )
     words = [*known.process.args, *(known.process.env or ())]
     short = all(len(word.encode()) <= TEXT_LIMIT_BYTES for word in words)
     _require(short, field, f"process has a text of more than {TEXT_LIMIT_BYTES} bytes")

@@ -11,11 +11,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+from ocigrpc.oci.violations import PATH_LIMIT_BYTES
+
 _Uint16: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 16) - 1)]
 _Uint32: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
 # What is beyond 64 bits is refused wherever it stands.
 _Uint64: TypeAlias = Annotated[int, Meta(ge=0)]
-_Texts: TypeAlias = list[str] | None
+# A runtime names what it can't use, and conmon hangs when it says too much.
+_Text: TypeAlias = Annotated[str, Meta(max_length=PATH_LIMIT_BYTES)]
+_Texts: TypeAlias = list[_Text] | None
 _NamespaceType = Literal["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"]
 
 
@@ -45,7 +49,7 @@ class Capabilities(_Part):
 class Rlimit(_Part):
     """One of ``process.rlimits``."""
 
-    type: str
+    type: _Text
     hard: _Uint64
     soft: _Uint64
 
@@ -61,32 +65,32 @@ class Process(_Part):
     """``process``."""
 
     args: Annotated[list[str], Meta(min_length=1)]
-    cwd: Annotated[str, Meta(pattern="^/")]
+    cwd: Annotated[str, Meta(pattern="^/", max_length=PATH_LIMIT_BYTES)]
     terminal: bool | None = None
     console_size: ConsoleSize | None = None
     user: User | None = None
-    env: _Texts = None
+    env: list[str] | None = None
     capabilities: Capabilities | None = None
     rlimits: list[Rlimit] | None = None
     no_new_privileges: bool | None = None
-    apparmor_profile: str | None = None
+    apparmor_profile: _Text | None = None
     oom_score_adj: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
-    selinux_label: str | None = None
+    selinux_label: _Text | None = None
 
 
 class Root(_Part):
     """``root``."""
 
-    path: Annotated[str, Meta(min_length=1)]
+    path: Annotated[str, Meta(min_length=1, max_length=PATH_LIMIT_BYTES)]
     readonly: bool | None = None
 
 
 class Mount(_Part):
     """One of ``mounts``."""
 
-    destination: Annotated[str, Meta(min_length=1)]
-    source: str | None = None
-    type: str | None = None
+    destination: Annotated[str, Meta(min_length=1, max_length=PATH_LIMIT_BYTES)]
+    source: _Text | None = None
+    type: _Text | None = None
     options: _Texts = None
 
 
@@ -94,7 +98,7 @@ class Namespace(_Part):
     """One of ``linux.namespaces``."""
 
     type: _NamespaceType
-    path: str | None = None
+    path: _Text | None = None
 
 
 class IdMapping(_Part):
@@ -108,7 +112,7 @@ class IdMapping(_Part):
 class Device(_Part):
     """One of ``linux.devices``."""
 
-    path: Annotated[str, Meta(min_length=1)]
+    path: Annotated[str, Meta(min_length=1, max_length=PATH_LIMIT_BYTES)]
     type: Literal["c", "b", "u", "p"]
     major: int | None = None
     minor: int | None = None
@@ -124,7 +128,7 @@ class DeviceRule(_Part):
     type: Literal["", "a", "c", "b"] | None = None
     major: int | None = None
     minor: int | None = None
-    access: str | None = None
+    access: _Text | None = None
 
 
 class Memory(_Part):
@@ -148,8 +152,8 @@ class Cpu(_Part):
     period: _Uint64 | None = None
     realtime_runtime: int | None = None
     realtime_period: _Uint64 | None = None
-    cpus: str | None = None
-    mems: str | None = None
+    cpus: _Text | None = None
+    mems: _Text | None = None
     idle: int | None = None
 
 
@@ -162,7 +166,7 @@ class Pids(_Part):
 class HugepageLimit(_Part):
     """One of ``linux.resources.hugepageLimits``."""
 
-    page_size: str
+    page_size: _Text
     limit: _Uint64
 
 
@@ -177,7 +181,7 @@ class Resources(_Part):
     hugepage_limits: list[HugepageLimit] | None = None
     network: dict[str, object] | None = None
     rdma: dict[str, dict[str, _Uint32]] | None = None
-    unified: dict[str, str] | None = None
+    unified: dict[_Text, _Text] | None = None
 
 
 class SyscallArgument(_Part):
@@ -185,15 +189,15 @@ class SyscallArgument(_Part):
 
     index: _Uint32
     value: _Uint64
-    op: str
+    op: _Text
     value_two: _Uint64 | None = None
 
 
 class SyscallRule(_Part):
     """One of ``linux.seccomp.syscalls``."""
 
-    names: Annotated[list[str], Meta(min_length=1)]
-    action: str
+    names: Annotated[list[_Text], Meta(min_length=1)]
+    action: _Text
     errno_ret: _Uint16 | None = None
     args: list[SyscallArgument] | None = None
 
@@ -201,12 +205,12 @@ class SyscallRule(_Part):
 class Seccomp(_Part):
     """``linux.seccomp``."""
 
-    default_action: str
+    default_action: _Text
     default_errno_ret: _Uint16 | None = None
     architectures: _Texts = None
     flags: _Texts = None
-    listener_path: str | None = None
-    listener_metadata: str | None = None
+    listener_path: _Text | None = None
+    listener_metadata: _Text | None = None
     syscalls: list[SyscallRule] | None = None
 
 
@@ -217,7 +221,7 @@ class Linux(_Part):
     uid_mappings: list[IdMapping] | None = None
     gid_mappings: list[IdMapping] | None = None
     devices: list[Device] | None = None
-    cgroups_path: str | None = None
+    cgroups_path: _Text | None = None
     resources: Resources | None = None
     rootfs_propagation: (
         Literal[
@@ -234,29 +238,29 @@ class Linux(_Part):
         | None
     ) = None
     seccomp: Seccomp | None = None
-    sysctl: dict[str, str] | None = None
+    sysctl: dict[_Text, _Text] | None = None
     masked_paths: _Texts = None
     readonly_paths: _Texts = None
-    mount_label: str | None = None
+    mount_label: _Text | None = None
 
 
 class Hook(_Part):
     """One program of ``hooks``."""
 
-    path: Annotated[str, Meta(pattern="^/")]
+    path: Annotated[str, Meta(pattern="^/", max_length=PATH_LIMIT_BYTES)]
     args: _Texts = None
-    env: _Texts = None
+    env: list[str] | None = None
     timeout: int | None = None
 
 
 class RuntimeSpec(_Part):
     """The whole."""
 
-    oci_version: str
+    oci_version: _Text
     process: Process
     root: Root
-    hostname: str | None = None
-    domainname: str | None = None
+    hostname: _Text | None = None
+    domainname: _Text | None = None
     mounts: list[Mount] | None = None
     linux: Linux | None = None
     hooks: dict[str, list[Hook]] | None = None

@@ -13,7 +13,13 @@ from ocigrpc.oci.namespaces import Namespaces, namespaces_of, sysctls_of
 from ocigrpc.oci.resources import oom_score_adj_of, resources_of, rlimits_of
 from ocigrpc.oci.seccomp import seccomp_of
 from ocigrpc.oci.users import User, user_of
-from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit, entry_field
+from ocigrpc.oci.violations import (
+    ARGUMENTS_LIMIT_BYTES,
+    PATH_LIMIT_BYTES,
+    Violations,
+    arguments_fit,
+    entry_field,
+)
 
 OCI_VERSION = "1.0.2"
 """The spec's version: what the oldest supported runtimes take."""
@@ -160,6 +166,14 @@ def environment_of(config: ContainerConfig, terminal: bool, violations: Violatio
 
 def _check_size(config: ContainerConfig, violations: Violations) -> None:
     variables = [f"{name}={value}" for name, value in config.env.items()]
+    for program in config.command[:1]:
+        # A runtime names what it can't find, and conmon hangs when it says too much.
+        violations.allow(
+            len(program.encode(errors="replace")) <= PATH_LIMIT_BYTES,
+            "config.command[0]",
+            f"is longer than the {PATH_LIMIT_BYTES} bytes of a path",
+            "TOO_LONG",
+        )
     violations.allow(
         arguments_fit([*config.command, *config.args, *variables]),
         "config.args",

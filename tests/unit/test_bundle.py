@@ -110,7 +110,11 @@ def with_value(path: str, value: str) -> str:
     [
         ("process.args", '["a\\u0000b"]'),
         ("process.env", '["A=\\u0000"]'),
-        ("process.args", f'["{"x" * 131_072}"]'),
+        ("process.args", f'["{"x" * 4096}"]'),
+        ("process.args", f'["x", "{"x" * 131_072}"]'),
+        ("process.cwd", f'"/{"x" * 4095}"'),
+        ("linux.maskedPaths", f'["{"x" * 4096}"]'),
+        ("linux.sysctl", f'{{"{"x" * 4096}": "1"}}'),
         ("process.args", msgspec.json.encode(["x"] * 117_000).decode()),
         ("process.user", '{"uid": -1}'),
         ("process.user", '{"uid": 4294967296}'),

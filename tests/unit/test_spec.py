@@ -178,6 +178,7 @@ def test_a_uts_namespace_of_others_keeps_its_hostname(spec: Spec, mode: Namespac
         ("config.command[1]", "NUL_BYTE", {"command": ("a", "\0")}),
         ("config.args[0]", "NUL_BYTE", {"args": ("a\0b",)}),
         ("config.args[0]", "TOO_LONG", {"args": ("x" * 131072,)}),
+        ("config.command[0]", "TOO_LONG", {"command": ("x" * 4096,)}),
         ("config.args", "TOO_LONG", {"args": ("x" * 100_000,) * 11}),
         ('config.env[""]', "MALFORMED", {"env": {"": "x"}}),
         ('config.env["A=B"]', "MALFORMED", {"env": {"A=B": "x"}}),
