@@ -1,10 +1,11 @@
-"""The service, able to kill itself at a moment of its work.
+"""The service, able to kill itself at a moment of its work, or to stand still there.
 
     python -m tests.real.crashing FUSE PLACE... serve FLAG...
 
 A PLACE names a function, as ``ocigrpc.engine.store:Store.end``. While the file FUSE exists
 and says ``before PLACE`` or ``after PLACE``, the next call of it is the last: the process
-gets SIGKILL, from itself, before the call has begun, or when it has just ended well.
+gets SIGKILL, from itself, before the call has begun, or when it has just ended well. With
+``hold PLACE`` the call waits until somebody opens the FIFO FUSE.gate for writing.
 """
 
 from __future__ import annotations
@@ -35,13 +36,18 @@ def deadly(function: Callable[..., Any], place: str, fuse: Path) -> Callable[...
     @functools.wraps(function)
     def rigged(*arguments: Any, **named: Any) -> Any:
         die_if_told(f"before {place}")
+        if is_told(f"hold {place}"):
+            fuse.with_suffix(".gate").open().close()
         answer = function(*arguments, **named)
         die_if_told(f"after {place}")
         return answer
 
     def die_if_told(moment: str) -> None:
-        if fuse.exists() and fuse.read_text() == moment:
+        if is_told(moment):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def is_told(moment: str) -> bool:
+        return fuse.exists() and fuse.read_text() == moment
 
     return rigged
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from tests.real.conftest import StartService
 from tests.real.exec_client import Talk, exec_groups
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
-from tests.real.service import SECRET, Service
+from tests.real.service import REPOSITORY, SECRET, Service
 from tests.real.test_attach import Client
 
 SHELL_VARIABLES = {"PATH", "HOME", "PWD", "SHLVL", "HOSTNAME", "TERM", "OLDPWD"}
@@ -169,3 +171,19 @@ def test_a_root_filesystem_that_is_a_link_is_refused(service: Service, tmp_path:
         request = CreateContainerRequest(bundle_path=str(tmp_path))
         service.rpc.CreateContainer(request, timeout=LIMIT_S)
     assert refusal.fields == ["bundle_path"]
+
+
+_LIMITS = """
+import resource
+from ocigrpc.host.descriptors import raise_limit
+from ocigrpc.host.process import Child
+raise_limit()
+with Child(["sleep", "1000"]) as child:
+    for pid in (0, child.pid):
+        print(*resource.prlimit(pid, resource.RLIMIT_NOFILE))
+"""
+
+
+def test_the_service_may_open_more_files_than_what_it_starts() -> None:
+    argv = ["prlimit", "--nofile=256:512", sys.executable, "-c", _LIMITS]
+    assert subprocess.check_output(argv, cwd=REPOSITORY, text=True) == "512 512\n256 512\n"

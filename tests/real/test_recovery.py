@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from ocigrpc.v1.runtime_pb2 import (
     CreateContainerRequest,
     CreateContainerResponse,
     StartContainerRequest,
+    StatusRequest,
 )
 from tests.real.conftest import Runtimes, StartService
 from tests.real.exec_client import Talk, exec_groups
@@ -193,3 +195,25 @@ def test_a_container_that_the_store_has_lost_is_ended_and_removed(any_service: S
     assert logged(service, "container.orphan_found") == [lost]
     assert not [each for each in service.remains() if lost in each]
     assert service.state(known) == "running"
+
+
+def test_until_all_are_found_status_says_how_far_it_is(start_service: StartService) -> None:
+    service = start_service()
+    container_id = service.run()
+    service.die()
+    place, fuse = "ocigrpc.engine.recovery:Recovery._find", service.directory / "fuse"
+    fuse.write_text(f"hold {place}")
+    os.mkfifo(fuse.with_suffix(".gate"))
+    service.launch("tests.real.crashing", str(fuse), place)
+    service.connect()
+    status = service.rpc.Status(StatusRequest(), timeout=LIMIT_S, wait_for_ready=True)
+    recovered = status.conditions[-1]
+    assert (recovered.type, recovered.status) == ("ContainersReady", False)
+    assert recovered.reason == "Recovering"
+    assert "0 of 1" in recovered.message
+    with refused("UNAVAILABLE", "RECOVERING"):
+        service.ids()
+    with fuse.with_suffix(".gate").open("w"):
+        service.wait_for_word("READY=1")
+    assert service.ids() == [container_id]
+    assert service.state(container_id) == "running"
