@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
 from scripts.sandbox import Sandbox, sandbox
@@ -65,7 +66,7 @@ class _Rounds:
         for number, done in enumerate(range(0, count, ROUND)):
             try:
                 self._send_round(min(ROUND, count - done), first_seed + number)
-            except AssertionError as error:
+            except (AssertionError, Flaky) as error:
                 print(f"\n{error}", flush=True)
                 return False
             total = self._ordeal.answers.total()

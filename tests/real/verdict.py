@@ -106,10 +106,13 @@ class Answer:
 
     def _is_excused(self, case: Case) -> bool:
         """Whether the service had to ask somebody else, who refused; or time was up."""
+        if self.info.reason == "EXEC_FAILED":
+            # A case before may have left the container limits that let no program begin.
+            return True
         if self.code == "INTERNAL":
             phase = self.info.metadata.get("phase", "runtime")
-            by_runtime = self.info.reason in ("RUNTIME_FAILED", "EXEC_FAILED")
-            return by_runtime and phase == "runtime" and is_for_the_runtime(case)
+            by_runtime = self.info.reason == "RUNTIME_FAILED" and phase == "runtime"
+            return by_runtime and is_for_the_runtime(case)
         if self.code == "DEADLINE_EXCEEDED":
             return self.info.reason == "EXEC_TIMEOUT"
         return False
