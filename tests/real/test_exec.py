@@ -83,7 +83,9 @@ def test_a_program_that_reads_nothing_ends_all_the_same(service: Service) -> Non
 def test_a_terminal_has_the_size_asked_for_and_the_program_hears_of_a_new_one(
     any_service: Service,
 ) -> None:
-    script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done"
+    # crun gives it a moment after the program has begun.
+    script = """until stty size >/dev/null 2>&1; do :; done
+    trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done"""
     talk = Talk(
         any_service,
         any_service.run(),
