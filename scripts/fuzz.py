@@ -67,7 +67,7 @@ class _Rounds:
             try:
                 self._send_round(min(ROUND, count - done), first_seed + number)
             except (AssertionError, Flaky) as error:
-                print(f"\n{error}", flush=True)
+                print(f"\n{error}\n\nwhich came of\n{self._ordeal.first_fault}", flush=True)
                 return False
             total = self._ordeal.answers.total()
             per_s = total / (time.monotonic() - began_s)
