@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import grpc
 
 from ocigrpc.errors import PermissionDenied, cut
+from ocigrpc.host.porter import peer_at
 
 READ_ONLY = frozenset(
     {
@@ -25,6 +26,9 @@ READ_ONLY = frozenset(
     }
 )
 """The RPCs that change nothing, and only look."""
+
+CONNECTIONS_LIMIT = 1024
+"""Most connections to each door, so that who only connects can't take all descriptors."""
 
 _PEER_LIMIT_BYTES = 256
 
@@ -46,18 +50,22 @@ class Door(NamedTuple):
                 address=self.address,
             )
 
-    def peer(self, context: grpc.ServicerContext) -> str:
-        """Who calls, as far as it is certain.
+    def caller(self, context: grpc.ServicerContext) -> Mapping[str, object]:
+        """Who calls, for the log, as far as it is certain.
 
-        ``tls:`` and the certificate's subject, or its names if it has no subject; ``tcp:``
-        and the address; or ``unix:`` and the socket: grpc keeps to itself which connection
-        a call came by, so that the kernel can't be asked for its process.
+        ``peer`` is ``tls:`` and the certificate's subject, or its names if it has no subject;
+        ``tcp:`` and the address; or ``unix:`` and the socket. The last has besides the
+        ``peer_pid`` and ``peer_uid`` of the process that connected to it; no pid if that one
+        is of another pid namespace.
         """
-        if self.address.startswith("unix:"):
-            return self.address
-        # The stubs say that each value is one; grpc gives all that there are.
-        known = cast(Mapping[str, Iterable[bytes]], context.auth_context())
-        return _certified(known) or _tcp(context.peer())
+        address = context.peer()
+        if not self.address.startswith("unix:"):
+            # The stubs say that each value is one; grpc gives all that there are.
+            proven = cast(Mapping[str, Iterable[bytes]], context.auth_context())
+            return {"peer": _certified(proven) or _tcp(address)}
+        who = peer_at(address)
+        known = {"peer_pid": who.pid or None, "peer_uid": who.uid} if who else {}
+        return {"peer": self.address, **known}
 
 
 def _certified(known: Mapping[str, Iterable[bytes]]) -> str:

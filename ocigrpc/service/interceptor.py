@@ -129,7 +129,7 @@ class Interceptor(grpc.ServerInterceptor):
         began_ns = time.perf_counter_ns()
         call = Call(method, self._door, context)
         # grpc gives each RPC a context of its own, which ends with it.
-        bind_contextvars(request_id=call.request_id, rpc=method.name, peer=self._door.peer(context))
+        bind_contextvars(request_id=call.request_id, rpc=method.name, **self._door.caller(context))
         try:
             self._door.check(method.name)
             self._gate.enter(call)

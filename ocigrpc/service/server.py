@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ocigrpc.engine.engine import Engine
-from ocigrpc.service.door import Door
+from ocigrpc.service.door import CONNECTIONS_LIMIT, Door
 from ocigrpc.service.gate import Gate
 from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT, SERVICE_NAME, Interceptor
 from ocigrpc.service.runtime import add_runtime_service
@@ -27,8 +27,7 @@ _UNDO_SHARE = 1 / 3
 _OPTIONS = (
     # Two services on one address would share its clients.
     ("grpc.so_reuseport", 0),
-    # Of each door, so that who only connects can't take all descriptors.
-    ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_LIMIT),
     ("grpc.server_handshake_timeout_ms", 10_000),
     # A client whose host has gone says no more, and would hold its streams for ever.
     ("grpc.keepalive_time_ms", 60_000),

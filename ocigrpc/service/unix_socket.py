@@ -17,11 +17,15 @@ import grpc
 
 from ocigrpc.errors import HostFailed, InvalidSettings
 from ocigrpc.host.directory import distrust
+from ocigrpc.host.porter import Porter
+from ocigrpc.service.door import CONNECTIONS_LIMIT
 
 PATH_LIMIT_BYTES = 107
 """Longest path of a unix socket; unix(7)."""
 
 _CONNECT_TIMEOUT_S = 5.0
+# For clients to take the last answers.
+_FAREWELL_S = 1.0
 # Nine digits are below what chown(2) takes for no group at all.
 _GID = re.compile("[0-9]{1,9}")
 
@@ -39,18 +43,19 @@ class UnixSocket(NamedTuple):
 
 @contextmanager
 def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
-    """Start ``server`` on a socket file, which clients see when it serves.
+    """Start ``server`` behind a socket file, which clients see when it serves.
 
-    A socket that nobody listens on is replaced; the file is removed at the end, unless it
-    is another's by then. Raises ``InvalidSettings`` when the path can't be used or is in
-    use, ``HostFailed`` when the host refuses it.
+    A porter stands between, for calls to tell which process makes them. A socket that nobody
+    listens on is replaced; the file is removed at the end, unless it is another's by then.
+    Raises ``InvalidSettings`` when the path can't be used or is in use, ``HostFailed`` when
+    the host refuses it.
     """
     path = wanted.path
     try:
         gid = _gid(wanted)
         _refuse_directory(wanted, gid)
         _refuse_taken(wanted)
-        ours = _publish(server, wanted, gid)
+        porter, ours = _publish(server, wanted, gid)
     except (OSError, RuntimeError) as error:
         text = error.strerror if isinstance(error, OSError) else str(error)
         raise HostFailed(f"can't listen on {path}: {text}", path=path, error=text) from error
@@ -60,24 +65,41 @@ def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
         with suppress(OSError):
             if _identity(path) == ours:
                 os.unlink(path)
+        porter.close(_FAREWELL_S)
 
 
-def _publish(server: grpc.Server, wanted: UnixSocket, gid: int | None) -> tuple[int, int]:
-    """Bind where nobody else can go, for grpc binds by the umask; then rename into place."""
+def _publish(
+    server: grpc.Server, wanted: UnixSocket, gid: int | None
+) -> tuple[Porter, tuple[int, int]]:
+    """Bind both sockets where nobody else can go, and rename the porter's into place."""
     with ExitStack() as undo:
         hidden = tempfile.mkdtemp(prefix=".", dir=os.path.dirname(wanted.path))
         undo.callback(os.rmdir, hidden)
-        bound = f"{hidden}/s"
-        if len(bound.encode()) > PATH_LIMIT_BYTES:
+        outside, inside = f"{hidden}/o", f"{hidden}/i"
+        if len(inside.encode()) > PATH_LIMIT_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        undo.callback(_unlink, bound)
-        server.add_insecure_port(f"unix:{bound}")
-        if gid is not None:
-            os.chown(bound, -1, gid)
-        os.chmod(bound, wanted.mode)
+        undo.callback(_unlink, inside)
+        server.add_insecure_port(f"unix:{inside}")
         server.start()
-        os.rename(bound, wanted.path)
-        return _identity(wanted.path)
+        undo.callback(_unlink, outside)
+        listener = _listener(outside, wanted.mode, gid)
+        ours = _identity(outside)
+        os.rename(outside, wanted.path)
+        return Porter(listener, inside, CONNECTIONS_LIMIT), ours
+
+
+def _listener(path: str, mode: int, gid: int | None) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        if gid is not None:
+            os.chown(path, -1, gid)
+        os.chmod(path, mode)
+        listener.listen(socket.SOMAXCONN)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _gid(wanted: UnixSocket) -> int | None:

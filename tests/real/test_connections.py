@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import grpc
+import pytest
+
 from ocigrpc.deadline import Deadline
+from ocigrpc.v1.runtime_pb2 import ListContainersRequest
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.conftest import StartService
 from tests.real.remains import LIMIT_S
 from tests.real.test_tls import Served
@@ -77,3 +84,28 @@ def test_a_connection_that_does_not_end_its_handshake_is_closed(
         wait_for_close(local, deadline)
         wait_for_close(remote, deadline)
     served.call(served.client)
+
+
+@pytest.fixture
+def directory_for_all() -> Iterator[Path]:
+    """One that every user can enter, and nobody else write to."""
+    with tempfile.TemporaryDirectory(prefix="ocigrpc-") as directory:
+        Path(directory).chmod(0o711)
+        yield Path(directory)
+
+
+def test_request_lines_name_the_process_and_the_user_of_a_local_client(
+    start_service: StartService, directory_for_all: Path
+) -> None:
+    path = directory_for_all / "socket"
+    service = start_service(readonly_socket_path=path, readonly_socket_mode="0666")
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        # grpc connects when it is told to, as the user that this process is then.
+        os.seteuid(4711)
+        try:
+            grpc.channel_ready_future(channel).result(timeout=LIMIT_S)
+        finally:
+            os.seteuid(0)
+        RuntimeServiceStub(channel).ListContainers(ListContainersRequest(), timeout=LIMIT_S)
+    (line,) = (event for event in service.events() if event["event"] == "rpc.finished")
+    assert (line["peer"], line["peer_pid"], line["peer_uid"]) == (f"unix:{path}", os.getpid(), 4711)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -160,18 +161,22 @@ def test_drain_ends_the_calls_of_every_door(served: Served) -> None:
         assert Failure(error).reason == "SHUTTING_DOWN"
 
 
-def test_log_names_the_way_that_a_caller_came(served: Served) -> None:
+def test_log_names_the_way_that_a_caller_came_and_the_process_if_the_kernel_can_tell(
+    served: Served,
+) -> None:
     with capture_logs(processors=[merge_contextvars]) as lines:
         for stub in served.stubs:
             stub.ContainerStatus(STATUS, timeout=LIMIT_S)
     # The line of a call is written before its answer.
-    assert len(lines) == len(served.stubs)
-    peers = {line["peer"] for line in lines}
-    assert set(served.server.addresses[:2]) <= peers
-    (tcp,) = peers - set(served.server.addresses)
-    host, _, port = tcp.rpartition(":")
+    local, readonly, remote = lines
+    for line, address in zip((local, readonly), served.server.addresses, strict=False):
+        assert line["peer"] == address
+        assert (line["peer_pid"], line["peer_uid"]) == (os.getpid(), os.geteuid())
+    host, _, port = remote["peer"].rpartition(":")
     assert host == "tcp:127.0.0.1"
     assert port.isdecimal()
+    assert "peer_pid" not in remote
+    assert "peer_uid" not in remote
 
 
 def test_unknown_rpc_is_told_with_its_name(served: Served) -> None:
