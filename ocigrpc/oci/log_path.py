@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from ocigrpc.errors import InvalidArgument
 
@@ -18,8 +19,8 @@ _NAME_LIMIT_BYTES = 255 - len(".tmp")  # conmon puts this behind it to reopen th
 def check_log_path(path: str) -> None:
     """Raise ``InvalidArgument`` unless an absolute path is one to write a log to.
 
-    Refused are a directory that is missing (LOG_DIRECTORY_MISSING) or in a file system of
-    the kernel's own, as /proc is, and what is there and is no regular file
+    Refused are a directory that is missing (LOG_DIRECTORY_MISSING) or leads through a file
+    system of the kernel's own, as /proc is, and what is there and is no regular file
     (INVALID_LOG_PATH).
     """
     directory, name = os.path.split(path)
@@ -37,9 +38,10 @@ def _problem(path: str, name: str) -> str:
         return "names no file"
     if len(name.encode()) > _NAME_LIMIT_BYTES:
         return f"has a name of more than {_NAME_LIMIT_BYTES} bytes"
-    # To write to its files does something; and only there is no block to store anything.
-    if not os.statvfs(os.path.dirname(path)).f_blocks:
-        return "is in a file system of the kernel's own"
+    # To write to its files does something, and its links lead each process elsewhere; only
+    # there is no block to store anything.
+    if not all(os.statvfs(parent).f_blocks for parent in Path(path).parents):
+        return "is in, or leads through, a file system of the kernel's own"
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

@@ -37,6 +37,7 @@ def test_what_is_there_and_is_no_file_is_refused(
     "path",
     [
         *("/proc/sysrq-trigger", "/proc/self/comm", "/sys/kernel/x", "/dev/null", "/dev/pts/9"),
+        *("/proc/self/cwd/log", "/proc/self/cwd/../log", "/proc/self/root/tmp/log"),
         *("/tmp/", "/tmp/.", "/tmp/..", f"/tmp/{'x' * 252}"),
     ],
 )
