@@ -87,7 +87,7 @@ class Creation:
                     write_new_file(plan.record.log_path)
                     undo.callback(self._node.remove_new_log, plan.record)
                 make_bundle(plan.monitor.layout)
-                undo.callback(self._node.remove_files, plan.record)
+                undo.callback(lambda: left.extend(self._node.remove_files(plan.record)))
                 self._launch(container, plan, left, bounded)
             undo.pop_all()
         container.settled.set()

@@ -105,7 +105,7 @@ class Finishing:
             errors = self._node.end_processes(record, container.enclosure, deadline)
             if not errors:
                 self._node.remove_new_log(record)
-                self._node.remove_files(record)
+                errors = self._node.remove_files(record)
             self._registry.drop(container, remembered=bool(errors))
         log.warning("container.create_undone", container_id=record.container_id, whole=not errors)
 

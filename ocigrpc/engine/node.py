@@ -200,23 +200,36 @@ class Node:
             if record.log_is_new and not os.lstat(record.log_path).st_size:
                 os.unlink(record.log_path)
 
-    def remove_files(self, record: Record) -> None:
-        """Remove all files that were made for a container; what fails is logged."""
+    def remove_files(self, record: Record) -> Sequence[OcigrpcError]:
+        """Remove all files that were made for a container.
+
+        Each is tried, whatever became of those before; answers the errors, which are logged
+        already.
+        """
         layout = self.layout(record.container_id)
-        shutil.rmtree(
-            layout.bundle,
-            onerror=lambda _, path, info: (
-                None
-                if isinstance(info[1], FileNotFoundError)
-                else log.error("file.left", path=path, error=str(info[1]))
-            ),
-        )
-        ours = [layout.exit_copy, layout.socket_link]
-        for path in ours:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+        ours = [partial(_unlink, path) for path in (layout.exit_copy, layout.socket_link)]
         if record.log_is_ours:
-            remove_log(record.log_path)
+            ours.append(partial(remove_log, record.log_path))
+        return attempt(partial(_remove_tree, layout.bundle), *ours)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove as much as can be; raises ``OSError`` for the first file that can't."""
+    left: list[OSError] = []
+
+    def note(_: object, file: str, info: tuple[object, BaseException, object]) -> None:
+        error = info[1]
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            left.append(OSError(error.errno, error.strerror, file))
+
+    shutil.rmtree(path, onerror=note)
+    for error in left:
+        raise error
 
 
 def _way_down(path: str) -> Sequence[str]:

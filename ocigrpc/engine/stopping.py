@@ -94,7 +94,8 @@ class Stopping:
         with container.holding_group(undone):
             for error in self._node.end_processes(record, container.enclosure, undone):
                 raise error
-            self._node.remove_files(record)
+            for error in self._node.remove_files(record):
+                raise error
             self._registry.drop(container)
         log.info("container.removed", container_id=record.container_id)
 

@@ -68,6 +68,25 @@ def test_a_read_only_directory_keeps_containers_from_being_made_but_not_the_serv
     assert ends_with_7(service, container_id)
 
 
+def test_a_removal_that_leaves_files_says_so_and_can_be_repeated(service: Service) -> None:
+    containers = service.run(), ready(service)
+    directories = {
+        "run": service.directory / "run/containers" / containers[0],
+        "log": service.directory / "log" / f"{containers[1]}.log",
+    }
+    for container_id, (name, path) in zip(containers, directories.items(), strict=True):
+        with read_only(service.directory / name):
+            with refused("INTERNAL", "HOST_FAILED") as refusal:
+                service.remove(container_id, force=True)
+            assert refusal.metadata["path"].startswith(str(path))
+            assert refusal.metadata["error"] == READ_ONLY
+            assert service.state(container_id) == "stopped"
+            assert path.exists()
+        service.remove(container_id)
+        assert not path.exists()
+    assert "Traceback" not in (service.directory / "events").read_text()
+
+
 # Removed.
 
 
