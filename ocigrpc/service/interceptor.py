@@ -29,6 +29,7 @@ from ocigrpc.service.call import Call, Method
 from ocigrpc.service.door import Door
 from ocigrpc.service.errors import code_of, status_of
 from ocigrpc.service.gate import Gate, shutting_down
+from ocigrpc.service.patience import Patience
 from ocigrpc.v1 import runtime_pb2
 
 SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
@@ -59,6 +60,7 @@ class Interceptor(grpc.ServerInterceptor):
     def __init__(self, gate: Gate, door: Door) -> None:
         self._gate = gate
         self._door = door
+        self._patience = Patience()
         self._other_streams = threading.Semaphore(OTHER_STREAMS_LIMIT)
         self._handlers: dict[str, _Handler] = {}
 
@@ -100,16 +102,14 @@ class Interceptor(grpc.ServerInterceptor):
             conducted = self._many if handler.response_streaming else self._one
             # Messages are decoded here, so that what is no message is an error like others.
             return _handler_like(handler, conducted(method, handler), None)
-        if handler.request_streaming or handler.response_streaming:
-            bounded = self._bounded(_behavior(handler))
-            return _handler_like(handler, bounded, handler.request_deserializer)
-        return handler
+        parse = handler.request_deserializer if handler.request_streaming else None
+        return _handler_like(handler, self._bounded(handler), parse)
 
     def _one(self, method: Method, handler: _Handler) -> Callable[..., object]:
         behavior, unpack = _behavior(handler), _unpacking(handler)
 
-        def answer(argument: Any, context: grpc.ServicerContext) -> object:
-            with self._conduct(method, context) as call:
+        def answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> object:
+            with self._conduct(method, handler, messages, context) as (call, argument):
                 response = behavior(unpack(argument), call)
             return response
 
@@ -118,23 +118,31 @@ class Interceptor(grpc.ServerInterceptor):
     def _many(self, method: Method, handler: _Handler) -> Callable[..., object]:
         behavior, unpack = _behavior(handler), _unpacking(handler)
 
-        def answers(argument: Any, context: grpc.ServicerContext) -> Iterator[object]:
-            with self._conduct(method, context) as call:
+        def answers(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
+            with self._conduct(method, handler, messages, context) as (call, argument):
                 yield from behavior(unpack(argument), call)
 
         return answers
 
     @contextmanager
-    def _conduct(self, method: Method, context: grpc.ServicerContext) -> Iterator[Call]:
+    def _conduct(
+        self,
+        method: Method,
+        handler: _Handler,
+        messages: Iterator[bytes],
+        context: grpc.ServicerContext,
+    ) -> Iterator[tuple[Call, object]]:
+        """The call, and what the client says: one message, or all that come."""
         began_ns = time.perf_counter_ns()
         call = Call(method, self._door, context)
         # grpc gives each RPC a context of its own, which ends with it.
         bind_contextvars(request_id=call.request_id, rpc=method.name, **self._door.caller(context))
         try:
             self._door.check(method.name)
+            said = self._said(handler, messages, context)
             self._gate.enter(call)
             try:
-                yield call
+                yield call, said
             finally:
                 self._gate.leave(call)
         except Exception as error:
@@ -147,27 +155,43 @@ class Interceptor(grpc.ServerInterceptor):
             raise
         log.info("rpc.finished", code="OK", duration_ms=_ms_since(began_ns))
 
-    def _bounded(self, behavior: Callable[..., object]) -> Callable[..., object]:
-        free = self._other_streams
+    def _said(
+        self, handler: _Handler, messages: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes] | bytes:
+        """The message of a client, or for a handler of many the messages."""
+        return messages if handler.request_streaming else self._patience.message(messages, context)
+
+    def _bounded(self, handler: _Handler) -> Callable[..., object]:
+        behavior, unpack = _behavior(handler), _unpacking(handler)
+        is_stream = handler.request_streaming or handler.response_streaming
 
         # Keeps the attributes by which health asks not to hold a thread for each stream.
         @functools.wraps(behavior)
-        def bounded(argument: Any, context: grpc.ServicerContext, *rest: object) -> object:
-            if not free.acquire(blocking=False):
-                context.abort_with_status(
-                    status_of(
-                        LimitReached(
-                            f"{OTHER_STREAMS_LIMIT} streams are open already",
-                            reason="TOO_MANY_STREAMS",
-                            limit=OTHER_STREAMS_LIMIT,
-                        )
-                    )
-                )
-            if not context.add_callback(free.release):
-                free.release()
-            return behavior(argument, context, *rest)
+        def bounded(
+            messages: Iterator[bytes], context: grpc.ServicerContext, *rest: object
+        ) -> object:
+            try:
+                if is_stream:
+                    self._count_stream(context)
+                said = self._said(handler, messages, context)
+                request = said if handler.request_streaming else unpack(said)
+            except OcigrpcError as error:
+                context.abort_with_status(status_of(error))
+            return behavior(request, context, *rest)
 
         return bounded
+
+    def _count_stream(self, context: grpc.ServicerContext) -> None:
+        """Until it ends, a stream of another service takes a place; raises ``LimitReached``."""
+        free = self._other_streams
+        if not free.acquire(blocking=False):
+            raise LimitReached(
+                f"{OTHER_STREAMS_LIMIT} streams are open already",
+                reason="TOO_MANY_STREAMS",
+                limit=OTHER_STREAMS_LIMIT,
+            )
+        if not context.add_callback(free.release):
+            free.release()
 
 
 def _service_and_name(path: str) -> tuple[str, str]:
@@ -249,10 +273,14 @@ def _behavior(handler: _Handler) -> Callable[..., Any]:
 def _handler_like(
     handler: _Handler, behavior: Callable[..., Any], parse: Callable[[bytes], Any] | None
 ) -> _Handler:
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
+    """A handler that is given the messages as they come, whether it takes one or many.
+
+    To clients both are the same. But for a single message grpc itself waits, before it calls
+    the handler, and for as long as the client stays.
+    """
+    make = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
     return make(behavior, parse, handler.response_serializer)

@@ -29,7 +29,7 @@ from ocigrpc.engine.streams import (
 from ocigrpc.errors import InvalidArgument, OcigrpcError
 from ocigrpc.oci.exec import ExecProcess
 from ocigrpc.oci.violations import Violations, entry_field
-from ocigrpc.service import requests
+from ocigrpc.service import patience, requests
 from ocigrpc.v1 import attach_pb2, exec_pb2, terminal_pb2
 
 BACKLOG_LIMIT_BYTES = 1 << 20
@@ -95,7 +95,8 @@ def _inputs(
 
     Thread(target=read, name="inputs", daemon=True).start()
     try:
-        deadline.wait(starts.filled)
+        if not deadline.wait(starts.filled, timeout_s=patience.MESSAGE_LIMIT_S):
+            raise patience.late()
         start = starts.take()
         assert start is not None, "it is filled"
         yield start, inputs
