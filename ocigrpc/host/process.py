@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -23,6 +24,7 @@ from msgspec import Struct
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, host_failure
 from ocigrpc.host.descriptors import limit_child
+from ocigrpc.log import get_logger
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 """What every child gets, and all it gets unless more is said."""
@@ -31,6 +33,10 @@ OUTPUT_LIMIT_BYTES = 1 << 20
 """Most that is kept of a child's standard output, or error; the rest is read and dropped."""
 
 _CHUNK_BYTES = 1 << 16
+# For a child to end that has been killed: longer takes only what waits in the kernel.
+_KILL_TIMEOUT_S = 1.0
+
+log = get_logger()
 
 
 class Completed(NamedTuple):
@@ -47,8 +53,9 @@ class Completed(NamedTuple):
 
 
 class Child:
-    """A started child, to be used in a ``with``: it does not outlive the block.
+    """A started child, to be used in a ``with``: it is killed at the end of the block.
 
+    One that the kernel does not let end soon is left to a thread that reaps it some day.
     ``stdio`` are the three descriptors that it gets in place of ``/dev/null`` and two pipes.
     Raises ``HostFailed`` (PROGRAM_NOT_FOUND, PROGRAM_NOT_STARTED) when it can't be started,
     ``LimitReached`` (TOO_MANY_OPEN_FILES).
@@ -152,10 +159,17 @@ class Child:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
-        self._popen.wait()
-        os.close(self._pidfd)
         for stream in self._said:
             stream.close()
+        if _ends(self._pidfd, _KILL_TIMEOUT_S):
+            self._reap()
+        else:
+            log.error("child.outlives_kill", pid=self.pid, argv=self._popen.args)
+            Thread(target=self._reap, name="reaper", daemon=True).start()
+
+    def _reap(self) -> None:
+        self._popen.wait()
+        os.close(self._pidfd)
 
 
 def run(
@@ -211,9 +225,7 @@ class Process:
 
     def alive(self) -> bool:
         """Whether it has not ended; a zombie has."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        return not poller.poll(0)
+        return not _ends(self._fd, 0)
 
     def send_signal(self, number: int) -> None:
         """Send a signal; nothing happens when the process has ended."""
@@ -231,6 +243,13 @@ class Process:
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             os.close(self._fd)
+
+
+def _ends(pidfd: int, timeout_s: float) -> bool:
+    """Whether the process ends within the time, in which nothing else is waited for."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(timeout_s * 1000))
 
 
 def _start_ticks(pid: int) -> int:
