@@ -1,8 +1,9 @@
 """Where conmon writes a container's log, which a client may have chosen.
 
 conmon opens the path by itself and follows links. So the service makes the file beforehand,
-or sees that what is there is a file and no link. It takes who can write to the directory to
-trade it for something else afterwards: that is no place for a log.
+or sees that what is there is a file and no link. Whoever can write to the directory can trade
+it for something else afterwards, or plant what conmon makes it anew from: a directory of
+everybody's is no place for a log, not even a sticky one.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _NAME_LIMIT_BYTES = 255 - len(".tmp")  # conmon puts this behind it to reopen th
 def check_log_path(path: str) -> None:
     """Raise ``InvalidArgument`` unless an absolute path is one to write a log to.
 
-    Refused are a directory that is missing (LOG_DIRECTORY_MISSING) or leads through a file
-    system of the kernel's own, as /proc is, and what is there and is no regular file
-    (INVALID_LOG_PATH).
+    Refused are a directory that is missing (LOG_DIRECTORY_MISSING), that everybody can write
+    to, or that leads through a file system of the kernel's own, as /proc is, and what is
+    there and is no regular file (INVALID_LOG_PATH).
     """
     directory, name = os.path.split(path)
     if not os.path.isdir(directory):
@@ -42,6 +43,8 @@ def _problem(path: str, name: str) -> str:
     # there is no block to store anything.
     if not all(os.statvfs(parent).f_blocks for parent in Path(path).parents):
         return "is in, or leads through, a file system of the kernel's own"
+    if os.stat(os.path.dirname(path)).st_mode & stat.S_IWOTH:
+        return "is in a directory that everybody can write to"
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

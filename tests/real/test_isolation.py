@@ -148,6 +148,17 @@ def test_a_log_is_not_written_through_a_link(service: Service, tmp_path: Path) -
     assert (tmp_path / "theirs").read_text() == "theirs"
 
 
+def test_a_log_is_not_written_where_everybody_can_plant_one(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs").chmod(0o1777)
+    with refused("INVALID_ARGUMENT", "INVALID_LOG_PATH") as refusal:
+        service.create(log_path=str(tmp_path / "theirs/log"))
+    assert refusal.fields == ["log_path"]
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
 def test_a_failed_create_leaves_no_log_at_the_path_of_the_client(
     service: Service, tmp_path: Path
 ) -> None:

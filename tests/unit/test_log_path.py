@@ -37,8 +37,8 @@ def test_what_is_there_and_is_no_file_is_refused(
     "path",
     [
         *("/proc/sysrq-trigger", "/proc/self/comm", "/sys/kernel/x", "/dev/null", "/dev/pts/9"),
-        *("/proc/self/cwd/log", "/proc/self/cwd/../log", "/proc/self/root/tmp/log"),
-        *("/tmp/", "/tmp/.", "/tmp/..", f"/tmp/{'x' * 252}"),
+        *("/proc/self/cwd/log", "/proc/self/cwd/../log", "/proc/self/root/etc/log"),
+        *("/etc/", "/etc/.", "/etc/..", f"/etc/{'x' * 252}"),
     ],
 )
 def test_a_path_that_is_no_place_for_a_file_is_refused(path: str) -> None:
@@ -48,6 +48,15 @@ def test_a_path_that_is_no_place_for_a_file_is_refused(path: str) -> None:
 @pytest.mark.parametrize("path", ["/no/such/log", "/etc/passwd/log", f"/{'x' * 300}/log"])
 def test_a_directory_that_is_missing_is_refused(path: str) -> None:
     assert reason_of(path) == "LOG_DIRECTORY_MISSING"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])
+def test_a_directory_that_everybody_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs").chmod(mode)
+    assert reason_of(str(tmp_path / "theirs/log")) == "INVALID_LOG_PATH"
+    (tmp_path / "theirs").chmod(mode & ~0o002)
+    check_log_path(str(tmp_path / "theirs/log"))
 
 
 def reason_of(path: str) -> str:
