@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ocigrpc.engine.events import Event, EventFilter, EventKind, News
 from ocigrpc.oci.violations import Violations
 from ocigrpc.service.answers import exit_status
-from ocigrpc.service.requests import check_labels
+from ocigrpc.service.requests import WANTED_LIMIT_BYTES, check_labels
 from ocigrpc.v1 import event_pb2
 
 MESSAGE_BYTES = 256 << 10
@@ -27,6 +27,7 @@ def watch_events_request(
             number in _KINDS, f"filter.kinds[{index}]", f"{number} is no kind", "INVALID_KIND"
         )
     check_labels(found, "filter.label_selector", asked.label_selector)
+    found.text("filter.container_id", asked.container_id, WANTED_LIMIT_BYTES)
     found.allow(request.after >= 0, "after", "is negative", "OUT_OF_RANGE")
     found.raise_any()
     event_filter = EventFilter(

@@ -31,6 +31,9 @@ from ocigrpc.v1 import container_pb2, runtime_pb2
 STOP_TIMEOUT_LIMIT_S = 24 * 3600
 """Longest that a client may let a container take to stop."""
 
+WANTED_LIMIT_BYTES = 256
+"""Longest id or name that a filter may look for, far above those that there can be."""
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 _NAME_FORM = "must be 1 to 64 of a-z A-Z 0-9 _ . - with a letter or digit first"
 
@@ -106,6 +109,8 @@ def container_filter(request: _Filters) -> ContainerFilter:
             number in _STATES, f"filter.states[{index}]", f"{number} is no state", "INVALID_STATE"
         )
     check_labels(found, "filter.label_selector", asked.label_selector)
+    found.text("filter.id_prefix", asked.id_prefix, WANTED_LIMIT_BYTES)
+    found.text("filter.name", asked.name, WANTED_LIMIT_BYTES)
     found.raise_any()
     return ContainerFilter(
         id_prefix=asked.id_prefix,

@@ -151,10 +151,11 @@ def is_never_right(path: str, field: FieldDescriptor, value: object) -> bool:
     """Whether no request may be granted that has this value in such a field."""
     if field.enum_type is not None:
         return value not in field.enum_type.values_by_number
+    if not isinstance(value, str):
+        return False
     # What nothing can be called may be looked for: a filter finds nothing of that name.
-    if isinstance(value, str) and not path.startswith("filter."):
-        return "\0" in value or value in NEVER_RIGHT.get(field.name, ())
-    return False
+    listed = () if path.startswith("filter.") else NEVER_RIGHT.get(field.name, ())
+    return "\0" in value or value in listed
 
 
 def is_for_the_runtime(case: Case) -> bool:

@@ -13,7 +13,8 @@ from ocigrpc.engine.values import BundleSource, ConfigSource, SpecSource
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci import config as values
 from ocigrpc.service import requests
-from ocigrpc.v1 import config_pb2
+from ocigrpc.service.events import watch_events_request
+from ocigrpc.v1 import config_pb2, event_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 
 Create = v1.CreateContainerRequest
@@ -341,3 +342,13 @@ def test_state_that_is_none_is_refused_in_a_filter(states: Iterable[int]) -> Non
     )
     assert reason == "INVALID_STATE"
     assert len(fields) == 1
+
+
+@pytest.mark.parametrize("text", ["a\0b", "x" * 257])
+def test_what_nobody_can_be_called_is_refused_in_a_filter(text: str) -> None:
+    both = v1.ContainerFilter(id_prefix=text, name=text)
+    _, fields = wrong(lambda: requests.container_filter(v1.ListContainersRequest(filter=both)))
+    assert fields == ["filter.id_prefix", "filter.name"]
+    watch = event_pb2.WatchEventsRequest(filter=event_pb2.EventFilter(container_id=text))
+    _, fields = wrong(lambda: watch_events_request(watch))
+    assert fields == ["filter.container_id"]
