@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 16
+_IMAGE_BYTES = 32 << 20
 PAGE_BYTES = 1 << 12
 FILLING = "filling"
 """What takes all the room."""
@@ -83,3 +85,33 @@ def read_only(path: Path) -> Iterator[None]:
     with _mounted(path, "--bind", str(path)):
         subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
         yield
+
+
+class FailingDisk:
+    """A disk at ``path`` that can turn read-only under those who write to it.
+
+    Others refuse that while files are open. This one, ext4 on a file, does so by itself when
+    it meets an error, and stays so until it is mounted anew.
+    """
+
+    def __init__(self, image: Path, path: Path) -> None:
+        self.path = path
+        self._image = image
+        with image.open("wb") as file:
+            file.truncate(_IMAGE_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+        path.mkdir()
+
+    @contextmanager
+    def mounted(self) -> Iterator[None]:
+        """It is there, sound and writable, in the block."""
+        with _mounted(self.path, "-o", "loop,errors=remount-ro", str(self._image)):
+            yield
+
+    def fail(self) -> None:
+        """From now on nothing can be written, not even to open files; what was, is there."""
+        subprocess.run(["sync", "--file-system", str(self.path)], check=True)
+        device = os.stat(self.path).st_dev
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+        # ext4(5): Documentation/ABI/testing/sysfs-fs-ext4 of the kernel.
+        Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("a test")

@@ -213,6 +213,23 @@ def test_a_service_that_starts_on_a_full_disk_knows_its_containers(disks: Disks)
     service.create()
 
 
+def test_a_store_without_room_for_files_keeps_only_a_service_from_starting(disks: Disks) -> None:
+    service = disks.service
+    running, ending = service.run(), ready(service)
+    with disks.root.without_inodes():
+        # All files of the store are there.
+        service.create(container_id="one")
+        service.kill(ending, "USR1")
+        assert service.wait(ending).exit_code == 7
+        assert store_condition(service).status
+        service.end()
+        line = service.refusal()
+        assert (line["reason"], line["path"]) == ("STORE_FAILED", disks.store)
+    service.start()
+    assert sorted(service.ids()) == sorted([running, ending, "one"])
+    assert service.wait(ending).exit_code == 7
+
+
 # The disk of bundles and exit files.
 
 
