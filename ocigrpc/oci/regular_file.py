@@ -1,7 +1,9 @@
 """Small regular files, read so that neither a hostile tree nor a strange file does harm.
 
 A file is first opened with ``O_PATH``, which does nothing to a device or a FIFO, and is
-read only once it is known to be regular.
+read only once it is known to be regular, and not to be empty. What the kernel makes up for
+whoever reads says that it is empty, and to read some of that, such as /proc/kmsg, is to wait
+without an end and to take it away from others.
 """
 
 from __future__ import annotations
@@ -47,11 +49,13 @@ def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> 
 
 
 def _read(path_fd: int) -> bytes:
-    mode = os.fstat(path_fd).st_mode
-    if stat.S_ISLNK(mode):
+    found = os.fstat(path_fd)
+    if stat.S_ISLNK(found.st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
+    if not found.st_size:
+        return b""
     # The kernel's link to the open file, not a look-up by name: it can't be swapped.
     with open(f"/proc/self/fd/{path_fd}", "rb") as file:
         content = file.read(SIZE_LIMIT_BYTES + 1)

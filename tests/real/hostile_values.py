@@ -47,6 +47,7 @@ _STRANGE_PATHS = (
     "/proc/self/root",
     "/proc/self/cwd/../x",
     "/proc/sysrq-trigger",
+    "/proc/kmsg",
     "/sys/kernel/notes",
     "/sys/fs/cgroup",
     "/dev/null",
