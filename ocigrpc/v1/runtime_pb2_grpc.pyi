@@ -24,9 +24,10 @@ Errors that any call may answer, beside those named at each call:
   UNAVAILABLE          RECOVERING: the service has just begun, and is finding its
                        containers again; try again soon. SHUTTING_DOWN: the
                        service is ending; try again later
-  INTERNAL             RUNTIME_FAILED, MONITOR_FAILED, STORE_FAILED, CGROUP_FAILED:
-                       a program or the host failed, in its own words (at most
-                       2 KiB); UNEXPECTED: a defect of the service, logged there
+  INTERNAL             RUNTIME_FAILED, MEMORY_LIMIT_TOO_LOW, MONITOR_FAILED,
+                       STORE_FAILED, CGROUP_FAILED: a program or the host failed, in
+                       its own words (at most 2 KiB); UNEXPECTED: a defect of the
+                       service, logged there
 """
 
 from collections import abc as _abc

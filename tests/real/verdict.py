@@ -111,7 +111,8 @@ class Answer:
             return True
         if self.code == "INTERNAL":
             phase = self.info.metadata.get("phase", "runtime")
-            by_runtime = self.info.reason == "RUNTIME_FAILED" and phase == "runtime"
+            its_own = ("RUNTIME_FAILED", "MEMORY_LIMIT_TOO_LOW")
+            by_runtime = self.info.reason in its_own and phase == "runtime"
             return by_runtime and is_for_the_runtime(case)
         if self.code == "DEADLINE_EXCEEDED":
             return self.info.reason == "EXEC_TIMEOUT"
