@@ -32,6 +32,8 @@ _OPTIONS = (
     # A client whose host has gone says no more, and would hold its streams for ever.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # grpc waits for the answer of a ping by this one instead, if it is longer.
+    ("grpc.http2.ping_timeout_ms", 20_000),
 )
 # For grpc to send the last answers.
 _SEND_TIMEOUT_S = 1.0
