@@ -19,6 +19,7 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host import cgroup_kill
 from ocigrpc.host.cgroup_part import Part, Populated
+from ocigrpc.host.freezer import Freezer
 from ocigrpc.host.hierarchy import (
     Hierarchy,
     Kind,
@@ -101,7 +102,7 @@ class Cgroup:
     def __init__(self, path: str, parts: tuple[Part, ...]) -> None:
         self.path = path
         self.parts = parts
-        self._freezers = tuple(part for part in parts if part.freezable)
+        self._freezers = tuple(Freezer(part) for part in parts if part.freezable)
 
     def __repr__(self) -> str:
         return f"Cgroup({self.path!r})"
@@ -138,13 +139,14 @@ class Cgroup:
 
     def frozen(self) -> bool | None:
         """Whether it is frozen, or about to be; None when no hierarchy can tell."""
-        told = [part.frozen() for part in self._freezers]
-        return None if all(frozen is None for frozen in told) else any(told)
+        told = [freezer.frozen() for freezer in self._freezers]
+        return True in told or (False if False in told else None)
 
     def thaw(self) -> None:
         """Let it run, and all groups below it; nothing when it is gone."""
-        for part in self._freezers:
-            part.thaw()
+        for part in self.parts:
+            if part.freezable:
+                part.thaw()
 
     def signal(self, number: int) -> None:
         """Send a signal to every process in it and below it, frozen ones too.

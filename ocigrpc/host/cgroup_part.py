@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from ocigrpc.errors import CgroupFailed
 
-_GONE = (errno.ENOENT, errno.ENODEV)
+GONE = (errno.ENOENT, errno.ENODEV)
+"""What the kernel says of a file whose group is not there, or not any more."""
 
 _CHUNK_BYTES = 1 << 14
 
@@ -81,8 +82,8 @@ class Part(Struct, frozen=True):
             except OSError as error:
                 if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
                     return False
-                if error.errno not in _GONE:
-                    raise _failed("remove", directory, error) from error
+                if error.errno not in GONE:
+                    raise failed("remove", directory, error) from error
         return True
 
     def remove_if_empty(self) -> None:
@@ -104,17 +105,6 @@ class Part(Struct, frozen=True):
     def freezable(self) -> bool:
         """Whether this hierarchy can freeze."""
         return self.unified or "freezer" in self.controllers
-
-    def frozen(self) -> bool | None:
-        """Whether it is frozen or about to be; None when that can't be read."""
-        if not self.unified:
-            state = self.read("freezer.state")
-            return None if state is None else state.strip() in ("FROZEN", "FREEZING")
-        wanted = self.read("cgroup.freeze")
-        if wanted != "0\n":
-            return None if wanted is None else True
-        # Not by its own file, yet a frozen ancestor holds it just the same.
-        return "frozen 1" in (self.read("cgroup.events") or "")
 
     def freeze(self) -> None:
         """Begin to freeze all in it; nothing when it is gone."""
@@ -171,12 +161,13 @@ class Populated:
         os.close(self._events)
 
 
-def _failed(verb: str, path: str, error: OSError) -> CgroupFailed:
+def failed(verb: str, path: str, error: OSError) -> CgroupFailed:
+    """The error that a file or directory of a group could not be dealt with."""
     return CgroupFailed(f"can't {verb} {path}: {error.strerror}", path=path, error=error.strerror)
 
 
 def _read(path: str, *, whole: bool = False) -> str | None:
-    # One read gets all of any file but a list of processes, and status asks often.
+    # One read gets all of any file but a list of processes, and stats are of many files.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -187,12 +178,12 @@ def _read(path: str, *, whole: bool = False) -> str | None:
         finally:
             os.close(fd)
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in GONE:
             return None
         if error.errno == errno.EOPNOTSUPP:
             # A threaded group: its processes are listed by the group above it.
             return ""
-        raise _failed("read", path, error) from error
+        raise failed("read", path, error) from error
     return text.decode()
 
 
@@ -204,8 +195,8 @@ def _write(path: str, text: str, *, gone_is_fine: bool = False) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        if not (gone_is_fine and error.errno in _GONE):
-            raise _failed("write", path, error) from error
+        if not (gone_is_fine and error.errno in GONE):
+            raise failed("write", path, error) from error
 
 
 def _make(directory: str, top: str, undo: ExitStack) -> bool:
@@ -217,7 +208,7 @@ def _make(directory: str, top: str, undo: ExitStack) -> bool:
         except OSError as error:
             parent = os.path.dirname(directory)
             if error.errno != errno.ENOENT or parent == top:
-                raise _failed("create", directory, error) from error
+                raise failed("create", directory, error) from error
             # Once more afterwards: somebody may remove the empty parent meanwhile.
             _make(parent, top, undo)
         else:

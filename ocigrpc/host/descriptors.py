@@ -1,6 +1,6 @@
 """File descriptors, of which a process has only so many.
 
-Each container takes seven or so of the service. That has as many as it is allowed to have;
+Each container takes ten or so of the service. That has as many as it is allowed to have;
 but what it starts, and so containers, gets the limit that it was started with itself.
 """
 

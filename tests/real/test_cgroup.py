@@ -194,6 +194,44 @@ def test_frozen_follows_what_is_written_by_hand(
     assert group.frozen() is False
 
 
+def test_a_group_in_a_frozen_one_is_frozen(hierarchies: Hierarchies, group: Cgroup) -> None:
+    nested = hierarchies.group(f"{group.path}/nested")
+    nested.create()
+    assert nested.frozen() is False
+    freeze(hierarchies, group)
+    assert nested.frozen() is True
+
+
+def test_frozen_is_what_the_group_is_that_was_made_in_the_place_of_another(
+    hierarchies: Hierarchies, group: Cgroup
+) -> None:
+    group.create()
+    assert group.frozen() is False
+    group.remove(Deadline(LIMIT_S))
+    assert group.frozen() is None
+    group.create()
+    freeze(hierarchies, group)
+    assert group.frozen() is True
+    group.remove(Deadline(LIMIT_S))
+    group.create()
+    assert group.frozen() is False
+
+
+def test_frozen_holds_descriptors_for_no_longer_than_the_group_is_known(
+    hierarchies: Hierarchies, group: Cgroup
+) -> None:
+    group.create()
+    before = os.listdir("/proc/self/fd")
+    known = hierarchies.group(group.path)
+    assert [known.frozen() for _ in range(9)] == [False] * 9
+    held = len(os.listdir("/proc/self/fd")) - len(before)
+    assert 1 <= held <= 3
+    known.remove(Deadline(LIMIT_S))
+    assert known.frozen() is None
+    del known
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_thaw_reaches_nested_groups(hierarchies: Hierarchies, group: Cgroup) -> None:
     nested = hierarchies.group(f"{group.path}/nested")
     nested.create()
