@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from tests.real.refusal import refused
+from tests.real.remains import until
 from tests.real.service import Service
 
 
@@ -33,7 +34,8 @@ def test_a_resume_by_hand_shows_up(service: Service) -> None:
 def test_a_start_by_hand_shows_up(service: Service) -> None:
     container_id = service.create("echo hello; exec sleep 1000").container_id
     runc(service, "start", container_id)
-    assert service.state(container_id) == "running"
+    # runc does not wait until it has become the program.
+    until(lambda: service.state(container_id) == "running")
     with refused("FAILED_PRECONDITION", "WRONG_STATE") as refusal:
         service.start_container(container_id)
     assert refusal.metadata["state"] == "running"

@@ -132,7 +132,9 @@ def test_an_exit_code_is_exact(service: Service, code: int) -> None:
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGUSR1", "SIGSEGV", "SIGTERM"])
 def test_a_death_by_a_signal_names_it(service: Service, name: str) -> None:
     # The first process of a pid namespace is spared all signals that it does not handle.
-    container_id = service.run_among_the_hosts_pids("exec sleep 1000")
+    container_id = service.run_among_the_hosts_pids("echo ready; exec sleep 1000")
+    # Until then it is the runtime's program, which may handle it.
+    until(lambda: service.output(container_id) == ["ready"])
     service.kill(container_id, name)
     exit_status = service.wait(container_id)
     assert exit_status.exit_code == 128 + signal.Signals[name]

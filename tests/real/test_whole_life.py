@@ -102,7 +102,9 @@ def test_a_container_is_in_the_cgroup_that_its_status_names(any_service: Service
 
 
 def test_a_paused_container_is_stopped_within_its_timeout(any_service: Service) -> None:
-    container_id = any_service.run("trap 'exit 3' TERM; while :; do sleep 0.05; done")
+    script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    container_id = any_service.run(script)
+    until(lambda: any_service.output(container_id) == ["ready"])
     any_service.pause(container_id)
     any_service.stop(container_id, 10)
     assert any_service.wait(container_id).exit_code in (3, 128 + 15)
