@@ -11,6 +11,7 @@ from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.log import get_logger
 from ocigrpc.oci.runtime import Runtime
 
@@ -51,10 +52,17 @@ class Verbs:
         self.start(container, deadline)
 
     def pause(self, container: Container, deadline: Deadline) -> None:
-        """Freeze a running container."""
+        """Freeze a running container; it runs on when that fails."""
         container_id = container.container_id
+        group = container.enclosure.container
         with self._verb("pause", container, State.RUNNING, deadline) as runtime:
-            runtime.pause(container_id, deadline)
+            try:
+                runtime.pause(container_id, deadline)
+                # crun does not see to that.
+                group.wait_frozen(deadline.within(runtime.verb_timeout_s))
+            except OcigrpcError:
+                group.thaw()
+                raise
             container.change(state=State.PAUSED)
         log.info("container.paused", container_id=container_id)
 

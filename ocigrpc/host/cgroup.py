@@ -34,6 +34,9 @@ _ENTER_S = 0.1
 _RETRY_MOST_S = 0.02
 """Longest pause between two attempts to remove a group that is busy."""
 
+_FREEZING_LOOK_S = 0.005
+"""Between two looks whether a group is frozen by now."""
+
 
 class Hierarchies(Struct, frozen=True):
     """The cgroup hierarchies of this host, and what kind of host they make it."""
@@ -141,6 +144,15 @@ class Cgroup:
         """Whether it is frozen, or about to be; None when no hierarchy can tell."""
         told = [freezer.frozen() for freezer in self._freezers]
         return True in told or (False if False in told else None)
+
+    def wait_frozen(self, deadline: Deadline) -> None:
+        """Wait until nothing in it runs any more, if it is about to be frozen.
+
+        Raises ``Timeout`` or ``Cancelled``, with the group as it is.
+        """
+        # In v1 the kernel tells nobody when it is.
+        while any(freezer.freezing() for freezer in self._freezers):
+            deadline.wait(timeout_s=_FREEZING_LOOK_S)
 
     def thaw(self) -> None:
         """Let it run, and all groups below it; nothing when it is gone."""

@@ -28,7 +28,17 @@ class Freezer:
         if not self._unified:
             return told.strip() in (b"FROZEN", b"FREEZING")
         # Not by its own file, yet a frozen ancestor holds it just the same.
-        return told != b"0\n" or b"frozen 1" in (self._files[1].read() or b"")
+        return told != b"0\n" or self._all_stopped()
+
+    def freezing(self) -> bool:
+        """Whether it is about to be frozen, and something in it may still run."""
+        told = self._files[0].read()
+        if not self._unified:
+            return told == b"FREEZING\n"
+        return told == b"1\n" and not self._all_stopped()
+
+    def _all_stopped(self) -> bool:
+        return b"frozen 1" in (self._files[1].read() or b"")
 
 
 class _HeldFile:

@@ -196,9 +196,11 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PauseContainer(self, request, context):
-        """Freezes every process of a running container.
+        """Freezes every process of a running container; none runs any more when it returns.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
+        DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
+        disk. After any error the container runs on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

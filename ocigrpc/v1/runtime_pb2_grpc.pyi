@@ -70,9 +70,11 @@ class RuntimeServiceStub:
     unless the container is CREATED.
     """
     PauseContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.PauseContainerRequest, _runtime_pb2.PauseContainerResponse]
-    """Freezes every process of a running container.
+    """Freezes every process of a running container; none runs any more when it returns.
 
-    Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING.
+    Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
+    DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
+    disk. After any error the container runs on.
     """
     ResumeContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ResumeContainerRequest, _runtime_pb2.ResumeContainerResponse]
     """Thaws a paused container.
@@ -261,9 +263,11 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.PauseContainerRequest,
         context: _grpc.ServicerContext,
     ) -> _runtime_pb2.PauseContainerResponse:
-        """Freezes every process of a running container.
+        """Freezes every process of a running container; none runs any more when it returns.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
+        DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
+        disk. After any error the container runs on.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,94 @@
+"""Processes that can't be frozen: a pause that is told is one, and one that fails is none."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ocigrpc.v1 import runtime_pb2
+from tests.real.conftest import crun_host
+from tests.real.disks import FailingDisk
+from tests.real.hosts import cgroup2_host, native
+from tests.real.remains import LIMIT_S, until
+from tests.real.service import Service
+from tests.real.serving import serving
+
+
+class SlowDisk:
+    """A disk whose blocks are in a file on another one, which can be made to take nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self._below = FailingDisk(directory / "image", directory / "below")
+        self.path = directory / "disk"
+
+    @contextmanager
+    def mounted(self) -> Iterator[None]:
+        with self._below.mounted():
+            image = self._below.path / "image"
+            with FailingDisk(image, self.path).mounted():
+                yield
+
+    @contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Who waits in the block for something to be written can't be interrupted."""
+        subprocess.run(["fsfreeze", "--freeze", str(self._below.path)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", str(self._below.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SlowDisk]:
+    disk = SlowDisk(tmp_path)
+    with disk.mounted():
+        yield disk
+
+
+def waits_for_a_disk(pid: int) -> bool:
+    """Whether a child of a process is in a sleep that nothing interrupts; proc_pid_stat(5)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return any(
+        Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "D"
+        for child in children
+    )
+
+
+@pytest.fixture(
+    params=[(native, "runc"), (crun_host, "crun"), (cgroup2_host, "runc")],
+    ids=["native-runc", "native-crun", "cgroup2-runc"],
+)
+def service_at_disk(
+    request: pytest.FixtureRequest, disk: SlowDisk, rootfs: Path
+) -> Iterator[Service]:
+    """A service on a host that was made when the disk was mounted, and so has it."""
+    make_host, runtime = request.param
+    with make_host() as host, serving(host, rootfs, default_runtime=runtime) as service:
+        yield service
+
+
+def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_later(
+    service_at_disk: Service, disk: SlowDisk
+) -> None:
+    service = service_at_disk
+    config = service.config("dd if=/dev/zero of=/disk/file bs=4k count=1 conv=fsync; sleep 1000")
+    config.mounts.add(container_path="/disk", host_path=str(disk.path))
+    create = runtime_pb2.CreateContainerRequest(config=config)
+    created = service.rpc.CreateContainer(create, timeout=LIMIT_S)
+    container_id = created.container_id
+    pause = runtime_pb2.PauseContainerRequest(container_id=container_id)
+    with disk.stuck():
+        service.start_container(container_id)
+        until(lambda: waits_for_a_disk(created.pid))
+        with pytest.raises(grpc.RpcError) as caught:
+            service.rpc.PauseContainer(pause, timeout=1)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        until(lambda: service.state(container_id) == "running")
+    service.pause(container_id)
+    assert service.state(container_id) == "paused"
+    service.remove(container_id, force=True)
