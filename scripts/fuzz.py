@@ -97,7 +97,8 @@ def _report(ordeal: Ordeal, box: Sandbox) -> bool:
     for answer, count in sorted(ordeal.answers.items()):
         print(f"{count:8} {answer}")
     left = ordeal.changes()
-    defects = [line for line in box.log().splitlines() if "Traceback" in line]
+    # As a key, which no text of a client's can be.
+    defects = [line for line in box.log().splitlines() if '"exception":' in line]
     for line in [*left, *defects]:
         print(line)
     return bool(left or defects)
