@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import grpc
 import pytest
 
-from tests.real.bystander import Bystander
+from tests.real.conftest import crun_host
 from tests.real.event_client import Events, word
 from tests.real.exec_client import exec_sync, shell
 from tests.real.hosts import native
+from tests.real.mortal import VICTIM, Mortal
 from tests.real.remains import until
 from tests.real.service import Service, state_word
 from tests.real.serving import serving
 from tests.real.wholeness import expect_whole
 
-VICTIM = "victim"
 EXIT_CODE = 42
 SCRIPT = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"
 
@@ -158,52 +157,27 @@ DONE: dict[str, Callable[[Service], object]] = {
 MOMENTS = list(moments())
 
 
-@pytest.fixture(scope="module")
-def _service(rootfs: Path) -> Iterator[Service]:
-    with native() as host, serving(host, rootfs) as service:
-        service.end()
-        restart(service)
-        yield service
+KINDS = {"runc": native, "crun": crun_host}
+"""The hosts, by the runtime that is used there."""
+
+WITH_CRUN = ("create", "exec")
+"""The verbs whose moments are tried with crun, too: it does more by itself in these."""
 
 
 @pytest.fixture(scope="module")
-def bystander(_service: Service) -> Iterator[Bystander]:
-    bystander = Bystander(_service)
-    yield bystander
-    bystander.end()
+def _mortal(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Mortal]:
+    runtime = request.param
+    with KINDS[runtime]() as host, serving(host, rootfs, default_runtime=runtime) as service:
+        mortal = Mortal(service, {moment.place for moment in MOMENTS})
+        yield mortal
+        mortal.bystander.end()
 
 
 @pytest.fixture
-def service(_service: Service, bystander: Bystander) -> Iterator[Service]:
+def mortal(_mortal: Mortal) -> Iterator[Mortal]:
     """A service that can die at any moment, with nothing in it but the bystander."""
-    yield _service
-    # One that has not fired in its test would, in what comes now or in the next one.
-    fuse(_service).unlink(missing_ok=True)
-    if not _service.is_alive():
-        restart(_service)
-    _service.remove(VICTIM, force=True)
-    bystander.expect_undisturbed()
-
-
-def fuse(service: Service) -> Path:
-    return service.directory / "fuse"
-
-
-def restart(service: Service) -> None:
-    fuse(service).unlink(missing_ok=True)
-    places = {moment.place for moment in MOMENTS}
-    service.start("tests.real.crashing", str(fuse(service)), *places)
-
-
-def crash(service: Service, moment: Moment) -> None:
-    """Let the service die at a moment, and start it again."""
-    PREPARED[moment.verb](service)
-    fuse(service).write_text(f"{moment.when} {moment.place}")
-    with pytest.raises(grpc.RpcError) as caught:
-        DONE[moment.verb](service)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    service.expect_death()
-    restart(service)
+    with _mortal.used():
+        yield _mortal
 
 
 def find(service: Service) -> str:
@@ -241,15 +215,29 @@ def expect_told(events: Events, exits: list[int]) -> None:
     assert [each.exit_status.exit_code for each in told if word(each) == "exited"] == exits
 
 
-@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+@pytest.mark.parametrize(
+    ("_mortal", "moment"),
+    [
+        *(pytest.param("runc", moment, id=f"{moment}") for moment in MOMENTS),
+        *(
+            pytest.param("crun", moment, id=f"crun-{moment}")
+            for moment in MOMENTS
+            if moment.verb in WITH_CRUN
+        ),
+    ],
+    indirect=["_mortal"],
+)
 def test_wherever_the_service_dies_its_container_is_wholly_there_or_wholly_gone(
-    service: Service, bystander: Bystander, moment: Moment
+    mortal: Mortal, moment: Moment
 ) -> None:
+    service = mortal.service
     cursor = Events(service).cursor
-    crash(service, moment)
+    PREPARED[moment.verb](service)
+    told = mortal.die_over(moment.when, moment.place, lambda: DONE[moment.verb](service))
+    assert told == "UNAVAILABLE"
     until(lambda: find(service) == moment.found)
     expect_whole(service)
-    bystander.expect_undisturbed()
+    mortal.bystander.expect_undisturbed()
     obey(service, moment.found)
     exits = [] if moment.ended is None else [moment.ended]
     # The one that was still there, or made anew, has ended by itself.
