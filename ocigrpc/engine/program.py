@@ -57,8 +57,8 @@ class Program:
     def talk(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> ExecExit:
         """Pass everything on until the program has ended and its last byte is read.
 
-        Raises ``RuntimeFailed`` (EXEC_FAILED) when it could not be run, ``Timeout``
-        (EXEC_TIMEOUT for its own limit), ``Cancelled``.
+        Raises ``RuntimeFailed`` (EXEC_FAILED) or ``WrongState`` when it could not be run,
+        ``Timeout`` (EXEC_TIMEOUT for its own limit), ``Cancelled``.
         """
         try:
             self._talk(inputs, sink, deadline.within(self.limit.remaining_s()))

@@ -13,13 +13,16 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ocigrpc.errors import InvalidArgument, RuntimeFailed, cut
+from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.conmon import runtime_log_words
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.users import user_of
 from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
 from ocigrpc.oci.work_file import make_directory, write_new_file
+
+_PAUSED = ("cannot exec in a paused container", "is paused")
+"""What runc and crun say of one that is paused when they come to look."""
 
 
 class ExecProcess(Struct, frozen=True):
@@ -130,15 +133,20 @@ def _user(root: dict[str, object], asked: ExecProcess) -> dict[str, object]:
     return {"uid": found.uid, "gid": found.gid, "additionalGids": list(found.groups)}
 
 
-def exec_failure(files: ExecFiles, container_id: str, stderr: str) -> RuntimeFailed | None:
+def exec_failure(
+    files: ExecFiles, container_id: str, stderr: str
+) -> RuntimeFailed | WrongState | None:
     """What kept the runtime from running the program; None if the exit code is the program's.
 
+    ``WrongState`` when the container was paused just then, though it may run on by now.
     runc tells only on standard error of a file that the kernel won't execute, when it has
     said that the program runs: that is exit code 1 with the words there.
     """
     words = cut(runtime_log_words(files.log))
     if files.pid_written() and not words:
         return None
+    if any(paused in words for paused in _PAUSED):
+        return WrongState(container_id, "paused", "running")
     words = words or cut(stderr)
     return RuntimeFailed(
         f"the OCI runtime could not run the program: {words or 'it said nothing'}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ocigrpc.errors import InvalidArgument
@@ -104,3 +105,19 @@ def test_an_error_in_the_runtimes_log_is_a_failure_even_after_the_name(files: Ex
     failure = exec_failure(files, "c", "")
     assert failure is not None
     assert failure.metadata["output"] == "no exec"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "exec failed: cannot exec in a paused container (use --ignore-paused to override)",
+        "the container `c` is paused",
+    ],
+)
+def test_a_pause_that_came_between_is_no_failure_of_the_runtime(
+    files: ExecFiles, words: str
+) -> None:
+    files.log.write_bytes(msgspec.json.encode({"level": "error", "msg": words}))
+    failure = exec_failure(files, "c", "")
+    assert failure is not None
+    assert (failure.reason, failure.metadata["state"]) == ("WRONG_STATE", "paused")
