@@ -46,9 +46,13 @@ _LIMITS = frozenset("TOO_MANY_CALLS TOO_MANY_STREAMS".split())
 _SLOW_READERS = frozenset("EVENTS_TOO_SLOW ATTACH_TOO_SLOW".split())
 """Why streams end on a machine that is too busy to read them."""
 
-_OPEN_ENDED = frozenset("WaitContainer ExecSync".split())
-"""Answered with one message each, but only when a container has got that far: one that other
+_OPEN_ENDED = frozenset({"WaitContainer"})
+"""Answered with one message, but only when a container has got that far: one that other
 clients have made anew, or paused, may never."""
+
+_OVERDUE = "EXEC_TIMEOUT"
+"""Why programs are ended that have a limit of their own, as those of a paused container. Who
+runs one needs no other limit, so that a call which hangs all the same is seen."""
 
 
 class Refusal(NamedTuple):
@@ -70,6 +74,8 @@ class Refusal(NamedTuple):
         """Whether a call that was meant to be cut off, or to stream, may fail so."""
         if self.code is StatusCode.RESOURCE_EXHAUSTED:
             return self.reason in _LIMITS or (streams and self.reason in _SLOW_READERS)
+        if self.reason == _OVERDUE:
+            return True
         return self.code in _EXPECTED or (cut_off and self.code in _CUT_OFF_CODES)
 
 

@@ -25,6 +25,9 @@ _SCRIPTS = (
 _HOT = 8
 """Of so many containers there is as much talk as of all others, so that calls meet there."""
 
+_EXEC_S = 10.0
+"""Longest that a program may run whose end is waited for."""
+
 _Plan: TypeAlias = Callable[[Random, str], Sequence[Message]]
 """What a client asks for in one go, about one container."""
 
@@ -136,7 +139,12 @@ class Requests:
 
     def _exec_sync(self, random: Random, container_id: str) -> Sequence[Message]:
         script = random.choice(("echo here", "exit 5", "setsid sleep 1 & echo gone", "sleep 1"))
-        return (exec_pb2.ExecSyncRequest(container_id=container_id, process=shell(script)),)
+        timeout = seconds(random.uniform(0.1, _EXEC_S))
+        return (
+            exec_pb2.ExecSyncRequest(
+                container_id=container_id, process=shell(script), timeout=timeout
+            ),
+        )
 
     def _reopen(self, _: Random, container_id: str) -> Sequence[Message]:
         log = self._log_of(container_id)
