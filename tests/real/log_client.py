@@ -79,41 +79,88 @@ def rotate(service: Service, container_id: str, suffix: str) -> Path:
     return rotated
 
 
+def texts(*files: Path) -> bytes:
+    """What the container wrote, from its log files, which must be whole."""
+    found = []
+    for file in files:
+        for line in file.read_bytes().splitlines(keepends=True):
+            assert line.endswith(b"\n")
+            _, stream, tag, text = line.split(b" ", 3)
+            assert (stream, tag in (b"F", b"P")) == (b"stdout", True)
+            found.append(text.removesuffix(b"\n") if tag == b"P" else text)
+    return b"".join(found)
+
+
+def own_files(path: Path) -> list[Path]:
+    """The files of a log that the service rotates, oldest first."""
+    rotated = sorted(
+        path.parent.glob(f"{path.name}.[0-9]*"), key=lambda file: -int(file.suffix[1:])
+    )
+    return [*rotated, path]
+
+
 class Following:
     """A call that follows, read in a thread of its own, its parts put together to lines."""
 
     def __init__(self, service: Service, container_id: str, **fields: object) -> None:
         self.call = responses(service, container_id, follow=True, **fields)
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._found: queue.SimpleQueue[bytes | _Gap | AssertionError | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        # Whoever wants a good end looks for it.
         try:
+            # Whoever wants a good end looks for it.
             with suppress(grpc.RpcError):
                 self._join()
+        except AssertionError as error:
+            self._found.put(error)
         finally:
-            self._lines.put(None)
+            self._found.put(None)
 
     def _join(self) -> None:
         parts = b""
-        for line in whole(self.call):
-            # conmon reads 8 KiB at a time, in the middle of a line as it comes.
-            parts += line.content
-            if not line.partial:
-                self._lines.put(parts)
+        for answer in self.call:
+            assert answer.skipped_lines == 0
+            if answer.gap:
+                self._found.put(_Gap())
                 parts = b""
+            for line in answer.lines:
+                # conmon reads 8 KiB at a time, in the middle of a line as it comes.
+                parts += line.content
+                if not line.partial:
+                    self._found.put(parts)
+                    parts = b""
         if parts:
-            self._lines.put(parts)
+            self._found.put(parts)
+
+    def _take(self) -> bytes | _Gap | None:
+        found = self._found.get(timeout=LIMIT_S)
+        if isinstance(found, AssertionError):
+            raise found
+        return found
 
     def next(self) -> bytes:
         """The line that comes next."""
-        line = self._lines.get(timeout=LIMIT_S)
-        assert line is not None
+        line = self._take()
+        assert isinstance(line, bytes)
         return line
 
     def rest(self) -> list[bytes]:
-        """The lines to its end, which must be a good one."""
-        found = list(iter(lambda: self._lines.get(timeout=LIMIT_S), None))
+        """The lines to its end, which must be a good one; none may be missing."""
+        (found,) = self.stretches()
+        return found
+
+    def stretches(self) -> list[list[bytes]]:
+        """The same, cut where a gap was told: the first line after it may lack its beginning."""
+        found: list[list[bytes]] = [[]]
+        while (line := self._take()) is not None:
+            if isinstance(line, _Gap):
+                found.append([])
+            else:
+                found[-1].append(line)
         assert self.call.code() is grpc.StatusCode.OK
         return found
+
+
+class _Gap:
+    """Where lines are missing."""
