@@ -127,10 +127,11 @@ class Container:
                 self._held = False
                 self._note(verb)
 
-    def tell(self, kind: EventKind) -> None:
+    def tell(self, kind: EventKind, ended: str = "", /, **fields: object) -> None:
         """Write down an event that leaves no trace in the record, as :meth:`change` does."""
         with self._lock:
-            self._note("", kind)
+            self._replace(fields)
+            self._note(ended, kind)
 
     def forget(self) -> None:
         """Remove it from the store, for good; raises ``StoreFailed``, and then it is not.

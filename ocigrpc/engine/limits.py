@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
@@ -17,6 +18,7 @@ from ocigrpc.host.hierarchy import Kind
 from ocigrpc.log import get_logger
 from ocigrpc.oci.config import Resources
 from ocigrpc.oci.resources import limits_of
+from ocigrpc.oci.runtime import remove_update_files
 from ocigrpc.oci.violations import Violations
 
 FIELD = "resources"
@@ -35,8 +37,9 @@ class Limiting:
     def update(self, container: Container, resources: Resources, deadline: Deadline) -> Limits:
         """Change the limits that are set in ``resources``; what all of them are afterwards.
 
-        Raises ``InvalidArgument``, ``WrongState``, ``Busy``; ``RuntimeFailed``, ``Timeout`` and
-        ``Cancelled`` with ``restored`` in the metadata: whether all is as it was before.
+        Raises ``InvalidArgument``, ``WrongState``, ``Busy``, ``StoreFailed``;
+        ``RuntimeFailed``, ``Timeout`` and ``Cancelled`` with ``restored`` in the metadata:
+        whether all is as it was before.
         """
         wanted = self._checked(resources)
         with (
@@ -46,10 +49,9 @@ class Limiting:
             runtime = self._node.runtime(container.record.runtime_handler)
             directory = self._node.layout(container.container_id).bundle
             groups = self._groups(container)
-            with _undone(Snapshot.take(groups, resources.unified)):
+            with _one_update(container, Snapshot.take(groups, resources.unified)):
                 runtime.update(container.container_id, wanted, directory, deadline)
             limits = read_limits(groups, resources.unified)
-            container.tell(EventKind.UPDATED)
         log.info("container.updated", container_id=container.container_id)
         return limits
 
@@ -87,6 +89,35 @@ class Limiting:
             return [outer]
         name = path.removeprefix(f"{outer.path}/").partition("/")[0]
         return [outer, self._node.hierarchies.group(f"{outer.path}/{name}")]
+
+
+def undo_update(container: Container, directory: Path) -> None:
+    """Put back the limits that a service was changing when it died: nobody was told of new ones.
+
+    ``directory`` is where the runtime's file was made. To be done before anybody else can
+    change them.
+    """
+    before = container.record.limits_before
+    changed = before.restore() if before is not None else ()
+    remove_update_files(directory)
+    container.change("update", limits_before=None)
+    log.warning("container.update_undone", container_id=container.container_id, changed=changed)
+
+
+@contextmanager
+def _one_update(container: Container, before: Snapshot) -> Iterator[None]:
+    """Change limits in a ``with``; if we don't see its end, the next service undoes it.
+
+    ``before`` is what they are now. Raises ``StoreFailed``.
+    """
+    container.begin("update", limits_before=before)
+    try:
+        with _undone(before):
+            yield
+    except BaseException:
+        container.change("update", limits_before=None)
+        raise
+    container.tell(EventKind.UPDATED, "update", limits_before=None)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ocigrpc.engine.values import (
     MonitorLostPolicy,
     State,
 )
+from ocigrpc.host.cgroup_limits import Snapshot
 from ocigrpc.host.process import Identity
 
 
@@ -25,6 +26,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     what ``init`` executes until the container is started (device and inode).
     ``oom_kills`` is how many of its processes the kernel is known to have killed for want
     of memory.
+    ``limits_before`` is what an update that is under way began with.
     ``stop_timeout_s`` is that of the last stop that was begun.
     ``log_is_new`` is whether the create makes the log, whoever has chosen its path.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
@@ -57,6 +59,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     monitor_lost: bool = False
     monitor_lost_policy: MonitorLostPolicy = MonitorLostPolicy.LEAVE
     oom_kills: int = 0
+    limits_before: Snapshot | None = None
     started_ns: int = 0
     stop_timeout_s: float = 0
     exit_status: ExitStatus | None = None

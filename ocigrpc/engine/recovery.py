@@ -1,7 +1,8 @@
 """The start of the service: what the store remembers, compared with what there is.
 
-A create that was cut off is undone; a start, a stop and a remove are finished; programs of
-Exec, whose clients are gone, are ended; a pause and a resume are as far as the kernel says.
+A create and a change of limits that were cut off are undone; a start, a stop and a remove
+are finished; programs of Exec, whose clients are gone, are ended; a pause and a resume are
+as far as the kernel says.
 How a container ended meanwhile, its exit file says.
 """
 
@@ -15,6 +16,7 @@ from ocigrpc.engine.container import Container
 from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.finishing import Finishing
+from ocigrpc.engine.limits import undo_update
 from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.store import Store
@@ -77,6 +79,9 @@ class Recovery:
         return Condition("ContainersReady", True, message=message if unfinished else "")
 
     def _find(self, container: Container, verbs: Set[str]) -> None:
+        if "update" in verbs:
+            undo_update(container, self._node.layout(container.container_id).bundle)
+            verbs = verbs - {"update"}
         record = container.record
         if record.state is State.CREATING:
             self._finishing.submit(container, verbs)

@@ -69,16 +69,15 @@ def read_limits(groups: Sequence[Cgroup], unified_names: Collection[str] = ()) -
     )
 
 
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What the files of the limits of groups held at one moment."""
 
-    def __init__(self, texts: Sequence[tuple[tuple[Part, str], str]]) -> None:
-        self._texts = texts
+    texts: tuple[tuple[tuple[Part, str], str], ...]
 
     @classmethod
     def take(cls, groups: Sequence[Cgroup], unified_names: Collection[str] = ()) -> Self:
         """Of the limits as they are now."""
-        return cls([each for group in groups for each in _texts(group, unified_names)])
+        return cls(tuple(each for group in groups for each in _texts(group, unified_names)))
 
     def restore(self) -> Sequence[str]:
         """Write back what has changed; the names of those files that stay changed.
@@ -98,7 +97,7 @@ class Snapshot:
     def _changed(self) -> list[tuple[Part, str, str]]:
         return [
             (part, name, text)
-            for (part, name), text in self._texts
+            for (part, name), text in self.texts
             # A file that is gone, is gone with its group.
             if part.read(name) not in (text, None)
         ]

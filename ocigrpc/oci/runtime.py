@@ -21,6 +21,8 @@ second, cgroup v1, when many others want the CPUs: it has let them run again."""
 
 _FREEZE_RETRY_S = 0.05
 
+_UPDATE_FILE = "resources-"
+
 
 class RuntimeState(Struct, frozen=True):
     """What ``state`` prints, as far as it matters here. ``status`` is the runtime's word."""
@@ -94,7 +96,7 @@ class Runtime(Struct, frozen=True):
         standard input is /dev/null. Raises ``HostFailed`` besides when it can't be written.
         """
         try:
-            with NamedTemporaryFile(dir=directory, prefix="resources-", buffering=0) as file:
+            with NamedTemporaryFile(dir=directory, prefix=_UPDATE_FILE, buffering=0) as file:
                 file.write(msgspec.json.encode(resources))
                 self._verb(deadline, "update", "--resources", file.name, container_id)
         except OSError as error:
@@ -155,6 +157,12 @@ class Runtime(Struct, frozen=True):
                 output=said,
             )
         return ended
+
+
+def remove_update_files(directory: Path) -> None:
+    """Remove what an ``update`` that nobody has seen the end of left in its directory."""
+    for file in directory.glob(f"{_UPDATE_FILE}*"):
+        file.unlink(missing_ok=True)
 
 
 def find_program(path: str) -> str | None:

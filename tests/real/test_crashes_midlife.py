@@ -1,0 +1,196 @@
+"""The service is killed while it changes what a running container must not notice.
+
+Its limits are the old ones or the new ones, and told so; of its log no line is lost or torn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ocigrpc.host.process import Process
+from tests.real.conftest import StartService
+from tests.real.event_client import Events
+from tests.real.faults import Switches
+from tests.real.hosts import native
+from tests.real.limits_client import files, update
+from tests.real.log_client import joined, lines, log_path, numbers, own_files, reopen, texts
+from tests.real.mortal import VICTIM, Mortal
+from tests.real.remains import until
+from tests.real.service import Service
+from tests.real.serving import serving
+from tests.real.wholeness import expect_whole
+
+LOG_MAX_BYTES = 65_536
+WRITING = """i=0; trap 'exit 42' TERM
+while :; do j=0; while [ $j -lt 100 ]; do j=$((j+1)); i=$((i+1)); echo $i; done; sleep 0.02; done"""
+
+CONTROL = "ocigrpc.oci.control:Control.send"
+ASK = "ocigrpc.engine.log_reopening:_ask"
+
+UPDATES = [
+    ("before", "ocigrpc.engine.store:Store.begin", "old"),
+    ("after", "ocigrpc.engine.store:Store.begin", "old"),
+    ("after", "ocigrpc.host.process:Child.__init__", "old"),
+    ("after", "ocigrpc.oci.runtime:Runtime.update", "old"),
+    ("before", "ocigrpc.engine.store:Store.note", "old"),
+    ("after", "ocigrpc.engine.store:Store.note", "new"),
+]
+"""When and where a service dies over new limits, and which ones hold then."""
+
+REOPENINGS = [
+    ("before", "ocigrpc.engine.log_reopening:Reopening.reopen"),
+    ("before", CONTROL),
+    ("after", CONTROL),
+    ("after", ASK),
+]
+"""When and where one dies that makes a new log, for a client."""
+
+ROTATIONS = [
+    ("before", "ocigrpc.engine.rotation:Rotation._shift"),
+    ("after", "os:replace"),
+    ("after", "ocigrpc.engine.rotation:Rotation._shift"),
+    *REOPENINGS[1:],
+    ("after", "ocigrpc.engine.rotation:Rotation._rotate"),
+]
+"""The same for one that rotates a log by itself."""
+
+
+@pytest.fixture(scope="module")
+def _mortal(rootfs: Path) -> Iterator[Mortal]:
+    settings = {"log_max_bytes": LOG_MAX_BYTES, "log_max_files": 64}
+    with native() as host, serving(host, rootfs, **settings) as service:
+        places = [moment[1] for moment in (*UPDATES, *REOPENINGS, *ROTATIONS)]
+        mortal = Mortal(service, places)
+        yield mortal
+        mortal.bystander.end()
+
+
+@pytest.fixture
+def mortal(_mortal: Mortal) -> Iterator[Mortal]:
+    """A service that can die at any moment, with nothing in it but the bystander."""
+    with _mortal.used():
+        yield _mortal
+
+
+def process_of(service: Service) -> Process:
+    return Process(service.status(VICTIM).pid)
+
+
+def expect_unnoticed(mortal: Mortal, victim: Process) -> None:
+    """The victim and the bystander run on under their monitors, and nothing else is there."""
+    service = mortal.service
+    until(lambda: service.state(VICTIM) == "running")
+    assert process_of(service).identity == victim.identity
+    expect_whole(service)
+    mortal.bystander.expect_undisturbed()
+
+
+def expect_told(service: Service, cursor: int, *updates: str) -> None:
+    """Each thing that has happened to the victim is told once."""
+    words = Events(service, after=cursor, container_id=VICTIM).words_until("removed")
+    assert words == ["created", "started", *updates, "exited", "removed"]
+
+
+@pytest.mark.parametrize(("when", "place", "which"), UPDATES)
+def test_wherever_the_service_dies_limits_are_old_or_new_and_told_so(
+    mortal: Mortal, when: str, place: str, which: str
+) -> None:
+    service = mortal.service
+    cursor = Events(service).cursor
+    service.run(container_id=VICTIM)
+    victim, limits = process_of(service), {"cpu_shares": 512, "pids_limit": 44}
+    old = files(service, VICTIM)
+    new = {**old, "cpu.shares": "512", "pids.max": "44"}
+    mortal.die_over(when, place, lambda: update(service, VICTIM, **limits))
+    assert files(service, VICTIM) == (new if which == "new" else old)
+    assert not list(Path(service.status(VICTIM).bundle_path).glob("resources-*"))
+    expect_unnoticed(mortal, victim)
+    assert update(service, VICTIM, **limits).pids_limit == 44
+    assert files(service, VICTIM) == new
+    service.remove(VICTIM, force=True)
+    expect_told(service, cursor, *["updated"] * (2 if which == "new" else 1))
+
+
+def test_limits_that_were_changed_in_part_are_put_back(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    with closing(Switches(tmp_path)) as switches, ThreadPoolExecutor(1) as pool:
+        service = start_service(runtimes={"runc": {"path": str(switches.path)}})
+        container_id = service.run()
+        before = files(service, container_id)
+        half = 'runc $(echo "$*" | sed "s/--resources [^ ]*/--cpu-share 777/")'
+        with switches.on("update", f'{half}; echo > "$begun"; kill -STOP $$'):
+            updating = pool.submit(update, service, container_id, cpu_shares=777, pids_limit=44)
+            switches.wait()
+            assert files(service, container_id) == {**before, "cpu.shares": "777"}
+            service.die()
+        with pytest.raises(grpc.RpcError):
+            updating.result()
+        service.start()
+        assert files(service, container_id) == before
+        assert update(service, container_id, pids_limit=44).cpu_shares == 1024
+
+
+def end(service: Service) -> None:
+    """Let the victim end its own way."""
+    service.kill(VICTIM, "TERM")
+    assert service.wait(VICTIM).exit_code == 42
+
+
+def counted(*paths: Path) -> bytes:
+    """What the victim wrote to these files, which are the numbers from 1 on."""
+    written = texts(*paths)
+    found = written.split(b"\n")[:-1]
+    assert found == numbers(1, len(found))
+    return written
+
+
+@pytest.mark.parametrize(("when", "place"), REOPENINGS)
+def test_wherever_the_service_dies_over_a_new_log_no_line_is_lost_or_torn(
+    mortal: Mortal, tmp_path: Path, when: str, place: str
+) -> None:
+    service, log = mortal.service, tmp_path / "0.log"
+    cursor = Events(service).cursor
+    service.run(WRITING, container_id=VICTIM, log_path=str(log))
+    victim, rotated = process_of(service), tmp_path / "0.log.1"
+    log.rename(rotated)
+    mortal.die_over(when, place, lambda: reopen(service, VICTIM))
+    if not log.exists():
+        # Nobody has heard the one before.
+        reopen(service, VICTIM)
+    expect_unnoticed(mortal, victim)
+    until(lambda: log.stat().st_size > 0)
+    end(service)
+    counted(rotated, log)
+    service.remove(VICTIM)
+    expect_told(service, cursor)
+
+
+@pytest.mark.parametrize(("when", "place"), ROTATIONS)
+def test_wherever_the_service_dies_over_its_own_rotation_no_line_is_lost_or_torn(
+    mortal: Mortal, when: str, place: str
+) -> None:
+    service = mortal.service
+    cursor = Events(service).cursor
+    service.run(WRITING, container_id=VICTIM)
+    path, victim = log_path(service, VICTIM), process_of(service)
+    # With a file that has to make way for the next.
+    until(lambda: len(own_files(path)) == 2)
+    mortal.light(when, place)
+    service.expect_death()
+    cut_off = [file.stat().st_ino for file in own_files(path) if file.exists()]
+    mortal.restart()
+    until(path.exists)
+    expect_unnoticed(mortal, victim)
+    # It goes on rotating.
+    until(lambda: path.exists() and path.stat().st_ino not in cut_off)
+    end(service)
+    assert joined(lines(service, VICTIM)) == counted(*own_files(path))
+    service.remove(VICTIM)
+    expect_told(service, cursor)
