@@ -55,7 +55,9 @@ class Attaching:
         def produce(box: Box[Answer]) -> None:
             with (
                 self._truth.required(container, deadline, *_MAY_ATTACH),
-                Attachment(layout, terminal=container.record.terminal) as attachment,
+                Attachment(
+                    layout, terminal=container.record.terminal, deadline=deadline
+                ) as attachment,
             ):
                 box.put(Attached())
                 _Talk(container, start, attachment, box).go(inputs, deadline)

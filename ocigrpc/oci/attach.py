@@ -17,7 +17,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from ocigrpc.errors import MonitorFailed
+from ocigrpc.deadline import Deadline
+from ocigrpc.errors import HostFailed, MonitorFailed
 from ocigrpc.oci.layout import Layout
 
 STDOUT, STDERR = 2, 3
@@ -26,17 +27,23 @@ STDOUT, STDERR = 2, 3
 _OUTPUT_BYTES = 1 + 8192
 _INPUT_BYTES = 16384
 
+_RETRY_S = 0.05
+"""How often to try again to connect: the kernel does not tell when there is room."""
+
 
 class Attachment:
-    """A connection to conmon, to be used in a ``with``; no method blocks.
+    """A connection to conmon, to be used in a ``with``; no method blocks after that.
 
     With ``terminal``, its size can be set, when ``resizable`` can be read from.
-    Raises ``MonitorFailed`` (MONITOR_GONE) when conmon does not answer.
+    Raises ``MonitorFailed`` (MONITOR_GONE) when there is no conmon any more, ``HostFailed``
+    with the path when its socket is not there; ``Timeout`` or ``Cancelled`` by the deadline
+    when it takes up no connections.
     """
 
-    def __init__(self, layout: Layout, *, terminal: bool) -> None:
+    def __init__(self, layout: Layout, *, terminal: bool, deadline: Deadline) -> None:
         self._layout = layout
         self._terminal = terminal
+        self._deadline = deadline
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -47,17 +54,29 @@ class Attachment:
             try:
                 if self._terminal:
                     self._open_control(stack)
-                directory = os.open(self._layout.bundle, os.O_PATH | os.O_CLOEXEC)
-                with ExitStack() as opened:
-                    opened.callback(os.close, directory)
-                    # The path itself may be longer than the 107 bytes of unix(7).
-                    self._socket.connect(f"/proc/self/fd/{directory}/attach")
+                self._connect()
+            except FileNotFoundError as error:
+                path = self._layout.bundle
+                raise HostFailed(
+                    f"the sockets of {path} are not there", path=path, error=error.strerror
+                ) from error
             except OSError as error:
+                if error.errno not in (errno.ECONNREFUSED, errno.ENXIO):
+                    raise
                 raise _gone(self._layout.container_id, error) from error
-            self._socket.setblocking(False)
             self._writable.register(self._socket, select.EPOLLOUT)
             self._stack = stack.pop_all()
         return self
+
+    def _connect(self) -> None:
+        self._socket.setblocking(False)
+        directory = os.open(self._layout.bundle, os.O_PATH | os.O_CLOEXEC)
+        try:
+            # The path itself may be longer than the 107 bytes of unix(7).
+            while not _is_connected(self._socket, f"/proc/self/fd/{directory}/attach"):
+                self._deadline.wait(timeout_s=_RETRY_S)
+        finally:
+            os.close(directory)
 
     def _open_control(self, stack: ExitStack) -> None:
         # Opening would wait for ever for a conmon that has died.
@@ -124,6 +143,15 @@ class Attachment:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+
+def _is_connected(packets: socket.socket, path: str) -> bool:
+    """Connect; false when so many wait to be taken up already that there is no room to wait."""
+    try:
+        packets.connect(path)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _gone(container_id: str, error: OSError) -> MonitorFailed:

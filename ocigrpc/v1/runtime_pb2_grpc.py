@@ -342,7 +342,8 @@ class RuntimeServiceServicer(object):
         Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
         STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
         RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after what had waited; TOO_MANY_STREAMS);
-        INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE).
+        INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE; HOST_FAILED
+        with the `path` when the socket of a living monitor has been removed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -166,7 +166,8 @@ class RuntimeServiceStub:
     Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
     STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
     RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after what had waited; TOO_MANY_STREAMS);
-    INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE).
+    INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE; HOST_FAILED
+    with the `path` when the socket of a living monitor has been removed).
     """
     WatchEvents: _grpc.UnaryStreamMultiCallable[_event_pb2.WatchEventsRequest, _event_pb2.WatchEventsResponse]
     """What happens to containers, as it happens. The first message comes at once, often
@@ -431,7 +432,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
         STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
         RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after what had waited; TOO_MANY_STREAMS);
-        INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE).
+        INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE; HOST_FAILED
+        with the `path` when the socket of a living monitor has been removed).
         """
 
     @_abc_1.abstractmethod

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from ocigrpc.v1 import attach_pb2
 from ocigrpc.v1.terminal_pb2 import CloseStdin, TerminalSize
+from tests.real.error_info import error_details
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
@@ -23,12 +27,14 @@ TEN_MEGABYTES = os.urandom(1 << 20) * 10
 class Client:
     """A client that is attached."""
 
-    def __init__(self, service: Service, container_id: str, **fields: Any) -> None:
+    def __init__(
+        self, service: Service, container_id: str, limit_s: float = LIMIT_S, **fields: Any
+    ) -> None:
         fields = {"stdout": True, "stderr": True, **fields}
         start = attach_pb2.AttachStart(container_id=container_id, **fields)
         self._messages: queue.Queue[attach_pb2.AttachRequest | None] = queue.Queue()
         self._messages.put(attach_pb2.AttachRequest(start=start))
-        self.call: Any = service.rpc.Attach(iter(self._messages.get, None), timeout=LIMIT_S)
+        self.call: Any = service.rpc.Attach(iter(self._messages.get, None), timeout=limit_s)
         self.stdout = b""
         self.stderr = b""
         try:
@@ -254,3 +260,34 @@ def test_attached_clients_are_let_go_when_the_container_is_removed(service: Serv
 def test_the_first_message_must_be_the_start(service: Service) -> None:
     with refused("INVALID_ARGUMENT", "START_MISSING"):
         list(service.rpc.Attach(iter([attach_pb2.AttachRequest(stdin=b"x")]), timeout=LIMIT_S))
+
+
+def attach_and_leave(service: Service, container_id: str, limit_s: float) -> str:
+    """How that was refused, if it was."""
+    try:
+        Client(service, container_id, limit_s).leave()
+    except grpc.RpcError as error:
+        return error_details(error)[0].reason or error.code().name
+    return ""
+
+
+def test_a_monitor_that_hangs_is_waited_for_as_long_as_the_caller_has(service: Service) -> None:
+    container_id = service.run()
+    monitor, before = service.monitor_pid(container_id), sockets(service)
+    os.kill(monitor, signal.SIGSTOP)
+    # A few fit into the queue of those whom it will hear later.
+    until(lambda: attach_and_leave(service, container_id, 1) in ("TIMEOUT", "DEADLINE_EXCEEDED"))
+    until(lambda: sockets(service) <= before)
+    os.kill(monitor, signal.SIGCONT)
+    assert attach_and_leave(service, container_id, LIMIT_S) == ""
+
+
+def test_who_waits_for_a_monitor_that_is_killed_is_told(service: Service) -> None:
+    container_id = service.run()
+    monitor = service.monitor_pid(container_id)
+    os.kill(monitor, signal.SIGSTOP)
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(attach_and_leave, service, container_id, LIMIT_S) for _ in range(20)]
+        until(lambda: sum(each.done() for each in waiting) > 5)
+        os.kill(monitor, signal.SIGKILL)
+        assert {each.result() for each in waiting} == {"", "MONITOR_GONE"}

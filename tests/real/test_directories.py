@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from ocigrpc.v1 import config_pb2, runtime_pb2
+from ocigrpc.v1 import attach_pb2, config_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ExitProvenance
 from tests.real.conftest import StartService
 from tests.real.disks import read_only
@@ -93,6 +93,7 @@ def test_a_removal_that_leaves_files_says_so_and_can_be_repeated(service: Servic
 def test_without_its_run_directory_the_service_goes_on(service: Service) -> None:
     running, ending = service.run(terminal=True), ready(service)
     bundle = service.directory / "run/containers" / running
+    attaching = attach_pb2.AttachRequest(start=attach_pb2.AttachStart(container_id=running))
     shutil.rmtree(service.directory / "run")
     assert service.state(running) == "running"
     with refused("INTERNAL", "HOST_FAILED") as refusal:
@@ -103,6 +104,9 @@ def test_without_its_run_directory_the_service_goes_on(service: Service) -> None
             container_id=running, resources=config_pb2.LinuxContainerResources(pids_limit=50)
         )
         service.rpc.UpdateContainerResources(update, timeout=LIMIT_S)
+    assert refusal.metadata["path"] == str(bundle)
+    with refused("INTERNAL", "HOST_FAILED") as refusal:
+        next(service.rpc.Attach(iter([attaching]), timeout=LIMIT_S))
     assert refusal.metadata["path"] == str(bundle)
     service.pause(running)
     service.resume(running)
@@ -120,6 +124,9 @@ def test_without_its_bundle_a_container_can_be_ended_and_removed(service: Servic
     assert service.state(container_id) == "running"
     with refused("INTERNAL", "HOST_FAILED"):
         exec_sync(service, container_id, process("/bin/true"))
+    attaching = attach_pb2.AttachRequest(start=attach_pb2.AttachStart(container_id=container_id))
+    with refused("INTERNAL", "HOST_FAILED"):
+        next(service.rpc.Attach(iter([attaching]), timeout=LIMIT_S))
     service.remove(container_id, force=True)
     assert ends_with_7(service, other)
 
