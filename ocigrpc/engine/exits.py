@@ -62,6 +62,8 @@ class Exits:
         self._killers = ThreadPoolExecutor(_KILLERS, thread_name_prefix="killer")
         self._killing = Deadline()
         self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._unread: list[tuple[Callable[[Container], None], Container]] = []
 
     def watch(self, container: Container) -> None:
         """From now on, note the ends of the container's processes; of those gone, at once."""
@@ -144,19 +146,30 @@ class Exits:
         deadline = self._killing.within(self._node.settings.kill_timeout_s)
         attempt(lambda: kill(container, deadline))
 
-    def _look(self, at: Callable[[Container], None], container: Container) -> None:
+    def _look(
+        self, at: Callable[[Container], None], container: Container, *, again: bool = False
+    ) -> None:
         """Look at an end; again later, if nothing can be opened now: that says nothing of it."""
         try:
             at(container)
         except (OSError, CgroupFailed) as error:
             if not is_want_of_descriptors(error):
                 raise
-            log.error("exit.unread", container_id=container.container_id, error=str(error))
-            self._janitor.submit(self._look_again, at, container)
+            if not again:
+                log.error("exit.unread", container_id=container.container_id, error=str(error))
+            with self._lock:
+                self._unread.append((at, container))
+                if len(self._unread) == 1:
+                    self._janitor.submit(self._look_again)
 
-    def _look_again(self, at: Callable[[Container], None], container: Container) -> None:
-        if not self._closing.wait(_LOOK_AGAIN_S):
-            self._look(at, container)
+    def _look_again(self) -> None:
+        """Look again at all ends that could not be read, after one wait for all."""
+        if self._closing.wait(_LOOK_AGAIN_S):
+            return
+        with self._lock:
+            unread, self._unread = self._unread, []
+        for at, container in unread:
+            self._janitor.submit(self._look, at, container, again=True)
 
     def _oom_kills(self, container: Container) -> int:
         """How many of its processes the kernel killed for want of memory."""

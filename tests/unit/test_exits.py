@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from types import SimpleNamespace
 from typing import cast
 
+from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.node import Node
+
+CONTAINERS = 500
+"""So many that a fifth of a second for each of them is too long."""
+
+LIMIT_S = 20.0
 
 
 def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -> None:
@@ -22,3 +29,23 @@ def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -
     closing.start()
     closing.join(20.0)
     assert not closing.is_alive()
+
+
+def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other() -> None:
+    exits = Exits(cast(Node, SimpleNamespace(settings=SimpleNamespace(undo_timeout_s=0.5))))
+    room, refusals, read = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def look(container: Container) -> None:
+        if not room.is_set():
+            refusals.release()
+            raise OSError(errno.EMFILE, "too many open files")
+        read.release()
+
+    for number in range(CONTAINERS):
+        exits._look(look, cast(Container, SimpleNamespace(container_id=f"c{number}")))
+    # Each has been refused, and then again.
+    assert all(refusals.acquire(timeout=LIMIT_S) for _ in range(2 * CONTAINERS))
+    room.set()
+    deadline = Deadline(LIMIT_S)
+    assert all(read.acquire(timeout=deadline.remaining_s()) for _ in range(CONTAINERS))
+    exits.close()
