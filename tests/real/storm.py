@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -49,10 +49,14 @@ class Toll:
 
 
 class Storm:
-    """Kills a service, at moments that ``seed`` decides, and says how often what has been."""
+    """Kills a service, at moments that ``seed`` decides, and says how often what has been.
 
-    def __init__(self, service: Service, seed: int) -> None:
+    ``runtimes`` are those of its containers, in turn for each client.
+    """
+
+    def __init__(self, service: Service, seed: int, runtimes: Sequence[str] = ("runc",)) -> None:
         self._service = service
+        self._runtimes = runtimes
         self._random = random.Random(seed)
         self._fates: dict[str, Fate] = {}
         self._told: dict[str, list[ContainerEvent]] = defaultdict(list)
@@ -125,7 +129,8 @@ class Storm:
 
     def _use(self, number: int, chance: random.Random) -> None:
         """Be a client: one container after the other lives its life."""
-        client = Client(self._service, self._door, lambda: self.toll.count(cut_off=1))
+        runtime = self._runtimes[number % len(self._runtimes)]
+        client = Client(self._service, self._door, lambda: self.toll.count(cut_off=1), runtime)
         lives = 0
         while not self._over.is_set():
             container_id, exit_code = f"c{number}-{lives:06}", chance.randrange(1, 126)

@@ -68,12 +68,16 @@ class Door:
 class Client:
     """Somebody who does not mind that the service dies.
 
-    Comes in by a ``door`` for each call, and says when one was ``cut_off``.
+    Comes in by a ``door`` for each call, and says when one was ``cut_off``. Its containers
+    have this ``runtime``.
     """
 
-    def __init__(self, service: Service, door: Door, cut_off: Callable[[], None]) -> None:
+    def __init__(
+        self, service: Service, door: Door, cut_off: Callable[[], None], runtime: str
+    ) -> None:
         self._service = service.another()
         self._door = door
+        self._runtime = runtime
         self._note_cut_off = cut_off
 
     def run(self, container_id: str, script: str, stop_signal: str = "TERM") -> None:
@@ -84,7 +88,12 @@ class Client:
     def create(self, container_id: str, script: str, stop_signal: str = "TERM") -> None:
         """Create a container."""
         self._surely(
-            lambda: self._service.create(script, container_id=container_id, stop_signal=stop_signal)
+            lambda: self._service.create(
+                script,
+                container_id=container_id,
+                stop_signal=stop_signal,
+                runtime_handler=self._runtime,
+            )
         )
 
     def await_ready(self, container_id: str) -> None:

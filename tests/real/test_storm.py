@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import StartService
+from tests.real.conftest import crun_host
+from tests.real.serving import serving
 from tests.real.storm import Storm
 
 KILLS = 150
 
 
 @pytest.mark.timeout(3600)
-def test_a_service_killed_at_random_moments_loses_nothing_and_leaves_nothing(
-    start_service: StartService,
-) -> None:
+def test_a_service_killed_at_random_moments_loses_nothing_and_leaves_nothing(rootfs: Path) -> None:
     seed = int.from_bytes(os.urandom(4))
     print("seed", seed)
-    storm = Storm(start_service(), seed)
-    storm.rage(KILLS)
+    with crun_host() as host, serving(host, rootfs) as service:
+        storm = Storm(service, seed, ("runc", "crun"))
+        storm.rage(KILLS)
     assert storm.toll.kills == KILLS
