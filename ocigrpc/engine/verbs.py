@@ -52,7 +52,7 @@ class Verbs:
         self.start(container, deadline)
 
     def pause(self, container: Container, deadline: Deadline) -> None:
-        """Freeze a running container; it runs on when that fails."""
+        """Freeze a running container; half frozen it is not left."""
         container_id = container.container_id
         group = container.enclosure.container
         with self._verb("pause", container, State.RUNNING, deadline) as runtime:
@@ -61,7 +61,8 @@ class Verbs:
                 # crun does not see to that.
                 group.wait_frozen(deadline.within(runtime.verb_timeout_s))
             except OcigrpcError:
-                group.thaw()
+                if group.freezing():
+                    group.thaw()
                 raise
             container.change(state=State.PAUSED)
         log.info("container.paused", container_id=container_id)

@@ -145,13 +145,17 @@ class Cgroup:
         told = [freezer.frozen() for freezer in self._freezers]
         return True in told or (False if False in told else None)
 
+    def freezing(self) -> bool:
+        """Whether it is about to be frozen, and something in it may still run."""
+        return any(freezer.freezing() for freezer in self._freezers)
+
     def wait_frozen(self, deadline: Deadline) -> None:
         """Wait until nothing in it runs any more, if it is about to be frozen.
 
         Raises ``Timeout`` or ``Cancelled``, with the group as it is.
         """
         # In v1 the kernel tells nobody when it is.
-        while any(freezer.freezing() for freezer in self._freezers):
+        while self.freezing():
             deadline.wait(timeout_s=_FREEZING_LOOK_S)
 
     def thaw(self) -> None:

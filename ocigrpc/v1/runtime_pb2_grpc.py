@@ -200,7 +200,7 @@ class RuntimeServiceServicer(object):
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
         DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-        disk. After any error the container runs on.
+        disk: the container runs on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

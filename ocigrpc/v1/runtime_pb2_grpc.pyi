@@ -74,7 +74,7 @@ class RuntimeServiceStub:
 
     Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
     DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-    disk. After any error the container runs on.
+    disk: the container runs on.
     """
     ResumeContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ResumeContainerRequest, _runtime_pb2.ResumeContainerResponse]
     """Thaws a paused container.
@@ -268,7 +268,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
         DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-        disk. After any error the container runs on.
+        disk: the container runs on.
         """
 
     @_abc_1.abstractmethod
