@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.bundles import make_rootfs
-from tests.real.faults import FAULTS, Gate, write_faults
+from tests.real.faults import FAULTS, Gate, Switches, write_faults
 from tests.real.hosts import Host, cgroup2_host, native, systemd_host
 from tests.real.service import Service
 from tests.real.serving import serving as serving
@@ -44,6 +44,16 @@ _KINDS = {
     "cgroup2-runc": (cgroup2_host, {}),
     "systemd-runc": (systemd_host, {"cgroup_manager": "systemd"}),
 }
+
+
+@pytest.fixture(scope="module")
+def switches() -> Iterator[Switches]:
+    """A runtime whose verbs can be made to go wrong."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory,
+        closing(Switches(Path(directory))) as switches,
+    ):
+        yield switches
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from ocigrpc.v1.event_pb2 import ContainerEvent
@@ -91,20 +91,23 @@ class Storm:
 
     def _kill(self, clients: list[Future[None]]) -> None:
         """Kill the service at any moment, perhaps again before it is ready, and start it."""
-        time.sleep(self._random.uniform(0, _LONGEST_LIFE_S))
-        for client in clients:
-            if client.done():
-                client.result()
+        self._let_live(clients)
         self._service.die()
         self.toll.kills += 1
         while self._random.random() < _DIES_AGAIN:
             self._service.launch()
-            time.sleep(self._random.uniform(0, _LONGEST_LIFE_S))
+            self._let_live(clients)
             self._service.die()
             self.toll.early_kills += 1
         began_s = time.monotonic()
         self._service.start()
         self.toll.restarts_s.append(time.monotonic() - began_s)
+
+    def _let_live(self, clients: Sequence[Future[None]]) -> None:
+        """Wait for any moment; raises what a client raises until then."""
+        life_s = self._random.uniform(0, _LONGEST_LIFE_S)
+        for client in wait(clients, life_s, FIRST_COMPLETED).done:
+            client.result()
 
     def _hear(self) -> None:
         """Take in what has happened until now: nothing is missing, and all of it is true."""

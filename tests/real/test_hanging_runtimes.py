@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -36,15 +34,6 @@ FLOOD_LIMIT_S = 300.0
 """For a hundred megabytes that a verb says, on a machine that is busy."""
 
 ONE = "one"
-
-
-@pytest.fixture(scope="module")
-def switches() -> Iterator[Switches]:
-    with (
-        tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory,
-        closing(Switches(Path(directory))) as switches,
-    ):
-        yield switches
 
 
 @pytest.fixture(scope="module")

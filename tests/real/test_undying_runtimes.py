@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,15 +36,6 @@ VERB_TIMEOUT_S = 5.0
 
 _PTRACE_SEIZE = 0x4206
 _WALL = 0x40000000
-
-
-@pytest.fixture(scope="module")
-def switches() -> Iterator[Switches]:
-    with (
-        tempfile.TemporaryDirectory(prefix="ocigrpc-faults-", dir="/var/tmp") as directory,
-        closing(Switches(Path(directory))) as switches,
-    ):
-        yield switches
 
 
 @pytest.fixture(scope="module")
