@@ -24,8 +24,10 @@ from ocigrpc.errors import LimitReached
 from ocigrpc.host.process import boot_id
 
 SCHEMA = """
-CREATE TABLE events (sequence INTEGER PRIMARY KEY, event BLOB NOT NULL);
-CREATE TABLE journal (boot_id TEXT NOT NULL, first INTEGER NOT NULL);
+CREATE TABLE events (
+    sequence INTEGER PRIMARY KEY, event BLOB NOT NULL, seal INTEGER NOT NULL
+);
+CREATE TABLE journal (boot_id TEXT NOT NULL, first INTEGER NOT NULL, seal INTEGER NOT NULL);
 """
 """``journal`` has one row: the boot of the node, and the least number that is its own."""
 
@@ -67,7 +69,7 @@ class Journal:
         if boot is None or boot[0] != boot_id():
             boot = (boot_id(), max(time.time_ns() // 1000, (last or 0) + 1))
             db.execute("DELETE FROM journal")
-            db.execute("INSERT INTO journal VALUES (?, ?)", boot)
+            db.execute("INSERT INTO journal VALUES (?1, ?2, seal(?1, ?2))", boot)
         self._last = max(last or 0, boot[1] - 1)
         self._first = first or self._last + 1
         self._trim(db, 0)
@@ -84,7 +86,7 @@ class Journal:
             return ()
         added = numbered(events, self._last + 1 + dropped)
         db.executemany(
-            "INSERT INTO events VALUES (?, ?)",
+            "INSERT INTO events VALUES (?1, ?2, seal(?1, ?2))",
             [(event.sequence, msgspec.json.encode(event)) for event in added],
         )
         self._trim(db, len(added))

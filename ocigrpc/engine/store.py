@@ -26,18 +26,21 @@ from ocigrpc.log import get_logger
 
 log = get_logger()
 
-_SCHEMAS = (
+_SCHEMA = (
     """
-CREATE TABLE containers (container_id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE intents (
-    container_id TEXT NOT NULL, verb TEXT NOT NULL, PRIMARY KEY (container_id, verb)
+CREATE TABLE containers (
+    container_id TEXT PRIMARY KEY, record BLOB NOT NULL, seal INTEGER NOT NULL
 ) WITHOUT ROWID;
-""",
-    journal.SCHEMA,
+CREATE TABLE intents (
+    container_id TEXT NOT NULL, verb TEXT NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY (container_id, verb)
+) WITHOUT ROWID;
+"""
+    + journal.SCHEMA
 )
 
-SCHEMA_VERSION = len(_SCHEMAS)
-"""Each version adds one of the schemas to what the version before it has."""
+SCHEMA_VERSION = 3
+"""Rises with every change of the schema, and of what the columns hold."""
 
 _RETRY_S = 1.0
 
@@ -81,7 +84,7 @@ class Store:
     """
 
     def __init__(self, path: Path, event_history: int) -> None:
-        self._file = StoreFile(path, _SCHEMAS, _require_readable)
+        self._file = StoreFile(path, _SCHEMA, SCHEMA_VERSION, _require_readable)
         self.journal = Journal(event_history, self._events)
         self._lock = threading.Lock()
         self._owed = _Owed(event_history)
@@ -125,7 +128,8 @@ class Store:
         with self._transaction(events):
             self._put(record)
             self._db.execute(
-                "INSERT OR REPLACE INTO intents VALUES (?, ?)", (record.container_id, verb)
+                "INSERT OR REPLACE INTO intents VALUES (?1, ?2, seal(?1, ?2))",
+                (record.container_id, verb),
             )
 
     def put(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
@@ -166,7 +170,7 @@ class Store:
 
     def _put(self, record: Record) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO containers VALUES (?, ?)",
+            "INSERT OR REPLACE INTO containers VALUES (?1, ?2, seal(?1, ?2))",
             (record.container_id, msgspec.json.encode(record)),
         )
 
@@ -223,10 +227,8 @@ class Store:
 
 
 def _require_readable(db: sqlite3.Connection) -> None:
-    """Raise what can't be read of a store, of whichever version."""
-    kinds = {"containers": ("record", Record), "events": ("event", Event)}
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
-    for table in tables & kinds.keys():
-        column, kind = kinds[table]
-        for (blob,) in db.execute(f"SELECT {column} FROM {table}"):
-            msgspec.json.decode(blob, type=kind)
+    """Raise what can't be read of a store."""
+    for (blob,) in db.execute("SELECT record FROM containers"):
+        msgspec.json.decode(blob, type=Record)
+    for (blob,) in db.execute("SELECT event FROM events"):
+        msgspec.json.decode(blob, type=Event)

@@ -17,6 +17,7 @@ from ocigrpc.engine import killing
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.enclosure import Enclosure
 from ocigrpc.engine.store import Store
+from ocigrpc.engine.store_file import add_seal
 from ocigrpc.host.cgroup import Hierarchies
 from ocigrpc.host.process import Process
 from ocigrpc.v1.container_pb2 import MONITOR_LOST_POLICY_KILL, ExitProvenance
@@ -36,13 +37,15 @@ ANOTHER_BOOT: Identity = {"boot_id": "another"}
 def rewrite(service: Service, **identities: Identity) -> None:
     """Change ``init`` and ``monitor`` in the records of a service that is down."""
     with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
+        add_seal(store)
         for name, blob in store.execute("SELECT container_id, record FROM containers").fetchall():
             record = json.loads(blob)
             for key, identity in identities.items():
                 record[key] |= identity
             changed = json.dumps(record).encode()
             store.execute(
-                "UPDATE containers SET record = ? WHERE container_id = ?", (changed, name)
+                "UPDATE containers SET record = ?2, seal = seal(?1, ?2) WHERE container_id = ?1",
+                (name, changed),
             )
 
 

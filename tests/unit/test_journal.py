@@ -347,19 +347,3 @@ def test_who_leaves_is_forgotten(open_store: OpenStore) -> None:
     next(closed)
     closed.close()
     assert store.journal._followers == set()
-
-
-def test_a_store_of_version_1_gets_a_journal_and_keeps_its_records(
-    open_store: OpenStore, tmp_path: Path
-) -> None:
-    store = open_store()
-    store.begin("stop", RECORD)
-    store.close()
-    with sqlite3.connect(tmp_path / "ocigrpc.db") as db:
-        db.executescript("DROP TABLE events; DROP TABLE journal; PRAGMA user_version = 1")
-    db.close()
-    again = open_store()
-    assert again.records() == [RECORD]
-    assert again.intents() == {("c1", "stop")}
-    write(again, 1)
-    assert len(told(again)) == 1

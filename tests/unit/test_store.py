@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.engine.events import Event, EventFilter, EventKind
 from ocigrpc.engine.record import Record, fingerprint
 from ocigrpc.engine.store import SCHEMA_VERSION, Store
+from ocigrpc.engine.store_file import add_seal
 from ocigrpc.engine.values import (
     BundleSource,
     CreateRequest,
@@ -24,6 +25,8 @@ from ocigrpc.engine.values import (
 )
 from ocigrpc.errors import StoreFailed
 from ocigrpc.host.process import Identity
+
+Contents = tuple[list[Record], frozenset[tuple[str, str]], list[Event]]
 
 RECORD = Record(
     container_id="c1",
@@ -113,15 +116,18 @@ def killed(path: Path) -> Iterator[Path]:
     yield path.with_name(f"{path.name}-wal")
 
 
-def test_a_store_of_a_newer_schema_is_refused_and_left_as_it_is(path: Path) -> None:
+@pytest.mark.parametrize(("step", "reason"), [(1, "STORE_NEWER"), (-1, "STORE_OLDER")])
+def test_a_store_of_another_schema_is_refused_and_left_as_it_is(
+    path: Path, step: int, reason: str
+) -> None:
     Store(path, 100).close()
     with killed(path):
         with closing(sqlite3.connect(path)) as db:
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + step}")
             kept = content(path)
         for name, data in kept.items():
             path.with_name(name).write_bytes(data)
-        assert refused(path).reason == "STORE_NEWER"
+        assert refused(path).reason == reason
 
 
 def test_another_programs_database_is_refused(path: Path) -> None:
@@ -160,6 +166,102 @@ def test_a_damaged_store_is_refused_and_left_as_it_is(
     assert refused(path).reason == "STORE_CORRUPT"
 
 
+@pytest.fixture
+def sound(path: Path) -> tuple[bytes, Contents]:
+    """The file of a store that has ended, with rows in every table; and what it holds."""
+    store = Store(path, 100)
+    for number in range(40):
+        record = msgspec.structs.replace(RECORD, container_id=f"c{number}")
+        store.begin("stop", record, (Event(EventKind.STARTED, record.container_id, number),))
+    # One that does not fit a page.
+    store.put(msgspec.structs.replace(RECORD, labels={"a": "b" * 20_000}))
+    held = held_by(store)
+    store.close()
+    return path.read_bytes(), held
+
+
+def held_by(store: Store) -> Contents:
+    return store.records(), store.intents(), store._events(0, 1000)
+
+
+@pytest.mark.parametrize("size_bytes", [*range(1, 64), 4095, 4096, 4097, 5 * 4096, 9 * 4096 + 7])
+def test_a_store_that_was_cut_off_is_refused(
+    path: Path, sound: tuple[bytes, Contents], size_bytes: int
+) -> None:
+    path.write_bytes(sound[0][:-size_bytes])
+    assert refused(path).reason == "STORE_CORRUPT"
+
+
+@pytest.mark.parametrize("size_bytes", [1, 40, 4096])
+def test_a_store_with_more_behind_it_is_refused(
+    path: Path, sound: tuple[bytes, Contents], size_bytes: int
+) -> None:
+    path.write_bytes(sound[0] + bytes(size_bytes))
+    assert refused(path).reason == "STORE_CORRUPT"
+
+
+def zeroed(data: bytes, where: int) -> bytes:
+    page = where // 4096 * 4096
+    return data[:page] + bytes(4096) + data[page + 4096 :]
+
+
+def test_a_store_is_refused_or_all_of_it_is_there_whatever_byte_is_damaged(
+    path: Path, sound: tuple[bytes, Contents]
+) -> None:
+    whole, held = sound
+    harmless = 0
+    for where in range(0, len(whole), 101):
+        path.write_bytes(flipped(whole, where))
+        try:
+            with closing(Store(path, 100)) as store:
+                assert held_by(store) == held, where
+            harmless += 1
+        except StoreFailed:
+            path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
+    # In what is free of a page, where nothing is.
+    assert harmless < len(whole) // 101 // 2
+
+
+def test_a_store_with_an_empty_page_is_refused(path: Path, sound: tuple[bytes, Contents]) -> None:
+    for where in range(0, len(sound[0]), 4096):
+        path.write_bytes(zeroed(sound[0], where))
+        assert refused(path).reason in ("STORE_CORRUPT", "STORE_FOREIGN"), where
+
+
+@pytest.mark.parametrize("table", ["containers", "intents", "events", "journal"])
+@pytest.mark.parametrize("change", ["DROP TABLE {}", "ALTER TABLE {} RENAME TO other"])
+def test_a_store_without_one_of_its_tables_is_refused(
+    path: Path, sound: tuple[bytes, Contents], table: str, change: str
+) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(change.format(table))
+    assert refused(path).reason == "STORE_CORRUPT"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE containers SET record = replace(record, 'runc', 'crun')",
+        "UPDATE containers SET container_id = 'other' WHERE container_id = 'c7'",
+        "UPDATE intents SET verb = 'start' WHERE container_id = 'c7'",
+        "UPDATE events SET sequence = sequence - 1",
+        "UPDATE journal SET first = first - 1",
+    ],
+)
+def test_a_row_that_nobody_has_written_so_is_refused(
+    path: Path, sound: tuple[bytes, Contents], change: str
+) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(change)
+    assert refused(path).reason == "STORE_CORRUPT"
+
+
+def test_a_rollback_journal_that_is_not_its_own_is_refused(path: Path, store: Store) -> None:
+    store.close()
+    path.with_name(f"{path.name}-journal").write_bytes(b"x")
+    assert refused(path).reason == "STORE_CORRUPT"
+
+
 def flipped(data: bytes, where: int) -> bytes:
     return data[:where] + bytes([data[where] ^ 1]) + data[where + 1 :]
 
@@ -169,6 +271,18 @@ def test_a_damaged_write_ahead_log_is_refused_and_left_as_it_is(path: Path, wher
     with killed(path) as wal:
         wal.write_bytes(flipped(wal.read_bytes(), where))
         assert refused(path).reason == "STORE_CORRUPT"
+
+
+def test_of_a_damaged_write_ahead_log_no_more_than_the_last_write_is_taken_for_cut_off(
+    path: Path,
+) -> None:
+    with killed(path) as wal:
+        whole = content(path)
+        for where in range(0, len(whole[wal.name]), 1009):
+            path.write_bytes(whole[path.name])
+            wal.write_bytes(flipped(whole[wal.name], where))
+            with suppress(StoreFailed), closing(Store(path, 100)) as again:
+                assert len(again.records()) >= 49, where
 
 
 @pytest.mark.parametrize("cut_off_bytes", [0, 1, 4120])
@@ -209,9 +323,13 @@ def test_a_directory_in_its_place_is_refused(path: Path) -> None:
 def test_a_record_that_cannot_be_read_is_refused(path: Path, store: Store, table: str) -> None:
     store.put(RECORD, (Event(EventKind.STARTED, "c1", 1),))
     store.close()
-    column = {"containers": "record", "events": "event"}[table]
+    key, column = {
+        "containers": ("container_id", "record"),
+        "events": ("sequence", "event"),
+    }[table]
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute(f"UPDATE {table} SET {column} = x'00'")
+        add_seal(db)
+        db.execute(f"UPDATE {table} SET {column} = x'00', seal = seal({key}, x'00')")
     assert refused(path).reason == "STORE_CORRUPT"
 
 
