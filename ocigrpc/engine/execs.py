@@ -37,6 +37,7 @@ from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
 from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, Timeout
 from ocigrpc.host.cgroup import Cgroup
+from ocigrpc.host.keyring import leave_session_keyring
 from ocigrpc.host.process import Child
 from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
 from ocigrpc.log import get_logger
@@ -179,6 +180,8 @@ class Execs:
         stdio = stack.enter_context(Stdio(stdin=start.stdin, terminal=start.terminal))
         stdio.resize(size.rows, size.columns)
         argv = exec_argv(runtime, container_id, files, name, terminal=start.terminal)
+        # runc takes the program on to the container's own, crun does not.
+        leave_session_keyring()
         child = stack.enter_context(Child(argv, stdio=stdio.theirs))
         stdio.let_go()
         log.debug("exec.started", container_id=container_id, argv=argv)

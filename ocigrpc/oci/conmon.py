@@ -68,7 +68,6 @@ def create_argv(monitor: Monitor) -> list[str]:
         *("--exit-dir", str(layout.exits)),
         *("--socket-dir-path", str(layout.sockets)),
         "--full-attach",
-        "--no-new-keyring",
         *("--log-level", monitor.log_level),
     ]
     if monitor.terminal:

@@ -38,7 +38,6 @@ def test_argv_of_a_plain_container() -> None:
         *("--exit-dir", "/run/o/exits"),
         *("--socket-dir-path", "/run/o/sockets"),
         "--full-attach",
-        "--no-new-keyring",
         *("--log-level", "warning"),
         "--runtime-arg=--root",
         "--runtime-arg=/r",

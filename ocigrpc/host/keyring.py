@@ -1,0 +1,46 @@
+"""The session keyring of a thread and of what it starts: session-keyring(7), keyctl(2).
+
+Python has no call for it, and the C library neither.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+
+from ocigrpc.errors import HostFailed
+
+_SYS_KEYCTL = {
+    "x86_64": 250,
+    "i686": 288,
+    "aarch64": 219,
+    "riscv64": 219,
+    "loongarch64": 219,
+    "armv7l": 311,
+    "ppc64le": 271,
+    "s390x": 280,
+}
+_JOIN_SESSION_KEYRING = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def leave_session_keyring() -> None:
+    """Put the calling thread, and all that it starts from now on, into a new session keyring.
+
+    A child would otherwise find, and could change, what the service's own session holds.
+    Nothing happens on a kernel without keys, or of a machine not named above. Raises
+    ``HostFailed`` (KEYRING_FAILED).
+    """
+    number = _SYS_KEYCTL.get(platform.machine())
+    if number is None or _libc.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:
+        return
+    error = ctypes.get_errno()
+    if error != errno.ENOSYS:
+        raise HostFailed(
+            f"can't make a session keyring: {os.strerror(error)}",
+            reason="KEYRING_FAILED",
+            error=os.strerror(error),
+        )
