@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec import Struct, structs
+
 from ocigrpc.oci.config import ContainerConfig
 from ocigrpc.oci.violations import Violations
 
@@ -41,33 +43,74 @@ def held_capabilities() -> frozenset[str]:
     return frozenset(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1)
 
 
-def capabilities_of(
-    config: ContainerConfig, held: frozenset[str], violations: Violations
-) -> list[str]:
-    """The container's capabilities, sorted.
+class CapabilitySets(Struct, frozen=True):
+    """The runtime spec's ``process.capabilities``, each sorted."""
 
-    It starts with the default set, or with all that are ``held`` when privileged; then
-    come the drops, and then the additions. Wrong are unknown names (UNKNOWN_CAPABILITY)
-    and additions that the service does not hold (CAPABILITY_NOT_HELD).
+    bounding: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+    def to_spec(self) -> dict[str, list[str]]:
+        """The sets as lists, for JSON."""
+        return {name: list(names) for name, names in structs.asdict(self).items()}
+
+
+def capabilities_of(
+    config: ContainerConfig, uid: int, held: frozenset[str], violations: Violations
+) -> CapabilitySets:
+    """The capabilities of the container's first process, which is of the user ``uid``.
+
+    The bounding set starts with the default one, or with all that are ``held`` when
+    privileged; then come the drops, and then the additions. Root can use all of it. Another
+    user can use what was added, which has to be ambient for that: the kernel takes the
+    rest away when the program begins. Wrong are unknown names (UNKNOWN_CAPABILITY) and
+    additions that the service does not hold (CAPABILITY_NOT_HELD).
     """
-    add = _named("config.add_capabilities", config.add_capabilities, violations)
-    drop = _named("config.drop_capabilities", config.drop_capabilities, violations)
-    for index, name in add.items():
+    added = _added("config.add_capabilities", config.add_capabilities, held, violations)
+    ambient = _added(
+        "config.add_ambient_capabilities", config.add_ambient_capabilities, held, violations
+    )
+    named = _named("config.drop_capabilities", config.drop_capabilities, violations).values()
+    start = held if config.privileged else DEFAULT_CAPABILITIES & held
+    bounding = start - (start if _ALL in named else frozenset(named)) | added | ambient
+    if uid != 0:
+        ambient |= added
+    usable = _sorted(ambient if uid != 0 else bounding)
+    return CapabilitySets(_sorted(bounding), usable, usable, _sorted(ambient), _sorted(ambient))
+
+
+def capabilities_of_exec(own: dict[str, object], own_uid: int, uid: int) -> dict[str, object]:
+    """The sets of a program of ``uid`` in a container whose first process has ``own``.
+
+    The same user can use what the first process can; root can use all of the bounding set;
+    anybody else can use nothing.
+    """
+    if uid == own_uid:
+        return own
+    bounding = own.get("bounding") or []
+    usable = bounding if uid == 0 else []
+    sets = {"bounding": bounding, "effective": usable, "permitted": usable}
+    return {**sets, "inheritable": [], "ambient": []}
+
+
+def _added(
+    field: str, names: Iterable[str], held: frozenset[str], violations: Violations
+) -> frozenset[str]:
+    named = _named(field, names, violations)
+    for index, name in named.items():
         violations.allow(
             name == _ALL or name in held,
-            f"config.add_capabilities[{index}]",
+            f"{field}[{index}]",
             f"the service does not hold {name} itself",
             "CAPABILITY_NOT_HELD",
         )
-    return sorted(_merged(held, config.privileged, add.values(), drop.values()))
+    return held if _ALL in named.values() else frozenset(named.values()) & held
 
 
-def _merged(
-    held: frozenset[str], privileged: bool, add: Iterable[str], drop: Iterable[str]
-) -> frozenset[str]:
-    kept = held if privileged else DEFAULT_CAPABILITIES & held
-    kept -= kept if _ALL in drop else frozenset(drop)
-    return (kept | (held if _ALL in add else frozenset(add))) & held
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(names))
 
 
 def _named(field: str, names: Iterable[str], violations: Violations) -> dict[int, str]:

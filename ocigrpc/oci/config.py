@@ -127,3 +127,4 @@ class ContainerConfig(Struct, frozen=True, omit_defaults=True):
     devices: tuple[Device, ...] = ()
     rlimits: tuple[Rlimit, ...] = ()
     privileged: bool = False
+    add_ambient_capabilities: tuple[str, ...] = ()

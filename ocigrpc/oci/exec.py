@@ -15,9 +15,10 @@ from msgspec import Struct
 
 from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
 from ocigrpc.oci.bundle import Spec, table
+from ocigrpc.oci.capabilities import capabilities_of_exec
 from ocigrpc.oci.conmon import runtime_log_words
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.oci.users import user_of
+from ocigrpc.oci.users import User, user_of
 from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
 from ocigrpc.oci.work_file import make_directory, write_new_file
 
@@ -114,14 +115,15 @@ def process_of(
     if asked.working_dir:
         process["cwd"] = asked.working_dir
     if asked.user:
-        process["user"] = _user(table(spec, "root"), asked)
-        # Those sets outlive a change of user; the runtime clears the others itself.
-        sets = table(process, "capabilities")
-        process["capabilities"] = {**sets, "inheritable": [], "ambient": []}
+        own_uid = msgspec.convert(table(process, "user").get("uid") or 0, int)
+        user = _user(table(spec, "root"), asked)
+        process["user"] = user.to_spec()
+        if own := table(process, "capabilities"):
+            process["capabilities"] = capabilities_of_exec(own, own_uid, user.uid)
     return process
 
 
-def _user(root: dict[str, object], asked: ExecProcess) -> dict[str, object]:
+def _user(root: dict[str, object], asked: ExecProcess) -> User:
     violations = Violations()
     found = user_of(str(root.get("path", "/")), asked.user, (), violations)
     try:
@@ -130,7 +132,7 @@ def _user(root: dict[str, object], asked: ExecProcess) -> dict[str, object]:
         # Named there as in a config.
         problem = error.violations[0].description
         raise InvalidArgument(f"{asked.field}.user", problem, reason=error.reason) from error
-    return {"uid": found.uid, "gid": found.gid, "additionalGids": list(found.groups)}
+    return found
 
 
 def exec_failure(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 
-from ocigrpc.oci.capabilities import capabilities_of, held_capabilities
+from ocigrpc.oci.capabilities import CapabilitySets, capabilities_of, held_capabilities
 from ocigrpc.oci.config import ContainerConfig, NamespaceMode, NamespaceType
 from ocigrpc.oci.devices import devices_of
 from ocigrpc.oci.mounts import mounts_of
@@ -66,14 +67,15 @@ def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> di
     violations = Violations()
     rootfs = _rootfs_of(config, violations)
     namespaces = namespaces_of(config, violations)
-    capabilities = capabilities_of(config, held_capabilities(), violations)
+    user = user_of(rootfs, config.user, config.supplemental_groups, violations)
+    capabilities = capabilities_of(config, user.uid, held_capabilities(), violations)
     mounts, propagation = mounts_of(config, namespaces, violations)
     spec: dict[str, object] = {
         "ociVersion": OCI_VERSION,
         "root": {"path": rootfs, "readonly": config.readonly_rootfs},
-        "process": _process_of(config, rootfs, capabilities, terminal, violations),
+        "process": _process_of(config, user, capabilities, terminal, violations),
         "mounts": mounts,
-        "linux": _linux_of(config, namespaces, capabilities, propagation, violations),
+        "linux": _linux_of(config, namespaces, capabilities.bounding, propagation, violations),
     }
     hostname = _hostname_of(config, namespaces, container_id, violations)
     if hostname:
@@ -84,21 +86,19 @@ def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> di
 
 def _process_of(
     config: ContainerConfig,
-    rootfs: str,
-    capabilities: list[str],
+    user: User,
+    capabilities: CapabilitySets,
     terminal: bool,
     violations: Violations,
 ) -> dict[str, object]:
     privileges = config.no_new_privileges
-    # The runtime drops the permitted and effective sets itself when the user isn't root.
-    sets: dict[str, object] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
     process: dict[str, object] = {
         "terminal": terminal,
-        "user": _user_spec(user_of(rootfs, config.user, config.supplemental_groups, violations)),
+        "user": user.to_spec(),
         "args": arguments_of(config, violations),
         "env": environment_of(config, terminal, violations),
         "cwd": config.working_dir or "/",
-        "capabilities": {**sets, "inheritable": [], "ambient": []},
+        "capabilities": capabilities.to_spec(),
         "noNewPrivileges": not config.privileged if privileges is None else privileges,
         # Also when it is 0: the service's own value must not be inherited.
         "oomScoreAdj": oom_score_adj_of(config, violations),
@@ -113,7 +113,7 @@ def _process_of(
 def _linux_of(
     config: ContainerConfig,
     namespaces: Namespaces,
-    capabilities: list[str],
+    capabilities: Collection[str],
     propagation: str,
     violations: Violations,
 ) -> dict[str, object]:
@@ -193,11 +193,6 @@ def _rootfs_of(config: ContainerConfig, violations: Violations) -> str:
     )
     violations.allow(path != "/", field, "is the host's own root", "PATH_IS_ROOT")
     return path
-
-
-def _user_spec(user: User) -> dict[str, object]:
-    groups = {"additionalGids": list(user.groups)} if user.groups else {}
-    return {"uid": user.uid, "gid": user.gid, **groups}
 
 
 def _hostname_of(

@@ -21,11 +21,15 @@ GROUPS_LIMIT = 65536
 
 
 class User(Struct, frozen=True):
-    """Numbers of a program's user and groups."""
+    """Numbers of a program's user and groups; ``groups`` are the supplementary ones."""
 
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
+
+    def to_spec(self) -> dict[str, object]:
+        """The runtime spec's ``process.user``."""
+        return {"uid": self.uid, "gid": self.gid, "additionalGids": list(self.groups)}
 
 
 class Account(Struct, frozen=True):
@@ -48,8 +52,9 @@ def user_of(rootfs: str, user: str, supplemental: Sequence[int], violations: Vio
     """The user that ``user`` names: "uid", "uid:gid", "user" or "user:group"; empty is "0".
 
     Without a group it is the account's own, and the groups that list it as a member come
-    too, as at a login; a number that has no account is in group 0. Wrong are names that
-    are not found (USER_NOT_FOUND, GROUP_NOT_FOUND) and numbers out of range.
+    too, as at a login; a number that has no account is in group 0. The primary group is the
+    first of the supplementary ones. Wrong are names that are not found (USER_NOT_FOUND,
+    GROUP_NOT_FOUND) and numbers out of range.
     """
     field = "config.user"
     wanted, colon, wanted_group = user.partition(":")
@@ -60,7 +65,9 @@ def user_of(rootfs: str, user: str, supplemental: Sequence[int], violations: Vio
         gid, joined = account.gid, _memberships(rootfs, account.name)
     for index, number in enumerate(supplemental):
         violations.in_range(f"config.supplemental_groups[{index}]", number, 0, NUMBER_LIMIT)
-    groups = tuple(dict.fromkeys([*joined, *supplemental]))
+    # The primary one as well: what its members are kept from must stay so when a
+    # set-group-ID program has put another group in its place.
+    groups = tuple(dict.fromkeys([gid, *joined, *supplemental]))
     violations.allow(
         len(groups) <= GROUPS_LIMIT, field, f"is in more than {GROUPS_LIMIT} groups", "TOO_MANY"
     )

@@ -66,6 +66,7 @@ def container_config(found: Violations, message: config_pb2.ContainerConfig) -> 
         devices=tuple(map(_device, message.devices)),
         rlimits=tuple(Rlimit(each.type, each.soft, each.hard) for each in message.rlimits),
         privileged=message.privileged,
+        add_ambient_capabilities=tuple(message.add_ambient_capabilities),
     )
 
 

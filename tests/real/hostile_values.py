@@ -101,6 +101,7 @@ NEVER_RIGHT: Mapping[str, tuple[str, ...]] = {
     "cpuset_mems": ("-1", "1,", " 0"),
     "permissions": ("x", "rwmr", "RW", "rr"),
     "add_capabilities": ("CAP_", "FLY"),
+    "add_ambient_capabilities": ("CAP_", "FLY"),
 }
 """Values that no request with a field of this name may be granted with."""
 
@@ -109,6 +110,7 @@ _PERHAPS_RIGHT: Mapping[str, tuple[str, ...]] = {
     "cpuset_cpus": ("999999", "0-999999"),
     "cpuset_mems": ("999999",),
     "add_capabilities": ("all", "CAP_ALL", "SYS_ADMIN"),
+    "add_ambient_capabilities": ("all", "SYS_ADMIN"),
     "options": ("bind", "remount", "size=1k", "a,b", "shared", "idmap", ""),
 }
 """Those that the host and the rest of the request decide about."""

@@ -28,6 +28,7 @@ NEVER_GRANTED: Mapping[str, str] = {
     'hostname: "a b"': "hostname",
     'env { key: "a=b" value: "" }': 'env["a=b"]',
     'add_capabilities: "FLY"': "add_capabilities[0]",
+    'add_ambient_capabilities: "FLY"': "add_ambient_capabilities[0]",
     'mounts { container_path: "relative" type: "tmpfs" }': "mounts[0].container_path",
     'mounts { container_path: "/x/../.." type: "tmpfs" }': "mounts[0].container_path",
     'mounts { container_path: "/x" type: "bind" host_path: "/no/such" }': "mounts[0].host_path",

@@ -66,11 +66,24 @@ def test_a_terminal_has_a_size_and_a_type() -> None:
     assert process["env"] == ["PATH=/bin", "A=1", "TERM=xterm"]
 
 
-def test_another_user_inherits_no_ambient_capabilities() -> None:
+def test_another_user_can_use_no_capabilities() -> None:
     process = process_of(SPEC, ExecProcess(("x",), user="7:8"), terminal=False)
-    assert process["user"] == {"uid": 7, "gid": 8, "additionalGids": []}
-    sets = {"bounding": ["CAP_KILL"], "ambient": [], "inheritable": []}
+    assert process["user"] == {"uid": 7, "gid": 8, "additionalGids": [8]}
+    usable = ("effective", "permitted", "inheritable", "ambient")
+    sets = {"bounding": ["CAP_KILL"], **{name: [] for name in usable}}
     assert process["capabilities"] == sets
+
+
+def test_the_same_user_by_another_name_keeps_its_capabilities() -> None:
+    process = process_of(SPEC, ExecProcess(("x",), user="5:8"), terminal=False)
+    own = SPEC["process"]["capabilities"]  # type: ignore[index]
+    assert process["capabilities"] == own
+
+
+def test_a_spec_without_capabilities_is_given_none() -> None:
+    spec = {**SPEC, "process": {"args": ["init"], "cwd": "/"}}
+    process = process_of(spec, ExecProcess(("x",), user="7:8"), terminal=False)
+    assert "capabilities" not in process
 
 
 def test_an_unknown_user_is_named_by_its_field_here() -> None:

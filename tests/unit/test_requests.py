@@ -150,6 +150,7 @@ def test_config_is_converted_whole() -> None:
         devices=[config_pb2.Device(container_path="/c", host_path="/d", permissions="r")],
         rlimits=[config_pb2.Rlimit(type="RLIMIT_CORE", soft=1, hard=2**64 - 1)],
         privileged=True,
+        add_ambient_capabilities=["KILL"],
     )
     assert every_field_is_set(message)
     assert requests.create_request(Create(config=message)).source == ConfigSource(
@@ -182,6 +183,7 @@ def test_config_is_converted_whole() -> None:
             devices=(values.Device("/d", "/c", "r"),),
             rlimits=(values.Rlimit("RLIMIT_CORE", 1, 2**64 - 1),),
             privileged=True,
+            add_ambient_capabilities=("KILL",),
         )
     )
 

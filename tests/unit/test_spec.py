@@ -74,7 +74,7 @@ def test_defaults(spec: Spec, tmp_path: Path) -> None:
     assert process["args"] == ["true"]
     assert process["cwd"] == "/"
     assert process["env"] == [f"PATH={DEFAULT_PATH}"]
-    assert process["user"] == {"uid": 0, "gid": 0}
+    assert process["user"] == {"uid": 0, "gid": 0, "additionalGids": [0]}
     assert process["noNewPrivileges"] is True
     assert process["terminal"] is False
     assert process["oomScoreAdj"] == 0

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES, capabilities_of
+from ocigrpc.oci.capabilities import (
+    CAPABILITIES,
+    DEFAULT_CAPABILITIES,
+    CapabilitySets,
+    capabilities_of,
+    capabilities_of_exec,
+)
 from ocigrpc.oci.config import ContainerConfig
 from ocigrpc.oci.violations import Violations
 
@@ -17,12 +23,20 @@ ALL = frozenset(CAPABILITIES)
 capability = st.sampled_from(CAPABILITIES)
 
 
-def built(held: frozenset[str] = ALL, **fields: Any) -> set[str]:
+def sets(uid: int, held: frozenset[str] = ALL, **fields: Any) -> CapabilitySets:
     violations = Violations()
-    capabilities = capabilities_of(ContainerConfig("/", **fields), held, violations)
+    capabilities = capabilities_of(ContainerConfig("/", **fields), uid, held, violations)
     violations.raise_any()
-    assert capabilities == sorted(set(capabilities))
-    return set(capabilities)
+    for names in capabilities.to_spec().values():
+        assert list(names) == sorted(set(names))
+    return capabilities
+
+
+def built(held: frozenset[str] = ALL, **fields: Any) -> set[str]:
+    """What root can use."""
+    capabilities = sets(0, held, **fields)
+    assert capabilities.effective == capabilities.permitted == capabilities.bounding
+    return set(capabilities.bounding)
 
 
 def test_every_capability_is_known_by_its_number() -> None:
@@ -68,7 +82,9 @@ def test_names_come_in_any_case_with_or_without_the_prefix(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "CAP_", "CAP_ALL", "CAP_CAP_KILL", "NET_ADMIN ", "ROOT"])
-@pytest.mark.parametrize("field", ["add_capabilities", "drop_capabilities"])
+@pytest.mark.parametrize(
+    "field", ["add_capabilities", "drop_capabilities", "add_ambient_capabilities"]
+)
 def test_an_unknown_name_is_refused(field: str, name: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         built(ALL, **{field: ("KILL", name)})
@@ -76,8 +92,66 @@ def test_an_unknown_name_is_refused(field: str, name: str) -> None:
     assert caught.value.violations[0].field == f"config.{field}[1]"
 
 
-def test_one_that_the_service_does_not_hold_can_not_be_added() -> None:
+@pytest.mark.parametrize("field", ["add_capabilities", "add_ambient_capabilities"])
+def test_one_that_the_service_does_not_hold_can_not_be_added(field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        built(ALL - {"CAP_SYS_TIME"}, add_capabilities=("SYS_TIME",))
+        built(ALL - {"CAP_SYS_TIME"}, **{field: ("SYS_TIME",)})
     assert caught.value.reason == "CAPABILITY_NOT_HELD"
-    assert caught.value.violations[0].field == "config.add_capabilities[0]"
+    assert caught.value.violations[0].field == f"config.{field}[0]"
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_a_user_that_is_not_root_can_use_nothing_by_itself(privileged: bool) -> None:
+    found = sets(1000, privileged=privileged)
+    assert set(found.bounding) == (ALL if privileged else DEFAULT_CAPABILITIES)
+    assert (found.effective, found.permitted, found.inheritable, found.ambient) == ((),) * 4
+
+
+@given(st.lists(capability), st.lists(capability), st.lists(capability))
+def test_a_user_that_is_not_root_can_use_what_is_added_either_way(
+    add: list[str], ambient: list[str], drop: list[str]
+) -> None:
+    found = sets(
+        1000,
+        add_capabilities=tuple(add),
+        add_ambient_capabilities=tuple(ambient),
+        drop_capabilities=tuple(drop),
+    )
+    usable = {*add, *ambient}
+    assert set(found.bounding) == (DEFAULT_CAPABILITIES - set(drop)) | usable
+    assert set(found.effective) == usable
+    assert found.effective == found.permitted == found.inheritable == found.ambient
+
+
+@given(st.lists(capability), st.lists(capability))
+def test_root_passes_on_what_is_added_as_ambient_alone(add: list[str], ambient: list[str]) -> None:
+    found = sets(0, add_capabilities=tuple(add), add_ambient_capabilities=tuple(ambient))
+    assert set(found.bounding) == DEFAULT_CAPABILITIES | set(add) | set(ambient)
+    assert found.effective == found.permitted == found.bounding
+    assert set(found.ambient) == set(found.inheritable) == set(ambient)
+
+
+@pytest.mark.parametrize("field", ["add_capabilities", "add_ambient_capabilities"])
+def test_all_that_is_held_is_for_a_user_too(field: str) -> None:
+    held = frozenset({"CAP_KILL", "CAP_SYS_TIME"})
+    assert set(sets(1000, held, **{field: ("ALL",)}).ambient) == held
+
+
+OWN: dict[str, object] = {
+    "bounding": ["CAP_CHOWN", "CAP_KILL"],
+    **{key: ["CAP_KILL"] for key in ("effective", "permitted", "inheritable", "ambient")},
+}
+
+
+@pytest.mark.parametrize(
+    ("uid", "usable", "ambient"),
+    [(1000, ["CAP_KILL"], ["CAP_KILL"]), (0, ["CAP_CHOWN", "CAP_KILL"], []), (1001, [], [])],
+)
+def test_a_program_of_exec_can_use_what_its_user_may(
+    uid: int, usable: list[str], ambient: list[str]
+) -> None:
+    assert capabilities_of_exec(OWN, 1000, uid) == {
+        "bounding": ["CAP_CHOWN", "CAP_KILL"],
+        **dict.fromkeys(("effective", "permitted"), usable),
+        **dict.fromkeys(("inheritable", "ambient"), ambient),
+    }

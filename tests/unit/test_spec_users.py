@@ -44,16 +44,16 @@ def built(rootfs: Path, user: str, *supplemental: int) -> User:
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
-        ("", User(0, 0)),
-        ("0", User(0, 0)),
-        ("root", User(0, 0)),
-        ("alice", User(1001, 1002, (1003, 1004))),
-        ("1001", User(1001, 1002, (1003, 1004))),
-        ("alice:staff", User(1001, 1002)),
-        ("alice:5", User(1001, 5)),
-        ("4000", User(4000, 0)),
-        ("4000:wheel", User(4000, 1004)),
-        ("4294967294:4294967294", User(4294967294, 4294967294)),
+        ("", User(0, 0, (0,))),
+        ("0", User(0, 0, (0,))),
+        ("root", User(0, 0, (0,))),
+        ("alice", User(1001, 1002, (1002, 1003, 1004))),
+        ("1001", User(1001, 1002, (1002, 1003, 1004))),
+        ("alice:staff", User(1001, 1002, (1002,))),
+        ("alice:5", User(1001, 5, (5,))),
+        ("4000", User(4000, 0, (0,))),
+        ("4000:wheel", User(4000, 1004, (1004,))),
+        ("4294967294:4294967294", User(4294967294, 4294967294, (4294967294,))),
     ],
 )
 def test_a_user(rootfs: Path, user: str, expected: User) -> None:
@@ -61,7 +61,7 @@ def test_a_user(rootfs: Path, user: str, expected: User) -> None:
 
 
 def test_supplemental_groups_follow_once_each(rootfs: Path) -> None:
-    assert built(rootfs, "alice", 1004, 9, 9).groups == (1003, 1004, 9)
+    assert built(rootfs, "alice", 1004, 9, 9).groups == (1002, 1003, 1004, 9)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_wrong_supplemental_group_is_refused(rootfs: Path) -> None:
 
 
 def test_numbers_need_no_files(tmp_path: Path) -> None:
-    assert built(tmp_path, "12:13", 14) == User(12, 13, (14,))
-    assert built(tmp_path, "12") == User(12, 0)
+    assert built(tmp_path, "12:13", 14) == User(12, 13, (13, 14))
+    assert built(tmp_path, "12") == User(12, 0, (0,))
 
 
 def make_link(place: Path) -> None:
