@@ -28,8 +28,8 @@ from ocigrpc.service.answers import POLICIES, STATES
 from ocigrpc.service.configs import container_config
 from ocigrpc.v1 import container_pb2, runtime_pb2
 
-STOP_TIMEOUT_LIMIT_S = 24 * 3600
-"""Longest that a client may let a container take to stop."""
+TIMEOUT_LIMIT_S = 24 * 3600
+"""Longest timeout of a request."""
 
 WANTED_LIMIT_BYTES = 256
 """Longest id or name that a filter may look for, far above those that there can be."""
@@ -70,10 +70,7 @@ def stop_request(request: runtime_pb2.StopContainerRequest) -> tuple[str, float 
     """Container and timeout in seconds, None when the settings decide."""
     if not request.HasField("timeout"):
         return container_id(request), None
-    timeout_s = _seconds(request.timeout)
-    if timeout_s > STOP_TIMEOUT_LIMIT_S:
-        raise InvalidArgument("timeout", "must be at most 24 hours", reason="INVALID_TIMEOUT")
-    return container_id(request), timeout_s
+    return container_id(request), _seconds(request.timeout)
 
 
 def limit_s(request: _HasTimeout) -> float:
@@ -82,12 +79,19 @@ def limit_s(request: _HasTimeout) -> float:
 
 
 def _seconds(timeout: Duration) -> float:
-    seconds, nanos = timeout.seconds, timeout.nanos
-    # See google/protobuf/duration.proto: both have the same sign.
-    if seconds < 0 or not 0 <= nanos < 1_000_000_000:
-        problem = "must be a duration that is not negative"
+    timeout_s = seconds_of(timeout)
+    if timeout_s is None or timeout_s > TIMEOUT_LIMIT_S:
+        problem = "must be a duration that is not negative, of 24 hours at most"
         raise InvalidArgument("timeout", problem, reason="INVALID_TIMEOUT")
-    return seconds + nanos / 1e9
+    return timeout_s
+
+
+def seconds_of(duration: Duration) -> float | None:
+    """A duration that is not negative, in seconds; None for any other, and for none at all."""
+    # See google/protobuf/duration.proto: both have the same sign.
+    if duration.seconds < 0 or not 0 <= duration.nanos < 1_000_000_000:
+        return None
+    return duration.seconds + duration.nanos / 1e9
 
 
 def kill_request(request: runtime_pb2.KillContainerRequest) -> tuple[str, int]:

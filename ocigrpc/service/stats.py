@@ -10,6 +10,7 @@ from ocigrpc.engine.stats import ContainerStats
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.host.cgroup_stats import Pressure, PressureLine
+from ocigrpc.service.requests import seconds_of
 from ocigrpc.v1 import limits_pb2, runtime_pb2, stats_pb2
 
 INTERVAL_DEFAULT_S = 1.0
@@ -23,10 +24,8 @@ def interval_s(request: runtime_pb2.WatchStatsRequest) -> float:
     """Seconds between two messages. Raises ``InvalidArgument``."""
     if not request.HasField("interval"):
         return INTERVAL_DEFAULT_S
-    seconds = request.interval.seconds + request.interval.nanos / 1e9
-    # See google/protobuf/duration.proto: other nanos make no duration that is positive.
-    sound = 0 <= request.interval.nanos < 1_000_000_000
-    if not (sound and INTERVAL_LEAST_S <= seconds <= INTERVAL_MOST_S):
+    seconds = seconds_of(request.interval)
+    if seconds is None or not INTERVAL_LEAST_S <= seconds <= INTERVAL_MOST_S:
         raise InvalidArgument(
             "interval", "must be 100 milliseconds to 1 hour", reason="INVALID_INTERVAL"
         )

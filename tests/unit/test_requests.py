@@ -14,7 +14,7 @@ from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci import config as values
 from ocigrpc.service import requests
 from ocigrpc.service.events import watch_events_request
-from ocigrpc.v1 import config_pb2, event_pb2
+from ocigrpc.v1 import config_pb2, event_pb2, exec_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 
 Create = v1.CreateContainerRequest
@@ -325,6 +325,10 @@ def test_absent_timeout_of_a_stop_is_not_zero() -> None:
 def test_timeout_that_makes_no_sense_is_refused(timeout: dict[str, int]) -> None:
     request = v1.StopContainerRequest(container_id="c", timeout=timeout)
     assert wrong(lambda: requests.stop_request(request)) == ("INVALID_TIMEOUT", ["timeout"])
+    exec_sync = exec_pb2.ExecSyncRequest(container_id="c", timeout=timeout)
+    assert wrong(lambda: requests.limit_s(exec_sync)) == ("INVALID_TIMEOUT", ["timeout"])
+    start = exec_pb2.ExecStart(container_id="c", timeout=timeout)
+    assert wrong(lambda: requests.limit_s(start)) == ("INVALID_TIMEOUT", ["timeout"])
 
 
 def test_kill_is_sigkill_unless_it_says_another() -> None:
