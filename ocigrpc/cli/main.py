@@ -1,15 +1,18 @@
 """The ``ocigrpc`` command: its flags, and which file does each of its commands.
 
 Exit status: 0 when all went well, 1 when the service can't start or fails, 2 for wrong
-flags or settings. Each failure is one line on standard error.
+flags or settings, 141 when nobody reads what it prints. Each failure is one line on standard
+error.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import msgspec
@@ -22,10 +25,24 @@ from ocigrpc.settings import Settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_BY_SIGNAL = 128
+"""And the signal's number, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``argv`` is without the program's name, by default the process's own."""
+    try:
+        with _whole_output():
+            return _run(argv)
+    except BrokenPipeError:
+        # As for a program that the kernel ends for it, as most are.
+        return EXIT_BY_SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        print(f"ocigrpc: can't write to standard output: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _run(argv: Sequence[str] | None) -> int:
     flags: dict[str, str] = vars(_parser().parse_args(argv))
     run = _COMMANDS[flags.pop("command")]
     config_path = flags.pop("config", None)
@@ -35,6 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ocigrpc: {error.message}", file=sys.stderr)
         return EXIT_USAGE
     return run(settings)
+
+
+@contextmanager
+def _whole_output() -> Iterator[None]:
+    """Raise ``OSError`` unless all that the block prints is written, also by what exits in it."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError:
+        # The interpreter would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _serve(settings: Settings) -> int:
@@ -63,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ocigrpc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in (
-        ("serve", "Run the service until SIGTERM or SIGINT."),
+        ("serve", "Run the service until SIGTERM, SIGINT, SIGQUIT or SIGHUP."),
         ("settings", "Print the settings in force as JSON."),
     ):
         # No abbreviations: they would change their meaning with the next setting.

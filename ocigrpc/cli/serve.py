@@ -19,7 +19,7 @@ log = get_logger()
 
 
 def serve(settings: Settings) -> bool:
-    """Serve until SIGTERM or SIGINT, then let running calls finish; containers live on.
+    """Serve until a signal asks for the end, then let running calls finish; containers live on.
 
     False, and one line in the log that says why, when the service could not start or
     failed. Calls that outlast even their undoing end with the process, with status 1; the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -210,6 +211,54 @@ def test_an_init_system_that_does_not_listen_is_no_error(
     notify("READY=1")
 
 
+def piped(words: str, output: str) -> subprocess.CompletedProcess[str]:
+    """The command, run by a shell that sends its output somewhere; its status and its errors."""
+    command = f"{shlex.quote(sys.executable)} -m ocigrpc {words}"
+    return subprocess.run(
+        ["bash", "-c", f"{command} {output}; exit ${{PIPESTATUS[0]}}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=_ROOT,
+        env={"PATH": os.environ["PATH"]},
+        timeout=_LIMIT_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("words", ["settings", "--help", "serve --help", "--version"])
+def test_a_reader_that_goes_early_gets_no_traceback(words: str) -> None:
+    # A reader that is gone before anything is written.
+    ended = piped(words, "| sh -c 'exec <&-'")
+    assert ended.stderr == ""
+    assert ended.returncode in (0, 128 + signal.SIGPIPE)
+
+
+def test_output_that_nobody_reads_ends_as_by_sigpipe() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ocigrpc", "settings"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=_ROOT,
+        env={"PATH": os.environ["PATH"]},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_output_that_can_not_be_written_is_said_to_be_lost() -> None:
+    ended = piped("settings", "> /dev/full")
+    assert ended.stderr == "ocigrpc: can't write to standard output: No space left on device\n"
+    assert ended.returncode == 1
+
+
+def test_a_closed_output_is_no_error() -> None:
+    assert piped("settings", ">&-").stderr == ""
+
+
 _TERMINATION = """
 import os, select, subprocess, sys
 from ocigrpc.cli.termination import termination
@@ -236,7 +285,7 @@ def terminating(*argv: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_the_first_signal_is_waited_for_and_children_block_none(number: signal.Signals) -> None:
     with terminating() as process:
         assert process.stdout is not None
@@ -244,6 +293,35 @@ def test_the_first_signal_is_waited_for_and_children_block_none(number: signal.S
         process.send_signal(number)
         output, _ = process.communicate(timeout=_LIMIT_S)
     assert (output, process.returncode) == (f"{number.name}\n", 0)
+
+
+def test_no_signal_that_can_be_caught_ends_the_process_by_itself() -> None:
+    harmless = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+    faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+    faults |= {signal.SIGTRAP, signal.SIGSYS}
+    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+    with terminating() as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for number in signal.valid_signals() - {signal.SIGKILL} - harmless - faults - asking:
+            process.send_signal(number)
+        process.send_signal(signal.SIGHUP)
+        output, _ = process.communicate(timeout=_LIMIT_S)
+    assert output.splitlines()[-1] == "SIGHUP"
+    assert "signal=SIGUSR1" in output
+    assert process.returncode == 0
+
+
+def test_a_hangup_beside_the_first_signal_is_not_the_second() -> None:
+    with terminating("and then hang") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "SIGTERM\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGQUIT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.2)
 
 
 def test_the_second_signal_ends_the_process_at_once() -> None:
