@@ -20,9 +20,11 @@ _PACKAGES = ("conmon", "runc", "crun")
 def prepare(settings: Settings) -> None:
     """Make the service's directories, and find its programs.
 
-    Raises ``HostFailed`` with the ``path`` that can't be used. Runtimes other than the default
-    one are not looked for: Status tells of them.
+    Raises ``HostFailed``, with the ``path`` that can't be used if it is one. Runtimes other
+    than the default one are not looked for: Status tells of them.
     """
+    if os.geteuid():
+        raise HostFailed("the service has to run as root", reason="NOT_ROOT", uid=os.geteuid())
     require_program(settings.conmon_path)
     require_program(settings.runtimes[settings.default_runtime].path)
     for path in (settings.root_dir, settings.run_dir, settings.log_dir):

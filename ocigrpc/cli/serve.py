@@ -7,6 +7,7 @@ import os
 from ocigrpc.cli.notify import notify
 from ocigrpc.cli.preparation import prepare
 from ocigrpc.cli.termination import Termination, termination
+from ocigrpc.deadline import Deadline
 from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.descriptors import raise_limit
@@ -16,6 +17,9 @@ from ocigrpc.service.server import serving
 from ocigrpc.settings import Settings
 
 log = get_logger()
+
+_START_TIMEOUT_S = 30.0
+"""Longest that conmon, the runtime and systemd may take to show that they work."""
 
 
 def serve(settings: Settings) -> bool:
@@ -49,7 +53,13 @@ def serve(settings: Settings) -> bool:
 
 def _serve_until(end: Termination, settings: Settings) -> bool:
     """Whether every call had ended when the service did."""
-    with Engine.open(settings) as engine, serving(engine, settings) as server:
+    with Engine.open(settings) as engine:
+        engine.require_working(Deadline(_START_TIMEOUT_S))
+        return _serve_engine(engine, end, settings)
+
+
+def _serve_engine(engine: Engine, end: Termination, settings: Settings) -> bool:
+    with serving(engine, settings) as server:
         engine.recover()
         server.open()
         log.info("service.ready", addresses=server.addresses)

@@ -97,6 +97,10 @@ class Engine:
             undo.callback(engine._finishing.close)
             yield engine
 
+    def require_working(self, deadline: Deadline) -> None:
+        """Raise ``HostFailed``, ``CgroupFailed`` or ``Timeout`` if it can make no container."""
+        self._health.require_working(deadline)
+
     def recover(self) -> None:
         """Find the containers that are there already; until then, only ask for conditions.
 

@@ -10,7 +10,7 @@ from ocigrpc.engine.node import Node
 from ocigrpc.engine.recovery import Recovery
 from ocigrpc.engine.store import Store
 from ocigrpc.engine.values import Condition, HandlerVersion, Versions
-from ocigrpc.errors import OcigrpcError, StoreFailed
+from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
 from ocigrpc.host import systemd
 from ocigrpc.oci.runtime import find_program, program_version
 
@@ -46,6 +46,19 @@ class Health:
             self._recovery.condition(),
         )
 
+    def require_working(self, deadline: Deadline) -> None:
+        """Raise what would keep every container from being made.
+
+        ``HostFailed`` (PROGRAM_BROKEN) for conmon or the default runtime, ``CgroupFailed`` or
+        ``Timeout`` for the cgroups.
+        """
+        settings = self._node.settings
+        for path in (settings.conmon_path, self._node.runtimes[settings.default_runtime].path):
+            problem = program_problem(path, deadline)
+            if problem:
+                raise HostFailed(problem, reason="PROGRAM_BROKEN", path=path)
+        self._use_cgroups(deadline)
+
     def _runtimes(self, deadline: Deadline) -> Condition:
         default = self._node.settings.default_runtime
         broken = {
@@ -61,15 +74,21 @@ class Health:
         return Condition("MonitorReady", not problem, "ConmonBroken" if problem else "", problem)
 
     def _cgroups(self, deadline: Deadline) -> Condition:
-        settings = self._node.settings
         try:
-            if settings.cgroup_manager == SYSTEMD:
-                systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
-            else:
-                self._node.parent_cgroup().create()
+            self._use_cgroups(deadline)
         except OcigrpcError as error:
             return Condition("CgroupsReady", False, "CgroupManagerFailed", error.message)
         return Condition("CgroupsReady", True)
+
+    def _use_cgroups(self, deadline: Deadline) -> None:
+        """Raise ``CgroupFailed`` or ``Timeout`` if containers can have none."""
+        if self._node.settings.cgroup_manager == SYSTEMD:
+            systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
+            return
+        self._node.parent_cgroup().create()
+        # That may have been there, for somebody else to make groups in.
+        with self._node.probe_cgroup() as probe:
+            probe.create()
 
     def _writable_store(self) -> Condition:
         try:

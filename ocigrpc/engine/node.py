@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -150,6 +151,16 @@ class Node:
     def parent_cgroup(self) -> Cgroup:
         """The settings' own parent of all cgroups, with the cgroupfs manager."""
         return self.hierarchies.group(self.settings.cgroup_parent)
+
+    @contextmanager
+    def probe_cgroup(self) -> Iterator[Cgroup]:
+        """A group below that parent which nobody else has; gone at the end of the block."""
+        name = f"ocigrpc-probe-{secrets.token_hex(8)}"
+        probe = self.hierarchies.group(f"{self.settings.cgroup_parent.rstrip('/')}/{name}")
+        try:
+            yield probe
+        finally:
+            probe.remove_if_empty()
 
     def topmost_missing(self, path: str) -> str:
         """The first cgroup on the way down to ``path`` that does not exist; or nothing."""

@@ -60,7 +60,7 @@ class Runtime(Struct, frozen=True):
 
     def argv(self, *words: str) -> list[str]:
         """The command line of a verb."""
-        return [self.path, *self.global_argv, *words]
+        return [find_program(self.path) or self.path, *self.global_argv, *words]
 
     def start(self, container_id: str, deadline: Deadline) -> None:
         """Run the program of a created container."""
@@ -166,15 +166,22 @@ def remove_update_files(directory: Path) -> None:
 
 
 def find_program(path: str) -> str | None:
-    """Absolute path of an executable, looked up as a child of the service would."""
-    found = shutil.which(path, mode=os.X_OK, path=ENVIRONMENT["PATH"])
-    return found and os.path.abspath(found)
+    """Absolute path of an executable.
+
+    A name is looked up on the PATH of the service, and then where system programs usually are:
+    runtimes live in sbin, which users lack. Directories that depend on where we stand are
+    passed over.
+    """
+    usual = ENVIRONMENT["PATH"].split(":")
+    places = [*os.environ.get("PATH", "").split(":"), *usual]
+    directories = [each for each in places if each.startswith("/")]
+    return shutil.which(path, mode=os.X_OK, path=":".join(directories))
 
 
 def program_version(path: str, deadline: Deadline) -> str:
     """First line of what ``PATH --version`` prints; empty when it can't be had."""
     try:
-        ended = run([path, "--version"], deadline)
+        ended = run([find_program(path) or path, "--version"], deadline)
     except (HostFailed, Timeout):
         return ""
     lines: Sequence[str] = ended.stdout.decode(errors="replace").splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from ocigrpc.v1.runtime_pb2 import StatusRequest, VersionRequest
 from tests.real.conftest import StartService
-from tests.real.hosts import native
+from tests.real.exec_client import exec_sync, shell
+from tests.real.hosts import Host, native
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service
 
@@ -68,9 +70,12 @@ def test_status_names_a_monitor_that_has_gone(start_service: StartService, tmp_p
     assert str(conmon) in condition.message
 
 
-def refusal_to_start(directory: Path, rootfs: Path, **settings: object) -> dict[str, object]:
-    """The one line of a service that does not start."""
-    with native() as host:
+def refusal_to_start(
+    directory: Path, rootfs: Path, *launcher: str, **settings: object
+) -> dict[str, object]:
+    """The one line of a service that does not start; ``launcher`` is what it is started by."""
+    with native() as found:
+        host = Host(found.name, found.cgroup_roots, (*found.prefix, *launcher))
         service = Service(host, directory, rootfs, **settings)  # type: ignore[arg-type]
         event = service.refusal()
     assert service.remains() == []
@@ -89,6 +94,64 @@ def test_a_missing_program_is_refused_in_one_line_with_how_to_install_it(
     assert event["reason"] == "PROGRAM_NOT_FOUND"
     assert event["path"] == path
     assert event["install"] == f"apt-get install {program}"
+
+
+@pytest.mark.parametrize("program", ["conmon", "runc"])
+def test_a_program_that_does_not_work_is_refused(
+    tmp_path: Path, rootfs: Path, program: str
+) -> None:
+    path = tmp_path / program
+    path.write_text("#!/bin/sh\nexit 1\n")
+    path.chmod(0o755)
+    if program == "conmon":
+        event = refusal_to_start(tmp_path, rootfs, conmon_path=path)
+    else:
+        event = refusal_to_start(tmp_path, rootfs, runtimes={"runc": {"path": str(path)}})
+    assert (event["reason"], event["path"]) == ("PROGRAM_BROKEN", str(path))
+
+
+def test_the_systemd_manager_without_systemd_is_refused(tmp_path: Path, rootfs: Path) -> None:
+    event = refusal_to_start(tmp_path, rootfs, *NO_BUS, cgroup_manager="systemd")
+    assert event["reason"] == "BUS_UNREACHABLE"
+
+
+# Where the files of cgroups can be read, and no more, as in a container.
+READ_ONLY_CGROUPS = (
+    *("unshare", "--mount", "--propagation", "private", "sh", "-euc"),
+    'for each in $(findmnt -rn -t cgroup,cgroup2 -o TARGET); do mount -o remount,bind,ro "$each"; '
+    'done; exec "$@"',
+    "sh",
+)
+NO_BUS = (
+    *("unshare", "--mount", "--propagation", "private", "sh", "-euc"),
+    'mount -t tmpfs tmpfs /run; exec "$@"',
+    "sh",
+)
+
+
+def test_a_host_whose_cgroups_can_not_be_written_is_refused(tmp_path: Path, rootfs: Path) -> None:
+    event = refusal_to_start(tmp_path, rootfs, *READ_ONLY_CGROUPS)
+    assert event["reason"] == "CGROUP_FAILED"
+    assert "Read-only file system" in str(event["message"])
+
+
+def test_a_service_that_is_not_root_is_refused(tmp_path: Path, rootfs: Path) -> None:
+    event = refusal_to_start(tmp_path, rootfs, "unshare", "--user")
+    assert event["reason"] == "NOT_ROOT"
+
+
+def test_a_name_of_a_program_is_looked_up_on_path(
+    start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, program in (("a-runtime", "runc"), ("a-monitor", "conmon")):
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{tmp_path}")
+    service = start_service(conmon_path="a-monitor", runtimes={"runc": {"path": "a-runtime"}})
+    container_id = service.run()
+    assert exec_sync(service, container_id, shell("echo here")).stdout == b"here\n"
+    service.pause(container_id)
+    assert service.state(container_id) == "paused"
 
 
 def test_a_second_service_on_the_same_socket_is_refused(service: Service, tmp_path: Path) -> None:
