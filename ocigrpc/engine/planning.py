@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ocigrpc.engine.enclosure import Enclosure
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record, fingerprint
-from ocigrpc.engine.registry import Registry
+from ocigrpc.engine.registry import Registry, log_in_use
 from ocigrpc.engine.signals import parse_signal
 from ocigrpc.engine.values import (
     BundleSource,
@@ -21,12 +22,19 @@ from ocigrpc.engine.values import (
     State,
 )
 from ocigrpc.errors import HostFailed, InvalidArgument
-from ocigrpc.oci.bundle import Spec, adopt, asks_for_terminal, bundle_spec, text_spec
+from ocigrpc.host.hierarchy import Kind
+from ocigrpc.oci.bundle import Spec, adopt, asks_for_terminal, bundle_spec, table, text_spec
 from ocigrpc.oci.conmon import Monitor
-from ocigrpc.oci.log_path import check_log_path
+from ocigrpc.oci.log_path import check_log_path, place_of_log
 from ocigrpc.oci.runtime import Runtime, find_program
 from ocigrpc.oci.spec import spec_of
 from ocigrpc.settings import cgroup_parent_problem
+
+_UNIFIED_FIELDS = {
+    BundleSource: "bundle_path",
+    SpecSource: "spec_json",
+    ConfigSource: "config.resources.unified",
+}
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,26 @@ class Planning:
         container_id = request.container_id or secrets.token_hex(32)
         enclosure = self._enclosure(request, container_id)
         spec = _source_spec(request, container_id)
+        self._refuse_unified(request, spec)
         terminal = request.terminal or asks_for_terminal(spec)
         record = self._record(request, container_id, runtime, enclosure, terminal)
         monitor = self._monitor(request, record, runtime, enclosure)
         spec = adopt(spec, enclosure.cgroups_path, request.annotations, terminal)
         return Plan(request, record, runtime, spec, monitor, enclosure)
+
+    def _refuse_unified(self, request: CreateRequest, spec: Spec) -> None:
+        """Raise ``InvalidArgument`` for files of cgroup2 where it is not alone.
+
+        As an update does; runtimes fail, or pass them over.
+        """
+        if self._node.hierarchies.kind is Kind.V2:
+            return
+        if table(table(table(spec, "linux"), "resources"), "unified"):
+            raise InvalidArgument(
+                _UNIFIED_FIELDS[type(request.source)],
+                "needs a host with cgroup v2 alone",
+                reason="NOT_APPLICABLE",
+            )
 
     def _record(
         self,
@@ -71,6 +94,7 @@ class Planning:
         log_path = request.log_path or self._node.log_path(container_id)
         if request.log_path:
             check_log_path(log_path)
+            self._refuse_shared_log(container_id, log_path)
         return Record(
             container_id=container_id,
             fingerprint=fingerprint(request),
@@ -84,6 +108,7 @@ class Planning:
             log_path=log_path,
             stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
             name=request.name,
+            log_place=place_of_log(log_path),
             log_is_ours=not request.log_path,
             log_is_new=not request.log_path or not os.path.lexists(log_path),
             log_size_max_bytes=request.log_size_max_bytes,
@@ -96,6 +121,18 @@ class Planning:
             monitor_lost_policy=request.monitor_lost_policy
             or MonitorLostPolicy(self._node.settings.monitor_lost_policy),
         )
+
+    def _refuse_shared_log(self, container_id: str, log_path: str) -> None:
+        """Raise ``ContainerExists`` if what is there is another container's log by another name."""
+        try:
+            there = os.stat(log_path, follow_symlinks=False)
+        except OSError:
+            return
+        for each in self._registry.all():
+            with suppress(OSError):
+                theirs = os.stat(each.record.log_path, follow_symlinks=False)
+                if each.container_id != container_id and os.path.samestat(theirs, there):
+                    raise log_in_use(log_path, each.container_id)
 
     def _monitor(
         self, request: CreateRequest, record: Record, runtime: Runtime, enclosure: Enclosure

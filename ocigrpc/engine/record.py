@@ -28,6 +28,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     of memory.
     ``limits_before`` is what an update that is under way began with.
     ``stop_timeout_s`` is that of the last stop that was begun.
+    ``log_place`` is ``log_path`` without links: no two containers have the same.
     ``log_is_new`` is whether the create makes the log, whoever has chosen its path.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     """
@@ -44,6 +45,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     log_path: str
     stop_signal: int
     name: str = ""
+    log_place: str = ""
     log_is_ours: bool = False
     log_is_new: bool = False
     log_size_max_bytes: int = 0

@@ -10,6 +10,7 @@ from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.store import Store
 from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
+from ocigrpc.oci.log_names import ROTATED_LIMIT, rotated_path
 
 
 class Registry:
@@ -22,6 +23,7 @@ class Registry:
         self._lock = threading.Lock()
         self._by_id: dict[str, Container] = {}
         self._ids_by_name: dict[str, str] = {}
+        self._ids_by_log: dict[str, str] = {}
 
     def get(self, container_id: str) -> Container:
         """The container of this id; raises ``ContainerNotFound``."""
@@ -42,8 +44,8 @@ class Registry:
     def reserve(self, record: Record) -> tuple[Container, bool]:
         """The container of the record's id, and whether it was made just now.
 
-        Raises ``ContainerExists`` (NAME_IN_USE; CONTAINER_EXISTS when the id belongs to
-        another request), ``LimitReached`` (TOO_MANY_CONTAINERS).
+        Raises ``ContainerExists`` (NAME_IN_USE; LOG_PATH_IN_USE; CONTAINER_EXISTS when the id
+        belongs to another request), ``LimitReached`` (TOO_MANY_CONTAINERS).
         """
         with self._lock:
             present = self._by_id.get(record.container_id)
@@ -62,6 +64,9 @@ class Registry:
                     name=record.name,
                     container_id=owner,
                 )
+            writer = self._writer(record)
+            if writer is not None:
+                raise log_in_use(record.log_path, writer)
             if len(self._by_id) >= self._limit:
                 raise LimitReached(
                     f"there are {self._limit} containers already",
@@ -93,6 +98,7 @@ class Registry:
         with self._lock:
             self._by_id.pop(record.container_id, None)
             self._ids_by_name.pop(record.name, None)
+            self._ids_by_log.pop(record.log_place, None)
         container.removed.set()
         container.settled.set()
 
@@ -101,4 +107,30 @@ class Registry:
         self._by_id[record.container_id] = container
         if record.name:
             self._ids_by_name[record.name] = record.container_id
+        if record.log_place:
+            self._ids_by_log[record.log_place] = record.container_id
         return container
+
+    def _writer(self, record: Record) -> str | None:
+        """The container that writes to the log of a record, or into a file of its rotation."""
+        writer = self._ids_by_log.get(record.log_place)
+        if writer is not None:
+            return writer
+        stem, _, number = record.log_place.rpartition(".")
+        rotated = self._ids_by_log.get(stem) if number.isdecimal() else None
+        if rotated is not None and self._by_id[rotated].record.log_is_ours:
+            return rotated
+        if not record.log_is_ours:
+            return None
+        names = (rotated_path(record.log_place, each + 1) for each in range(ROTATED_LIMIT))
+        return next((self._ids_by_log[name] for name in names if name in self._ids_by_log), None)
+
+
+def log_in_use(log_path: str, container_id: str) -> ContainerExists:
+    """The error that another container writes to a log already."""
+    return ContainerExists(
+        f"container {container_id!r} writes to {log_path!r} already",
+        reason="LOG_PATH_IN_USE",
+        path=log_path,
+        container_id=container_id,
+    )

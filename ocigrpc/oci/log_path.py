@@ -34,6 +34,12 @@ def check_log_path(path: str) -> None:
         raise InvalidArgument("log_path", problem, reason="INVALID_LOG_PATH")
 
 
+def place_of_log(path: str) -> str:
+    """The path of a log without links, double slashes and dots on the way to it."""
+    directory, name = os.path.split(path)
+    return os.path.join(os.path.realpath(directory), name)
+
+
 def _problem(path: str, name: str) -> str:
     if name in ("", ".", ".."):
         return "names no file"

@@ -175,7 +175,9 @@ class RuntimeServiceServicer(object):
         `container_id` gives the same answer and makes no second container.
 
         Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
-        NAME_IN_USE; CGROUP_IN_USE: its cgroup has processes), FAILED_PRECONDITION
+        NAME_IN_USE; LOG_PATH_IN_USE: another container writes to its log, by whatever
+        path, or rotates its own into it; CGROUP_IN_USE: its cgroup has processes),
+        FAILED_PRECONDITION
         (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
         DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
         monitor, sync or runtime), INTERNAL. After any error nothing of the container

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.hierarchy import Kind
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.real.bundles import make_bundle, spec_json
 from tests.real.refusal import refused
@@ -239,3 +241,62 @@ def test_an_unknown_runtime_handler_is_refused(service: Service) -> None:
     with refused("INVALID_ARGUMENT", "UNKNOWN_RUNTIME_HANDLER") as refusal:
         service.create(runtime_handler="kata")
     assert refusal.fields == ["runtime_handler"]
+
+
+def test_no_two_containers_write_to_one_log_by_whatever_name(
+    service: Service, tmp_path: Path
+) -> None:
+    logs, other = tmp_path / "logs", tmp_path / "other"
+    logs.mkdir()
+    other.symlink_to(logs)
+    first = service.create(log_path=f"{logs}/0.log").container_id
+    os.link(logs / "0.log", logs / "hard.log")
+    spellings = ["0.log", "hard.log", "../logs/0.log", "./0.log", "/0.log"]
+    for path in [*(f"{logs}/{name}" for name in spellings), f"{other}/0.log"]:
+        with refused("ALREADY_EXISTS", "LOG_PATH_IN_USE") as refusal:
+            service.create(log_path=path)
+        assert refusal.metadata["container_id"] == first, path
+    service.remove(first, force=True)
+    service.create(log_path=f"{other}/0.log")
+
+
+def test_no_container_writes_to_a_log_of_the_services_own_nor_to_what_that_is_rotated_to(
+    service: Service,
+) -> None:
+    first = service.create(container_id="first").container_id
+    log_path = service.status(first).log_path
+    for path in (log_path, f"{log_path}.1"):
+        with refused("ALREADY_EXISTS", "LOG_PATH_IN_USE"):
+            service.create(log_path=path)
+    chosen = service.create(log_path=f"{Path(log_path).parent}/second.log.2").container_id
+    with refused("ALREADY_EXISTS", "LOG_PATH_IN_USE") as refusal:
+        service.create(container_id="second")
+    assert refusal.metadata["container_id"] == chosen
+    service.remove(chosen, force=True)
+    Path(log_path).with_name("second.log.2").unlink()
+
+
+def test_the_logs_of_containers_are_known_after_a_restart(service: Service, tmp_path: Path) -> None:
+    service.create(log_path=f"{tmp_path}/0.log")
+    service.end()
+    service.start()
+    with refused("ALREADY_EXISTS", "LOG_PATH_IN_USE"):
+        service.create(log_path=f"{tmp_path}/0.log")
+
+
+def test_files_of_cgroup2_are_refused_where_an_update_refuses_them(service: Service) -> None:
+    unified = {"memory.high": "10000000"}
+    config = service.config("true")
+    config.resources.unified.update(unified)
+    spec = json.loads(spec_json(service.rootfs, SAY_HELLO))
+    spec["linux"]["resources"] = {"unified": unified}
+    for request, field in (
+        (CreateContainerRequest(config=config), "config.resources.unified"),
+        (CreateContainerRequest(spec_json=json.dumps(spec)), "spec_json"),
+    ):
+        if Hierarchies.detect().kind is not Kind.V2:
+            with refused("INVALID_ARGUMENT", "NOT_APPLICABLE") as refusal:
+                service.rpc.CreateContainer(request, timeout=LIMIT_S)
+            assert refusal.fields == [field]
+        else:
+            service.rpc.CreateContainer(request, timeout=LIMIT_S)
