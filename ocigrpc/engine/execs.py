@@ -43,6 +43,7 @@ from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec
 from ocigrpc.oci.exec import ExecFiles, exec_argv, process_of, write_process
+from ocigrpc.oci.root_files import RunningRoot
 
 log = get_logger()
 
@@ -164,6 +165,7 @@ class Execs:
         process = process_of(
             container_spec(layout.spec_file),
             start.process,
+            RunningRoot(container.init),
             terminal=start.terminal,
             rows=size.rows,
             columns=size.columns,

@@ -17,8 +17,9 @@ from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.capabilities import capabilities_of_exec
 from ocigrpc.oci.conmon import runtime_log_words
+from ocigrpc.oci.root_files import RootFiles
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.oci.users import User, user_of
+from ocigrpc.oci.users import User, check_accounts, user_of
 from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
 from ocigrpc.oci.work_file import make_directory, write_new_file
 
@@ -92,13 +93,20 @@ def write_process(files: ExecFiles, process: dict[str, object]) -> None:
 
 
 def process_of(
-    spec: Spec, asked: ExecProcess, *, terminal: bool, rows: int = 0, columns: int = 0
+    spec: Spec,
+    asked: ExecProcess,
+    files: RootFiles,
+    *,
+    terminal: bool,
+    rows: int = 0,
+    columns: int = 0,
 ) -> dict[str, object]:
     """``process`` of the runtime spec: the container's own with what is asked for.
 
-    A terminal is born with its size, if one is given: a program may look at once.
-    Raises ``InvalidArgument`` for a user whom the root filesystem doesn't know, and for more
-    arguments and variables, the container's own among them, than a program can be given.
+    A terminal is born with its size, if one is given: a program may look at once. ``files``
+    are those of the container. Raises ``InvalidArgument`` for a user whom they don't know,
+    and for more arguments and variables, the container's own among them, than a program can
+    be given.
     """
     process = {**table(spec, "process"), "args": asked.command, "terminal": terminal}
     process.pop("consoleSize", None)
@@ -114,18 +122,23 @@ def process_of(
         raise InvalidArgument(f"{asked.field}.command", problem, reason="TOO_LONG")
     if asked.working_dir:
         process["cwd"] = asked.working_dir
-    if asked.user:
+    user = _user(files, asked)
+    if user is not None:
         own_uid = msgspec.convert(table(process, "user").get("uid") or 0, int)
-        user = _user(table(spec, "root"), asked)
         process["user"] = user.to_spec()
         if own := table(process, "capabilities"):
             process["capabilities"] = capabilities_of_exec(own, own_uid, user.uid)
     return process
 
 
-def _user(root: dict[str, object], asked: ExecProcess) -> User:
+def _user(files: RootFiles, asked: ExecProcess) -> User | None:
+    """The user that is asked for, or None for the container's own."""
     violations = Violations()
-    found = user_of(str(root.get("path", "/")), asked.user, (), violations)
+    found = None
+    if asked.user:
+        found = user_of(files, asked.user, (), violations)
+    else:
+        check_accounts(files, violations)
     try:
         violations.raise_any()
     except InvalidArgument as error:

@@ -24,7 +24,7 @@ def read_regular_file(path: str) -> bytes:
     than ``SIZE_LIMIT_BYTES``.
     """
     with ExitStack() as undo:
-        return _read(_open(undo, path, 0))
+        return read_open_file(_open(undo, path, 0))
 
 
 def read_regular_file_in(root: str, path: str) -> bytes:
@@ -39,7 +39,7 @@ def read_regular_file_in(root: str, path: str) -> bytes:
         step = _open(undo, root.rstrip("/") or "/", os.O_DIRECTORY | os.O_NOFOLLOW)
         for directory in directories:
             step = _open(undo, directory, os.O_DIRECTORY | os.O_NOFOLLOW, step)
-        return _read(_open(undo, name, os.O_NOFOLLOW, step))
+        return read_open_file(_open(undo, name, os.O_NOFOLLOW, step))
 
 
 def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> int:
@@ -48,7 +48,8 @@ def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> 
     return fd
 
 
-def _read(path_fd: int) -> bytes:
+def read_open_file(path_fd: int) -> bytes:
+    """Content of the file that an ``O_PATH`` descriptor is of; as ``read_regular_file``."""
     found = os.fstat(path_fd)
     if stat.S_ISLNK(found.st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

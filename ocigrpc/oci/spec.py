@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Collection
 
+from msgspec import convert
+
 from ocigrpc.oci.capabilities import CapabilitySets, capabilities_of, held_capabilities
 from ocigrpc.oci.config import ContainerConfig, NamespaceMode, NamespaceType
 from ocigrpc.oci.devices import devices_of
-from ocigrpc.oci.mounts import mounts_of
+from ocigrpc.oci.mounts import SpecMount, mounts_of
 from ocigrpc.oci.namespaces import Namespaces, namespaces_of, sysctls_of
 from ocigrpc.oci.resources import oom_score_adj_of, resources_of, rlimits_of
+from ocigrpc.oci.root_files import PlannedRoot
 from ocigrpc.oci.seccomp import seccomp_of
 from ocigrpc.oci.users import User, user_of
 from ocigrpc.oci.violations import (
@@ -67,9 +70,10 @@ def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> di
     violations = Violations()
     rootfs = _rootfs_of(config, violations)
     namespaces = namespaces_of(config, violations)
-    user = user_of(rootfs, config.user, config.supplemental_groups, violations)
-    capabilities = capabilities_of(config, user.uid, held_capabilities(), violations)
     mounts, propagation = mounts_of(config, namespaces, violations)
+    files = PlannedRoot(rootfs, convert(mounts, list[SpecMount]))
+    user = user_of(files, config.user, config.supplemental_groups, violations)
+    capabilities = capabilities_of(config, user.uid, held_capabilities(), violations)
     spec: dict[str, object] = {
         "ociVersion": OCI_VERSION,
         "root": {"path": rootfs, "readonly": config.readonly_rootfs},

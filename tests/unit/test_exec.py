@@ -9,11 +9,12 @@ import pytest
 
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.exec import ExecFiles, ExecProcess, exec_argv, exec_failure, process_of
+from ocigrpc.oci.root_files import PlannedRoot
 from ocigrpc.oci.runtime import Runtime
 
+NOWHERE = PlannedRoot("/nowhere", ())
 RUNTIME = Runtime("runc", "/usr/sbin/runc", ("--root", "/r"))
 SPEC: dict[str, object] = {
-    "root": {"path": "/nowhere"},
     "process": {
         "args": ["init"],
         "cwd": "/srv",
@@ -48,7 +49,7 @@ def test_a_terminal_is_asked_for_before_the_container() -> None:
 
 
 def test_a_program_inherits_all_but_arguments_and_terminal() -> None:
-    process = process_of(SPEC, ExecProcess(("ls", "-l")), terminal=False)
+    process = process_of(SPEC, ExecProcess(("ls", "-l")), NOWHERE, terminal=False)
     own = dict(SPEC["process"])  # type: ignore[call-overload]
     del own["consoleSize"]
     assert process == {**own, "args": ("ls", "-l"), "terminal": False}
@@ -56,18 +57,18 @@ def test_a_program_inherits_all_but_arguments_and_terminal() -> None:
 
 def test_variables_replace_those_of_the_same_name() -> None:
     asked = ExecProcess(("x",), env={"A": "2", "B": "3=4"})
-    process = process_of(SPEC, asked, terminal=False)
+    process = process_of(SPEC, asked, NOWHERE, terminal=False)
     assert process["env"] == ["PATH=/bin", "A=2", "B=3=4"]
 
 
 def test_a_terminal_has_a_size_and_a_type() -> None:
-    process = process_of(SPEC, ExecProcess(("x",)), terminal=True, rows=3, columns=4)
+    process = process_of(SPEC, ExecProcess(("x",)), NOWHERE, terminal=True, rows=3, columns=4)
     assert process["consoleSize"] == {"height": 3, "width": 4}
     assert process["env"] == ["PATH=/bin", "A=1", "TERM=xterm"]
 
 
 def test_another_user_can_use_no_capabilities() -> None:
-    process = process_of(SPEC, ExecProcess(("x",), user="7:8"), terminal=False)
+    process = process_of(SPEC, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
     assert process["user"] == {"uid": 7, "gid": 8, "additionalGids": [8]}
     usable = ("effective", "permitted", "inheritable", "ambient")
     sets = {"bounding": ["CAP_KILL"], **{name: [] for name in usable}}
@@ -75,20 +76,20 @@ def test_another_user_can_use_no_capabilities() -> None:
 
 
 def test_the_same_user_by_another_name_keeps_its_capabilities() -> None:
-    process = process_of(SPEC, ExecProcess(("x",), user="5:8"), terminal=False)
+    process = process_of(SPEC, ExecProcess(("x",), user="5:8"), NOWHERE, terminal=False)
     own = SPEC["process"]["capabilities"]  # type: ignore[index]
     assert process["capabilities"] == own
 
 
 def test_a_spec_without_capabilities_is_given_none() -> None:
     spec = {**SPEC, "process": {"args": ["init"], "cwd": "/"}}
-    process = process_of(spec, ExecProcess(("x",), user="7:8"), terminal=False)
+    process = process_of(spec, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
     assert "capabilities" not in process
 
 
 def test_an_unknown_user_is_named_by_its_field_here() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        process_of(SPEC, ExecProcess(("x",), user="alice"), terminal=False)
+        process_of(SPEC, ExecProcess(("x",), user="alice"), NOWHERE, terminal=False)
     assert caught.value.reason == "USER_NOT_FOUND"
     assert [each.field for each in caught.value.violations] == ["process.user"]
 
@@ -96,7 +97,9 @@ def test_an_unknown_user_is_named_by_its_field_here() -> None:
 def test_more_than_a_program_can_be_given_is_refused() -> None:
     large = {f"V{number}": "x" * 100_000 for number in range(11)}
     with pytest.raises(InvalidArgument) as caught:
-        process_of(SPEC, ExecProcess(("x",), env=large, field="start.process"), terminal=False)
+        process_of(
+            SPEC, ExecProcess(("x",), env=large, field="start.process"), NOWHERE, terminal=False
+        )
     assert caught.value.reason == "TOO_LONG"
     assert [each.field for each in caught.value.violations] == ["start.process.command"]
 
