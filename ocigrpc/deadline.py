@@ -81,11 +81,13 @@ class Bell:
 class Deadline:
     """A point in monotonic time, and a flag that the caller may raise before.
 
-    ``timeout_s`` is from now; ``None`` means no limit.
+    ``timeout_s`` is from now; ``None`` means no limit. The caller's own clock runs for
+    ``answer_s`` longer, so that he gets the answer.
     """
 
-    def __init__(self, timeout_s: float | None = None) -> None:
+    def __init__(self, timeout_s: float | None = None, *, answer_s: float = 0.0) -> None:
         self._expires_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        self._answer_by_s = self._expires_s + answer_s / 2
         self._lock = threading.Lock()
         self._cancelled = False
         self._wake: Latch | None = None
@@ -96,7 +98,18 @@ class Deadline:
         child = Deadline(timeout_s)
         child._expires_s = min(child._expires_s, self._expires_s)
         child._parent = self
+        child._answer_by_s = self._answer_by_s
         return child
+
+    def for_answer(self) -> Deadline:
+        """When the answer has to leave, be it only the error that this deadline has passed.
+
+        That is when half of ``answer_s`` is used up. Cancelled with this one.
+        """
+        later = Deadline()
+        later._expires_s = self._answer_by_s
+        later._parent = self
+        return later
 
     def cancel(self) -> None:
         """Say that the caller has gone. Safe from any thread, and more than once."""

@@ -171,9 +171,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _LogFormat,
         Meta(description="Form of the log; auto: console on a terminal, json otherwise."),
     ] = "auto"
-    unary_threads: Annotated[_Threads, Meta(description="Calls that may run at once.")] = 64
+    unary_threads: Annotated[
+        _Threads,
+        Meta(
+            description="Calls of each RPC that may run at once; those of one never take the"
+            " places of another's."
+        ),
+    ] = 64
     stream_threads: Annotated[
-        _Threads, Meta(description="Streams and waits that may be open at once, besides.")
+        _Threads,
+        Meta(description="The same for streams and waits; Exec and ExecSync have theirs together."),
     ] = 512
     max_message_bytes: Annotated[
         int, Meta(ge=1 << 16, le=1 << 28, description="Largest message of a client, in bytes.")

@@ -19,9 +19,9 @@ from ocigrpc.engine.values import State
 from ocigrpc.errors import Busy, StoreFailed, Timeout
 from ocigrpc.host.process import Process
 
-_TOLD_SHARE = 0.9
-"""The part of its time that a change waits for another: the rest is for the caller to be told
-so, whose own clock would else be the sooner."""
+WAITERS_LIMIT = 32
+"""Most changes of one container that wait for another: each holds a place that changes of other
+containers may need."""
 
 
 class Container:
@@ -42,6 +42,7 @@ class Container:
         self._store = store
         self._lock = threading.Lock()
         self._turn = Turn()
+        self._waiters = 0
         self._group_turn = Turn()
         self.verb = ""
         self.settled = Latch()
@@ -170,18 +171,33 @@ class Container:
     def turn(self, verb: str, deadline: Deadline) -> Iterator[None]:
         """Be the only one to change it, in a ``with``.
 
-        Raises ``Busy`` when another verb does not end well before the deadline, ``Cancelled``.
+        Raises ``Busy`` when another verb does not end before the deadline, or at once when
+        ``WAITERS_LIMIT`` wait for that already; ``Cancelled``.
         """
-        try:
-            self._turn.take(deadline.within(deadline.remaining_s() * _TOLD_SHARE))
-        except Timeout as error:
-            raise Busy(self.container_id, self.verb) from error
+        with self._waiting():
+            try:
+                self._turn.take(deadline)
+            except Timeout as error:
+                raise Busy(self.container_id, self.verb) from error
         self.verb = verb
         try:
             yield
         finally:
             self.verb = ""
             self._turn.give()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self._lock:
+            # Who has the turn waits no more.
+            if self._waiters >= WAITERS_LIMIT:
+                raise Busy(self.container_id, self.verb)
+            self._waiters += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiters -= 1
 
     @contextmanager
     def holding_group(self, deadline: Deadline) -> Iterator[bool]:

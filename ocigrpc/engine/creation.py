@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from ocigrpc.deadline import Deadline
+from ocigrpc.engine.afterwards import Afterwards
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.enclosure import Enclosure
 from ocigrpc.engine.exits import Exits
@@ -15,7 +16,13 @@ from ocigrpc.engine.planning import Plan, Planning
 from ocigrpc.engine.record import Record, fingerprint
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.values import Created, CreateRequest, State
-from ocigrpc.errors import OcigrpcError, PreconditionFailed, RuntimeFailed, Timeout
+from ocigrpc.errors import (
+    Busy,
+    OcigrpcError,
+    PreconditionFailed,
+    RuntimeFailed,
+    Timeout,
+)
 from ocigrpc.host.descriptors import require_descriptors
 from ocigrpc.log import bind_log, get_logger
 from ocigrpc.oci.bundle import make_bundle, write_spec
@@ -36,22 +43,29 @@ class Creation:
         self._registry = registry
         self._exits = exits
         self._planning = Planning(node, registry)
+        self._afterwards = Afterwards()
+
+    def close(self) -> None:
+        """Wait for what is still being undone; what is not, the next start undoes."""
+        self._afterwards.close(self._node.settings.undo_timeout_s)
 
     def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Make the container that is asked for, or answer the one made for the same request.
 
-        Raises what ``CreateContainer`` in the proto says; then nothing of it is left.
+        Raises what ``CreateContainer`` in the proto says; then nothing of it is left, unless
+        the time-out says that it is still being undone.
         """
         present = self._created_before(request, deadline)
         if present is not None:
             return present
         require_descriptors(_DESCRIPTORS)
+        self._afterwards.require_room()
         while True:
             plan = self._planning.plan(request)
             bind_log(container_id=plan.record.container_id)
             container, ours = self._registry.reserve(plan.record)
             if ours:
-                self._make(container, plan, deadline)
+                self._make_in_time(container, plan, deadline)
             elif not self._settled(container, deadline):
                 continue  # It failed, and is gone: now it is our turn to try.
             return Created(container.container_id, _pid(container))
@@ -67,13 +81,37 @@ class Creation:
 
     def _settled(self, container: Container, deadline: Deadline) -> bool:
         """Wait until another call has made the container; false when that failed."""
-        deadline.wait(container.settled)
+        try:
+            deadline.wait(container.settled)
+        except Timeout as error:
+            raise Busy(container.container_id, "create") from error
         return self._registry.find(container.container_id) is container
 
-    def _make(self, container: Container, plan: Plan, deadline: Deadline) -> None:
+    def _make_in_time(self, container: Container, plan: Plan, deadline: Deadline) -> None:
+        """Make it; a time-out says of what is not undone when the answer is due that it is not."""
+        left: list[OcigrpcError] = []
+        phase = _Phase(container.container_id)
+        try:
+            made = self._afterwards.run(
+                lambda: self._make(container, plan, phase, left, deadline), deadline
+            )
+        except Timeout as error:
+            error.metadata["undone"] = "false" if left else "true"
+            raise
+        if not made:
+            raise phase.timed_out(undone="false")
+
+    def _make(
+        self,
+        container: Container,
+        plan: Plan,
+        phase: _Phase,
+        left: list[OcigrpcError],
+        deadline: Deadline,
+    ) -> None:
+        """``left`` gets what kept it from being undone."""
         timeout_s = self._node.settings.runtimes[plan.runtime.name].create_timeout_s
         bounded = deadline.within(timeout_s)
-        left: list[OcigrpcError] = []
         with ExitStack() as undo:
             undo.callback(self._registry.drop, container, remembered=True)
             with container.turn("create", bounded):
@@ -88,18 +126,21 @@ class Creation:
                     undo.callback(self._node.remove_new_log, plan.record)
                 make_bundle(plan.monitor.layout)
                 undo.callback(lambda: left.extend(self._node.remove_files(plan.record)))
-                self._launch(container, plan, left, bounded)
+                self._launch(container, plan, phase, left, bounded)
             undo.pop_all()
         container.settled.set()
         self._exits.watch(container)
         log.info("container.created", container_id=container.container_id, pid=_pid(container))
 
     def _launch(
-        self, container: Container, plan: Plan, left: list[OcigrpcError], deadline: Deadline
+        self,
+        container: Container,
+        plan: Plan,
+        phase: _Phase,
+        left: list[OcigrpcError],
+        deadline: Deadline,
     ) -> None:
-        """``left`` gets what kept it from being undone."""
         log.debug("monitor.starting", argv=create_argv(plan.monitor))
-        phase = _Phase(container.container_id)
         with phase.named(), Launch(plan.monitor) as launch, ExitStack() as undo:
             # Undone before the launch is left: conmon whose sync pipe is closed dies, and
             # its container would be alone.
@@ -118,6 +159,8 @@ class Creation:
                 # conmon alone has its group to itself; with the runtime, it waits for that.
                 phase.name = "runtime" if len(plan.enclosure.monitor.members()) > 1 else "sync"
                 raise
+            # Later the caller may have been told that there is none.
+            deadline.check()
             self._note_created(container, plan.enclosure, init_pid, monitor_pid)
             undo.pop_all()
 
@@ -158,16 +201,21 @@ class _Phase:
         try:
             yield
         except Timeout as error:
-            raise Timeout(
-                f"the container was not created in time; it was in phase {self.name}",
-                reason="CREATE_TIMEOUT",
-                phase=self.name,
-                container_id=self._container_id,
-            ) from error
+            raise self.timed_out() from error
         except OcigrpcError as error:
             ran = isinstance(error, RuntimeFailed)
             error.metadata["phase"] = "runtime" if ran else self.name
             raise
+
+    def timed_out(self, **metadata: str) -> Timeout:
+        """The error of a create that has come no further."""
+        return Timeout(
+            f"the container was not created in time; it was in phase {self.name}",
+            reason="CREATE_TIMEOUT",
+            phase=self.name,
+            container_id=self._container_id,
+            **metadata,
+        )
 
 
 def _refuse_log(record: Record) -> None:

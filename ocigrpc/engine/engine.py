@@ -40,7 +40,7 @@ from ocigrpc.engine.values import (
     Versions,
 )
 from ocigrpc.engine.verbs import Verbs
-from ocigrpc.errors import ContainerNotFound, RuntimeFailed, StoreFailed, Timeout
+from ocigrpc.errors import ContainerNotFound, LimitReached, RuntimeFailed, StoreFailed, Timeout
 from ocigrpc.host.cgroup import Hierarchies
 from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.oci.config import Resources
@@ -94,6 +94,7 @@ class Engine:
             undo.callback(exits.close)
             engine = cls(node, store, Registry(node, store), exits)
             undo.callback(engine._logs.close)
+            undo.callback(engine._creation.close)
             undo.callback(engine._finishing.close)
             yield engine
 
@@ -166,7 +167,7 @@ class Engine:
 
     def status(self, container_id: str, deadline: Deadline) -> ContainerView:
         """What is true of a container now."""
-        return self._truth.view(self._registry.get(container_id), deadline)
+        return self._truth.look(self._registry.get(container_id), deadline)
 
     def runtime_words(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
         """The runtime's own words on a container, and conmon's process id."""
@@ -176,8 +177,10 @@ class Engine:
             words["monitor_pid"] = str(container.monitor.pid)
         try:
             runtime = self._node.runtime(container.record.runtime_handler)
-            words["state"] = runtime.state_json(container_id, deadline).decode(errors="replace")
-        except (RuntimeFailed, Timeout) as error:
+            with self._truth.asking():
+                state = runtime.state_json(container_id, deadline)
+            words["state"] = state.decode(errors="replace")
+        except (LimitReached, RuntimeFailed, Timeout) as error:
             words["state_error"] = error.message
         return words
 

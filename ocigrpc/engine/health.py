@@ -109,4 +109,8 @@ def program_problem(path: str, deadline: Deadline) -> str:
 
 
 def _version(path: str, deadline: Deadline) -> str:
-    return program_version(path, deadline.within(_VERSION_TIMEOUT_S))
+    version = program_version(path, deadline.within(_VERSION_TIMEOUT_S))
+    if not version:
+        # Of a caller who has no time left, nothing can be told of the program.
+        deadline.check()
+    return version

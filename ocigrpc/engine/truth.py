@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ocigrpc.errors import (
     CgroupFailed,
     ContainerNotFound,
     HostFailed,
+    LimitReached,
     MonitorFailed,
     RuntimeFailed,
     Timeout,
@@ -33,17 +35,54 @@ _DYING_S = 2.0
 """Longest that the threads of a first process, which has lost its program, take to end."""
 
 
+ASKING_LIMIT = 16
+"""Most questions of clients that wait for runtimes at once: all others need none."""
+
+
 class Truth:
     """Answers for containers, confirmed with the kernel."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._asking = threading.BoundedSemaphore(ASKING_LIMIT)
+
+    def look(self, container: Container, deadline: Deadline) -> ContainerView:
+        """What :meth:`view` says, for a client that asks for nothing else.
+
+        Raises besides what :meth:`asking` raises.
+        """
+        known = self._known(container)
+        if known is not None:
+            return known
+        with self.asking():
+            return self._asked(container, container.record, deadline)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask a runtime on behalf of a client in a ``with``; raises ``LimitReached``.
+
+        One that hangs must not hold up those who ask what the kernel can answer.
+        """
+        if not self._asking.acquire(blocking=False):
+            raise LimitReached(
+                f"{ASKING_LIMIT} calls wait for OCI runtimes to say how containers are",
+                reason="TOO_MANY_CALLS",
+                limit=ASKING_LIMIT,
+            )
+        try:
+            yield
+        finally:
+            self._asking.release()
 
     def view(self, container: Container, deadline: Deadline) -> ContainerView:
         """All that is known, true now. Asks the runtime when kernel and memory disagree.
 
         Raises ``Cancelled``.
         """
+        return self._known(container) or self._asked(container, container.record, deadline)
+
+    def _known(self, container: Container) -> ContainerView | None:
+        """What kernel and memory say, unless they disagree."""
         record = container.record
         state = self._seen(container, record)
         if state is State.STOPPED or state is record.state:
@@ -51,7 +90,7 @@ class Truth:
         if container.verb and state is not None:
             # A verb of ours explains why memory is behind the kernel.
             return _told(container, record, state)
-        return self._asked(container, record, deadline)
+        return None
 
     def glance(self, container: Container) -> ContainerView:
         """All that is known, from memory and kernel alone: nothing is run or waited for."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import NamedTuple
 
 import grpc
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.service.door import Door
+from ocigrpc.service.policy import Method
 
 REQUEST_ID_KEY = "x-request-id"
 """Metadata in which a client may name its request, to find it in the log."""
@@ -20,22 +20,12 @@ _FOREVER_S = 1e9
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-class Method(NamedTuple):
-    """An RPC of the service: its name, as in "PauseContainer", and whether it is a stream.
-
-    What waits for something outside the service counts as a stream, whatever its shape.
-    """
-
-    name: str
-    is_stream: bool
-
-
 class Call:
     """One RPC, as its handler sees it, in the place of grpc's own context.
 
-    ``deadline`` is the client's, and is cancelled when the client goes away or the service
-    ends; ``request_id`` is in every line of the log that tells of the call; ``door`` is the
-    way that it came in.
+    ``deadline`` is the client's, less what its method keeps for the answer, and is cancelled
+    when the client goes away or the service ends; ``request_id`` is in every line of the log
+    that tells of the call; ``door`` is the way that it came in.
     """
 
     __slots__ = ("deadline", "dismissed", "door", "method", "request_id")
@@ -43,8 +33,7 @@ class Call:
     def __init__(self, method: Method, door: Door, context: grpc.ServicerContext) -> None:
         self.method = method
         self.door = door
-        remaining_s = context.time_remaining()
-        self.deadline = Deadline(remaining_s if remaining_s < _FOREVER_S else None)
+        self.deadline = _deadline(method, context.time_remaining())
         self.request_id = _request_id(context)
         self.dismissed = False
         if not context.add_callback(self.deadline.cancel):
@@ -54,6 +43,13 @@ class Call:
         """Cancel it on behalf of the service, not of its client."""
         self.dismissed = True
         self.deadline.cancel()
+
+
+def _deadline(method: Method, remaining_s: float) -> Deadline:
+    if remaining_s >= _FOREVER_S:
+        return Deadline()
+    work_s = method.work_s(remaining_s)
+    return Deadline(work_s, answer_s=remaining_s - work_s)
 
 
 def _request_id(context: grpc.ServicerContext) -> str:

@@ -10,21 +10,9 @@ import grpc
 
 from ocigrpc.errors import PermissionDenied, cut
 from ocigrpc.host.porter import peer_at
+from ocigrpc.service.policy import POLICY
 
-READ_ONLY = frozenset(
-    {
-        "Version",
-        "Status",
-        "ContainerStatus",
-        "ListContainers",
-        "WaitContainer",
-        "ContainerLogs",
-        "ContainerStats",
-        "ListContainerStats",
-        "WatchStats",
-        "WatchEvents",
-    }
-)
+READ_ONLY = frozenset(method.name for method in POLICY.values() if method.is_read_only)
 """The RPCs that change nothing, and only look."""
 
 CONNECTIONS_LIMIT = 1024

@@ -11,16 +11,19 @@ from collections.abc import Iterable, Iterator
 from ocigrpc.errors import LimitReached, Recovering, ShuttingDown
 from ocigrpc.service.call import Call
 from ocigrpc.service.door import Door
-
-_ALWAYS = frozenset({"Status", "Version"})
+from ocigrpc.service.policy import places
 
 
 class Gate:
-    """Counts calls and streams apart, and by their doors: none can starve another."""
+    """Counts the calls of each budget and door apart: none can starve another.
+
+    So that RPCs which hang, as all those do that need a runtime which hangs, hold up no
+    others, whatever these are for.
+    """
 
     def __init__(self, calls_limit: int, streams_limit: int) -> None:
-        self._limits = (calls_limit, streams_limit)
-        self._inside: defaultdict[tuple[Door, bool], set[Call]] = defaultdict(set)
+        self._limits = places(calls_limit, streams_limit)
+        self._inside: defaultdict[tuple[Door, str], set[Call]] = defaultdict(set)
         self._left = threading.Condition()
         self._held = False
         self._closed = False
@@ -35,25 +38,27 @@ class Gate:
 
     def enter(self, call: Call) -> None:
         """Let a call in. Raises ``LimitReached``, ``Recovering`` or ``ShuttingDown``."""
-        kind = call.method.is_stream
+        method = call.method
         with self._left:
             if self._closed:
                 raise shutting_down()
-            if self._held and call.method.name not in _ALWAYS:
+            if self._held and not method.while_recovering:
                 raise Recovering("the service is finding its containers again; try again soon")
-            inside = self._inside[call.door, kind]
-            if len(inside) >= self._limits[kind]:
+            inside = self._inside[call.door, method.budget]
+            limit = self._limits[method.budget]
+            if len(inside) >= limit:
                 raise LimitReached(
-                    f"{self._limits[kind]} {'streams are open' if kind else 'calls run'} already",
-                    reason="TOO_MANY_STREAMS" if kind else "TOO_MANY_CALLS",
-                    limit=self._limits[kind],
+                    f"{limit} calls of {method.budget or 'unknown methods'} are under way already",
+                    reason="TOO_MANY_STREAMS" if method.is_stream else "TOO_MANY_CALLS",
+                    limit=limit,
+                    rpc=method.name,
                 )
             inside.add(call)
 
     def leave(self, call: Call) -> None:
         """A call that entered has ended."""
         with self._left:
-            self._inside[call.door, call.method.is_stream].remove(call)
+            self._inside[call.door, call.method.budget].remove(call)
             if self._closed:
                 self._left.notify_all()
 

@@ -25,24 +25,15 @@ from ocigrpc.errors import (
 )
 from ocigrpc.log import get_logger
 from ocigrpc.service.bounds import check_counts
-from ocigrpc.service.call import Call, Method
+from ocigrpc.service.call import Call
 from ocigrpc.service.door import Door
 from ocigrpc.service.errors import code_of, status_of
 from ocigrpc.service.gate import Gate, shutting_down
 from ocigrpc.service.patience import Patience
-from ocigrpc.v1 import runtime_pb2
-
-SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
-"""``ocigrpc.v1.RuntimeService``: what the interceptor conducts."""
+from ocigrpc.service.policy import SERVICE_NAME, Method, method_of
 
 OTHER_STREAMS_LIMIT = 16
 """Most streams of other services, health and reflection, at once."""
-
-# Of one message and one answer, but as long as something runs.
-_WAITS = frozenset({"WaitContainer", "ExecSync"})
-
-# Of a method that there is not, in the log and in the answer.
-_NAME_LIMIT_BYTES = 64
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -82,26 +73,22 @@ class Interceptor(grpc.ServerInterceptor):
         return self._handlers[path]
 
     def _unknown(self, path: str) -> _Handler | None:
-        service, name = _service_and_name(path)
-        if service != SERVICE_NAME:
+        if not _is_ours(path):
             return None
 
         def refuse(_: object, call: Call) -> object:
-            raise NotImplementedHere(f"{service} has no {call.method.name}", rpc=call.method.name)
+            name = call.method.name
+            raise NotImplementedHere(f"{SERVICE_NAME} has no {name}", rpc=name)
 
         # Of a shape that does not wait for a request, which may be of any shape itself.
         handler: _Handler = grpc.stream_unary_rpc_method_handler(refuse)
-        method = Method(cut(name, _NAME_LIMIT_BYTES), is_stream=False)
-        return _handler_like(handler, self._one(method, handler), None)
+        return _handler_like(handler, self._one(method_of(path), handler), None)
 
     def _conducted(self, path: str, handler: _Handler) -> _Handler:
-        service, name = _service_and_name(path)
-        if service == SERVICE_NAME:
-            streams = handler.request_streaming or handler.response_streaming
-            method = Method(name, is_stream=streams or name in _WAITS)
+        if _is_ours(path):
             conducted = self._many if handler.response_streaming else self._one
             # Messages are decoded here, so that what is no message is an error like others.
-            return _handler_like(handler, conducted(method, handler), None)
+            return _handler_like(handler, conducted(method_of(path[1:]), handler), None)
         parse = handler.request_deserializer if handler.request_streaming else None
         return _handler_like(handler, self._bounded(handler), parse)
 
@@ -194,9 +181,8 @@ class Interceptor(grpc.ServerInterceptor):
             free.release()
 
 
-def _service_and_name(path: str) -> tuple[str, str]:
-    service, _, name = path.removeprefix("/").partition("/")
-    return service, name
+def _is_ours(path: str) -> bool:
+    return path.startswith(f"/{SERVICE_NAME}/")
 
 
 def _logged_status(error: Exception, call: Call, began_ns: int) -> grpc.Status:

@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection
 from ocigrpc.engine.engine import Engine
 from ocigrpc.service.door import CONNECTIONS_LIMIT, Door
 from ocigrpc.service.gate import Gate
-from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT, SERVICE_NAME, Interceptor
+from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT, Interceptor
+from ocigrpc.service.policy import SERVICE_NAME, places
 from ocigrpc.service.runtime import add_runtime_service
 from ocigrpc.service.tcp import start_on_tcp
 from ocigrpc.service.unix_socket import UnixSocket, open_unix_socket
@@ -83,8 +84,9 @@ class Server:
 
         With threads of its own: clients of one door may hold all that there are.
         """
-        threads = self._settings.unary_threads + self._settings.stream_threads
-        threads += OTHER_STREAMS_LIMIT + _SPARE_THREADS
+        rooms = places(self._settings.unary_threads, self._settings.stream_threads)
+        # So many at most: each is made when there is none to spare.
+        threads = sum(rooms.values()) + OTHER_STREAMS_LIMIT + _SPARE_THREADS
         pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
         server = grpc.server(
             pool,

@@ -181,7 +181,8 @@ class RuntimeServiceServicer(object):
         (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
         DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
         monitor, sync or runtime), INTERNAL. After any error nothing of the container
-        is left.
+        is left; but when undoing it takes longer than you can wait, `undone` in the
+        metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,6 +257,9 @@ class RuntimeServiceServicer(object):
 
     def ContainerStatus(self, request, context):
         """What is true of a container now, confirmed with the kernel.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when only the OCI runtime can say, and
+        16 calls wait for one to do that already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -15,11 +15,15 @@ Errors that any call may answer, beside those named at each call:
   PERMISSION_DENIED    READ_ONLY: the call changes something, and came by an address
                        for calls that don't
   ABORTED              CONTAINER_BUSY: another change of this container did not
-                       end in nine tenths of your time; try again
+                       end in nine tenths of your time, or too many wait for
+                       that already; try again
   DEADLINE_EXCEEDED    your deadline or the service's own limit ran out;
-                       what had been begun was undone or is safe to repeat
-  RESOURCE_EXHAUSTED   TOO_MANY_CALLS, TOO_MANY_STREAMS, TOO_MANY_OPEN_FILES, or a
-                       message too large
+                       what had been begun was undone or is safe to repeat.
+                       RUNTIME_TIMEOUT: the OCI runtime did not end in time,
+                       with its `verb`
+  RESOURCE_EXHAUSTED   TOO_MANY_CALLS, TOO_MANY_STREAMS: as many calls of this `rpc`
+                       run already as may; those of others have places of their
+                       own. TOO_MANY_OPEN_FILES, or a message too large
   UNIMPLEMENTED        UNKNOWN_METHOD: the service has no call of this name
   UNAVAILABLE          RECOVERING: the service has just begun, and is finding its
                        containers again; try again soon. SHUTTING_DOWN: the
@@ -28,6 +32,11 @@ Errors that any call may answer, beside those named at each call:
                        STORE_FAILED, CGROUP_FAILED: a program or the host failed, in
                        its own words (at most 2 KiB); UNEXPECTED: a defect of the
                        service, logged there
+
+Of your deadline the service uses nine tenths, so that its own error, which says more,
+reaches you before your clock runs out; of StopContainer, Exec and ExecSync, which say
+themselves how long they may take, all but half a second and a hundredth; and all of
+that of WaitContainer, ContainerLogs, Attach, WatchEvents and WatchStats.
 """
 
 from collections import abc as _abc
@@ -63,7 +72,8 @@ class RuntimeServiceStub:
     (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
     DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
     monitor, sync or runtime), INTERNAL. After any error nothing of the container
-    is left.
+    is left; but when undoing it takes longer than you can wait, `undone` in the
+    metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
     """
     StartContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.StartContainerRequest, _runtime_pb2.StartContainerResponse]
     """Runs the program of a created container.
@@ -109,7 +119,11 @@ class RuntimeServiceStub:
     paused and `force` is not set.
     """
     ContainerStatus: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ContainerStatusRequest, _runtime_pb2.ContainerStatusResponse]
-    """What is true of a container now, confirmed with the kernel."""
+    """What is true of a container now, confirmed with the kernel.
+
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when only the OCI runtime can say, and
+    16 calls wait for one to do that already.
+    """
     ListContainers: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListContainersRequest, _runtime_pb2.ListContainersResponse]
     """The containers that match a filter, oldest first."""
     WaitContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.WaitContainerRequest, _runtime_pb2.WaitContainerResponse]
@@ -247,7 +261,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
         DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
         monitor, sync or runtime), INTERNAL. After any error nothing of the container
-        is left.
+        is left; but when undoing it takes longer than you can wait, `undone` in the
+        metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
         """
 
     @_abc_1.abstractmethod
@@ -335,7 +350,11 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.ContainerStatusRequest,
         context: _grpc.ServicerContext,
     ) -> _runtime_pb2.ContainerStatusResponse:
-        """What is true of a container now, confirmed with the kernel."""
+        """What is true of a container now, confirmed with the kernel.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when only the OCI runtime can say, and
+        16 calls wait for one to do that already.
+        """
 
     @_abc_1.abstractmethod
     def ListContainers(

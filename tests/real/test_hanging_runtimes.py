@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -26,6 +25,9 @@ VERB_TIMEOUT_S = 8.0
 CREATE_TIMEOUT_S = 8.0
 EXEC_TIMEOUT_S = 3
 """For a create or an exec that hangs, and for no other."""
+
+CLIENTS_S = 4.0
+"""Deadline of a client who knows less patience than the service."""
 
 CALL_LIMIT_S = 60.0
 """By then a call that hangs has been given up, and all others have not needed to wait."""
@@ -159,16 +161,42 @@ def test_a_verb_that_hangs_is_given_up_in_time_and_can_be_repeated(
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_that_hangs_is_given_up_at_the_clients_deadline(
+def test_a_verb_that_hangs_is_told_of_before_the_clients_deadline(
     patient: Service, switches: Switches, verb: str
 ) -> None:
     prepare(patient, verb)
     with switches.on(verb, HANGS):
-        error = begin(patient, verb, timeout_s=1.0).exception()
-        assert isinstance(error, grpc.RpcError)
-        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        call = begin(patient, verb, timeout_s=CLIENTS_S)
+        if verb == "state":
+            expect_state_error(call)
+        else:
+            with refused("DEADLINE_EXCEEDED", REASONS.get(verb, "RUNTIME_TIMEOUT")) as refusal:
+                call.result()
+            assert refusal.metadata.get("verb", verb) == verb
+            assert refusal.metadata.get("phase", "runtime") == "runtime"
+            assert ("restored" in refusal.metadata) == (verb == "update")
+            assert ("undone" in refusal.metadata) == (verb == "create")
         expect_given_up(patient, verb)
     expect_well(patient)
+
+
+def test_of_a_create_whose_undoing_hangs_the_client_is_told_before_its_deadline(
+    impatient: Service, switches: Switches
+) -> None:
+    with switches.on("delete", HANGS):
+        with (
+            switches.on("create", HANGS),
+            refused("DEADLINE_EXCEEDED", "CREATE_TIMEOUT") as refusal,
+        ):
+            begin(impatient, "create", timeout_s=CLIENTS_S).result()
+        assert (refusal.metadata["phase"], refusal.metadata["undone"]) == ("runtime", "false")
+        assert impatient.state(ONE) == "creating"
+        with refused("ABORTED", "CONTAINER_BUSY"):
+            begin(impatient, "create", timeout_s=1.0).result()
+    # It waits until the first one is undone.
+    begin(impatient, "create").result()
+    assert impatient.state(ONE) == "created"
+    expect_well(impatient)
 
 
 @pytest.mark.parametrize("verb", VERBS)

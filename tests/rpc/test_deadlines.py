@@ -17,11 +17,36 @@ PAUSE = v1.PauseContainerRequest(container_id="c1")
 WAIT = v1.WaitContainerRequest(container_id="c1")
 
 
-def test_engine_gets_the_clients_deadline(
+def test_engine_gets_nine_tenths_of_the_clients_time(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine
 ) -> None:
-    grpc_stub.PauseContainer(PAUSE, timeout=3000)
-    assert 0 < engine.deadlines[0].remaining_s() <= 3000
+    grpc_stub.PauseContainer(PAUSE, timeout=100)
+    (deadline,) = engine.deadlines
+    assert 80 < deadline.remaining_s() <= 91
+    assert 85 < deadline.for_answer().remaining_s() <= 96
+
+
+def test_a_stop_gets_all_of_the_clients_time_but_a_moment_for_the_answer(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    grpc_stub.StopContainer(v1.StopContainerRequest(container_id="c1"), timeout=100)
+    assert 91 < engine.deadlines[0].remaining_s() <= 99.6
+
+
+def test_a_wait_gets_all_of_the_clients_time(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    grpc_stub.WaitContainer(WAIT, timeout=100)
+    assert 99 < engine.deadlines[0].remaining_s() <= 101.1
+
+
+def test_a_timeout_by_the_clients_deadline_arrives_before_his_clock_runs_out(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    engine.held = frozenset({"pause"})
+    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE, timeout=5))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "TIMEOUT")
+    assert engine.left.get(timeout=LIMIT_S) is Timeout
 
 
 def test_without_a_deadline_there_is_no_limit(

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from ocigrpc.errors import HostFailed
 from ocigrpc.service.door import READ_ONLY
-from ocigrpc.service.interceptor import SERVICE_NAME
+from ocigrpc.service.policy import SERVICE_NAME
 from ocigrpc.service.server import Server, serving
 from ocigrpc.settings import Settings
 from ocigrpc.v1 import runtime_pb2 as v1

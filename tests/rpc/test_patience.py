@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from ocigrpc.service import patience
-from ocigrpc.service.interceptor import SERVICE_NAME
+from ocigrpc.service.policy import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2 as v1
 from tests.real.remains import until
 from tests.rpc.fake_engine import LIMIT_S

@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 
 from ocigrpc.errors import Cancelled
-from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT, SERVICE_NAME
+from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT
+from ocigrpc.service.policy import SERVICE_NAME
 from ocigrpc.service.server import Server
 from ocigrpc.v1 import runtime_pb2 as v1
 from tests.real.remains import until
@@ -82,15 +83,20 @@ def test_waits_above_the_limit_are_refused_and_calls_are_not(served: Running) ->
     failure = failure_of(lambda: served.stub.WaitContainer(WAIT, timeout=LIMIT_S))
     assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert failure.reason == "TOO_MANY_STREAMS"
-    assert dict(failure.info.metadata) == {"limit": "3"}
+    assert dict(failure.info.metadata) == {"limit": "3", "rpc": "WaitContainer"}
     served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
 
 
-def test_calls_above_the_limit_are_refused_and_waits_are_not(served: Running) -> None:
+def test_calls_above_the_limit_are_refused_and_those_of_other_rpcs_are_not(
+    served: Running,
+) -> None:
     served.hold("pause", 2)
-    failure = failure_of(lambda: served.stub.ContainerStatus(STATUS, timeout=LIMIT_S))
+    failure = failure_of(lambda: served.stub.PauseContainer(PAUSE, timeout=LIMIT_S))
     assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert failure.reason == "TOO_MANY_CALLS"
+    assert dict(failure.info.metadata) == {"limit": "2", "rpc": "PauseContainer"}
+    served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
+    served.stub.ResumeContainer(v1.ResumeContainerRequest(container_id="c1"), timeout=LIMIT_S)
     served.stub.WaitContainer(WAIT, timeout=LIMIT_S)
 
 

@@ -19,7 +19,8 @@ from ocigrpc.errors import ContainerNotFound
 from ocigrpc.service.call import Call
 from ocigrpc.service.door import Door
 from ocigrpc.service.gate import Gate
-from ocigrpc.service.interceptor import SERVICE_NAME, Interceptor
+from ocigrpc.service.interceptor import Interceptor
+from ocigrpc.service.policy import SERVICE_NAME
 from ocigrpc.v1.runtime_pb2 import PauseContainerRequest as Request
 from tests.rpc.fake_engine import LIMIT_S
 from tests.rpc.statuses import failure_of
@@ -50,13 +51,13 @@ def each(requests: Iterator[Request], call: Call) -> Iterator[Request]:
 
 
 class Streams(grpc.GenericRpcHandler):
-    """RPCs of the service that it does not have yet."""
+    """RPCs of all shapes, one in the place of WatchStats, the others unknown to the service."""
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Request, Request] | None:
         handlers: dict[str, grpc.RpcMethodHandler[Request, Request]] = {
-            "Echo": grpc.unary_stream_rpc_method_handler(
+            "WatchStats": grpc.unary_stream_rpc_method_handler(
                 echo,
                 Request.FromString,
                 Request.SerializeToString,
@@ -105,7 +106,7 @@ Echo: TypeAlias = "grpc.UnaryStreamMultiCallable[Request, Request]"
 
 
 def echo_rpc(channel: grpc.Channel) -> Echo:
-    return channel.unary_stream(path("Echo"), Request.SerializeToString, Request.FromString)
+    return channel.unary_stream(path("WatchStats"), Request.SerializeToString, Request.FromString)
 
 
 def test_stream_of_answers_is_one_line_in_the_log(
@@ -113,7 +114,7 @@ def test_stream_of_answers_is_one_line_in_the_log(
 ) -> None:
     assert list(echo_rpc(channel)(ONE, timeout=LIMIT_S)) == [ONE, ONE]
     [line] = lines
-    assert (line["rpc"], line["container_id"], line["code"]) == ("Echo", "c1", "OK")
+    assert (line["rpc"], line["container_id"], line["code"]) == ("WatchStats", "c1", "OK")
 
 
 def test_stream_of_requests_is_answered_once(channel: grpc.Channel, lines: list[EventDict]) -> None:
@@ -174,6 +175,6 @@ def test_streams_count_against_the_limit_of_streams(channel: grpc.Channel) -> No
 
 
 def test_stream_request_that_is_no_message_is_an_invalid_argument(channel: grpc.Channel) -> None:
-    call: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path("Echo"))
+    call: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path("WatchStats"))
     failure = failure_of(lambda: next(call(b"\xff\xff", timeout=LIMIT_S)))
     assert failure.reason == "MALFORMED_MESSAGE"

@@ -32,6 +32,21 @@ def test_within_is_the_sooner_of_the_two() -> None:
     assert Deadline().within(1.0).remaining_s() <= 1.0
 
 
+def test_the_answer_has_half_of_its_time_longer_than_the_work() -> None:
+    deadline = Deadline(90.0, answer_s=10.0)
+    assert 89 < deadline.remaining_s() <= 90
+    assert 94 < deadline.for_answer().remaining_s() <= 95
+    assert 94 < deadline.within(1.0).for_answer().remaining_s() <= 95
+    assert Deadline().for_answer().remaining_s() == math.inf
+
+
+def test_the_answer_is_cancelled_with_the_work() -> None:
+    deadline = Deadline(90.0, answer_s=10.0)
+    deadline.cancel()
+    with pytest.raises(Cancelled):
+        deadline.for_answer().check()
+
+
 def test_wait_answers_what_is_ready_at_once_even_past_the_deadline() -> None:
     latch = Latch()
     latch.set()
