@@ -121,6 +121,10 @@ class Engine:
         """RuntimeReady, MonitorReady, CgroupsReady, StoreReady, ContainersReady."""
         return self._health.conditions(deadline)
 
+    def default_seccomp_profile(self) -> str:
+        """The path of the profile that RUNTIME_DEFAULT is; empty for the service's own."""
+        return self._health.default_seccomp_profile()
+
     def effective_settings(self) -> dict[str, object]:
         """The settings in force, by the names that the settings file uses."""
         return self._node.settings.effective()

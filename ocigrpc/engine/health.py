@@ -13,6 +13,7 @@ from ocigrpc.engine.values import Condition, HandlerVersion, Versions
 from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
 from ocigrpc.host import systemd
 from ocigrpc.oci.runtime import find_program, program_version
+from ocigrpc.oci.seccomp_default import check_host_profile, host_profile
 
 _VERSION_TIMEOUT_S = 5.0
 _SYSTEMD_TIMEOUT_S = 5.0
@@ -43,6 +44,7 @@ class Health:
             self._monitor(deadline),
             self._cgroups(deadline),
             self._writable_store(),
+            self._seccomp(),
             self._recovery.condition(),
         )
 
@@ -58,6 +60,14 @@ class Health:
             if problem:
                 raise HostFailed(problem, reason="PROGRAM_BROKEN", path=path)
         self._use_cgroups(deadline)
+
+    def default_seccomp_profile(self) -> str:
+        """The path of the host's profile that RUNTIME_DEFAULT is; empty for the service's own."""
+        try:
+            host = host_profile()
+        except HostFailed as error:
+            return error.metadata["path"]
+        return "" if host is None else host.path
 
     def _runtimes(self, deadline: Deadline) -> Condition:
         default = self._node.settings.default_runtime
@@ -96,6 +106,13 @@ class Health:
         except StoreFailed as error:
             return Condition("StoreReady", False, "StoreFailed", error.message)
         return Condition("StoreReady", True)
+
+    def _seccomp(self) -> Condition:
+        try:
+            check_host_profile()
+        except HostFailed as error:
+            return Condition("SeccompReady", False, "SeccompProfileBroken", error.message)
+        return Condition("SeccompReady", True)
 
 
 def program_problem(path: str, deadline: Deadline) -> str:

@@ -20,6 +20,7 @@ _Uint64: TypeAlias = Annotated[int, Meta(ge=0)]
 # A runtime names what it can't use, and conmon hangs when it says too much.
 _Text: TypeAlias = Annotated[str, Meta(max_length=PATH_LIMIT_BYTES)]
 _Texts: TypeAlias = list[_Text] | None
+_Nothing: TypeAlias = Annotated[dict[str, object], Meta(max_length=0)] | None
 _NamespaceType = Literal["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"]
 
 
@@ -184,7 +185,7 @@ class Resources(_Part):
     unified: dict[_Text, _Text] | None = None
 
 
-class SyscallArgument(_Part):
+class SyscallArgument(_Part, forbid_unknown_fields=True):
     """One of ``linux.seccomp.syscalls[].args``."""
 
     index: _Uint32
@@ -193,17 +194,25 @@ class SyscallArgument(_Part):
     value_two: _Uint64 | None = None
 
 
-class SyscallRule(_Part):
+class SyscallRule(_Part, forbid_unknown_fields=True):
     """One of ``linux.seccomp.syscalls``."""
 
     names: Annotated[list[_Text], Meta(min_length=1)]
     action: _Text
     errno_ret: _Uint16 | None = None
     args: list[SyscallArgument] | None = None
+    comment: str | None = None
+    # What is left of these where nothing was asked for.
+    includes: _Nothing = None
+    excludes: _Nothing = None
 
 
-class Seccomp(_Part):
-    """``linux.seccomp``."""
+class Seccomp(_Part, forbid_unknown_fields=True):
+    """``linux.seccomp``.
+
+    A field that is not in the runtime spec is refused here, in its parts as well: runtimes
+    read past it, and profiles of other engines, which look alike, say there when a rule holds.
+    """
 
     default_action: _Text
     default_errno_ret: _Uint16 | None = None

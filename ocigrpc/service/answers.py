@@ -63,7 +63,7 @@ def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResp
 
 
 def status(
-    conditions: Iterable[Condition], settings: Mapping[str, object]
+    conditions: Iterable[Condition], settings: Mapping[str, object], seccomp_profile: str
 ) -> runtime_pb2.StatusResponse:
     """What works and what does not, and the settings, made of types that JSON has."""
     return runtime_pb2.StatusResponse(
@@ -77,6 +77,7 @@ def status(
             for condition in conditions
         ],
         settings=ParseDict(dict(settings), Struct()),
+        default_seccomp_profile=seccomp_profile,
     )
 
 

@@ -28,7 +28,8 @@ class RuntimeService:
     def Status(self, request: v1.StatusRequest, call: Call) -> v1.StatusResponse:
         """What works, and the settings."""
         conditions = self._engine.conditions(call.deadline)
-        return answers.status(conditions, self._engine.effective_settings())
+        profile = self._engine.default_seccomp_profile()
+        return answers.status(conditions, self._engine.effective_settings(), profile)
 
     def CreateContainer(
         self, request: v1.CreateContainerRequest, call: Call

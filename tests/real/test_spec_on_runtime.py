@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from pathlib import Path
 
 import pytest
 
 from ocigrpc.oci.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES, held_capabilities
-from ocigrpc.oci.config import Device, Resources, Rlimit, Seccomp, SeccompType
+from ocigrpc.oci.config import Device, Resources, Rlimit
 from tests.real.shell_container import CONTAINER_ID, RUNTIMES, Ended, ShellContainers, said
 
 
@@ -187,41 +185,6 @@ def test_a_privileged_container_is_root_on_the_host(run: ShellContainers) -> Non
     assert privileges.split()[1] == "0"
     assert seccomp.split()[1] == "0"
     assert (node, opened, masks) == ("/dev/kmsg", "kmsg: opened", "0")
-
-
-def test_the_default_profile_refuses_what_reaches_beyond_the_container(
-    run: ShellContainers,
-) -> None:
-    # A new user namespace needs no capability: only the profile can refuse it.
-    script = """
-        for call in 'unshare -U true' 'unshare -n true' 'mount -t tmpfs none /tmp' 'hostname x'
-        do $call 2>&1 | tail -n 1; done
-    """
-    refused = said(run(script))
-    assert [bool(re.search("not permitted|denied", line)) for line in refused] == [True] * 4
-
-
-def test_the_default_profile_gives_back_what_a_capability_is_for(run: ShellContainers) -> None:
-    script = "unshare -U true && unshare -n true && mount -t tmpfs none /tmp"
-    assert run(script).returncode != 0
-    assert said(run(script, add_capabilities=("SYS_ADMIN",))) == []
-
-
-def test_an_unconfined_container_may_make_a_user_namespace(run: ShellContainers) -> None:
-    assert said(run("unshare -U true", seccomp=Seccomp(SeccompType.UNCONFINED))) == []
-
-
-def test_a_profile_of_the_host(run: ShellContainers, tmp_path: Path) -> None:
-    profile = {
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
-    }
-    (tmp_path / "profile.json").write_text(json.dumps(profile))
-    ended = run(
-        "mkdir /tmp/x", seccomp=Seccomp(SeccompType.LOCALHOST, str(tmp_path / "profile.json"))
-    )
-    assert ended.returncode != 0
-    assert os.strerror(28) in ended.stderr
 
 
 def test_new_privileges_when_asked_for(run: ShellContainers) -> None:

@@ -38,6 +38,7 @@ def test_status_says_that_all_is_well(service: Service) -> None:
             "MonitorReady",
             "CgroupsReady",
             "StoreReady",
+            "SeccompReady",
             "ContainersReady",
         )
     ]

@@ -91,6 +91,9 @@ class FakeEngine(Engine):
         self._do("versions", deadline=deadline)
         return Versions("conmon version 2.1.6", (HandlerVersion("runc", "/usr/bin/runc", "1.1"),))
 
+    def default_seccomp_profile(self) -> str:
+        return "/seccomp.json"
+
     def conditions(self, deadline: Deadline) -> Sequence[Condition]:
         self._do("conditions", deadline=deadline)
         return [

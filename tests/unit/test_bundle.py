@@ -105,6 +105,23 @@ def with_value(path: str, value: str) -> str:
     return msgspec.json.encode(spec).decode()
 
 
+MEANT_BY_OTHERS = (
+    '"includes": {"caps": ["CAP_SYS_ADMIN"]}',
+    '"excludes": {"caps": ["CAP_SYS_ADMIN"]}',
+    '"includes": {"minKernel": "4.8"}',
+    '"Includes": {"caps": ["CAP_SYS_ADMIN"]}',
+    '"errno": "ENOSYS"',
+    '"name": "umount"',
+    '"args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ", "more": 1}]',
+)
+"""What profiles of other engines say in a rule, and a runtime would read past."""
+
+
+def seccomp_with(words: str) -> str:
+    rule = f'{{"names": ["mount"], "action": "SCMP_ACT_ALLOW", {words}}}'
+    return f'{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{rule}]}}'
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -127,6 +144,9 @@ def with_value(path: str, value: str) -> str:
         ("linux.resources", '{"pids": {"limit": 1.5}}'),
         ("linux.sysctl", '{"net.x": 1}'),
         ("linux.seccomp", '{"defaultAction": 1}'),
+        *(("linux.seccomp", seccomp_with(rule)) for rule in MEANT_BY_OTHERS),
+        ("linux.seccomp", '{"defaultAction": "SCMP_ACT_ERRNO", "archMap": []}'),
+        ("linux.seccomp", '{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "ENOSYS"}'),
         ("annotations", '{"a": 1}'),
         ("hooks", '{"prestart": [{"path": "relative"}]}'),
         ("future", "18446744073709551616"),
@@ -153,6 +173,7 @@ def test_a_value_that_no_runtime_can_take_is_refused(path: str, value: str) -> N
         ("annotations", "null"),
         ("linux.resources", '{"memory": {"limit": -1}, "devices": [{"allow": false}]}'),
         ("linux.intelRdt", '{"closID": "a"}'),
+        ("linux.seccomp", seccomp_with('"comment": "why", "includes": {}, "excludes": null')),
         ("future", "[" * 60 + "]" * 60),
     ],
 )

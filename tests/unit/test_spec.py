@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument
+from ocigrpc.oci.capabilities import DEFAULT_CAPABILITIES, held_capabilities
 from ocigrpc.oci.config import (
     ContainerConfig,
     Namespace,
@@ -21,6 +22,7 @@ from ocigrpc.oci.config import (
     Seccomp,
     SeccompType,
 )
+from ocigrpc.oci.seccomp_default import default_profile
 from ocigrpc.oci.spec import (
     DEFAULT_PATH,
     MASKED_PATHS,
@@ -85,7 +87,7 @@ def test_defaults(spec: Spec, tmp_path: Path) -> None:
     assert linux["maskedPaths"] == list(MASKED_PATHS)
     assert linux["readonlyPaths"] == list(READONLY_PATHS)
     assert linux["resources"] == {"devices": [{"allow": False, "access": "rwm"}]}
-    assert linux["seccomp"]["defaultAction"] == "SCMP_ACT_ALLOW"
+    assert linux["seccomp"] == default_profile(DEFAULT_CAPABILITIES & held_capabilities())
     assert not {"cgroupsPath", "sysctl", "devices", "rootfsPropagation"} & set(linux)
     assert "annotations" not in built
 
@@ -114,7 +116,7 @@ def test_what_is_given_holds_for_a_privileged_container_too(spec: Spec) -> None:
         readonly_paths=("/proc/sys",),
     )
     assert built["process"]["noNewPrivileges"] is True
-    assert built["linux"]["seccomp"]["defaultAction"] == "SCMP_ACT_ALLOW"
+    assert built["linux"]["seccomp"] == default_profile(held_capabilities())
     assert built["linux"]["maskedPaths"] == ["/proc/keys"]
     assert built["linux"]["readonlyPaths"] == ["/proc/sys"]
 

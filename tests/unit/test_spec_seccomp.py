@@ -1,4 +1,4 @@
-"""Seccomp: the service's own profile, and profiles of the host."""
+"""Seccomp: which profile a container gets, and the service's own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 
-from ocigrpc.errors import InvalidArgument
+from ocigrpc.errors import HostFailed, InvalidArgument
 from ocigrpc.oci.config import ContainerConfig, Seccomp, SeccompType
 from ocigrpc.oci.regular_file import SIZE_LIMIT_BYTES
-from ocigrpc.oci.seccomp import default_profile, seccomp_of
+from ocigrpc.oci.seccomp import seccomp_of
+from ocigrpc.oci.seccomp_default import (
+    check_host_profile,
+    default_profile,
+    host_profile,
+    own_profile,
+)
 from ocigrpc.oci.violations import Violations
 
 
@@ -26,7 +32,7 @@ def built(seccomp: Seccomp | None, *, privileged: bool = False) -> dict[str, obj
 
 def denied(*capabilities: str) -> dict[str, Any]:
     """What the default profile refuses whatever the arguments, with the errno."""
-    profile: dict[str, Any] = default_profile(capabilities)
+    profile: dict[str, Any] = own_profile(capabilities)
     return {
         name: rule["errnoRet"]
         for rule in profile["syscalls"]
@@ -75,11 +81,11 @@ def test_a_capability_brings_back_nothing_else() -> None:
 
 
 def test_clone_is_refused_for_every_flag_of_a_namespace_alone() -> None:
-    profile: dict[str, Any] = default_profile([])
+    profile: dict[str, Any] = own_profile([])
     flags = [rule["args"][0]["value"] for rule in profile["syscalls"] if rule["names"] == ["clone"]]
     assert sum(flags) == 0x7E020000
     assert all(flag.bit_count() == 1 for flag in flags)
-    admin: dict[str, Any] = default_profile(["CAP_SYS_ADMIN"])
+    admin: dict[str, Any] = own_profile(["CAP_SYS_ADMIN"])
     assert not [rule for rule in admin["syscalls"] if rule["names"] == ["clone"]]
 
 
@@ -94,18 +100,19 @@ def test_clone_is_refused_for_every_flag_of_a_namespace_alone() -> None:
 def test_architectures_that_share_a_kernel_are_named(
     machine: str, architectures: list[str] | None
 ) -> None:
-    assert default_profile([], machine).get("architectures") == architectures
+    assert own_profile([], machine).get("architectures") == architectures
 
 
-def test_a_profile_of_the_host_is_passed_on_as_it_is(tmp_path: Path) -> None:
+def test_a_profile_of_the_host_is_resolved_for_the_container(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     path.write_text(
-        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls":'
-        ' [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "comment": "x"}]}'
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": ['
+        '{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "comment": "x"},'
+        '{"name": "chown", "action": "SCMP_ACT_ERRNO", "includes": {"caps": ["CAP_CHOWN"]}}]}'
     )
     assert built(Seccomp(SeccompType.LOCALHOST, str(path))) == {
         "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "comment": "x"}],
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
     }
 
 
@@ -113,7 +120,7 @@ def test_a_profile_of_the_host_is_passed_on_as_it_is(tmp_path: Path) -> None:
     "content",
     [
         *(b"", b"[]", b"{}", b"null", b'{"defaultAction": 1}', b"\xff", b"[" * 100_000),
-        b'{"defaultAction": "SCMP_ACT_ALLOW", "archMap": []}',
+        b'{"defaultAction": "SCMP_ACT_ALLOW", "archmap": []}',
         b'{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": "mkdir", "action": "x"}]}',
     ],
 )
@@ -156,3 +163,59 @@ def test_a_reference_goes_with_localhost_only(reason: str, seccomp: Seccomp) -> 
     with pytest.raises(InvalidArgument) as caught:
         built(seccomp)
     assert caught.value.reason == reason
+
+
+def test_the_default_is_the_first_profile_that_the_host_has(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "etc.json", tmp_path / "usr.json"
+    paths = (str(ours), str(theirs), "/dev/null/seccomp.json")
+    assert default_profile([], paths) == own_profile([])
+    assert check_host_profile(paths) == ""
+    theirs.write_text('{"defaultAction": "SCMP_ACT_LOG"}')
+    assert default_profile([], paths) == {"defaultAction": "SCMP_ACT_LOG", "syscalls": []}
+    ours.write_text('{"defaultAction": "SCMP_ACT_TRAP"}')
+    assert default_profile([], paths) == {"defaultAction": "SCMP_ACT_TRAP", "syscalls": []}
+    assert check_host_profile(paths) == str(ours)
+
+
+def test_a_profile_that_has_changed_is_read_anew_and_only_then(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text('{"defaultAction": "SCMP_ACT_LOG"}')
+    first = default_profile([], (str(path),))
+    assert default_profile([], (str(path),)) is first
+    path.write_text('{"defaultAction": "SCMP_ACT_TRAP"}')
+    assert default_profile([], (str(path),))["defaultAction"] == "SCMP_ACT_TRAP"
+
+
+def test_the_default_is_resolved_for_each_containers_capabilities(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text(
+        '{"defaultAction": "SCMP_ACT_LOG", "syscalls": ['
+        '{"name": "bpf", "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_BPF"]}}]}'
+    )
+    with_bpf, without = (
+        default_profile(["CAP_BPF"], (str(path),)),
+        default_profile([], (str(path),)),
+    )
+    assert with_bpf["syscalls"] == [{"names": ["bpf"], "action": "SCMP_ACT_ALLOW"}]
+    assert without["syscalls"] == []
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"defaultAction": "SCMP_ACT_LOG", "x": 1}'])
+def test_a_broken_default_is_said_to_be_so(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "profile.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    for use in (check_host_profile, lambda paths: default_profile([], paths)):
+        with pytest.raises(HostFailed) as caught:
+            use((str(path),))
+        assert caught.value.reason == "SECCOMP_PROFILE_BROKEN"
+        assert caught.value.metadata["path"] == str(path)
+
+
+def test_a_default_that_nobody_can_look_for_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HostFailed) as caught:
+        host_profile((str(tmp_path / "loop"),))
+    assert caught.value.reason == "SECCOMP_PROFILE_BROKEN"
