@@ -37,6 +37,14 @@ class NamespaceMode(StrEnum):
     PATH = "path"
 
 
+class DeviceType(StrEnum):
+    """Which devices a rule is about."""
+
+    ALL = "all"
+    CHARACTER = "character"
+    BLOCK = "block"
+
+
 class SeccompType(StrEnum):
     """Which seccomp profile."""
 
@@ -94,6 +102,15 @@ class Device(Struct, frozen=True, omit_defaults=True):
     permissions: str = ""
 
 
+class DeviceCgroupRule(Struct, frozen=True, omit_defaults=True):
+    """Devices that may be used; a number that is absent stands for all."""
+
+    type: DeviceType
+    major: int | None = None
+    minor: int | None = None
+    permissions: str = ""
+
+
 class Rlimit(Struct, frozen=True, omit_defaults=True):
     """A limit of setrlimit(2)."""
 
@@ -128,3 +145,4 @@ class ContainerConfig(Struct, frozen=True, omit_defaults=True):
     rlimits: tuple[Rlimit, ...] = ()
     privileged: bool = False
     add_ambient_capabilities: tuple[str, ...] = ()
+    device_cgroup_rules: tuple[DeviceCgroupRule, ...] = ()

@@ -11,6 +11,8 @@ from typing import TypeVar
 from ocigrpc.oci.config import (
     ContainerConfig,
     Device,
+    DeviceCgroupRule,
+    DeviceType,
     Mount,
     Namespace,
     NamespaceMode,
@@ -30,6 +32,7 @@ _PROPAGATIONS = {
 }
 _SECCOMP_TYPES = {config_pb2.SeccompProfile.Type.Value(each.name): each for each in SeccompType}
 _NAMESPACE_TYPES = {config_pb2.Namespace.Type.Value(each.name): each for each in NamespaceType}
+_DEVICE_TYPES = {config_pb2.DeviceCgroupRule.Type.Value(each.name): each for each in DeviceType}
 _NAMESPACE_MODES = {config_pb2.Namespace.Mode.Value(each.name): each for each in NamespaceMode}
 
 _Named = TypeVar("_Named")
@@ -66,6 +69,9 @@ def container_config(found: Violations, message: config_pb2.ContainerConfig) -> 
         devices=tuple(map(_device, message.devices)),
         rlimits=tuple(Rlimit(each.type, each.soft, each.hard) for each in message.rlimits),
         privileged=message.privileged,
+        device_cgroup_rules=tuple(
+            _device_rule(found, *each) for each in enumerate(message.device_cgroup_rules)
+        ),
         add_ambient_capabilities=tuple(message.add_ambient_capabilities),
     )
 
@@ -118,6 +124,18 @@ def _device(message: config_pb2.Device) -> Device:
     return Device(
         host_path=message.host_path,
         container_path=message.container_path,
+        permissions=message.permissions,
+    )
+
+
+def _device_rule(
+    found: Violations, index: int, message: config_pb2.DeviceCgroupRule
+) -> DeviceCgroupRule:
+    field = f"config.device_cgroup_rules[{index}].type"
+    return DeviceCgroupRule(
+        type=_named(found, field, message.type, _DEVICE_TYPES),
+        major=message.major if message.HasField("major") else None,
+        minor=message.minor if message.HasField("minor") else None,
         permissions=message.permissions,
     )
 

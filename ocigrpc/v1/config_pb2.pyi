@@ -17,7 +17,7 @@ MOUNT_PROPAGATION_HOST_TO_CONTAINER: MountPropagation
 MOUNT_PROPAGATION_BIDIRECTIONAL: MountPropagation
 
 class ContainerConfig(_message.Message):
-    __slots__ = ("rootfs_path", "command", "args", "env", "working_dir", "user", "supplemental_groups", "mounts", "resources", "add_capabilities", "drop_capabilities", "no_new_privileges", "seccomp", "masked_paths", "readonly_paths", "readonly_rootfs", "hostname", "sysctls", "namespaces", "devices", "rlimits", "privileged", "add_ambient_capabilities")
+    __slots__ = ("rootfs_path", "command", "args", "env", "working_dir", "user", "supplemental_groups", "mounts", "resources", "add_capabilities", "drop_capabilities", "no_new_privileges", "seccomp", "masked_paths", "readonly_paths", "readonly_rootfs", "hostname", "sysctls", "namespaces", "devices", "rlimits", "privileged", "add_ambient_capabilities", "device_cgroup_rules")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,7 @@ class ContainerConfig(_message.Message):
     RLIMITS_FIELD_NUMBER: _ClassVar[int]
     PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
     ADD_AMBIENT_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_CGROUP_RULES_FIELD_NUMBER: _ClassVar[int]
     rootfs_path: str
     command: _containers.RepeatedScalarFieldContainer[str]
     args: _containers.RepeatedScalarFieldContainer[str]
@@ -78,7 +79,8 @@ class ContainerConfig(_message.Message):
     rlimits: _containers.RepeatedCompositeFieldContainer[Rlimit]
     privileged: bool
     add_ambient_capabilities: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, rootfs_path: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., user: _Optional[str] = ..., supplemental_groups: _Optional[_Iterable[int]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., resources: _Optional[_Union[LinuxContainerResources, _Mapping]] = ..., add_capabilities: _Optional[_Iterable[str]] = ..., drop_capabilities: _Optional[_Iterable[str]] = ..., no_new_privileges: bool = ..., seccomp: _Optional[_Union[SeccompProfile, _Mapping]] = ..., masked_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_rootfs: bool = ..., hostname: _Optional[str] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., rlimits: _Optional[_Iterable[_Union[Rlimit, _Mapping]]] = ..., privileged: bool = ..., add_ambient_capabilities: _Optional[_Iterable[str]] = ...) -> None: ...
+    device_cgroup_rules: _containers.RepeatedCompositeFieldContainer[DeviceCgroupRule]
+    def __init__(self, rootfs_path: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., user: _Optional[str] = ..., supplemental_groups: _Optional[_Iterable[int]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., resources: _Optional[_Union[LinuxContainerResources, _Mapping]] = ..., add_capabilities: _Optional[_Iterable[str]] = ..., drop_capabilities: _Optional[_Iterable[str]] = ..., no_new_privileges: bool = ..., seccomp: _Optional[_Union[SeccompProfile, _Mapping]] = ..., masked_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_rootfs: bool = ..., hostname: _Optional[str] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., rlimits: _Optional[_Iterable[_Union[Rlimit, _Mapping]]] = ..., privileged: bool = ..., add_ambient_capabilities: _Optional[_Iterable[str]] = ..., device_cgroup_rules: _Optional[_Iterable[_Union[DeviceCgroupRule, _Mapping]]] = ...) -> None: ...
 
 class Mount(_message.Message):
     __slots__ = ("container_path", "host_path", "type", "readonly", "propagation", "options")
@@ -190,6 +192,28 @@ class Device(_message.Message):
     host_path: str
     permissions: str
     def __init__(self, container_path: _Optional[str] = ..., host_path: _Optional[str] = ..., permissions: _Optional[str] = ...) -> None: ...
+
+class DeviceCgroupRule(_message.Message):
+    __slots__ = ("type", "major", "minor", "permissions")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNSPECIFIED: _ClassVar[DeviceCgroupRule.Type]
+        ALL: _ClassVar[DeviceCgroupRule.Type]
+        CHARACTER: _ClassVar[DeviceCgroupRule.Type]
+        BLOCK: _ClassVar[DeviceCgroupRule.Type]
+    UNSPECIFIED: DeviceCgroupRule.Type
+    ALL: DeviceCgroupRule.Type
+    CHARACTER: DeviceCgroupRule.Type
+    BLOCK: DeviceCgroupRule.Type
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    MAJOR_FIELD_NUMBER: _ClassVar[int]
+    MINOR_FIELD_NUMBER: _ClassVar[int]
+    PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    type: DeviceCgroupRule.Type
+    major: int
+    minor: int
+    permissions: str
+    def __init__(self, type: _Optional[_Union[DeviceCgroupRule.Type, str]] = ..., major: _Optional[int] = ..., minor: _Optional[int] = ..., permissions: _Optional[str] = ...) -> None: ...
 
 class Rlimit(_message.Message):
     __slots__ = ("type", "soft", "hard")

@@ -148,6 +148,9 @@ def test_config_is_converted_whole() -> None:
             )
         ],
         devices=[config_pb2.Device(container_path="/c", host_path="/d", permissions="r")],
+        device_cgroup_rules=[
+            {"type": config_pb2.DeviceCgroupRule.BLOCK, "major": 0, "permissions": "r"}
+        ],
         rlimits=[config_pb2.Rlimit(type="RLIMIT_CORE", soft=1, hard=2**64 - 1)],
         privileged=True,
         add_ambient_capabilities=["KILL"],
@@ -181,6 +184,9 @@ def test_config_is_converted_whole() -> None:
                 values.Namespace(values.NamespaceType.NETWORK, values.NamespaceMode.PATH, "/n"),
             ),
             devices=(values.Device("/d", "/c", "r"),),
+            device_cgroup_rules=(
+                values.DeviceCgroupRule(values.DeviceType.BLOCK, 0, permissions="r"),
+            ),
             rlimits=(values.Rlimit("RLIMIT_CORE", 1, 2**64 - 1),),
             privileged=True,
             add_ambient_capabilities=("KILL",),
@@ -208,6 +214,7 @@ def test_absent_fields_of_a_config_stay_absent() -> None:
     [
         ({"mounts": [{}, {"propagation": 9}]}, "config.mounts[1].propagation"),
         ({"seccomp": {"type": 9}}, "config.seccomp.type"),
+        ({"device_cgroup_rules": [{"type": 0}]}, "config.device_cgroup_rules[0].type"),
         ({"namespaces": [{"type": 9}]}, "config.namespaces[0].type"),
         ({"namespaces": [{"type": 0}]}, "config.namespaces[0].type"),
         ({"namespaces": [{"type": 1, "mode": 9}]}, "config.namespaces[0].mode"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.config import ContainerConfig, Device, Resources, Rlimit
-from ocigrpc.oci.devices import Devices, devices_of, host_devices
+from ocigrpc.oci.config import (
+    ContainerConfig,
+    Device,
+    DeviceCgroupRule,
+    DeviceType,
+    Resources,
+    Rlimit,
+)
+from ocigrpc.oci.devices import Devices, devices_in, devices_of
 from ocigrpc.oci.resources import oom_score_adj_of, resources_of, rlimits_of
 from ocigrpc.oci.violations import Violations
 
@@ -167,10 +176,106 @@ def test_a_privileged_container_gets_the_hosts_devices_without_the_runtimes_own(
     assert not paths & {"/dev/null", "/dev/zero", "/dev/tty", "/dev/console", "/dev/ptmx"}
 
 
+def make_device(path: Path, minor: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mknod(path, stat.S_IFCHR | 0o640, os.makedev(1, minor))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory of devices: a (1:5), deep/er/b (1:7), and what is none."""
+    make_device(tmp_path / "tree/a", 5)
+    make_device(tmp_path / "tree/deep/er/b", 7)
+    (tmp_path / "tree/file").touch()
+    (tmp_path / "tree/link").symlink_to("/dev/zero")
+    (tmp_path / "tree/loop").symlink_to(".")
+    os.mkfifo(tmp_path / "tree/fifo")
+    return tmp_path / "tree"
+
+
+def test_a_directory_gives_every_device_in_it(tree: Path) -> None:
+    found = devices(Device(f"{tree}/", "/dev/mine", "r"))
+    assert {(each["path"], each["minor"]) for each in found.nodes} == {
+        ("/dev/mine/a", 5),
+        ("/dev/mine/deep/er/b", 7),
+    }
+    assert [(each["minor"], each["access"]) for each in found.rules[1:]] == [(5, "r"), (7, "r")]
+    same = devices(Device(str(tree)))
+    assert {each["path"] for each in same.nodes} == {f"{tree}/a", f"{tree}/deep/er/b"}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_device_that_is_named_by_itself_is_as_it_says_there(tree: Path, turned: bool) -> None:
+    wanted = [Device(str(tree)), Device(str(tree / "a"), permissions="r"), Device(str(tree))]
+    found = devices(*(reversed(wanted) if turned else wanted))
+    assert sorted(str(each["path"]) for each in found.nodes) == [f"{tree}/a", f"{tree}/deep/er/b"]
+    accesses = {each["minor"]: each["access"] for each in found.rules[1:]}
+    assert accesses == {5: "r", 7: "rwm"}
+
+
+def test_what_every_container_has_is_left_out_of_a_directory(tree: Path) -> None:
+    make_device(tree / "null", 3)
+    paths = {each["path"] for each in devices(Device(str(tree), "/dev")).nodes}
+    assert paths == {"/dev/a", "/dev/deep/er/b"}
+
+
+@pytest.mark.parametrize("limit", ["HOST_DEVICES_LIMIT", "_ENTRIES_LIMIT"])
+def test_a_directory_with_too_much_in_it_is_refused(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(f"ocigrpc.oci.devices.{limit}", 1)
+    with pytest.raises(InvalidArgument) as caught:
+        devices(Device(str(tree)))
+    assert caught.value.reason == "TOO_MANY"
+    assert [each.field for each in caught.value.violations] == ["config.devices[0].host_path"]
+
+
+def test_privileged_has_devices_in_directories_and_no_terminals_of_others() -> None:
+    paths = {str(node["path"]) for node in devices(privileged=True).nodes}
+    beside = {str(path) for path in Path("/dev").glob("*/*") if path.is_char_device()}
+    apart = ("/dev/pts/", "/dev/shm/", "/dev/mqueue/", "/dev/fd/")
+    assert {path for path in beside if not path.startswith(apart)} <= paths
+    assert not {path for path in paths if path.startswith(apart)}
+
+
+def test_a_rule_is_passed_on() -> None:
+    wanted = (
+        DeviceCgroupRule(DeviceType.CHARACTER, 189, permissions="rw"),
+        DeviceCgroupRule(DeviceType.BLOCK, minor=0),
+        DeviceCgroupRule(DeviceType.ALL, 7, 1, "m"),
+    )
+    config = ContainerConfig("/", device_cgroup_rules=wanted)
+    violations = Violations()
+    assert devices_of(config, violations).rules[1:] == [
+        {"allow": True, "type": "c", "major": 189, "access": "rw"},
+        {"allow": True, "type": "b", "minor": 0, "access": "rwm"},
+        {"allow": True, "type": "c", "major": 7, "minor": 1, "access": "m"},
+        {"allow": True, "type": "b", "major": 7, "minor": 1, "access": "m"},
+    ]
+    violations.raise_any()
+
+
+@pytest.mark.parametrize(
+    ("field", "reason", "rule"),
+    [
+        ("major", "OUT_OF_RANGE", DeviceCgroupRule(DeviceType.ALL, 4096)),
+        ("minor", "OUT_OF_RANGE", DeviceCgroupRule(DeviceType.ALL, minor=1 << 20)),
+        ("permissions", "MALFORMED", DeviceCgroupRule(DeviceType.ALL, permissions="rr")),
+    ],
+)
+def test_a_wrong_rule_is_refused(field: str, reason: str, rule: DeviceCgroupRule) -> None:
+    violations = Violations()
+    devices_of(ContainerConfig("/", device_cgroup_rules=(rule,)), violations)
+    with pytest.raises(InvalidArgument) as caught:
+        violations.raise_any()
+    assert caught.value.reason == reason
+    assert caught.value.violations[0].field == f"config.device_cgroup_rules[0].{field}"
+
+
 def test_a_directory_without_devices_gives_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("/dev/zero")
-    assert host_devices(str(tmp_path)) == {}
+    assert devices_in(str(tmp_path), "/dev") == {}
 
 
 @pytest.mark.parametrize(
