@@ -1,8 +1,9 @@
 """How long a call may take, and how it learns that its caller has gone.
 
 A ``Deadline`` goes down the floors with every request. Whoever waits does so in a
-``poll`` of its own file descriptors with :meth:`Deadline.wait`, which also wakes when
-the caller cancels.
+``poll`` with :meth:`Deadline.wait`, which also wakes when the caller cancels: of file
+descriptors, and of what has none, such as a ``Latch``, for which the wait itself makes an
+eventfd, and closes it at its end.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import select
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Protocol, Self
 
 from ocigrpc.errors import Cancelled, Timeout
 
@@ -26,44 +28,22 @@ class Pollable(Protocol):
         """Its descriptor."""
 
 
-class Latch:
-    """A flag that, once set, stays set, and that any number of threads can poll for.
+class Alarm:
+    """An eventfd that one thread polls for, and that any thread can ring.
 
-    An eventfd that is written once and never read: readable for ever after.
+    To be used in a ``with`` by the thread that polls, or closed once that has ended: under a
+    poll, which would go on with whatever gets its number next, it must not be.
     """
 
     def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def set(self) -> None:
-        """Wake everybody who polls, now and later."""
-        os.eventfd_write(self._fd, 1)
-
-    def is_set(self) -> bool:
-        """Whether :meth:`set` has been called."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        return bool(poller.poll(0))
-
-    def fileno(self) -> int:
-        """Descriptor that is readable from the moment :meth:`set` is called."""
-        return self._fd
-
-    def __del__(self) -> None:
-        # Only when nobody can poll any more: closing a descriptor under a poll
-        # would leave it waiting for whoever gets the number next.
-        os.close(self._fd)
-
-
-class Bell:
-    """A flag that one thread polls for and clears again, and that any thread can set."""
-
-    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def ring(self) -> None:
-        """Wake who polls, now or next."""
-        os.eventfd_write(self._fd, 1)
+        """Wake the one that polls, now or next; nothing once it is closed."""
+        with self._lock:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
 
     def silence(self) -> None:
         """Clear it: what comes from now on rings anew."""
@@ -74,8 +54,114 @@ class Bell:
         """Descriptor that is readable while it rings."""
         return self._fd
 
-    def __del__(self) -> None:
-        os.close(self._fd)
+    def close(self) -> None:
+        """Close it; whoever rings it may go on. The second time, do nothing."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Waitable:
+    """Something that is ready or not, and takes no descriptor until somebody waits for it.
+
+    Those that wait bring what wakes them, and take it away again: see :meth:`Deadline.wait`.
+    """
+
+    __slots__ = ("__weakref__", "_lock", "_wakers")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wakers: tuple[Callable[[], None], ...] = ()
+
+    def is_ready(self) -> bool:
+        """Whether there is nothing to wait for."""
+        raise NotImplementedError
+
+    def add(self, waker: Callable[[], None]) -> None:
+        """Call it, from any thread, whenever this may have become ready."""
+        with self._lock:
+            self._wakers += (waker,)
+
+    def discard(self, waker: Callable[[], None]) -> None:
+        """Never call it again, from the moment that this returns."""
+        with self._lock:
+            self._wakers = tuple(each for each in self._wakers if each != waker)
+
+    def wait(self) -> None:
+        """Wait until it is ready, however long that takes, without a descriptor."""
+        woken = threading.Event()
+        self.add(woken.set)
+        try:
+            while not self.is_ready():
+                woken.wait()
+                woken.clear()
+        finally:
+            self.discard(woken.set)
+
+    def _wake(self) -> None:
+        """Wake all that wait; with the lock held."""
+        for waker in self._wakers:
+            waker()
+
+
+class Latch(Waitable):
+    """A flag that, once set, stays set."""
+
+    __slots__ = ("_set",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._set = False
+
+    def set(self) -> None:
+        """Wake everybody that waits, now and later."""
+        with self._lock:
+            self._set = True
+            self._wake()
+
+    def is_set(self) -> bool:
+        """Whether :meth:`set` has been called."""
+        return self._set
+
+    def is_ready(self) -> bool:
+        """Whether it is set."""
+        return self._set
+
+
+class Bell(Waitable):
+    """A flag that one thread waits for and clears again, and that any thread can set."""
+
+    __slots__ = ("_rings",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rings = False
+
+    def ring(self) -> None:
+        """Wake the one that waits, now or next."""
+        with self._lock:
+            self._rings = True
+            self._wake()
+
+    def silence(self) -> None:
+        """Clear it: what comes from now on rings anew."""
+        self._rings = False
+
+    def is_ready(self) -> bool:
+        """Whether it rings."""
+        return self._rings
 
 
 class Deadline:
@@ -88,9 +174,7 @@ class Deadline:
     def __init__(self, timeout_s: float | None = None, *, answer_s: float = 0.0) -> None:
         self._expires_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         self._answer_by_s = self._expires_s + answer_s / 2
-        self._lock = threading.Lock()
-        self._cancelled = False
-        self._wake: Latch | None = None
+        self._gone = Latch()
         self._parent: Deadline | None = None
 
     def within(self, timeout_s: float) -> Deadline:
@@ -113,15 +197,19 @@ class Deadline:
 
     def cancel(self) -> None:
         """Say that the caller has gone. Safe from any thread, and more than once."""
-        with self._lock:
-            self._cancelled = True
-            if self._wake is not None:
-                self._wake.set()
+        self._gone.set()
 
     @property
     def cancelled(self) -> bool:
         """Whether the caller has gone."""
-        return self._cancelled or (self._parent is not None and self._parent.cancelled)
+        return any(gone.is_set() for gone in self._signs())
+
+    def _signs(self) -> Iterator[Latch]:
+        """What is set when the caller goes, of this deadline and those that it is within."""
+        deadline: Deadline | None = self
+        while deadline is not None:
+            yield deadline._gone
+            deadline = deadline._parent
 
     def remaining_s(self) -> float:
         """Seconds left, never negative; infinite without a limit."""
@@ -134,61 +222,89 @@ class Deadline:
         if self.cancelled:
             raise Cancelled("the caller has gone")
 
-    def wait(self, *descriptors: int | Pollable, timeout_s: float = math.inf) -> Sequence[int]:
-        """The descriptors that are readable or closed at the other end, as soon as one is.
+    def wait(
+        self, *wanted: int | Pollable | Waitable, timeout_s: float = math.inf
+    ) -> Sequence[int | Waitable]:
+        """Those that are ready, as soon as one is.
 
-        Empty when ``timeout_s`` passed first. Raises ``Timeout`` at the deadline and
-        ``Cancelled`` when the caller goes.
+        Of descriptors the numbers of those that are readable, or closed at the other end. Empty
+        when ``timeout_s`` passed first. Raises ``Timeout`` at the deadline and ``Cancelled``
+        when the caller goes; ``OSError`` when no descriptor can be had, of which a wait takes
+        one.
         """
-        wake = self._waker()
-        poller = select.poll()
-        for descriptor in (wake, *descriptors):
-            poller.register(descriptor, select.POLLIN)
         until_s = min(self._expires_s, time.monotonic() + timeout_s)
-        while True:
-            left_s = until_s - time.monotonic()
-            # poll() takes a C int of milliseconds; a day is as good as for ever, in a loop.
-            limit_ms = math.ceil(min(max(left_s, 0.0), 86400.0) * 1000)
-            ready = [fd for fd, _ in poller.poll(limit_ms)]
-            if ready and ready != [wake.fileno()]:
-                return [fd for fd in ready if fd != wake.fileno()]
-            self.check()
-            if until_s <= time.monotonic():
-                return []
+        poller = select.poll()
+        waitables = []
+        for each in wanted:
+            if isinstance(each, Waitable):
+                waitables.append(each)
+            else:
+                poller.register(each, select.POLLIN)
+        if ready := _ready(poller, waitables, 0):
+            return ready
+        with Alarm() as alarm, _woken(alarm, (*waitables, *self._signs())):
+            poller.register(alarm, select.POLLIN)
+            while True:
+                # Only now that all would ring: nothing is missed.
+                at_once = self.cancelled or any(each.is_ready() for each in waitables)
+                found = _ready(poller, waitables, 0 if at_once else _milliseconds(until_s))
+                alarm.silence()
+                if ready := [each for each in found if each != alarm.fileno()]:
+                    return ready
+                self.check()
+                if until_s <= time.monotonic():
+                    return []
 
-    def _waker(self) -> Latch:
-        if self._parent is not None:
-            return self._parent._waker()
-        with self._lock:
-            if self._wake is None:
-                self._wake = Latch()
-                if self._cancelled:
-                    self._wake.set()
-            return self._wake
+
+def _milliseconds(until_s: float) -> int:
+    """From now until then, as poll(2) takes it: a C int, so a day is as good as for ever."""
+    return math.ceil(min(max(until_s - time.monotonic(), 0.0), 86400.0) * 1000)
 
 
-class Turn:
+def _ready(
+    poller: select.poll, waitables: Sequence[Waitable], limit_ms: int
+) -> list[int | Waitable]:
+    readable = [fd for fd, _ in poller.poll(limit_ms)]
+    return [*readable, *(each for each in waitables if each.is_ready())]
+
+
+@contextmanager
+def _woken(alarm: Alarm, waitables: Sequence[Waitable]) -> Iterator[None]:
+    """Have the alarm rung by all of these, in the block and never after it."""
+    try:
+        for each in waitables:
+            each.add(alarm.ring)
+        yield
+    finally:
+        for each in waitables:
+            each.discard(alarm.ring)
+
+
+class Turn(Waitable):
     """A lock that is waited for with a deadline, and left when the caller goes."""
 
+    __slots__ = ("_taken",)
+
     def __init__(self) -> None:
-        # A semaphore of one: readable while nobody has the turn.
-        self._fd = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        super().__init__()
+        self._taken = False
 
     def take(self, deadline: Deadline) -> None:
         """Have the turn from now on; raises ``Timeout`` or ``Cancelled`` before that."""
         while not self._take():
-            deadline.wait(self._fd)
+            deadline.wait(self)
 
     def give(self) -> None:
         """Let the next one have it."""
-        os.eventfd_write(self._fd, 1)
+        with self._lock:
+            self._taken = False
+            self._wake()
+
+    def is_ready(self) -> bool:
+        """Whether nobody has the turn."""
+        return not self._taken
 
     def _take(self) -> bool:
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            return False
-        return True
-
-    def __del__(self) -> None:
-        os.close(self._fd)
+        with self._lock:
+            taken, self._taken = self._taken, True
+            return not taken

@@ -186,8 +186,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int, Meta(ge=1 << 16, le=1 << 28, description="Largest message of a client, in bytes.")
     ] = 4 << 20
     max_containers: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Most containers at once, stopped ones too.")
-    ] = 10_000
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Most containers at once, stopped ones too. 0: 10000, or as many as the"
+            " service's limit of open files carries.",
+        ),
+    ] = 0
     event_history: Annotated[
         int, Meta(ge=10, le=1_000_000, description="Events that are kept for WatchEvents.")
     ] = 10_000

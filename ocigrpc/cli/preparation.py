@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import stat
 
-from ocigrpc.errors import HostFailed
+import msgspec
+
+from ocigrpc.errors import HostFailed, InvalidSettings
+from ocigrpc.host import descriptors
 from ocigrpc.host.directory import distrust
 from ocigrpc.log import get_logger
 from ocigrpc.oci.runtime import find_program
@@ -15,6 +18,33 @@ log = get_logger()
 
 _PACKAGES = ("conmon", "runc", "crun")
 """Programs whose package on Debian and Ubuntu has their own name."""
+
+
+_CONTAINERS = 10_000
+"""Most that there may be if the settings do not say."""
+
+
+def counted(settings: Settings) -> Settings:
+    """The settings with a number of containers that the limit of open files carries.
+
+    Raises ``InvalidSettings`` (OPEN_FILES_LIMIT) when it does not carry theirs.
+    """
+    limit, containers = descriptors.limit(), settings.max_containers
+    carried = descriptors.carried_by(limit)
+    if containers > carried:
+        wanted = descriptors.wanted_for(containers)
+        raise InvalidSettings(
+            f"max_containers: {containers} want a limit of {wanted} open files, which is {limit}"
+            f" (RLIMIT_NOFILE, LimitNOFILE= of systemd) and carries {carried}",
+            reason="OPEN_FILES_LIMIT",
+            key="max_containers",
+            wanted=wanted,
+            limit=limit,
+            carried=carried,
+        )
+    return msgspec.structs.replace(
+        settings, max_containers=containers or max(1, min(_CONTAINERS, carried))
+    )
 
 
 def prepare(settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ocigrpc.cli.notify import notify
-from ocigrpc.cli.preparation import prepare
+from ocigrpc.cli.preparation import counted, prepare
 from ocigrpc.cli.termination import Termination, termination
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.engine import Engine
@@ -33,6 +33,7 @@ def serve(settings: Settings) -> bool:
     try:
         with termination() as end:
             raise_limit()
+            settings = counted(settings)
             prepare(settings)
             # Before the store, or any container's directory, is touched.
             with locked(settings.root_dir), locked(settings.run_dir):

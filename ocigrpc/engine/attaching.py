@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ocigrpc.deadline import Deadline, Pollable
+from ocigrpc.deadline import Deadline, Pollable, Waitable
 from ocigrpc.engine.box import Box
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
@@ -91,7 +91,7 @@ class _Talk:
         if self._start.terminal_size is not None:
             self._resize(self._start.terminal_size)
         while True:
-            watched: list[Pollable] = [self._attachment]
+            watched: list[Pollable | Waitable] = [self._attachment]
             if self._pending:
                 watched.append(self._attachment.writable)
             elif inputs is not None:
@@ -106,7 +106,7 @@ class _Talk:
             if self._sizes and self._attachment.resizable.fileno() in ready:
                 size = self._sizes.pop()
                 self._attachment.resize(size.rows, size.columns)
-            if inputs is not None and inputs.filled.fileno() in ready:
+            if inputs is not None and inputs.filled in ready:
                 inputs = self._listen(inputs)
 
     def _receive(self) -> bool:

@@ -1,44 +1,38 @@
-"""A bounded queue between two threads, either end of which can be polled for."""
+"""A bounded queue between two threads, either end of which can be waited for."""
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from ocigrpc.deadline import Waitable
+
 T = TypeVar("T")
 
 
-class Flag:
-    """A flag that can be set and cleared, and polled for while it is set."""
+class Flag(Waitable):
+    """A flag that can be set and cleared, and waited for."""
+
+    __slots__ = ("_set",)
 
     def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        super().__init__()
         self._set = False
 
     def put(self, wanted: bool) -> None:
         """Set or clear it; one thread at a time."""
-        if wanted and not self._set:
-            os.eventfd_write(self._fd, 1)
-        elif self._set and not wanted:
-            os.eventfd_read(self._fd)
-        self._set = wanted
+        if wanted == self._set:
+            return
+        with self._lock:
+            self._set = wanted
+            if wanted:
+                self._wake()
 
-    def wait(self) -> None:
-        """Wait until it is set."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        poller.poll()
-
-    def fileno(self) -> int:
-        """Readable while it is set."""
-        return self._fd
-
-    def __del__(self) -> None:
-        os.close(self._fd)
+    def is_ready(self) -> bool:
+        """Whether it is set."""
+        return self._set
 
 
 class Box(Generic[T]):
@@ -83,8 +77,7 @@ class Box(Generic[T]):
         """Nothing more is taken."""
         with self._lock:
             self._closed = True
-            # Its traceback may hold the box, whose descriptors would go no sooner than
-            # the garbage collector comes.
+            # Its traceback would keep all that the call which failed had.
             self._error = None
             self._things.clear()
             self._weight_bytes = 0

@@ -48,6 +48,7 @@ class Container:
         self.settled = Latch()
         self.exited = Latch()
         self.removed = Latch()
+        # Closed when they have ended: see Watcher.
         self.init: Process | None = None
         self.monitor: Process | None = None
         self.monitor_time: Deadline | None = None

@@ -161,7 +161,7 @@ class Creation:
                 raise
             # Later the caller may have been told that there is none.
             deadline.check()
-            self._note_created(container, plan.enclosure, init_pid, monitor_pid)
+            self._note_created(container, plan.enclosure, init_pid, monitor_pid, undo)
             undo.pop_all()
 
     def _end_processes(self, plan: Plan) -> Sequence[OcigrpcError]:
@@ -170,11 +170,18 @@ class Creation:
         return self._node.end_processes(plan.record, plan.enclosure, deadline)
 
     def _note_created(
-        self, container: Container, enclosure: Enclosure, init_pid: int, monitor_pid: int
+        self,
+        container: Container,
+        enclosure: Enclosure,
+        init_pid: int,
+        monitor_pid: int,
+        undo: ExitStack,
     ) -> None:
         try:
             container.init = self._node.member(init_pid, enclosure.container)
+            undo.callback(container.init.close)
             container.monitor = self._node.member(monitor_pid, enclosure.monitor)
+            undo.callback(container.monitor.close)
         except ProcessLookupError as error:
             raise RuntimeFailed(
                 "the container ended before it was ready", reason="CONTAINER_ENDED"

@@ -188,7 +188,9 @@ class Execs:
         stdio.let_go()
         log.debug("exec.started", container_id=container_id, argv=argv)
         limit = Deadline(start.timeout_s)
-        return Program(start, files, group, stdio, child, limit, end_group)
+        program = Program(start, files, group, stdio, child, limit, end_group)
+        stack.callback(program.close)
+        return program
 
     @contextmanager
     def _running(self, start: ExecStart, deadline: Deadline) -> Iterator[Container]:

@@ -72,6 +72,8 @@ class Exits:
             status = unknown_exit(Provenance.REBOOT, time.time_ns())
             self._finish(container, status, record.oom_kills)
             return
+        # Whether it is frozen is asked with every status of one that lives.
+        container.enclosure.container.hold()
         if container.monitor is None:
             self._look(self._monitor_ended, container)
         else:
@@ -85,6 +87,8 @@ class Exits:
             oom_file = self._node.layout(container.container_id).oom_file
             # Its end tells of it all the same, only later.
             attempt(lambda: self._watcher.watch_file(oom_file, lambda: self._oom_told(container)))
+        else:
+            container.init.close()
 
     def close(self) -> None:
         """End the threads, soon even if tidying hangs; containers live on unwatched."""
@@ -186,6 +190,7 @@ class Exits:
 
     def _finish(self, container: Container, status: ExitStatus, oom_kills: int) -> None:
         container.change(state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
+        container.enclosure.container.let_go()
         container.exited.set()
         log.info(
             "container.exited",

@@ -38,10 +38,10 @@ def kill(container: Container, deadline: Deadline) -> None:
             # It takes all others with it, unless it shares the host's pid namespace. A
             # frozen v1 group ignores SIGKILL.
             group.thaw()
-            deadline.wait(container.init, timeout_s=_ALONE_S)
+            container.init.wait(deadline, _ALONE_S)
         group.kill(deadline)
     if container.init is not None:
-        deadline.wait(container.init)
+        container.init.wait(deadline)
 
 
 def signal_group(container: Container, number: int, everyone: bool, deadline: Deadline) -> None:

@@ -155,13 +155,14 @@ def _ask(
 
 
 def _await_file(container: Container, waiter: Waiter, monitor: Process, deadline: Deadline) -> None:
-    while True:
-        waiter.take()
-        # It was not there when we asked, so what is there now is new.
-        if os.path.lexists(container.record.log_path):
-            return
-        if monitor.fileno() in deadline.wait(waiter, monitor):
-            raise _monitor_lost(container)
+    with monitor.watched() as ended:
+        while True:
+            waiter.take()
+            # It was not there when we asked, so what is there now is new.
+            if os.path.lexists(container.record.log_path):
+                return
+            if ended in deadline.wait(waiter, ended):
+                raise _monitor_lost(container)
 
 
 def _monitor_lost(container: Container) -> WrongState | PreconditionFailed:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -125,10 +125,12 @@ class Node:
         A pid that another program tells us may be a stranger's by the time that we look.
         Raises ``ProcessLookupError`` when it is, ``CgroupFailed``.
         """
-        process = Process(pid)
-        # Only now that it is held, it stays the same.
-        if not f"{self.hierarchies.group_of(pid)}/".startswith(f"{group.path}/"):
-            raise ProcessLookupError(pid)
+        with ExitStack() as undo:
+            process = undo.enter_context(Process(pid))
+            # Only now that it is held, it stays the same.
+            if not f"{self.hierarchies.group_of(pid)}/".startswith(f"{group.path}/"):
+                raise ProcessLookupError(pid)
+            undo.pop_all()
         return process
 
     def make_directories(self) -> None:

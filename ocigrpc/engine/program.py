@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocigrpc.deadline import Deadline, Pollable
+from ocigrpc.deadline import Deadline, Pollable, Waitable
 from ocigrpc.engine.streams import CloseStdin, ExecExit, ExecStart, Inputs, Stdin, TerminalSize
 from ocigrpc.errors import Timeout
 from ocigrpc.host.cgroup import Cgroup
@@ -29,8 +29,8 @@ class Sink(Protocol):
     """Where output goes."""
 
     @property
-    def room(self) -> Pollable:
-        """Readable when there is room."""
+    def room(self) -> Waitable:
+        """Ready when there is room."""
 
     def has_room(self) -> bool:
         """Whether output should be read."""
@@ -89,10 +89,16 @@ class Program:
         self.pending = _NOTHING
         self.stdio.close_stdin()
 
+    def close(self) -> None:
+        """Hold its process no longer."""
+        if self.process is not None:
+            self.process.close()
+            self.process = None
+
     def _talk(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> None:
         running = True
         while running or self.stdio.outputs:
-            watched: list[int | Pollable] = []
+            watched: list[int | Pollable | Waitable] = []
             if self.stdio.outputs:
                 watched += self.stdio.outputs if sink.has_room() else [sink.room]
             if running:
@@ -102,20 +108,20 @@ class Program:
                 elif inputs is not None:
                     watched.append(inputs.filled)
                 if self.process is not None:
-                    watched.append(self.process)
+                    watched.append(self.process.pidfd)
             looking = running and not self.is_known
             ready = deadline.wait(*watched, timeout_s=_LOOK_S if looking else math.inf)
             self._read(ready, sink)
             if self.stdio.writable.fileno() in ready:
                 self.pending = self.stdio.write(self.pending)
-            if inputs is not None and inputs.filled.fileno() in ready:
+            if inputs is not None and inputs.filled in ready:
                 inputs = self._listen(inputs)
             gone = looking and self._look()
             if running and (gone or self._has_ended(ready)):
                 running = self.child.fileno() not in ready
                 self._end_rest(running, sink)
 
-    def _read(self, ready: Sequence[int], sink: Sink) -> None:
+    def _read(self, ready: Sequence[object], sink: Sink) -> None:
         for fd in self.stdio.outputs.keys() & set(ready):
             stream = self.stdio.outputs[fd]
             chunk = self.stdio.read(fd)
@@ -156,18 +162,18 @@ class Program:
             return False
         self.is_known = True
         with suppress(ProcessLookupError):
-            process = Process(pid)
+            self.process = Process(pid)
             # If it has ended meanwhile, its number may be another's.
-            if pid in self.group.members():
-                self.process = process
-                if self.stdio.terminal:
-                    restore_newlines(pid)
+            if pid not in self.group.members():
+                self.close()
+            elif self.stdio.terminal:
+                restore_newlines(pid)
         return self.process is None
 
-    def _has_ended(self, ready: Sequence[int]) -> bool:
+    def _has_ended(self, ready: Sequence[object]) -> bool:
         """Whether the program has, or the runtime that waits for it."""
-        if self.process is not None and self.process.fileno() in ready:
-            self.process = None
+        if self.process is not None and self.process.pidfd in ready:
+            self.close()
             return True
         return self.child.fileno() in ready
 

@@ -99,8 +99,14 @@ class Registry:
             self._by_id.pop(record.container_id, None)
             self._ids_by_name.pop(record.name, None)
             self._ids_by_log.pop(record.log_place, None)
+        container.enclosure.container.let_go()
         container.removed.set()
         container.settled.set()
+
+    def let_go(self) -> None:
+        """Hold nothing open any more of the containers that live on."""
+        for container in self.all():
+            container.enclosure.container.let_go()
 
     def _add(self, record: Record) -> Container:
         container = Container(record, self._store, self._node.enclosure_of(record))

@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import suppress
 
-from ocigrpc.deadline import Bell, Deadline
+from ocigrpc.deadline import Alarm, Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.log_reopening import Reopening
 from ocigrpc.errors import HostFailed, MonitorFailed, OcigrpcError
@@ -84,7 +84,7 @@ class Rotation:
         self._files = files
         self._inotify = Inotify()
         self._new: queue.SimpleQueue[Container | None] = queue.SimpleQueue()
-        self._wake = Bell()
+        self._wake = Alarm()
         self._known: dict[str, _Log] = {}
         self._armed: dict[int, _Log] = {}
         self._resting: list[tuple[float, int, _Log]] = []
@@ -102,6 +102,7 @@ class Rotation:
         """End the thread."""
         self._tell(None)
         self._thread.join()
+        self._wake.close()
         self._inotify.close()
 
     def _tell(self, container: Container | None) -> None:

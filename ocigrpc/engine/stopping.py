@@ -113,4 +113,5 @@ def _ended(container: Container, timeout_s: float, deadline: Deadline) -> bool:
     """Whether the first process ends in time, by itself."""
     if container.init is None:
         return True
-    return bool(deadline.wait(container.exited, container.init, timeout_s=timeout_s))
+    with container.init.watched() as ended:
+        return bool(deadline.wait(container.exited, ended, timeout_s=timeout_s))

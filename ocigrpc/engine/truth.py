@@ -129,7 +129,7 @@ class Truth:
             init = container.init
             if init is not None and init.program() is None:
                 # Runtimes call it stopped already.
-                deadline.wait(init, timeout_s=_DYING_S)
+                init.wait(deadline, _DYING_S)
             self.require(container, deadline, *wanted)
             raise
 

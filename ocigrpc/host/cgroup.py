@@ -19,7 +19,7 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host import cgroup_kill
 from ocigrpc.host.cgroup_part import Part, Populated
-from ocigrpc.host.freezer import Freezer
+from ocigrpc.host.freezer import freezers
 from ocigrpc.host.hierarchy import (
     Hierarchy,
     Kind,
@@ -105,7 +105,7 @@ class Cgroup:
     def __init__(self, path: str, parts: tuple[Part, ...]) -> None:
         self.path = path
         self.parts = parts
-        self._freezers = tuple(Freezer(part) for part in parts if part.freezable)
+        self._freezers = freezers(parts)
 
     def __repr__(self) -> str:
         return f"Cgroup({self.path!r})"
@@ -139,6 +139,16 @@ class Cgroup:
             events = self.parts[0].read("cgroup.events") or ""
             return "populated 1" in events.splitlines()
         return any(part.members() for part in self.parts)
+
+    def hold(self) -> None:
+        """From now on keep open what :meth:`frozen` reads, at most two files."""
+        for freezer in self._freezers:
+            freezer.hold()
+
+    def let_go(self) -> None:
+        """Keep nothing open any more."""
+        for freezer in self._freezers:
+            freezer.let_go()
 
     def frozen(self) -> bool | None:
         """Whether it is frozen, or about to be; None when no hierarchy can tell."""

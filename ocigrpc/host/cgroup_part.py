@@ -144,11 +144,15 @@ class Populated:
         return self._epoll.fileno()
 
     def __enter__(self) -> Self:
-        self._events = os.open(f"{self._part.directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        # The file itself is always readable and says changes by POLLPRI; the epoll
-        # makes them POLLIN, which is what a Deadline waits for.
-        self._epoll = select.epoll(1)
-        self._epoll.register(self._events, select.EPOLLPRI)
+        with ExitStack() as stack:
+            path = f"{self._part.directory}/cgroup.events"
+            self._events = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, self._events)
+            # The file itself is always readable and says changes by POLLPRI; the epoll
+            # makes them POLLIN, which is what a Deadline waits for.
+            self._epoll = stack.enter_context(select.epoll(1))
+            self._epoll.register(self._events, select.EPOLLPRI)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -157,8 +161,7 @@ class Populated:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._epoll.close()
-        os.close(self._events)
+        self._stack.close()
 
 
 def failed(verb: str, path: str, error: OSError) -> CgroupFailed:

@@ -1,7 +1,8 @@
 """File descriptors, of which a process has only so many.
 
-Each container takes ten or so of the service. That has as many as it is allowed to have;
-but what it starts, and so containers, gets the limit that it was started with itself.
+Each container that lives takes up to four of the service, one that has ended none. The
+service may open as many as it is allowed to; but what it starts, and so containers, gets the
+limit that it was started with itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 from contextlib import ExitStack, suppress
+
+PER_CONTAINER = 4
+"""Most that the service holds of a container: the pidfds of its first process and its monitor,
+and two files that say whether it is frozen."""
+
+_CALLS = 4096
+"""What is left to calls, streams, logs and connections, unless the containers need less."""
 
 _USUAL = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -18,6 +27,23 @@ def raise_limit() -> None:
     """Let this process open as many as its hard limit allows; see getrlimit(2)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def limit() -> int:
+    """How many this process may open now."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def carried_by(open_files: int) -> int:
+    """How many containers a limit carries, beside the calls about them."""
+    return (open_files - min(_CALLS, open_files // 2)) // PER_CONTAINER
+
+
+def wanted_for(containers: int) -> int:
+    """The least limit that carries so many containers."""
+    held = PER_CONTAINER * containers
+    return held + min(_CALLS, held)
 
 
 def limit_child(pid: int) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from ocigrpc.deadline import Bell
+from ocigrpc.deadline import Alarm, Bell
 from ocigrpc.host.inotify import (
     CREATE,
     DELETE,
@@ -41,7 +41,7 @@ class FileWatch:
         self._inotify = Inotify()
         self._lock = threading.Lock()
         self._waiters: dict[int, set[Waiter]] = {}
-        self._end = Bell()
+        self._end = Alarm()
         self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
         self._thread.start()
 
@@ -56,6 +56,7 @@ class FileWatch:
         """End the thread; waiters hear nothing any more."""
         self._end.ring()
         self._thread.join()
+        self._end.close()
         self._inotify.close()
 
     def add(self, waiter: Waiter, path: str, mask: int) -> int:
@@ -100,14 +101,14 @@ class FileWatch:
             self._waiters.pop(event.watch, None)
 
 
-class Waiter:
-    """One who waits: readable, as for ``poll``, from an event on until :meth:`take`."""
+class Waiter(Bell):
+    """One who waits: rings from an event on until :meth:`take`."""
 
     def __init__(self, watch: FileWatch, directory: str, stem: str) -> None:
+        super().__init__()
         self._file_watch = watch
         self._stem, self._prefix = stem, f"{stem}."
         self._events: deque[Event] = deque()
-        self._bell = Bell()
         self._modified = -1
         self._directory = watch.add(self, directory, _DIRECTORY)
 
@@ -123,7 +124,7 @@ class Waiter:
         All that was done before the call is in it.
         """
         self._file_watch.pass_on()
-        self._bell.silence()
+        self.silence()
         events: list[Event] = []
         while self._events:
             events.append(self._events.popleft())
@@ -140,11 +141,7 @@ class Waiter:
                 event = Event(-1, OVERFLOW, 0, "")
         if event.mask & (_DIRECTORY | OVERFLOW):
             self._events.append(event)
-        self._bell.ring()
-
-    def fileno(self) -> int:
-        """Descriptor to poll for reading."""
-        return self._bell.fileno()
+        self.ring()
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Sequence
 
 from ocigrpc.host.cgroup_part import GONE, Part, failed
 
@@ -10,76 +12,132 @@ _LIMIT_BYTES = 256
 
 
 class Freezer:
-    """What one hierarchy tells of a group; its files are held open from the first question on.
+    """What one hierarchy tells of a group.
 
-    To open a file costs several times what it costs to read it.
+    To open a file costs several times what it costs to read it: so those that :meth:`frozen`
+    reads can be held open.
     """
 
-    def __init__(self, part: Part) -> None:
-        names = ("cgroup.freeze", "cgroup.events") if part.unified else ("freezer.state",)
-        self._files = tuple(_HeldFile(f"{part.directory}/{name}") for name in names)
-        self._unified = part.unified
+    def hold(self) -> None:
+        """Hold its files open from the next question on, until :meth:`let_go`."""
+        for file in self._asked():
+            file.hold()
+
+    def let_go(self) -> None:
+        """Close its files; they are opened anew for each question."""
+        for file in self._asked():
+            file.let_go()
 
     def frozen(self) -> bool | None:
         """Whether it is frozen or about to be; None when that can't be read."""
-        told = self._files[0].read()
-        if told is None:
-            return None
-        if not self._unified:
-            return told.strip() in (b"FROZEN", b"FREEZING")
-        # Not by its own file, yet a frozen ancestor holds it just the same.
-        return told != b"0\n" or self._all_stopped()
+        raise NotImplementedError
 
     def freezing(self) -> bool:
         """Whether it is about to be frozen, and something in it may still run."""
-        told = self._files[0].read()
-        if not self._unified:
-            return told == b"FREEZING\n"
-        return told == b"1\n" and not self._all_stopped()
+        raise NotImplementedError
 
-    def _all_stopped(self) -> bool:
-        return b"frozen 1" in (self._files[1].read() or b"")
+    def _asked(self) -> Sequence[_File]:
+        raise NotImplementedError
 
 
-class _HeldFile:
+def freezers(parts: Sequence[Part]) -> Sequence[Freezer]:
+    """Those of a group, of all its hierarchies."""
+    freezable = [part for part in parts if part.freezable]
+    alone = all(part.unified for part in freezable)
+    return [_Unified(part, alone) if part.unified else _Legacy(part) for part in freezable]
+
+
+class _Legacy(Freezer):
+    """The freezer of cgroup v1."""
+
+    def __init__(self, part: Part) -> None:
+        self._state = _File(f"{part.directory}/freezer.state")
+
+    def frozen(self) -> bool | None:
+        told = self._state.read()
+        return None if told is None else told.strip() in (b"FROZEN", b"FREEZING")
+
+    def freezing(self) -> bool:
+        return self._state.read() == b"FREEZING\n"
+
+    def _asked(self) -> Sequence[_File]:
+        return (self._state,)
+
+
+class _Unified(Freezer):
+    """cgroup2. ``alone``: there is no freezer of v1, which is the one that runtimes use."""
+
+    def __init__(self, part: Part, alone: bool) -> None:
+        self._freeze = _File(f"{part.directory}/cgroup.freeze")
+        self._events = _File(f"{part.directory}/cgroup.events")
+        self._alone = alone
+
+    def frozen(self) -> bool | None:
+        # Where nobody freezes but by hand, it is not worth a file that what is about to be
+        # frozen is seen a moment sooner.
+        if self._alone:
+            told = self._freeze.read()
+            if told != b"0\n":
+                return None if told is None else True
+        # Not by its own file, yet a frozen ancestor holds it just the same.
+        told = self._events.read()
+        return None if told is None else b"frozen 1" in told
+
+    def freezing(self) -> bool:
+        return self._freeze.read() == b"1\n" and b"frozen 1" not in (self._events.read() or b"")
+
+    def _asked(self) -> Sequence[_File]:
+        return (self._freeze, self._events) if self._alone else (self._events,)
+
+
+class _File:
     """A file of a group, which is read from its beginning whenever it is asked."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._opened: _Opened | None = None
+        # Nobody reads what another thread has just closed.
+        self._lock = threading.Lock()
+        self._held = False
+        self._fd = -1
+
+    def hold(self) -> None:
+        """Stay open from the next reading on."""
+        with self._lock:
+            self._held = True
+
+    def let_go(self) -> None:
+        """Be opened for each reading."""
+        with self._lock:
+            self._held = False
+            self._close()
 
     def read(self) -> bytes | None:
         """What it says now; None when there is no such group. Raises ``CgroupFailed``."""
-        # Other threads may replace it meanwhile; what this one reads stays open for as long.
-        opened = self._opened
-        try:
-            if opened is not None and (text := opened.read()) is not None:
-                return text
-            # That group is gone; but there may be another in its place.
-            self._opened = opened = _Opened(self._path)
-            return opened.read()
-        except OSError as error:
-            if error.errno in GONE:
-                return None
-            raise failed("read", self._path, error) from error
+        with self._lock:
+            try:
+                if self._fd >= 0:
+                    try:
+                        return os.pread(self._fd, _LIMIT_BYTES, 0)
+                    except OSError as error:
+                        if error.errno not in GONE:
+                            raise
+                        # That group is gone; but there may be another in its place.
+                        self._close()
+                return self._opened()
+            except OSError as error:
+                if error.errno in GONE:
+                    return None
+                raise failed("read", self._path, error) from error
 
-
-class _Opened:
-    """The file of one very group, open for as long as somebody has this."""
-
-    def __init__(self, path: str) -> None:
-        self._fd = -1
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def read(self) -> bytes | None:
-        """What it says now; None once the group is gone. Raises ``OSError``."""
+    def _opened(self) -> bytes:
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return os.pread(self._fd, _LIMIT_BYTES, 0)
-        except OSError as error:
-            if error.errno in GONE:
-                return None
-            raise
+        finally:
+            if not self._held:
+                self._close()
 
-    def __del__(self) -> None:
+    def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+            self._fd = -1

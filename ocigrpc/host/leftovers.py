@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping, Set
+from contextlib import ExitStack
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
@@ -27,20 +28,24 @@ def end_leftovers(run_dir: str, container_ids: Set[str], deadline: Deadline) -> 
     its container then. The last argument of each is one of ``container_ids``: the mark alone
     may be inherited, as by what a hook has started. Raises ``Timeout`` or ``Cancelled``.
     """
-    while found := list(_leftovers(run_dir, container_ids)):
-        for process in found:
-            log.warning("leftover.killed", pid=process.pid)
-            process.send_signal(signal.SIGKILL)
-        for process in found:
-            deadline.wait(process)
+    while True:
+        with ExitStack() as held:
+            found = list(_leftovers(run_dir, container_ids, held))
+            for process in found:
+                log.warning("leftover.killed", pid=process.pid)
+                process.send_signal(signal.SIGKILL)
+            for process in found:
+                process.wait(deadline)
+        if not found:
+            return
 
 
-def _leftovers(run_dir: str, container_ids: Set[str]) -> Iterator[Process]:
+def _leftovers(run_dir: str, container_ids: Set[str], held: ExitStack) -> Iterator[Process]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or not _is_one(entry, run_dir, container_ids):
             continue
         try:
-            process = Process(int(entry.name))
+            process = held.enter_context(Process(int(entry.name)))
         except ProcessLookupError:
             continue
         # Again, now that it is held: its number may have been another's before.

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from typing import NamedTuple, Self, TypeAlias
 
-from ocigrpc.deadline import Bell
+from ocigrpc.deadline import Alarm
 from ocigrpc.log import get_logger
 
 _CHUNK_BYTES = 1 << 16
@@ -72,10 +72,10 @@ class Porter:
         self._token = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._open: set[_Connection] = set()
-        self._bell = Bell()
+        self._alarm = Alarm()
         self._close_s: float | None = None
         self._selector = DefaultSelector()
-        self._selector.register(self._bell, EVENT_READ, lambda _: self._bell.silence())
+        self._selector.register(self._alarm, EVENT_READ, lambda _: self._alarm.silence())
         listener.setblocking(False)
         self._selector.register(listener, EVENT_READ, self._take)
         self._thread = threading.Thread(target=self._run, name="porter", daemon=True)
@@ -84,8 +84,9 @@ class Porter:
     def close(self, timeout_s: float) -> None:
         """Take no more, and end when all connections have, or after ``timeout_s``."""
         self._close_s = time.monotonic() + timeout_s
-        self._bell.ring()
+        self._alarm.ring()
         self._thread.join()
+        self._alarm.close()
 
     def _run(self) -> None:
         while self._close_s is None:

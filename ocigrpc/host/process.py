@@ -8,12 +8,14 @@ process full of gRPC threads would deadlock it.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -93,9 +95,15 @@ class Child:
                 path=argv[0],
                 error=error.strerror,
             ) from error
-        limit_child(self._popen.pid)
-        self._pidfd = os.pidfd_open(self._popen.pid)
         self._said = [stream for stream in (self._popen.stdout, self._popen.stderr) if stream]
+        try:
+            limit_child(self._popen.pid)
+            self._pidfd = os.pidfd_open(self._popen.pid)
+        except OSError as error:
+            self.kill()
+            self._popen.wait()
+            self._close_pipes()
+            raise host_failure(error) from error
         self._pipes = {stream.fileno(): b"" for stream in self._said}
         for pipe in self._pipes:
             os.set_blocking(pipe, False)
@@ -159,13 +167,16 @@ class Child:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
-        for stream in self._said:
-            stream.close()
+        self._close_pipes()
         if _ends(self._pidfd, _KILL_TIMEOUT_S):
             self._reap()
         else:
             log.error("child.outlives_kill", pid=self.pid, argv=self._popen.args)
             Thread(target=self._reap, name="reaper", daemon=True).start()
+
+    def _close_pipes(self) -> None:
+        for stream in self._said:
+            stream.close()
 
     def _reap(self) -> None:
         self._popen.wait()
@@ -192,21 +203,24 @@ class Identity(Struct, frozen=True):
 
 
 class Process:
-    """A process that is somebody else's child, held by a pidfd.
+    """A process that is somebody else's child, held by a pidfd until :meth:`close`.
 
-    No signal can reach another process, even after this one's pid is used again.
+    No signal can reach another process, even after this one's pid is used again. Any thread
+    may ask and wait while another closes it, which it does when it has seen the end.
     """
 
     def __init__(self, pid: int) -> None:
         """Raises ``ProcessLookupError`` when there is no such process."""
+        self._lock = threading.Lock()
         self._fd = os.pidfd_open(pid)
         self.pid = pid
         try:
             self.identity = Identity(pid, _start_ticks(pid), boot_id())
-        except OSError as error:
-            os.close(self._fd)
-            self._fd = -1
-            raise ProcessLookupError(pid) from error
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise ProcessLookupError(pid) from error
+            raise
 
     @classmethod
     def find(cls, identity: Identity) -> Process | None:
@@ -217,32 +231,77 @@ class Process:
             process = cls(identity.pid)
         except ProcessLookupError:
             return None
-        return process if process.identity == identity and process.alive() else None
+        if process.identity == identity and process.alive():
+            return process
+        process.close()
+        return None
 
-    def fileno(self) -> int:
-        """The pidfd: readable from the moment the process ends."""
+    @property
+    def pidfd(self) -> int:
+        """Readable from the moment the process ends; for the one that closes it."""
         return self._fd
+
+    def close(self) -> None:
+        """Hold it no longer: from now on it counts as ended. The second time, do nothing."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def alive(self) -> bool:
         """Whether it has not ended; a zombie has."""
-        return not _ends(self._fd, 0)
+        with self._lock:
+            return self._fd >= 0 and not _ends(self._fd, 0)
+
+    def wait(self, deadline: Deadline, timeout_s: float = math.inf) -> bool:
+        """Wait for its end; false when ``timeout_s`` passed first.
+
+        Raises ``Timeout`` or ``Cancelled``.
+        """
+        with self.watched() as ended:
+            return bool(deadline.wait(ended, timeout_s=timeout_s))
+
+    @contextmanager
+    def watched(self) -> Iterator[int]:
+        """A descriptor that is readable once it has ended, for the block.
+
+        Of its own, since nobody else may close what is polled for: the poll would go on with
+        whatever gets the number next.
+        """
+        with self._lock:
+            # Closed, it has ended, and what is in the place of its pidfd says so.
+            fd = os.dup(self._fd) if self._fd >= 0 else os.eventfd(1, os.EFD_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def send_signal(self, number: int) -> None:
         """Send a signal; nothing happens when the process has ended."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._fd, number)
+        with self._lock, suppress(ProcessLookupError):
+            if self._fd >= 0:
+                signal.pidfd_send_signal(self._fd, number)
 
     def program(self) -> tuple[int, int] | None:
         """Device and inode of the file that it executes; None when it has ended."""
+        if self._fd < 0:
+            return None
         try:
             status = os.stat(f"/proc/{self.pid}/exe")
         except OSError:
             return None
         return status.st_dev, status.st_ino
 
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            os.close(self._fd)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def _ends(pidfd: int, timeout_s: float) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import select
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+from ocigrpc.deadline import Alarm
 from ocigrpc.host.inotify import CREATE, IGNORED, Inotify
 from ocigrpc.host.process import Process
 from ocigrpc.log import get_logger
@@ -22,23 +23,29 @@ class Watcher:
     """
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
-        self._epoll.register(self._wake, select.EPOLLIN)
-        self._inotify = Inotify()
-        self._epoll.register(self._inotify, select.EPOLLIN)
+        """Raises ``HostFailed``."""
+        with ExitStack() as undo:
+            self._epoll = undo.enter_context(select.epoll())
+            self._wake = undo.enter_context(Alarm())
+            self._epoll.register(self._wake, select.EPOLLIN)
+            self._inotify = Inotify()
+            undo.callback(self._inotify.close)
+            self._epoll.register(self._inotify, select.EPOLLIN)
+            self._held = undo.pop_all()
         self._lock = threading.Lock()
         self._files: dict[int, tuple[str, Callable[[], None]]] = {}
-        # Holding the process keeps its pidfd open for as long as it is watched.
         self._watched: dict[int, tuple[Process, Callable[[], None]]] = {}
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._thread.start()
 
     def watch(self, process: Process, ended: Callable[[], None]) -> None:
-        """Call ``ended`` when the process has ended; soon, if it has already."""
+        """Call ``ended`` when the process has ended; soon, if it has already.
+
+        From now on it is the watcher that closes the process: then, or at its own end.
+        """
         with self._lock:
-            self._watched[process.fileno()] = (process, ended)
-            self._epoll.register(process, select.EPOLLIN | select.EPOLLONESHOT)
+            self._epoll.register(process.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
+            self._watched[process.pidfd] = (process, ended)
 
     def watch_file(self, path: Path, made: Callable[[], None]) -> None:
         """Call ``made`` when the file, the only one watched in its directory, is made.
@@ -49,17 +56,18 @@ class Watcher:
             self._files[self._inotify.add(str(path.parent), CREATE)] = (path.name, made)
 
     def close(self) -> None:
-        """End the thread; what is still watched is forgotten."""
-        os.eventfd_write(self._wake, 1)
+        """End the thread; what is still watched is closed and forgotten."""
+        self._wake.ring()
         self._thread.join()
-        self._epoll.close()
-        self._inotify.close()
-        os.close(self._wake)
+        self._held.close()
+        for process, _ in self._watched.values():
+            process.close()
+        self._watched.clear()
 
     def _run(self) -> None:
         while True:
             for fd, _ in self._epoll.poll():
-                if fd == self._wake:
+                if fd == self._wake.fileno():
                     return
                 # Calls, so that no local variable keeps what is watched no more.
                 if fd == self._inotify.fileno():
@@ -71,6 +79,7 @@ class Watcher:
         with self._lock:
             process, ended = self._watched.pop(fd)
             self._epoll.unregister(fd)
+        process.close()
         _call(ended, pid=process.pid)
 
     def _hear(self) -> None:

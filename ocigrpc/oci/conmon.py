@@ -102,12 +102,10 @@ class Launch:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._sync, theirs_sync = socket.socketpair()
-            stack.enter_context(self._sync)
-            self._start, theirs_start = socket.socketpair()
-            stack.enter_context(self._start)
             # conmon must hold the only other ends, or we never see it go.
-            with theirs_sync, theirs_start:
+            with ExitStack() as theirs:
+                self._sync, theirs_sync = _socket_pair(stack, theirs)
+                self._start, theirs_start = _socket_pair(stack, theirs)
                 pipes = {
                     "_OCI_SYNCPIPE": str(theirs_sync.fileno()),
                     "_OCI_STARTPIPE": str(theirs_start.fileno()),
@@ -183,6 +181,11 @@ class Launch:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+
+def _socket_pair(ours: ExitStack, theirs: ExitStack) -> tuple[socket.socket, socket.socket]:
+    one, other = socket.socketpair()
+    return ours.enter_context(one), theirs.enter_context(other)
 
 
 class SyncLine(Struct, frozen=True):

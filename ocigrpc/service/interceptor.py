@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -31,6 +31,7 @@ from ocigrpc.service.errors import code_of, status_of
 from ocigrpc.service.gate import Gate, shutting_down
 from ocigrpc.service.patience import Patience
 from ocigrpc.service.policy import SERVICE_NAME, Method, method_of
+from ocigrpc.service.pool import close_after_call
 
 OTHER_STREAMS_LIMIT = 16
 """Most streams of other services, health and reflection, at once."""
@@ -105,9 +106,14 @@ class Interceptor(grpc.ServerInterceptor):
     def _many(self, method: Method, handler: _Handler) -> Callable[..., object]:
         behavior, unpack = _behavior(handler), _unpacking(handler)
 
-        def answers(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
+        def stream(messages: Iterator[bytes], context: grpc.ServicerContext) -> Generator[object]:
             with self._conduct(method, handler, messages, context) as (call, argument):
                 yield from behavior(unpack(argument), call)
+
+        def answers(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
+            begun = stream(messages, context)
+            close_after_call(begun)
+            return begun
 
         return answers
 
@@ -133,8 +139,8 @@ class Interceptor(grpc.ServerInterceptor):
             finally:
                 self._gate.leave(call)
         except Exception as error:
-            # Not kept in a variable: its traceback would lead back to here, and keep the
-            # descriptors of the call open until the garbage collector comes.
+            # Not kept in a variable: its traceback would lead back to here, and keep all that
+            # the call had until the garbage collector comes.
             context.abort_with_status(_logged_status(error, call, began_ns))
         except GeneratorExit:
             # The client left a stream between two of its answers.

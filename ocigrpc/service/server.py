@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import grpc
@@ -16,6 +15,7 @@ from ocigrpc.service.door import CONNECTIONS_LIMIT, Door
 from ocigrpc.service.gate import Gate
 from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT, Interceptor
 from ocigrpc.service.policy import SERVICE_NAME, places
+from ocigrpc.service.pool import Pool
 from ocigrpc.service.runtime import add_runtime_service
 from ocigrpc.service.tcp import start_on_tcp
 from ocigrpc.service.unix_socket import UnixSocket, open_unix_socket
@@ -87,7 +87,7 @@ class Server:
         rooms = places(self._settings.unary_threads, self._settings.stream_threads)
         # So many at most: each is made when there is none to spare.
         threads = sum(rooms.values()) + OTHER_STREAMS_LIMIT + _SPARE_THREADS
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        pool = Pool(threads, thread_name_prefix="rpc")
         server = grpc.server(
             pool,
             interceptors=[Interceptor(self._gate, door)],

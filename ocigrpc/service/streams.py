@@ -87,7 +87,7 @@ def _inputs(
             inputs.finish(error)
         except grpc.RpcError as error:
             # The client has gone; the deadline is cancelled. grpc keeps the error, whose
-            # traceback would keep the boxes and their descriptors.
+            # traceback would keep the boxes and what is in them.
             error.__traceback__ = None
         finally:
             starts.finish(_no_start())

@@ -217,18 +217,24 @@ def test_frozen_is_what_the_group_is_that_was_made_in_the_place_of_another(
     assert group.frozen() is False
 
 
-def test_frozen_holds_descriptors_for_no_longer_than_the_group_is_known(
-    hierarchies: Hierarchies, group: Cgroup
+def test_frozen_holds_two_descriptors_at_most_from_when_it_is_told_to_until_it_is_let_go(
+    group: Cgroup,
 ) -> None:
     group.create()
     before = os.listdir("/proc/self/fd")
-    known = hierarchies.group(group.path)
-    assert [known.frozen() for _ in range(9)] == [False] * 9
-    held = len(os.listdir("/proc/self/fd")) - len(before)
-    assert 1 <= held <= 3
-    known.remove(Deadline(LIMIT_S))
-    assert known.frozen() is None
-    del known
+    assert group.frozen() is False
+    assert os.listdir("/proc/self/fd") == before
+    group.hold()
+    assert [group.frozen() for _ in range(9)] == [False] * 9
+    assert 1 <= len(os.listdir("/proc/self/fd")) - len(before) <= 2
+    group.remove(Deadline(LIMIT_S))
+    assert group.frozen() is None
+    group.create()
+    assert [group.frozen() for _ in range(9)] == [False] * 9
+    assert 1 <= len(os.listdir("/proc/self/fd")) - len(before) <= 2
+    group.let_go()
+    assert os.listdir("/proc/self/fd") == before
+    assert group.frozen() is False
     assert os.listdir("/proc/self/fd") == before
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import select
 from threading import Thread
 
 import pytest
 
+from ocigrpc.deadline import Deadline
 from ocigrpc.engine.box import Box, Flag
 
 
 def is_set(flag: Flag) -> bool:
-    poller = select.poll()
-    poller.register(flag, select.POLLIN)
-    return bool(poller.poll(0))
+    return bool(Deadline().wait(flag, timeout_s=0))
 
 
 def test_things_come_out_in_order_and_then_the_end() -> None:

@@ -50,7 +50,7 @@ def test_the_answer_is_cancelled_with_the_work() -> None:
 def test_wait_answers_what_is_ready_at_once_even_past_the_deadline() -> None:
     latch = Latch()
     latch.set()
-    assert Deadline(0.0).wait(latch) == [latch.fileno()]
+    assert Deadline(0.0).wait(latch) == [latch]
 
 
 def test_wait_answers_nothing_when_its_own_time_has_passed() -> None:
