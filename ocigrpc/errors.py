@@ -184,6 +184,15 @@ class RuntimeFailed(OcigrpcError):
     reason = "RUNTIME_FAILED"
 
 
+class CannotRun(RuntimeFailed):
+    """What the request asks for can't be had: neither the runtime nor the node is broken.
+
+    The runtime's own words, if it was asked, are in the metadata as ``output``.
+    """
+
+    reason = "CANNOT_RUN"
+
+
 class MonitorFailed(OcigrpcError):
     """conmon failed; its own words are in the metadata as ``output``."""
 

@@ -43,6 +43,7 @@ from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec
 from ocigrpc.oci.exec import ExecFiles, exec_argv, process_of, write_process
+from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.root_files import RunningRoot
 
 log = get_logger()
@@ -162,14 +163,16 @@ class Execs:
         name = f"{_KEPT if start.keep_running else _PREFIX}{secrets.token_hex(8)}"
         files = ExecFiles(layout.bundle / name)
         size = start.terminal_size or TerminalSize(0, 0)
+        root = RunningRoot(container.init)
         process = process_of(
             container_spec(layout.spec_file),
             start.process,
-            RunningRoot(container.init),
+            root,
             terminal=start.terminal,
             rows=size.rows,
             columns=size.columns,
         )
+        require_executable(process, root.read_head)
         group = self._group(container, name)
         with container.turn("exec", deadline):
             # Not removed before the turn ends, so that the removal finds what we make.

@@ -11,8 +11,11 @@ from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
-from ocigrpc.errors import OcigrpcError
+from ocigrpc.errors import Busy, OcigrpcError
 from ocigrpc.log import get_logger
+from ocigrpc.oci.bundle import container_spec, table
+from ocigrpc.oci.executable import require_executable
+from ocigrpc.oci.root_files import RunningRoot
 from ocigrpc.oci.runtime import Runtime
 
 log = get_logger()
@@ -32,12 +35,11 @@ class Verbs:
     def start(self, container: Container, deadline: Deadline) -> None:
         """Run the program of a created container."""
         container_id = container.container_id
-        with (
-            self._verb("start", container, State.CREATED, deadline) as runtime,
-            container.one_change("start"),
-        ):
-            runtime.start(container_id, deadline)
-            container.change(state=State.RUNNING, started_ns=time.time_ns())
+        with self._verb("start", container, State.CREATED, deadline) as runtime:
+            self._require_executable(container)
+            with container.one_change("start"):
+                runtime.start(container_id, deadline)
+                container.change(state=State.RUNNING, started_ns=time.time_ns())
         log.info("container.started", container_id=container_id)
 
     def finish_start(self, container: Container, deadline: Deadline) -> None:
@@ -60,9 +62,12 @@ class Verbs:
                 runtime.pause(container_id, deadline)
                 # crun does not see to that.
                 group.wait_frozen(deadline.within(runtime.verb_timeout_s))
-            except OcigrpcError:
+            except OcigrpcError as error:
                 if group.freezing():
                     group.thaw()
+                if container.stops:
+                    # A stop thaws what is being frozen, and the runtime wonders at it.
+                    raise Busy(container_id, "stop") from error
                 raise
             container.change(state=State.PAUSED)
         log.info("container.paused", container_id=container_id)
@@ -75,6 +80,11 @@ class Verbs:
             # Somebody may have paused it by hand before it was started.
             container.change(state=State.RUNNING if container.is_started() else State.CREATED)
         log.info("container.resumed", container_id=container_id)
+
+    def _require_executable(self, container: Container) -> None:
+        """Raise ``CannotRun`` while nothing has run yet, if the program can't."""
+        spec = container_spec(self._node.layout(container.container_id).spec_file)
+        require_executable(table(spec, "process"), RunningRoot(container.init).read_head)
 
     @contextmanager
     def _verb(

@@ -20,16 +20,10 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.errors import MonitorFailed, RuntimeFailed, cut
 from ocigrpc.host.process import ENVIRONMENT, Child
 from ocigrpc.oci.layout import Layout
+from ocigrpc.oci.runtime_words import explained
 
 SYNC_LINE_LIMIT_BYTES = 1 << 16
 """conmon passes on at most 8 KiB of the runtime's stderr, escaped; more is not conmon."""
-
-
-_TOO_LITTLE_MEMORY = (
-    "unable to set memory limit to",  # runc, where the kernel refuses less than is used
-    "memory limit too low",  # runc from 1.1, where it kills instead
-    "the memory limit could be too low",  # crun
-)
 
 
 class Monitor(Struct, frozen=True):
@@ -224,17 +218,14 @@ def _malformed(text: str) -> MonitorFailed:
 
 
 def runtime_failed(words: str) -> RuntimeFailed:
-    """The error of a runtime that did not create the container.
-
-    MEMORY_LIMIT_TOO_LOW when it says that it had too little memory itself, to prepare it.
-    """
+    """The error of a runtime that did not create the container."""
     said = cut(words)
-    too_low = any(phrase in said for phrase in _TOO_LITTLE_MEMORY)
-    return RuntimeFailed(
-        f"the OCI runtime could not create the container: {said or 'it said nothing'}",
-        reason="MEMORY_LIMIT_TOO_LOW" if too_low else "",
-        verb="create",
-        output=said,
+    return explained(
+        RuntimeFailed(
+            f"the OCI runtime could not create the container: {said or 'it said nothing'}",
+            verb="create",
+            output=said,
+        )
     )
 
 

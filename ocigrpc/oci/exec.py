@@ -19,6 +19,7 @@ from ocigrpc.oci.capabilities import capabilities_of_exec
 from ocigrpc.oci.conmon import runtime_log_words
 from ocigrpc.oci.root_files import RootFiles
 from ocigrpc.oci.runtime import Runtime
+from ocigrpc.oci.runtime_words import explained
 from ocigrpc.oci.users import User, check_accounts, user_of
 from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
 from ocigrpc.oci.work_file import make_directory, write_new_file
@@ -163,10 +164,12 @@ def exec_failure(
     if any(paused in words for paused in _PAUSED):
         return WrongState(container_id, "paused", "running")
     words = words or cut(stderr)
-    return RuntimeFailed(
-        f"the OCI runtime could not run the program: {words or 'it said nothing'}",
-        reason="EXEC_FAILED",
-        verb="exec",
-        container_id=container_id,
-        output=words,
+    return explained(
+        RuntimeFailed(
+            f"the OCI runtime could not run the program: {words or 'it said nothing'}",
+            reason="EXEC_FAILED",
+            verb="exec",
+            container_id=container_id,
+            output=words,
+        )
     )

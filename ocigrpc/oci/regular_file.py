@@ -63,3 +63,14 @@ def read_open_file(path_fd: int) -> bytes:
     if len(content) > SIZE_LIMIT_BYTES:
         raise OSError(errno.EFBIG, f"larger than {SIZE_LIMIT_BYTES} bytes")
     return content
+
+
+def read_head(path_fd: int, limit_bytes: int) -> bytes:
+    """The first bytes of the file, of any size, that an ``O_PATH`` descriptor is of.
+
+    Raises ``OSError``: EINVAL for what is no regular file.
+    """
+    if not stat.S_ISREG(os.fstat(path_fd).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    with open(f"/proc/self/fd/{path_fd}", "rb", buffering=0) as file:
+        return file.read(limit_bytes)

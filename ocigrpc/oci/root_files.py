@@ -11,15 +11,15 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, Protocol
 
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.process import Process
 from ocigrpc.host.roots import open_in_root, open_root_of
 from ocigrpc.oci.mounts import SpecMount
-from ocigrpc.oci.regular_file import read_open_file
+from ocigrpc.oci.regular_file import read_head, read_open_file
 
 _LINKS_LIMIT = 40
 """Most links of one path, as the kernel has it; path_resolution(7)."""
@@ -51,6 +51,16 @@ class RunningRoot:
 
     def read(self, path: str) -> bytes:
         """As :class:`RootFiles` has it; raises ``HostFailed`` when the container has ended."""
+        with self._open(path) as file:
+            return read_open_file(file)
+
+    def read_head(self, path: str, limit_bytes: int) -> bytes:
+        """The first bytes of a regular file of any size; else as :meth:`read`."""
+        with self._open(path) as file:
+            return read_head(file, limit_bytes)
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[int]:
         if self._init is None:
             raise HostFailed("the container's first process has ended")
         with ExitStack() as undo:
@@ -58,7 +68,7 @@ class RunningRoot:
             undo.callback(os.close, root)
             file = open_in_root(root, path)
             undo.callback(os.close, file)
-            return read_open_file(file)
+            yield file
 
 
 class _Mounted(NamedTuple):

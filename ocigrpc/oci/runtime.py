@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
 from ocigrpc.host.process import ENVIRONMENT, Completed, run
+from ocigrpc.oci.runtime_words import explained
 
 _UNFROZEN = "unable to freeze"
 """What runc says of a group whose processes the kernel did not all freeze in a fifth of a
@@ -63,8 +64,11 @@ class Runtime(Struct, frozen=True):
         return [find_program(self.path) or self.path, *self.global_argv, *words]
 
     def start(self, container_id: str, deadline: Deadline) -> None:
-        """Run the program of a created container."""
-        self._verb(deadline, "start", container_id)
+        """Run the program of a created container; raises ``CannotRun`` besides."""
+        try:
+            self._verb(deadline, "start", container_id)
+        except RuntimeFailed as error:
+            raise explained(error) from error
 
     def pause(self, container_id: str, deadline: Deadline) -> None:
         """Freeze a running container, however many attempts that takes on a busy host."""

@@ -35,6 +35,7 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     errors.Cancelled: grpc.StatusCode.CANCELLED,
     errors.Recovering: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+    errors.CannotRun: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RuntimeFailed: grpc.StatusCode.INTERNAL,
     errors.MonitorFailed: grpc.StatusCode.INTERNAL,
     errors.CgroupFailed: grpc.StatusCode.INTERNAL,

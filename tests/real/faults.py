@@ -42,6 +42,12 @@ FAULTS = {
         '[ -e "$gate/$id" ] && exec runc "$@"; : > "$gate/$id"; echo unable to freeze >&2; exit 1',
     ),
     "never-freezes": ("pause", "echo unable to freeze >&2; exit 1"),
+    # runc, when a stop thaws what it is about to freeze.
+    "finds-thawed": (
+        "pause",
+        'echo begun > "$gate/begun"; read go < "$gate/go"; '
+        "echo unexpected state THAWED while freezing >&2; exit 1",
+    ),
     "gated": ("create", _GATED),
     "gated-start": ("start", _GATED),
     "gated-pause": ("pause", _GATED),

@@ -93,7 +93,7 @@ def test_one_that_never_started_is_told_as_ended_all_the_same(service: Service) 
 
 def test_of_a_create_that_failed_nothing_is_told(service: Service) -> None:
     events = Events(service)
-    with refused("INTERNAL", "RUNTIME_FAILED"):
+    with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND"):
         service.create_command("/no/such/program")
     service.create()
     told = events.until("created")

@@ -75,9 +75,10 @@ def test_another_user_has_no_capabilities(service: Service) -> None:
 
 
 def test_a_program_that_is_not_there_is_no_exit_code(any_service: Service) -> None:
-    with refused("INTERNAL", "EXEC_FAILED") as refusal:
+    with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND") as refusal:
         exec_sync(any_service, any_service.run(), process("/no/such/program"))
     assert "/no/such/program" in refusal.metadata["output"]
+    assert refusal.metadata["exit_code"] == "127"
 
 
 @pytest.mark.parametrize("state", ["created", "paused", "stopped"])

@@ -8,9 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.deadline import Deadline
-from ocigrpc.v1.runtime_pb2 import ContainerStatusRequest, CreateContainerRequest
+from ocigrpc.v1.runtime_pb2 import (
+    ContainerStatusRequest,
+    CreateContainerRequest,
+    PauseContainerRequest,
+    StopContainerRequest,
+)
 from tests.real.conftest import serving, used
 from tests.real.faults import FAULTS, Gate, write_faults
 from tests.real.hosts import native
@@ -163,6 +169,23 @@ def test_a_pause_that_the_kernel_never_gets_done_times_out(faulty: Service) -> N
         faulty.pause(container_id)
     assert refusal.metadata["verb"] == "pause"
     assert faulty.state(container_id) == "running"
+
+
+def test_a_pause_that_fails_because_of_a_stop_says_so(faulty: Service, gate: Gate) -> None:
+    script = 'trap "echo asked" TERM; while :; do sleep 0.1; done'
+    container_id = faulty.run(script, runtime_handler="finds-thawed")
+    pause = PauseContainerRequest(container_id=container_id)
+    paused = faulty.rpc.PauseContainer.future(pause, timeout=LIMIT_S)
+    gate.wait(Deadline(LIMIT_S))
+    stop = StopContainerRequest(container_id=container_id, timeout=Duration(seconds=1000))
+    stopped = faulty.rpc.StopContainer.future(stop, timeout=LIMIT_S)
+    until(lambda: faulty.output(container_id) == ["asked"])
+    gate.open()
+    with refused("ABORTED", "CONTAINER_BUSY") as refusal:
+        paused.result()
+    assert refusal.metadata["verb"] == "stop"
+    faulty.stop(container_id, 0)
+    stopped.result()
 
 
 def paused_by_hand(service: Service, fault: str) -> str:

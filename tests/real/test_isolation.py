@@ -162,14 +162,14 @@ def test_a_log_is_not_written_where_everybody_can_plant_one(
 def test_a_failed_create_leaves_no_log_at_the_path_of_the_client(
     service: Service, tmp_path: Path
 ) -> None:
-    with refused("INTERNAL", "RUNTIME_FAILED"):
+    with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND"):
         service.create_command("/no/such/program", log_path=str(tmp_path / "log"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_create_leaves_a_log_that_was_there(service: Service, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("of a life before\n")
-    with refused("INTERNAL", "RUNTIME_FAILED"):
+    with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND"):
         service.create_command("/no/such/program", log_path=str(tmp_path / "log"))
     assert (tmp_path / "log").read_text().startswith("of a life before\n")
 

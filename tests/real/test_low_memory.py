@@ -34,7 +34,7 @@ def test_a_create_with_too_little_memory_says_so_and_leaves_nothing(
 ) -> None:
     config = service.config("exec sleep 1000")
     config.resources.memory_limit_in_bytes = pages * PAGE_BYTES
-    with refused("INTERNAL", "MEMORY_LIMIT_TOO_LOW") as refusal:
+    with refused("FAILED_PRECONDITION", "MEMORY_LIMIT_TOO_LOW") as refusal:
         service.rpc.CreateContainer(CreateContainerRequest(config=config), timeout=LIMIT_S)
     assert refusal.metadata["output"]
     assert service.ids() == []

@@ -118,7 +118,7 @@ def test_a_paused_container_is_removed_by_force(any_service: Service) -> None:
 
 
 def test_a_program_that_is_not_there_is_refused_and_leaves_nothing(any_service: Service) -> None:
-    with refused("INTERNAL", "RUNTIME_FAILED") as refusal:
+    with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND") as refusal:
         any_service.create_command("/no/such/program")
     assert "/no/such/program" in refusal.metadata["output"]
     assert any_service.remains() == []
