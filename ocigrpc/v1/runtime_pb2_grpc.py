@@ -177,8 +177,12 @@ class RuntimeServiceServicer(object):
         Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
         NAME_IN_USE; LOG_PATH_IN_USE: another container writes to its log, by whatever
         path, or rotates its own into it; CGROUP_IN_USE: its cgroup has processes),
-        FAILED_PRECONDITION
-        (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
+        FAILED_PRECONDITION (LOG_EXISTS: the file that would be its log is there; or what
+        the runtime can't do of what you ask for, in its own words as `output`:
+        PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
+        would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
+        NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
+        SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW), INVALID_ARGUMENT,
         DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
         monitor, sync or runtime), INTERNAL. After any error nothing of the container
         is left; but when undoing it takes longer than you can wait, `undone` in the
@@ -192,7 +196,10 @@ class RuntimeServiceServicer(object):
         """Runs the program of a created container.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE, with the current `state` in metadata)
-        unless the container is CREATED.
+        unless the container is CREATED; PROGRAM_NOT_FOUND when an interpreter is missing
+        and PROGRAM_NOT_EXECUTABLE when the kernel knows no such format, with the `path`:
+        then nothing has run. A hook of `startContainer` runs when the answer is given: if
+        it fails, the container ends, and its log says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,7 +210,7 @@ class RuntimeServiceServicer(object):
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
         DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-        disk: the container runs on.
+        disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -319,9 +326,10 @@ class RuntimeServiceServicer(object):
         is /dev/null.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
-        once also when it is paused; DEADLINE_EXCEEDED (EXEC_TIMEOUT); INTERNAL
-        (EXEC_FAILED, with the runtime's `output` in metadata) when the program could not
-        be run, as when there is none; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        once also when it is paused, and PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and
+        their like as with CreateContainer and StartContainer; DEADLINE_EXCEEDED
+        (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
+        when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

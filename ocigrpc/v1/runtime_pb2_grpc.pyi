@@ -28,10 +28,9 @@ Errors that any call may answer, beside those named at each call:
   UNAVAILABLE          RECOVERING: the service has just begun, and is finding its
                        containers again; try again soon. SHUTTING_DOWN: the
                        service is ending; try again later
-  INTERNAL             RUNTIME_FAILED, MEMORY_LIMIT_TOO_LOW, MONITOR_FAILED,
-                       STORE_FAILED, CGROUP_FAILED: a program or the host failed, in
-                       its own words (at most 2 KiB); UNEXPECTED: a defect of the
-                       service, logged there
+  INTERNAL             RUNTIME_FAILED, MONITOR_FAILED, STORE_FAILED, CGROUP_FAILED: a
+                       program or the host failed, in its own words (at most 2 KiB);
+                       UNEXPECTED: a defect of the service, logged there
 
 Of your deadline the service uses nine tenths, so that its own error, which says more,
 reaches you before your clock runs out; of StopContainer, Exec and ExecSync, which say
@@ -68,8 +67,12 @@ class RuntimeServiceStub:
     Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
     NAME_IN_USE; LOG_PATH_IN_USE: another container writes to its log, by whatever
     path, or rotates its own into it; CGROUP_IN_USE: its cgroup has processes),
-    FAILED_PRECONDITION
-    (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
+    FAILED_PRECONDITION (LOG_EXISTS: the file that would be its log is there; or what
+    the runtime can't do of what you ask for, in its own words as `output`:
+    PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
+    would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
+    NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
+    SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW), INVALID_ARGUMENT,
     DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
     monitor, sync or runtime), INTERNAL. After any error nothing of the container
     is left; but when undoing it takes longer than you can wait, `undone` in the
@@ -79,14 +82,17 @@ class RuntimeServiceStub:
     """Runs the program of a created container.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE, with the current `state` in metadata)
-    unless the container is CREATED.
+    unless the container is CREATED; PROGRAM_NOT_FOUND when an interpreter is missing
+    and PROGRAM_NOT_EXECUTABLE when the kernel knows no such format, with the `path`:
+    then nothing has run. A hook of `startContainer` runs when the answer is given: if
+    it fails, the container ends, and its log says why.
     """
     PauseContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.PauseContainerRequest, _runtime_pb2.PauseContainerResponse]
     """Freezes every process of a running container; none runs any more when it returns.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
     DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-    disk: the container runs on.
+    disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being stopped.
     """
     ResumeContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ResumeContainerRequest, _runtime_pb2.ResumeContainerResponse]
     """Thaws a paused container.
@@ -161,9 +167,10 @@ class RuntimeServiceStub:
     is /dev/null.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
-    once also when it is paused; DEADLINE_EXCEEDED (EXEC_TIMEOUT); INTERNAL
-    (EXEC_FAILED, with the runtime's `output` in metadata) when the program could not
-    be run, as when there is none; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+    once also when it is paused, and PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and
+    their like as with CreateContainer and StartContainer; DEADLINE_EXCEEDED
+    (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
+    when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
     """
     Exec: _grpc.StreamStreamMultiCallable[_exec_pb2.ExecRequest, _exec_pb2.ExecResponse]
     """Runs a program in a running container, and lets you talk to it. Every byte of its
@@ -257,8 +264,12 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
         NAME_IN_USE; LOG_PATH_IN_USE: another container writes to its log, by whatever
         path, or rotates its own into it; CGROUP_IN_USE: its cgroup has processes),
-        FAILED_PRECONDITION
-        (LOG_EXISTS: the file that would be its log is there), INVALID_ARGUMENT,
+        FAILED_PRECONDITION (LOG_EXISTS: the file that would be its log is there; or what
+        the runtime can't do of what you ask for, in its own words as `output`:
+        PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
+        would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
+        NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
+        SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW), INVALID_ARGUMENT,
         DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
         monitor, sync or runtime), INTERNAL. After any error nothing of the container
         is left; but when undoing it takes longer than you can wait, `undone` in the
@@ -274,7 +285,10 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Runs the program of a created container.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE, with the current `state` in metadata)
-        unless the container is CREATED.
+        unless the container is CREATED; PROGRAM_NOT_FOUND when an interpreter is missing
+        and PROGRAM_NOT_EXECUTABLE when the kernel knows no such format, with the `path`:
+        then nothing has run. A hook of `startContainer` runs when the answer is given: if
+        it fails, the container ends, and its log says why.
         """
 
     @_abc_1.abstractmethod
@@ -287,7 +301,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
         DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-        disk: the container runs on.
+        disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being stopped.
         """
 
     @_abc_1.abstractmethod
@@ -422,9 +436,10 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         is /dev/null.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
-        once also when it is paused; DEADLINE_EXCEEDED (EXEC_TIMEOUT); INTERNAL
-        (EXEC_FAILED, with the runtime's `output` in metadata) when the program could not
-        be run, as when there is none; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        once also when it is paused, and PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and
+        their like as with CreateContainer and StartContainer; DEADLINE_EXCEEDED
+        (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
+        when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
         """
 
     @_abc_1.abstractmethod
