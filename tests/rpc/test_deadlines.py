@@ -63,9 +63,9 @@ def test_expired_deadline_ends_the_engines_wait(
     engine.held = frozenset({verb})
     failure = failure_of(
         lambda: (
-            grpc_stub.PauseContainer(PAUSE, timeout=0.2)
+            grpc_stub.PauseContainer(PAUSE, timeout=2)
             if verb == "pause"
-            else grpc_stub.WaitContainer(WAIT, timeout=0.2)
+            else grpc_stub.WaitContainer(WAIT, timeout=2)
         )
     )
     assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -90,6 +90,12 @@ ROWS = [
         {"output": "no such file"},
     ),
     (
+        errors.CannotRun("it is not there", reason="PROGRAM_NOT_FOUND", exit_code=127),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "PROGRAM_NOT_FOUND",
+        {"exit_code": "127"},
+    ),
+    (
         errors.MonitorFailed("broke", reason="MONITOR_LOST"),
         grpc.StatusCode.INTERNAL,
         "MONITOR_LOST",
