@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.afterwards import Afterwards
 from ocigrpc.engine.container import Container
-from ocigrpc.engine.enclosure import Enclosure
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.node import Node
+from ocigrpc.engine.ownership import entry_made, id_in_use, is_taken, refuse_taken
 from ocigrpc.engine.planning import Plan, Planning
-from ocigrpc.engine.record import Record, fingerprint
+from ocigrpc.engine.record import fingerprint
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.values import Created, CreateRequest, State
 from ocigrpc.errors import (
@@ -115,9 +115,10 @@ class Creation:
         with ExitStack() as undo:
             undo.callback(self._registry.drop, container, remembered=True)
             with container.turn("create", bounded):
-                # Not yet written down: the next start would end who is there, and remove it.
+                # Not yet written down: the next start would take what is there for ours.
                 plan.enclosure.refuse_occupied()
-                _refuse_log(plan.record)
+                refuse_taken(plan.runtime, plan.record)
+                _refuse_files(plan)
                 container.begin("create")
                 undo.callback(_forget, container, left)
                 self._node.make_directories()
@@ -144,7 +145,7 @@ class Creation:
         with phase.named(), Launch(plan.monitor) as launch, ExitStack() as undo:
             # Undone before the launch is left: conmon whose sync pipe is closed dies, and
             # its container would be alone.
-            undo.callback(lambda: left.extend(self._end_processes(plan)))
+            undo.callback(lambda: left.extend(self._end_processes(container, plan)))
             phase.name = "cgroup"
             plan.enclosure.enter(launch.pid, deadline)
             # Not sooner: should we die, conmon goes on by itself, and while it is not where
@@ -159,24 +160,37 @@ class Creation:
                 # conmon alone has its group to itself; with the runtime, it waits for that.
                 phase.name = "runtime" if len(plan.enclosure.monitor.members()) > 1 else "sync"
                 raise
+            except RuntimeFailed as error:
+                self._refuse_taken(container, plan, error, deadline)
+                raise
             # Later the caller may have been told that there is none.
             deadline.check()
-            self._note_created(container, plan.enclosure, init_pid, monitor_pid, undo)
+            self._note_created(container, plan, init_pid, monitor_pid, undo)
             undo.pop_all()
 
-    def _end_processes(self, plan: Plan) -> Sequence[OcigrpcError]:
+    def _refuse_taken(
+        self, container: Container, plan: Plan, failure: RuntimeFailed, deadline: Deadline
+    ) -> None:
+        """Raise ``ContainerExists`` if somebody was quicker to give the runtime the id."""
+        if is_taken(plan.runtime, plan.record, failure, deadline):
+            # What is there now, ours has not made.
+            container.change(runtime_entry=None)
+            raise id_in_use(plan.runtime, plan.record) from failure
+
+    def _end_processes(self, container: Container, plan: Plan) -> Sequence[OcigrpcError]:
         # The caller's deadline has passed, most likely; undoing has one of its own.
         deadline = Deadline(self._node.settings.undo_timeout_s)
-        return self._node.end_processes(plan.record, plan.enclosure, deadline)
+        return self._node.end_processes(container.record, plan.enclosure, deadline)
 
     def _note_created(
         self,
         container: Container,
-        enclosure: Enclosure,
+        plan: Plan,
         init_pid: int,
         monitor_pid: int,
         undo: ExitStack,
     ) -> None:
+        enclosure = plan.enclosure
         try:
             container.init = self._node.member(init_pid, enclosure.container)
             undo.callback(container.init.close)
@@ -186,13 +200,18 @@ class Creation:
             raise RuntimeFailed(
                 "the container ended before it was ready", reason="CONTAINER_ENDED"
             ) from error
+        groups = enclosure.container.identity(), enclosure.monitor.identity()
         container.settle(
             "create",
             state=State.CREATED,
             init=container.init.identity,
             init_program=container.init.program(),
             monitor=container.monitor.identity,
+            runtime_entry=entry_made(plan.record),
+            container_group=groups[0],
+            monitor_group=groups[1],
         )
+        container.enclosure.pin(*groups)
 
 
 class _Phase:
@@ -225,7 +244,15 @@ class _Phase:
         )
 
 
-def _refuse_log(record: Record) -> None:
+def _refuse_files(plan: Plan) -> None:
+    """Raise ``PreconditionFailed`` when something is where files of the container will be."""
+    record, bundle = plan.record, plan.monitor.layout.bundle
+    if os.path.lexists(bundle):
+        raise PreconditionFailed(
+            f"{bundle} is there already, and is no container's of ours",
+            reason="BUNDLE_EXISTS",
+            path=bundle,
+        )
     if record.log_is_ours and os.path.lexists(record.log_path):
         raise PreconditionFailed(
             f"{record.log_path} is there already, but no container of ours writes to it",

@@ -8,9 +8,9 @@ scopes, and the monitor's is ordered to be stopped after the container's.
 from __future__ import annotations
 
 from ocigrpc.deadline import Deadline
-from ocigrpc.errors import ContainerExists
+from ocigrpc.errors import CgroupFailed, ContainerExists
 from ocigrpc.host import systemd
-from ocigrpc.host.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.cgroup import Cgroup, GroupIdentity, Hierarchies
 
 CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
 _CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
@@ -23,8 +23,18 @@ def placed_by(cgroups_path: str) -> tuple[str, str]:
     return SYSTEMD, cgroups_path.partition(":")[0]
 
 
+def is_group_of(cgroups_path: str, container_id: str) -> bool:
+    """Whether a ``linux.cgroupsPath`` is one of an enclosure of this container."""
+    ours = f"/{_CONTAINER}-{container_id}", f":{_CONTAINER}:{container_id}"
+    return cgroups_path.endswith(ours)
+
+
 class Enclosure:
-    """The two cgroups of one container: ``container``'s own, and its ``monitor``'s."""
+    """The two cgroups of one container: ``container``'s own, and its ``monitor``'s.
+
+    Their names prove nothing: after :meth:`pin` they are those very groups, and what
+    has their names later is not touched.
+    """
 
     def __init__(
         self, hierarchies: Hierarchies, manager: str, parent: str, container_id: str
@@ -43,6 +53,20 @@ class Enclosure:
             return f"{self.parent}:{_CONTAINER}:{self._container_id}"
         return self.container.path
 
+    def pin(
+        self, container: GroupIdentity | None = None, monitor: GroupIdentity | None = None
+    ) -> None:
+        """From now on be those groups, and no others of their names."""
+        if container is not None:
+            self.container = self.container.pinned(container)
+        if monitor is not None:
+            self.monitor = self.monitor.pinned(monitor)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which groups are the container's."""
+        return self.container.is_pinned
+
     def refuse_occupied(self) -> None:
         """Raise ``ContainerExists`` (CGROUP_IN_USE) when a process is where ours would be."""
         for group in (self.container, self.monitor):
@@ -56,9 +80,18 @@ class Enclosure:
     def enter(self, monitor_pid: int, deadline: Deadline) -> None:
         """Put conmon where it belongs; it must not have become a daemon yet.
 
-        Raises ``CgroupFailed``, ``Timeout`` or ``Cancelled``.
+        Raises ``ContainerExists`` (CGROUP_IN_USE) when there is a scope of its name, or of
+        the container's, ``CgroupFailed``, ``Timeout`` or ``Cancelled``.
         """
         if self.by_systemd:
+            self._start_scope(monitor_pid, deadline)
+        else:
+            self.monitor.create()
+            self.monitor.add(monitor_pid)
+        self.pin(monitor=self.monitor.identity())
+
+    def _start_scope(self, monitor_pid: int, deadline: Deadline) -> None:
+        try:
             systemd.start_scope(
                 self._unit(_MONITOR),
                 [monitor_pid],
@@ -66,10 +99,15 @@ class Enclosure:
                 deadline,
                 description=f"conmon of container {self._container_id}",
                 before=[self._unit(_CONTAINER)],
+                # Whatever slice it is in, the runtime would take it for the container's.
+                without=self._unit(_CONTAINER),
             )
-        else:
-            self.monitor.create()
-            self.monitor.add(monitor_pid)
+        except CgroupFailed as error:
+            if error.reason != "SCOPE_EXISTS":
+                raise
+            raise ContainerExists(
+                error.message, reason="CGROUP_IN_USE", **error.metadata
+            ) from error
 
     def remove_container(self, deadline: Deadline) -> None:
         """Remove the container's group, which has no processes any more."""

@@ -267,8 +267,10 @@ def _refuse_lost(path: Path, node: Node) -> None:
 
     Without it, every one of them would be taken for a remnant, and ended.
     """
-    found = node.bundled_ids()
-    if found and not os.path.lexists(path):
+    if os.path.lexists(path):
+        return
+    found = [each for each in node.bundled_ids() if node.has_made(each)]
+    if found:
         run_dir = node.settings.run_dir
         raise StoreFailed(
             f"store {path}: it is gone, but there are {len(found)} containers in {run_dir}",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import secrets
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.engine.box import Box, Flag
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node, attempt
+from ocigrpc.engine.ownership import require_entry
 from ocigrpc.engine.program import Program
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.streams import (
@@ -129,11 +129,11 @@ class Execs:
             # A runtime that has outlived the service has nothing to begin with any more.
             files.process.unlink(missing_ok=True)
             self._end_group(container, self._group(container, files.directory.name))
-            shutil.rmtree(files.directory, ignore_errors=True)
+            self._node.remove_work(files.directory)
             log.warning("exec.cut_off", container_id=container.container_id)
 
     def _group(self, container: Container, name: str) -> Cgroup:
-        return self._node.hierarchies.group(f"{container.enclosure.container.path}/{name}")
+        return container.enclosure.container.child(name)
 
     def _leave(self, program: Program, stack: ExitStack) -> None:
         """Let a program run on without its client; its output is dropped."""
@@ -177,7 +177,8 @@ class Execs:
         with container.turn("exec", deadline):
             # Not removed before the turn ends, so that the removal finds what we make.
             self._truth.require(container, deadline, State.RUNNING)
-            stack.callback(shutil.rmtree, files.directory, ignore_errors=True)
+            require_entry(container.record)
+            stack.callback(self._node.remove_work, files.directory)
             write_process(files, process)
             end_group = functools.partial(self._end_group, container, group)
             stack.callback(end_group)
@@ -204,7 +205,8 @@ class Execs:
 
     def _end_group(self, container: Container, group: Cgroup) -> None:
         """Kill all that is in the program's cgroup, and remove it."""
-        if not group.exists():
+        # By its name alone it would be anybody's, once the container's own is.
+        if not container.enclosure.container.exists() or not group.exists():
             return
         if container.enclosure.container.frozen():
             # With cgroup v1 they die when they are thawed; the group goes with the container.

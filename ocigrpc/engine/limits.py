@@ -10,6 +10,7 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.events import EventKind
 from ocigrpc.engine.node import Node
+from ocigrpc.engine.ownership import require_entry
 from ocigrpc.engine.truth import ALIVE, Truth
 from ocigrpc.errors import CgroupFailed, OcigrpcError
 from ocigrpc.host.cgroup import Cgroup
@@ -46,6 +47,7 @@ class Limiting:
             container.turn("update", deadline),
             self._truth.required(container, deadline, *ALIVE),
         ):
+            require_entry(container.record)
             runtime = self._node.runtime(container.record.runtime_handler)
             directory = self._node.layout(container.container_id).bundle
             groups = self._groups(container)
@@ -88,7 +90,8 @@ class Limiting:
         if not path.startswith(f"{outer.path}/"):
             return [outer]
         name = path.removeprefix(f"{outer.path}/").partition("/")[0]
-        return [outer, self._node.hierarchies.group(f"{outer.path}/{name}")]
+        inner = outer.child(name)
+        return [outer, inner.pinned(inner.identity())]
 
 
 def undo_update(container: Container, directory: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
-from ocigrpc.engine.enclosure import SYSTEMD, Enclosure, placed_by
+from ocigrpc.engine.enclosure import SYSTEMD, Enclosure, is_group_of, placed_by
+from ocigrpc.engine.ownership import Claim, delete_entry, refuse_entry_mounts
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.values import State
 from ocigrpc.errors import (
@@ -26,10 +26,11 @@ from ocigrpc.errors import (
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
 from ocigrpc.host.leftovers import marked
 from ocigrpc.host.process import Process
+from ocigrpc.host.tree import refuse_mounts, remove_tree
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import cgroups_path_of
 from ocigrpc.oci.layout import Layout
-from ocigrpc.oci.log_names import remove_log
+from ocigrpc.oci.log_names import kept_logs
 from ocigrpc.oci.runtime import Runtime, find_program
 from ocigrpc.settings import RuntimeHandler, Settings
 
@@ -82,15 +83,25 @@ class Node:
 
     def enclosure_of(self, record: Record) -> Enclosure:
         """The cgroups of a recorded container."""
-        return self.enclosure(record.cgroup_manager, record.cgroup_parent, record.container_id)
+        found = self.enclosure(record.cgroup_manager, record.cgroup_parent, record.container_id)
+        found.pin(record.container_group, record.monitor_group)
+        return found
 
     def log_path(self, container_id: str) -> str:
         """Where a container's log is, unless its creator has said so."""
         return f"{self.settings.log_dir}/{container_id}.log"
 
     def bundled_ids(self) -> Sequence[str]:
-        """The containers, known or not, that have a directory of their own."""
-        return sorted(os.listdir(self._run_dir / "containers"))
+        """The names of the directories where those of containers are, whoever has made them."""
+        with os.scandir(self._run_dir / "containers") as entries:
+            return sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
+
+    def has_made(self, container_id: str) -> bool:
+        """Whether such a directory is one that we have made: its spec names our cgroup."""
+        try:
+            return is_group_of(cgroups_path_of(self.layout(container_id)), container_id)
+        except HostFailed:
+            return False
 
     def orphan(self, container_id: str) -> Record:
         """What can be told of a container without a record from what was made for it."""
@@ -180,21 +191,28 @@ class Node:
     ) -> Sequence[OcigrpcError]:
         """Kill all that is left of a container and its monitor, in the runtime and cgroups.
 
-        Each step is tried, whatever became of those before; answers the errors, which are
-        logged already.
+        What is not proved to be the container's is left alone. Each step is tried, whatever
+        became of those before; answers the errors, which are logged already.
         """
+        runtimes = self._runtimes_of(record)
+        claim = Claim(enclosure, record, runtimes)
         return attempt(
+            lambda: claim.make(deadline),
             # The monitor first: it would report as failed what we end on purpose.
+            claim.pin_monitor,
             lambda: enclosure.monitor.kill(deadline),
+            claim.pin_container,
             lambda: enclosure.container.kill(deadline),
-            *(
-                partial(runtime.delete, record.container_id, deadline)
-                for runtime in self._runtimes_of(record)
-            ),
+            *(partial(delete_entry, each, record, enclosure, deadline) for each in runtimes),
             lambda: enclosure.remove_monitor(deadline),
             lambda: enclosure.remove_container(deadline),
             lambda: self._remove_made_parents(record),
         )
+
+    def claim(self, record: Record, enclosure: Enclosure, deadline: Deadline) -> None:
+        """Pin the cgroups of a container that an older service has made, if they are its."""
+        claim = Claim(enclosure, record, self._runtimes_of(record))
+        attempt(lambda: claim.make(deadline), claim.pin_monitor, claim.pin_container)
 
     def _runtimes_of(self, record: Record) -> Sequence[Runtime]:
         """The one that made a container, or all that may have."""
@@ -213,6 +231,16 @@ class Node:
             if record.log_is_new and not os.lstat(record.log_path).st_size:
                 os.unlink(record.log_path)
 
+    def refuse_mounts(self, record: Record) -> None:
+        """Raise ``PreconditionFailed`` (MOUNT_IN_THE_WAY) for a mount where files will go."""
+        layout = self.layout(record.container_id)
+        ours = (layout.bundle, layout.exit_copy, layout.socket_link)
+        refuse_mounts(str(self._run_dir), *map(str, ours))
+        if record.log_is_ours:
+            refuse_mounts(os.path.dirname(record.log_path), *kept_logs(record.log_path))
+        for runtime in self._runtimes_of(record):
+            refuse_entry_mounts(runtime, record)
+
     def remove_files(self, record: Record) -> Sequence[OcigrpcError]:
         """Remove all files that were made for a container.
 
@@ -220,29 +248,16 @@ class Node:
         already.
         """
         layout = self.layout(record.container_id)
-        ours = [partial(_unlink, path) for path in (layout.exit_copy, layout.socket_link)]
+        ours = (layout.bundle, layout.exit_copy, layout.socket_link)
+        steps = [partial(remove_tree, str(self._run_dir), str(path)) for path in ours]
         if record.log_is_ours:
-            ours.append(partial(remove_log, record.log_path))
-        return attempt(partial(_remove_tree, layout.bundle), *ours)
+            logs = kept_logs(record.log_path)
+            steps += [partial(remove_tree, os.path.dirname(path), path) for path in logs]
+        return attempt(*steps)
 
-
-def _unlink(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove as much as can be; raises ``OSError`` for the first file that can't."""
-    left: list[OSError] = []
-
-    def note(_: object, file: str, info: tuple[object, BaseException, object]) -> None:
-        error = info[1]
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            left.append(OSError(error.errno, error.strerror, file))
-
-    shutil.rmtree(path, onerror=note)
-    for error in left:
-        raise error
+    def remove_work(self, directory: Path) -> None:
+        """Remove a directory of a container's own directory; what can't be, goes with that."""
+        attempt(lambda: remove_tree(str(self._run_dir), str(directory)))
 
 
 def _way_down(path: str) -> Sequence[str]:

@@ -23,6 +23,7 @@ from ocigrpc.engine.values import (
 )
 from ocigrpc.errors import HostFailed, InvalidArgument
 from ocigrpc.host.hierarchy import Kind
+from ocigrpc.host.place import Place
 from ocigrpc.oci.bundle import Spec, adopt, asks_for_terminal, bundle_spec, table, text_spec
 from ocigrpc.oci.conmon import Monitor
 from ocigrpc.oci.log_path import check_log_path, place_of_log
@@ -92,6 +93,7 @@ class Planning:
         terminal: bool,
     ) -> Record:
         log_path = request.log_path or self._node.log_path(container_id)
+        entry_path = runtime.entry_path(container_id)
         if request.log_path:
             check_log_path(log_path)
             self._refuse_shared_log(container_id, log_path)
@@ -118,6 +120,7 @@ class Planning:
             terminal=terminal,
             stdin=request.stdin,
             stdin_once=request.stdin_once,
+            runtime_entry=Place(entry_path) if entry_path else None,
             monitor_lost_policy=request.monitor_lost_policy
             or MonitorLostPolicy(self._node.settings.monitor_lost_policy),
         )

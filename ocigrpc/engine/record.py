@@ -14,7 +14,9 @@ from ocigrpc.engine.values import (
     MonitorLostPolicy,
     State,
 )
+from ocigrpc.host.cgroup import GroupIdentity
 from ocigrpc.host.cgroup_limits import Snapshot
+from ocigrpc.host.place import Place
 from ocigrpc.host.process import Identity
 
 
@@ -31,6 +33,9 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``log_place`` is ``log_path`` without links: no two containers have the same.
     ``log_is_new`` is whether the create makes the log, whoever has chosen its path.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
+    ``runtime_entry`` is where the runtime has what it knows of the container, as far as we know:
+    while it is being made with nothing there, for there was nothing; then which one it is.
+    ``container_group`` and ``monitor_group`` are its cgroups.
     """
 
     container_id: str
@@ -65,6 +70,9 @@ class Record(Struct, frozen=True, omit_defaults=True):
     started_ns: int = 0
     stop_timeout_s: float = 0
     exit_status: ExitStatus | None = None
+    runtime_entry: Place | None = None
+    container_group: GroupIdentity | None = None
+    monitor_group: GroupIdentity | None = None
 
     @property
     def pid(self) -> int:

@@ -79,6 +79,9 @@ class Recovery:
         return Condition("ContainersReady", True, message=message if unfinished else "")
 
     def _find(self, container: Container, verbs: Set[str]) -> None:
+        if container.record.state is not State.CREATING and not container.enclosure.is_pinned:
+            deadline = Deadline(self._node.settings.undo_timeout_s)
+            self._node.claim(container.record, container.enclosure, deadline)
         if "update" in verbs:
             undo_update(container, self._node.layout(container.container_id).bundle)
             verbs = verbs - {"update"}
@@ -120,7 +123,11 @@ class Recovery:
     def _find_orphans(self) -> None:
         """Have removed what has no record, as when the store was lost."""
         for container_id in self._node.bundled_ids():
-            if self._registry.find(container_id) is None:
+            if self._registry.find(container_id) is not None:
+                continue
+            if not self._node.has_made(container_id):
+                log.warning("directory.of_another", name=container_id)
+            else:
                 log.warning("container.orphan_found", container_id=container_id)
                 orphan = self._registry.adopt(self._node.orphan(container_id))
                 self._finishing.submit(orphan, frozenset())

@@ -78,6 +78,8 @@ class Stopping:
                 raise Busy(record.container_id, "create")
             if not force and state not in (State.CREATED, State.STOPPED):
                 raise WrongState(record.container_id, state, "created or stopped")
+            # While all of it is there, so that it can be removed whole later.
+            self._node.refuse_mounts(record)
             _begin("remove", container)
             self._finish_removal(container, deadline)
 

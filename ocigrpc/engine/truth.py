@@ -11,6 +11,7 @@ from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.exits import unknown_exit
 from ocigrpc.engine.node import Node
+from ocigrpc.engine.ownership import require_entry
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.states import RUNTIME_WORDS
 from ocigrpc.engine.values import ContainerView, Provenance, State
@@ -20,6 +21,7 @@ from ocigrpc.errors import (
     HostFailed,
     LimitReached,
     MonitorFailed,
+    PreconditionFailed,
     RuntimeFailed,
     Timeout,
     WrongState,
@@ -150,8 +152,9 @@ class Truth:
     def _asked(self, container: Container, record: Record, deadline: Deadline) -> ContainerView:
         runtime = self._node.runtime(record.runtime_handler)
         try:
+            require_entry(record)
             word = runtime.state(container.container_id, deadline).status
-        except (RuntimeFailed, Timeout) as error:
+        except (RuntimeFailed, Timeout, PreconditionFailed) as error:
             if container.init is not None and not container.init.alive():
                 return _told(container, container.record, State.STOPPED)
             return record.view(State.UNKNOWN, None, "", error.message)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
+from ocigrpc.engine.ownership import require_entry
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
 from ocigrpc.errors import Busy, OcigrpcError
@@ -95,4 +96,5 @@ class Verbs:
             container.turn(verb, deadline),
             self._truth.required(container, deadline, wanted),
         ):
+            require_entry(container.record)
             yield self._node.runtime(container.record.runtime_handler)

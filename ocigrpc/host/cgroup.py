@@ -13,12 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+import msgspec
 from msgspec import Struct
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host import cgroup_kill
-from ocigrpc.host.cgroup_part import Part, Populated
+from ocigrpc.host.cgroup_part import NO_GROUP, Part, Populated
 from ocigrpc.host.freezer import freezers
 from ocigrpc.host.hierarchy import (
     Hierarchy,
@@ -27,6 +28,7 @@ from ocigrpc.host.hierarchy import (
     parse_mountinfo,
     parse_proc_cgroup,
 )
+from ocigrpc.host.process import boot_id
 
 _ENTER_S = 0.1
 """How long to wait for a killed group to be empty before looking who has entered it."""
@@ -99,8 +101,18 @@ class Hierarchies(Struct, frozen=True):
         return telling.below_root(paths[telling.controllers])
 
 
+class GroupIdentity(Struct, frozen=True, omit_defaults=True):
+    """A group in writing: its inode in each hierarchy, by its mount point, in a boot."""
+
+    boot_id: str
+    inodes: dict[str, int] = {}
+
+
 class Cgroup:
-    """One group in all hierarchies. It need not exist."""
+    """One group in all hierarchies. It need not exist.
+
+    As :meth:`pinned`, it is one very group: another that has its name later is not touched.
+    """
 
     def __init__(self, path: str, parts: tuple[Part, ...]) -> None:
         self.path = path
@@ -109,6 +121,41 @@ class Cgroup:
 
     def __repr__(self) -> str:
         return f"Cgroup({self.path!r})"
+
+    def identity(self) -> GroupIdentity:
+        """Which group has the name now; of no hierarchy where there is none."""
+        found = {part.top: part.inode_now() for part in self.parts}
+        there = {top: inode for top, inode in found.items() if inode != NO_GROUP}
+        return GroupIdentity(boot_id(), there)
+
+    def pinned(self, identity: GroupIdentity) -> Cgroup:
+        """The group of this identity, and no other."""
+        inodes = identity.inodes if identity.boot_id == boot_id() else {}
+        parts = (
+            msgspec.structs.replace(part, inode=inodes.get(part.top, NO_GROUP))
+            for part in self.parts
+        )
+        return Cgroup(self.path, tuple(parts))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is one very group."""
+        return any(part.inode for part in self.parts)
+
+    def child(self, name: str) -> Cgroup:
+        """The group of this name directly below, in the hierarchies that this one is in."""
+        parts = (
+            msgspec.structs.replace(part, directory=f"{part.directory}/{name}", inode=0)
+            for part in self.parts
+            if part.inode != NO_GROUP
+        )
+        return Cgroup(f"{self.path}/{name}", tuple(parts))
+
+    def strangers(self) -> list[int]:
+        """The pids in groups that have its name, and are not it."""
+        replaced = [part for part in self.parts if part.is_replaced()]
+        others = (msgspec.structs.replace(part, inode=0) for part in replaced)
+        return sorted(set[int]().union(*(part.members() for part in others)))
 
     def create(self) -> bool:
         """Make it, and its parents, in every hierarchy; False if any of it was there.
@@ -136,6 +183,8 @@ class Cgroup:
     def populated(self) -> bool:
         """Whether any process is in it or below it."""
         if len(self.parts) == 1 and self.parts[0].unified:
+            if not self.parts[0].exists():
+                return False
             events = self.parts[0].read("cgroup.events") or ""
             return "populated 1" in events.splitlines()
         return any(part.members() for part in self.parts)

@@ -18,14 +18,23 @@ GONE = (errno.ENOENT, errno.ENODEV)
 
 _CHUNK_BYTES = 1 << 14
 
+NO_GROUP = -1
+"""The ``inode`` of a part that is known not to be there, whatever has its name."""
 
-class Part(Struct, frozen=True):
-    """A cgroup as one hierarchy has it: ``directory`` is below the mount point ``top``."""
+
+class Part(Struct, frozen=True, omit_defaults=True):
+    """A cgroup as one hierarchy has it: ``directory`` is below the mount point ``top``.
+
+    With an ``inode`` it is that very group, and no other of its name: for one that is another
+    there is nothing here, so that nothing is done to it. The kernel gives no inode of a cgroup
+    twice in a boot.
+    """
 
     directory: str
     top: str
     controllers: frozenset[str]
     unified: bool
+    inode: int = 0
 
     def read(self, name: str) -> str | None:
         """A file of the group; None when it, or the group, is not there."""
@@ -33,11 +42,28 @@ class Part(Struct, frozen=True):
 
     def write(self, name: str, text: str, *, gone_is_fine: bool = False) -> None:
         """Write a file of the group; raises ``CgroupFailed``."""
+        if self.inode and not self.exists():
+            if gone_is_fine:
+                return
+            gone = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise failed("write", f"{self.directory}/{name}", gone)
         _write(f"{self.directory}/{name}", text, gone_is_fine=gone_is_fine)
+
+    def inode_now(self) -> int:
+        """Of the directory, whichever it is; ``NO_GROUP`` when there is none."""
+        try:
+            return os.lstat(self.directory).st_ino
+        except OSError:
+            return NO_GROUP
 
     def exists(self) -> bool:
         """Whether the directory is there."""
-        return os.path.isdir(self.directory)
+        inode = self.inode_now()
+        return inode != NO_GROUP and self.inode in (0, inode)
+
+    def is_replaced(self) -> bool:
+        """Whether another group has its name."""
+        return self.inode != 0 and self.inode_now() not in (NO_GROUP, self.inode)
 
     def create(self, undo: ExitStack) -> bool:
         """Make the directory and its parents; False when it was there.
@@ -54,7 +80,7 @@ class Part(Struct, frozen=True):
     def tree(self) -> list[str]:
         """The directory and all below it, parents first; empty when it is gone."""
         found: list[str] = []
-        waiting = [self.directory]
+        waiting = [self.directory] if not self.inode or self.exists() else []
         while waiting:
             directory = waiting.pop()
             with suppress(FileNotFoundError):
@@ -88,7 +114,8 @@ class Part(Struct, frozen=True):
 
     def remove_if_empty(self) -> None:
         """Remove it when it has neither processes nor groups; else leave it."""
-        _remove_if_empty(self.directory)
+        if not self.inode or self.exists():
+            _remove_if_empty(self.directory)
 
     def oom_kills(self) -> int | None:
         """How many in it and below it the OOM killer took; None if this hierarchy can't tell."""
@@ -108,7 +135,8 @@ class Part(Struct, frozen=True):
 
     def freeze(self) -> None:
         """Begin to freeze all in it; nothing when it is gone."""
-        self._set_frozen(self.directory, True)
+        if not self.inode or self.exists():
+            self._set_frozen(self.directory, True)
 
     def thaw(self) -> None:
         """Thaw it and all below it, for a v1 group that is frozen itself stays so."""
@@ -130,6 +158,7 @@ class Populated:
     """
 
     def __init__(self, part: Part) -> None:
+        """Entering it raises ``FileNotFoundError`` when there is no such group."""
         self._part = part
 
     def now(self) -> bool:
@@ -144,6 +173,8 @@ class Populated:
         return self._epoll.fileno()
 
     def __enter__(self) -> Self:
+        if not self._part.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._part.directory)
         with ExitStack() as stack:
             path = f"{self._part.directory}/cgroup.events"
             self._events = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

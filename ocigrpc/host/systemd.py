@@ -61,11 +61,13 @@ def start_scope(
     *,
     description: str = "",
     before: Sequence[str] = (),
+    without: str = "",
 ) -> None:
     """Put processes into a new scope in a slice; on return they are in its cgroup.
 
     The scope is delegated, and gone once its last process has ended, even a failed one.
-    Systemd stops it only after the units in ``before``, whether those exist yet or not.
+    Systemd stops it only after the units in ``before``, whether those exist yet or not. It is
+    not started while there is a scope ``without``.
 
     Raises ``CgroupFailed`` (SCOPE_EXISTS, SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or
     ``Cancelled``; after the last two it may still be started, so stop it.
@@ -80,6 +82,10 @@ def start_scope(
         ("Before", ("as", list(before))),
     ]
     with _manager(unit, deadline) as bus:
+        if without and _is_active(bus, without):
+            raise CgroupFailed(
+                f"there is a scope {without} already", reason="SCOPE_EXISTS", unit=without
+            )
         _run_job(
             bus,
             unit,
@@ -122,9 +128,7 @@ def scope_active(unit: str, deadline: Deadline) -> bool:
     """
     _check_scope(unit)
     with _manager(unit, deadline) as bus:
-        (listed,) = bus.call(_MANAGER, "ListUnitsByNames", "as", [unit])
-        assert isinstance(listed, list)
-        return any(state not in ("inactive", "failed") for _, _, _, state, *_ in listed)
+        return _is_active(bus, unit)
 
 
 def ping(deadline: Deadline) -> str:
@@ -144,6 +148,12 @@ def ping(deadline: Deadline) -> str:
             ) from refusal
         assert isinstance(variant, tuple)
         return str(variant[1])
+
+
+def _is_active(bus: Bus, unit: str) -> bool:
+    (listed,) = bus.call(_MANAGER, "ListUnitsByNames", "as", [unit])
+    assert isinstance(listed, list)
+    return any(state not in ("inactive", "failed") for _, _, _, state, *_ in listed)
 
 
 def _check_scope(unit: str) -> None:

@@ -7,6 +7,7 @@ The OCI runtime spec, bundle.md and config.md, says what the fields mean.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -96,8 +97,17 @@ def container_spec(path: Path) -> Spec:
 
 
 def cgroups_path_of(layout: Layout) -> str:
-    """``linux.cgroupsPath`` of a container; raises ``HostFailed`` with the path."""
-    return str(table(container_spec(layout.spec_file), "linux").get("cgroupsPath"))
+    """``linux.cgroupsPath`` of a container; raises ``HostFailed`` with the path.
+
+    Whoever has made the directory: what is no file is not opened.
+    """
+    path = layout.spec_file
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise HostFailed(f"{path} is no file", path=path)
+        return str(table(container_spec(path), "linux").get("cgroupsPath"))
+    except (OSError, msgspec.ValidationError) as error:
+        raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
 
 
 def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:

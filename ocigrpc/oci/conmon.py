@@ -19,6 +19,7 @@ from msgspec import Struct
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import MonitorFailed, RuntimeFailed, cut
 from ocigrpc.host.process import ENVIRONMENT, Child
+from ocigrpc.host.provenance import bundle_mark
 from ocigrpc.oci.layout import Layout
 from ocigrpc.oci.runtime_words import explained
 
@@ -107,7 +108,7 @@ class Launch:
                 self._child = stack.enter_context(
                     Child(
                         self._argv,
-                        env=ENVIRONMENT | pipes,
+                        env=ENVIRONMENT | pipes | bundle_mark(str(self._layout.bundle)),
                         # conmon to 2.1.12 leaves its `oom` file where it stands.
                         cwd=self._layout.persist,
                         pass_fds=(theirs_sync.fileno(), theirs_start.fileno()),

@@ -8,7 +8,7 @@ now: one that was ``0.log`` may be ``0.log.20260102-030405`` or ``0.log.3``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from ocigrpc.host.inotify import CREATE, DELETE, MOVED_FROM, MOVED_TO, Event
@@ -23,6 +23,16 @@ WAITING_LIMIT = 1024
 def rotated_path(log_path: str, number: int) -> str:
     """The file of the ``number``-th rotation of our own before now; 0 is the log itself."""
     return f"{log_path}.{number}" if number else log_path
+
+
+def kept_logs(log_path: str) -> Sequence[str]:
+    """The log, and what our own rotation has kept of it.
+
+    Upwards, as files are renamed: none can slip by.
+    """
+    numbers = range(ROTATED_LIMIT + 1)
+    paths = (rotated_path(log_path, number) for number in numbers)
+    return [path for path in paths if os.path.lexists(path)]
 
 
 def remove_log(log_path: str, first: int = 0) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,12 @@ _FREEZE_RETRY_S = 0.05
 
 _UPDATE_FILE = "resources-"
 
+_ROOTS = {"runc": "/run/runc", "crun": "/run/crun", "youki": "/run/youki"}
+"""Where runtimes of these names keep what they know of their containers, unless told."""
+
+_CLONE = re.compile(r"((?:runc|crun)\.)[A-Za-z0-9]{6}")
+"""A copy of its own program, that runc or crun executes in place of it while it begins."""
+
 
 class RuntimeState(Struct, frozen=True):
     """What ``state`` prints, as far as it matters here. ``status`` is the runtime's word."""
@@ -31,6 +39,7 @@ class RuntimeState(Struct, frozen=True):
     id: str
     status: str
     pid: int = 0
+    bundle: str = ""
 
 
 class Runtime(Struct, frozen=True):
@@ -62,6 +71,30 @@ class Runtime(Struct, frozen=True):
     def argv(self, *words: str) -> list[str]:
         """The command line of a verb."""
         return [find_program(self.path) or self.path, *self.global_argv, *words]
+
+    def entry_path(self, container_id: str) -> str:
+        """Where it keeps what it knows of a container; empty where that is not known.
+
+        runc and crun have a directory for each, of the container's id, in their ``--root``.
+        """
+        root = _ROOTS.get(os.path.basename(self.path), "")
+        for word, following in itertools.pairwise((*self.global_argv, "")):
+            if word == "--root":
+                root = following
+            elif word.startswith("--root="):
+                root = word.removeprefix("--root=")
+        return f"{root.rstrip('/')}/{container_id}" if root.startswith("/") else ""
+
+    def is_own_mount(self, mount_point: str, source: str) -> bool:
+        """Whether it has mounted this in the directory of a container, and was killed then.
+
+        runc, and so crun, binds its own program there while it begins, to be safe from the
+        container (CVE-2019-5736). ``source`` is the path of what is mounted.
+        """
+        found = _CLONE.fullmatch(os.path.basename(mount_point))
+        program = os.path.basename(source.removesuffix("//deleted"))
+        known = os.path.basename(os.path.realpath(find_program(self.path) or self.path))
+        return found is not None and program in (found[1].rstrip("."), known)
 
     def start(self, container_id: str, deadline: Deadline) -> None:
         """Run the program of a created container; raises ``CannotRun`` besides."""

@@ -14,6 +14,8 @@ Errors that any call may answer, beside those named at each call:
   NOT_FOUND            CONTAINER_NOT_FOUND: no such container_id
   PERMISSION_DENIED    READ_ONLY: the call changes something, and came by an address
                        for calls that don't
+  FAILED_PRECONDITION  RUNTIME_CONTAINER_REPLACED: of a call that the OCI runtime
+                       carries out, when it has another's container of this id by now
   ABORTED              CONTAINER_BUSY: another change of this container did not
                        end in nine tenths of your time, or too many wait for
                        that already; try again
@@ -66,9 +68,11 @@ class RuntimeServiceStub:
 
     Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
     NAME_IN_USE; LOG_PATH_IN_USE: another container writes to its log, by whatever
-    path, or rotates its own into it; CGROUP_IN_USE: its cgroup has processes),
-    FAILED_PRECONDITION (LOG_EXISTS: the file that would be its log is there; or what
-    the runtime can't do of what you ask for, in its own words as `output`:
+    path, or rotates its own into it; RUNTIME_ID_IN_USE: the OCI runtime has a container
+    of this id that is not the service's, and stays as it is; CGROUP_IN_USE: its cgroup
+    has processes, or there is a scope of its name), FAILED_PRECONDITION (LOG_EXISTS: the
+    file that would be its log is there; BUNDLE_EXISTS: what would be its directory is;
+    or what the runtime can't do of what you ask for, in its own words as `output`:
     PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
     would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
     NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
@@ -121,8 +125,10 @@ class RuntimeServiceStub:
     runtime state, cgroups, directories, and the log if its path was the service's
     choice. Removing an unknown container succeeds.
 
-    Errors: FAILED_PRECONDITION (WRONG_STATE) when the container is running or
-    paused and `force` is not set.
+    Errors: FAILED_PRECONDITION (WRONG_STATE when the container is running or
+    paused and `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has
+    processes, but is not the container's, and the OCI runtime would kill them). What is
+    not the container's is left alone, whatever its name.
     """
     ContainerStatus: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ContainerStatusRequest, _runtime_pb2.ContainerStatusResponse]
     """What is true of a container now, confirmed with the kernel.
@@ -263,9 +269,11 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
         NAME_IN_USE; LOG_PATH_IN_USE: another container writes to its log, by whatever
-        path, or rotates its own into it; CGROUP_IN_USE: its cgroup has processes),
-        FAILED_PRECONDITION (LOG_EXISTS: the file that would be its log is there; or what
-        the runtime can't do of what you ask for, in its own words as `output`:
+        path, or rotates its own into it; RUNTIME_ID_IN_USE: the OCI runtime has a container
+        of this id that is not the service's, and stays as it is; CGROUP_IN_USE: its cgroup
+        has processes, or there is a scope of its name), FAILED_PRECONDITION (LOG_EXISTS: the
+        file that would be its log is there; BUNDLE_EXISTS: what would be its directory is;
+        or what the runtime can't do of what you ask for, in its own words as `output`:
         PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
         would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
         NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
@@ -354,8 +362,10 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         runtime state, cgroups, directories, and the log if its path was the service's
         choice. Removing an unknown container succeeds.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container is running or
-        paused and `force` is not set.
+        Errors: FAILED_PRECONDITION (WRONG_STATE when the container is running or
+        paused and `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has
+        processes, but is not the container's, and the OCI runtime would kill them). What is
+        not the container's is left alone, whatever its name.
         """
 
     @_abc_1.abstractmethod

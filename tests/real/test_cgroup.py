@@ -493,3 +493,55 @@ def test_oom_kills_are_counted_in_nested_groups_too(
     limits[0].write_text(str(16 << 20))
     assert start(["tail", "/dev/zero"], nested).wait(LIMIT_S) == -signal.SIGKILL
     assert group.oom_kills() == 1
+
+
+ACTS: dict[str, Callable[[Cgroup], object]] = {
+    "signal": lambda group: group.signal(signal.SIGKILL),
+    "kill": lambda group: group.kill(Deadline(LIMIT_S)),
+    "end": lambda group: group.end(Deadline(LIMIT_S)),
+    "thaw": Cgroup.thaw,
+    "remove": lambda group: group.remove(Deadline(LIMIT_S)),
+    "remove_if_empty": Cgroup.remove_if_empty,
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_another_group_of_the_name_of_one_that_is_pinned_is_not_touched(
+    group: Cgroup, start: Callable[..., subprocess.Popen[bytes]], act: str
+) -> None:
+    group.create()
+    pinned = group.pinned(group.identity())
+    assert pinned.exists()
+    group.remove(Deadline(LIMIT_S))
+    assert pinned.strangers() == []
+    group.create()
+    process = start(SLEEP, group)
+    min((part for part in group.parts if part.freezable), key=lambda part: part.unified).freeze()
+    ACTS[act](pinned)
+    assert not pinned.exists()
+    assert not pinned.populated()
+    assert pinned.members() == []
+    assert pinned.strangers() == [process.pid]
+    assert group.frozen()
+    with pytest.raises(CgroupFailed):
+        pinned.add(process.pid)
+    group.thaw()
+    assert process.poll() is None
+
+
+def test_a_group_of_another_boot_is_nobodys(group: Cgroup) -> None:
+    group.create()
+    identity = group.identity()
+    assert group.pinned(identity).exists()
+    assert not group.pinned(msgspec.structs.replace(identity, boot_id="another")).exists()
+
+
+def test_a_pinned_group_is_one_in_every_hierarchy(group: Cgroup) -> None:
+    group.create()
+    pinned = group.pinned(group.identity())
+    first, *others = group.parts
+    Path(first.directory).rmdir()
+    Path(first.directory).mkdir()
+    assert [part.exists() for part in pinned.parts] == [False, *(True for _ in others)]
+    pinned.remove(Deadline(LIMIT_S))
+    assert [part.exists() for part in group.parts] == [True, *(False for _ in others)]
