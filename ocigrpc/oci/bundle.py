@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from ocigrpc.errors import HostFailed, InvalidArgument, cut
+from ocigrpc.oci import go_json
 from ocigrpc.oci.layout import Layout
 from ocigrpc.oci.regular_file import SIZE_LIMIT_BYTES, read_regular_file_in
-from ocigrpc.oci.runtime_spec import Mount, RuntimeSpec
+from ocigrpc.oci.runtime_spec import OCI_VERSION, Mount, RuntimeSpec
 from ocigrpc.oci.violations import (
     ARGUMENTS_LIMIT_BYTES,
     PATH_LIMIT_BYTES,
@@ -31,7 +33,8 @@ Spec = dict[str, object]
 _DEPTH_LIMIT = 64
 """Levels of a spec: the deepest that the standard has is ten."""
 
-_INTEGERS = range(-(1 << 63), 1 << 64)
+_HOOKS_IN_BUNDLE = ("prestart", "createRuntime", "poststart", "poststop")
+"""The kinds that a runtime runs where the bundle is; createContainer's are run in the root."""
 
 
 def bundle_spec(bundle_path: str) -> Spec:
@@ -91,9 +94,17 @@ def write_spec(layout: Layout, spec: Spec) -> None:
 def container_spec(path: Path) -> Spec:
     """The spec that a container was made from; raises ``HostFailed`` with the path."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Spec)
-    except (OSError, msgspec.DecodeError) as error:
+        return _read_again(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
+
+
+def _read_again(text: bytes) -> Spec:
+    try:
+        return msgspec.json.decode(text, type=Spec)
+    except msgspec.DecodeError:
+        # It may hold a number, where no runtime looks, that is beyond all of Python's.
+        return msgspec.convert(go_json.decode(text, RuntimeSpec), Spec)
 
 
 def cgroups_path_of(layout: Layout) -> str:
@@ -112,10 +123,11 @@ def cgroups_path_of(layout: Layout) -> str:
 
 def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     try:
-        spec = msgspec.json.decode(text, type=Spec)
+        # As runc does, so that what it takes means the same, to other runtimes as well.
+        spec = msgspec.convert(go_json.decode(text, RuntimeSpec), Spec)
         _check_values(spec, field)
         known = msgspec.convert(spec, RuntimeSpec)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(
             field, f"is no OCI runtime spec: {cut(str(error))}", reason="INVALID_SPEC"
         ) from error
@@ -129,11 +141,16 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     problem = f"process.args and process.env take more than {ARGUMENTS_LIMIT_BYTES} bytes"
     _require(arguments_fit(words), field, problem)
     spec["root"] = {**table(spec, "root"), "path": _root(known.root.path, field, bundle_path)}
+    spec["ociVersion"] = known.oci_version or OCI_VERSION
     if bundle_path is not None and known.mounts:
         spec["mounts"] = [
             _mount_below(bundle_path, mount, typed)
             for mount, typed in zip(_mounts(spec), known.mounts, strict=True)
         ]
+    if known.hooks is not None:
+        root = str(table(spec, "root")["path"])
+        places = dict.fromkeys(_HOOKS_IN_BUNDLE, bundle_path) | {"createContainer": root}
+        spec["hooks"] = _hooks_below(places, table(spec, "hooks"), field)
     return spec
 
 
@@ -144,9 +161,6 @@ def _check_values(spec: Spec, field: str) -> None:
         for value in level:
             texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else ()
             _require(not any("\0" in text for text in texts), field, "holds a NUL")
-            _require(
-                not isinstance(value, int) or value in _INTEGERS, field, "holds too large a number"
-            )
         level = [
             inner
             for value in level
@@ -178,6 +192,25 @@ def _mount_below(bundle_path: str, mount: dict[str, object], typed: Mount) -> di
     if not binds or not typed.source or typed.source.startswith("/"):
         return mount
     return {**mount, "source": os.path.join(bundle_path, typed.source)}
+
+
+def _hooks_below(
+    places: Mapping[str, str | None], hooks: dict[str, object], field: str
+) -> dict[str, object]:
+    """The hooks, with relative paths made absolute; ``places`` are the directories by kind."""
+    changed = dict(hooks)
+    for kind, place in places.items():
+        found = msgspec.convert(hooks.get(kind) or [], list[dict[str, object]])
+        for hook in found:
+            path = str(hook["path"])
+            if path.startswith("/"):
+                continue
+            _require(place is not None, field, f"the path of a {kind} hook is not absolute")
+            # Its program is called what it was.
+            hook |= {"args": hook.get("args") or [path], "path": os.path.join(place or "", path)}
+        if found:
+            changed[kind] = found
+    return changed
 
 
 def _mounts(spec: Spec) -> list[dict[str, object]]:

@@ -25,7 +25,9 @@ _FLAGS = {
 }
 _PROC_NAMES = {NamespaceType.NETWORK: "net"}
 
-_SYSCTL_NAME = re.compile(r"[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)+")
+# Parts with dots between them; a slash inside a part stands for a dot of its own.
+_SYSCTL_NAME = re.compile(r"[^./\s]+(\.[^./\s]+(/[^./\s]+)*)+")
+_SWAPPED = str.maketrans("./", "/.")
 _IPC_SYSCTLS = frozenset(
     "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax "
     "kernel.shmmni kernel.shm_rmid_forced".split()
@@ -84,22 +86,42 @@ def sysctls_of(
 ) -> dict[str, str]:
     """The kernel parameters, all of which belong to the container's own namespaces.
 
-    Wrong is every other one (SYSCTL_NOT_NAMESPACED): it would change the host.
+    Wrong is every other one (SYSCTL_NOT_NAMESPACED), which would change the host, and one
+    that comes twice, in two forms (DUPLICATE).
     """
+    found: dict[str, str] = {}
     for name, value in config.sysctls.items():
         field = entry_field("config.sysctls", name)
         violations.text(field, value, TEXT_LIMIT_BYTES)
-        kind = _sysctl_namespace(name)
-        if kind is None:
-            violations.add(field, "belongs to no namespace", "SYSCTL_NOT_NAMESPACED")
-        elif namespaces.mode(kind) is NamespaceMode.HOST:
-            violations.add(field, f"the {kind} namespace is the host's", "SYSCTL_NOT_NAMESPACED")
-    return dict(config.sysctls)
+        dotted = _dotted(name)
+        _check_sysctl(dotted, field, namespaces, violations)
+        violations.allow(dotted not in found, field, f"{dotted!r} comes twice", "DUPLICATE")
+        found[dotted] = value
+    return found
+
+
+def _dotted(name: str) -> str:
+    """A parameter's name with dots between its parts, which all runtimes know.
+
+    As sysctl.d(5) has it: the first separator is the one, and what is the other stands for
+    a character of the name itself: "net/ipv4/conf/eth0.1/tag" is "net.ipv4.conf.eth0/1.tag".
+    """
+    first = re.search("[./]", name)
+    return name.translate(_SWAPPED) if first and first[0] == "/" else name
+
+
+def _check_sysctl(dotted: str, field: str, namespaces: Namespaces, violations: Violations) -> None:
+    kind = _sysctl_namespace(dotted)
+    if not _SYSCTL_NAME.fullmatch(dotted):
+        violations.add(field, "is no name of a kernel parameter", "SYSCTL_NOT_NAMESPACED")
+    elif kind is None:
+        problem = "belongs to no namespace that a container has of its own"
+        violations.add(field, problem, "SYSCTL_NOT_NAMESPACED")
+    elif namespaces.mode(kind) is NamespaceMode.HOST:
+        violations.add(field, f"the {kind} namespace is the host's", "SYSCTL_NOT_NAMESPACED")
 
 
 def _sysctl_namespace(name: str) -> NamespaceType | None:
-    if not _SYSCTL_NAME.fullmatch(name):
-        return None
     if name.startswith("net."):
         return NamespaceType.NETWORK
     if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):

@@ -1,8 +1,9 @@
 """The OCI runtime spec as types: https://github.com/opencontainers/runtime-spec config.md.
 
 Runtimes refuse a value of the wrong type with a word about their own code; here it is known
-beforehand, and by its path. What is missing here, newer than this or for other systems, is
-passed on as it is, and so is what only a runtime can judge.
+beforehand, and by its path. What is required here is what some runtime requires: where it is
+missing, others take it for zero, see ``ocigrpc.oci.go_json``. What is not here, newer than
+this or for other systems, is passed on as it is, and so is what only a runtime can judge.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct, field
 
 from ocigrpc.oci.violations import PATH_LIMIT_BYTES
+
+OCI_VERSION = "1.0.2"
+"""The spec's version: what the oldest supported runtimes take."""
 
 _Uint16: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 16) - 1)]
 _Uint32: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
@@ -35,6 +39,7 @@ class User(_Part):
     gid: _Uint32 = 0
     umask: _Uint32 | None = None
     additional_gids: list[_Uint32] | None = None
+    username: _Text | None = None
 
 
 class Capabilities(_Part):
@@ -62,6 +67,33 @@ class ConsoleSize(_Part):
     width: _Uint64
 
 
+class Scheduler(_Part):
+    """``process.scheduler``."""
+
+    policy: _Text
+    nice: int | None = None
+    priority: int | None = None
+    flags: _Texts = None
+    runtime: _Uint64 | None = None
+    deadline: _Uint64 | None = None
+    period: _Uint64 | None = None
+
+
+class IoPriority(_Part):
+    """``process.ioPriority``."""
+
+    # Python's "class" is no name of a field.
+    class_: _Text = field(name="class")
+    priority: int
+
+
+class CpuAffinity(_Part):
+    """``process.execCPUAffinity``."""
+
+    initial: _Text | None = None
+    final: _Text | None = None
+
+
 class Process(_Part):
     """``process``."""
 
@@ -77,13 +109,25 @@ class Process(_Part):
     apparmor_profile: _Text | None = None
     oom_score_adj: Annotated[int, Meta(ge=-1000, le=1000)] | None = None
     selinux_label: _Text | None = None
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = None
+    exec_cpu_affinity: CpuAffinity | None = field(default=None, name="execCPUAffinity")
+    command_line: _Text | None = None
 
 
 class Root(_Part):
     """``root``."""
 
-    path: Annotated[str, Meta(min_length=1, max_length=PATH_LIMIT_BYTES)]
+    path: _Text
     readonly: bool | None = None
+
+
+class IdMapping(_Part):
+    """One of ``uidMappings`` or ``gidMappings``, of ``linux`` or of a mount."""
+
+    container_id: _Uint32 = field(name="containerID")
+    host_id: _Uint32 = field(name="hostID")
+    size: _Uint32
 
 
 class Mount(_Part):
@@ -93,6 +137,8 @@ class Mount(_Part):
     source: _Text | None = None
     type: _Text | None = None
     options: _Texts = None
+    uid_mappings: list[IdMapping] | None = None
+    gid_mappings: list[IdMapping] | None = None
 
 
 class Namespace(_Part):
@@ -100,14 +146,6 @@ class Namespace(_Part):
 
     type: _NamespaceType
     path: _Text | None = None
-
-
-class IdMapping(_Part):
-    """One of ``linux.uidMappings`` or ``linux.gidMappings``."""
-
-    container_id: _Uint32 = field(name="containerID")
-    host_id: _Uint32 = field(name="hostID")
-    size: _Uint32
 
 
 class Device(_Part):
@@ -143,6 +181,7 @@ class Memory(_Part):
     swappiness: _Uint64 | None = None
     disable_oom_killer: bool | None = field(default=None, name="disableOOMKiller")
     use_hierarchy: bool | None = None
+    check_before_update: bool | None = None
 
 
 class Cpu(_Part):
@@ -150,6 +189,7 @@ class Cpu(_Part):
 
     shares: _Uint64 | None = None
     quota: int | None = None
+    burst: _Uint64 | None = None
     period: _Uint64 | None = None
     realtime_runtime: int | None = None
     realtime_period: _Uint64 | None = None
@@ -161,7 +201,7 @@ class Cpu(_Part):
 class Pids(_Part):
     """``linux.resources.pids``."""
 
-    limit: int
+    limit: int | None = None
 
 
 class HugepageLimit(_Part):
@@ -171,6 +211,60 @@ class HugepageLimit(_Part):
     limit: _Uint64
 
 
+class WeightDevice(_Part):
+    """One of ``linux.resources.blockIO.weightDevice``."""
+
+    major: int
+    minor: int
+    weight: _Uint16 | None = None
+    leaf_weight: _Uint16 | None = None
+
+
+class ThrottleDevice(_Part):
+    """One of the devices in ``linux.resources.blockIO`` that have a limit."""
+
+    major: int
+    minor: int
+    rate: _Uint64
+
+
+class BlockIo(_Part):
+    """``linux.resources.blockIO``."""
+
+    weight: _Uint16 | None = None
+    leaf_weight: _Uint16 | None = None
+    weight_device: list[WeightDevice] | None = None
+    throttle_read_bps_device: list[ThrottleDevice] | None = None
+    throttle_write_bps_device: list[ThrottleDevice] | None = None
+    throttle_read_iops_device: list[ThrottleDevice] | None = field(
+        default=None, name="throttleReadIOPSDevice"
+    )
+    throttle_write_iops_device: list[ThrottleDevice] | None = field(
+        default=None, name="throttleWriteIOPSDevice"
+    )
+
+
+class InterfacePriority(_Part):
+    """One of ``linux.resources.network.priorities``."""
+
+    name: _Text
+    priority: _Uint32
+
+
+class Network(_Part):
+    """``linux.resources.network``."""
+
+    class_id: _Uint32 | None = field(default=None, name="classID")
+    priorities: list[InterfacePriority] | None = None
+
+
+class Rdma(_Part):
+    """One of ``linux.resources.rdma``."""
+
+    hca_handles: _Uint32 | None = None
+    hca_objects: _Uint32 | None = None
+
+
 class Resources(_Part):
     """``linux.resources``."""
 
@@ -178,10 +272,10 @@ class Resources(_Part):
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
-    block_io: dict[str, object] | None = field(default=None, name="blockIO")
+    block_io: BlockIo | None = field(default=None, name="blockIO")
     hugepage_limits: list[HugepageLimit] | None = None
-    network: dict[str, object] | None = None
-    rdma: dict[str, dict[str, _Uint32]] | None = None
+    network: Network | None = None
+    rdma: dict[str, Rdma] | None = None
     unified: dict[_Text, _Text] | None = None
 
 
@@ -197,7 +291,7 @@ class SyscallArgument(_Part, forbid_unknown_fields=True):
 class SyscallRule(_Part, forbid_unknown_fields=True):
     """One of ``linux.seccomp.syscalls``."""
 
-    names: Annotated[list[_Text], Meta(min_length=1)]
+    names: list[_Text]
     action: _Text
     errno_ret: _Uint16 | None = None
     args: list[SyscallArgument] | None = None
@@ -221,6 +315,46 @@ class Seccomp(_Part, forbid_unknown_fields=True):
     listener_path: _Text | None = None
     listener_metadata: _Text | None = None
     syscalls: list[SyscallRule] | None = None
+
+
+class NetDevice(_Part):
+    """One of ``linux.netDevices``."""
+
+    name: _Text | None = None
+
+
+class IntelRdt(_Part):
+    """``linux.intelRdt``."""
+
+    clos_id: _Text | None = field(default=None, name="closID")
+    schemata: _Texts = None
+    l3_cache_schema: _Text | None = None
+    mem_bw_schema: _Text | None = None
+    enable_cmt: bool | None = field(default=None, name="enableCMT")
+    enable_mbm: bool | None = field(default=None, name="enableMBM")
+    enable_monitoring: bool | None = None
+
+
+class MemoryPolicy(_Part):
+    """``linux.memoryPolicy``."""
+
+    mode: _Text
+    nodes: _Text | None = None
+    flags: _Texts = None
+
+
+class Personality(_Part):
+    """``linux.personality``."""
+
+    domain: _Text
+    flags: _Texts = None
+
+
+class TimeOffset(_Part):
+    """One of ``linux.timeOffsets``."""
+
+    secs: int | None = None
+    nanosecs: _Uint32 | None = None
 
 
 class Linux(_Part):
@@ -251,15 +385,31 @@ class Linux(_Part):
     masked_paths: _Texts = None
     readonly_paths: _Texts = None
     mount_label: _Text | None = None
+    net_devices: dict[str, NetDevice] | None = None
+    intel_rdt: IntelRdt | None = None
+    memory_policy: MemoryPolicy | None = None
+    personality: Personality | None = None
+    time_offsets: dict[str, TimeOffset] | None = None
 
 
 class Hook(_Part):
     """One program of ``hooks``."""
 
-    path: Annotated[str, Meta(pattern="^/", max_length=PATH_LIMIT_BYTES)]
-    args: _Texts = None
+    path: Annotated[str, Meta(min_length=1, max_length=PATH_LIMIT_BYTES)]
+    args: list[str] | None = None
     env: list[str] | None = None
     timeout: int | None = None
+
+
+class Hooks(_Part):
+    """``hooks``."""
+
+    prestart: list[Hook] | None = None
+    create_runtime: list[Hook] | None = None
+    create_container: list[Hook] | None = None
+    start_container: list[Hook] | None = None
+    poststart: list[Hook] | None = None
+    poststop: list[Hook] | None = None
 
 
 class RuntimeSpec(_Part):
@@ -272,5 +422,11 @@ class RuntimeSpec(_Part):
     domainname: _Text | None = None
     mounts: list[Mount] | None = None
     linux: Linux | None = None
-    hooks: dict[str, list[Hook]] | None = None
+    hooks: Hooks | None = None
     annotations: dict[str, str] | None = None
+    # Of other systems; by name, so that they are found in any case.
+    solaris: object = None
+    windows: object = None
+    vm: object = None
+    zos: object = None
+    freebsd: object = None

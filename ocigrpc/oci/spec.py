@@ -15,6 +15,7 @@ from ocigrpc.oci.mounts import SpecMount, mounts_of
 from ocigrpc.oci.namespaces import Namespaces, namespaces_of, sysctls_of
 from ocigrpc.oci.resources import oom_score_adj_of, resources_of, rlimits_of
 from ocigrpc.oci.root_files import PlannedRoot
+from ocigrpc.oci.runtime_spec import OCI_VERSION
 from ocigrpc.oci.seccomp import seccomp_of
 from ocigrpc.oci.users import User, user_of
 from ocigrpc.oci.violations import (
@@ -24,9 +25,6 @@ from ocigrpc.oci.violations import (
     arguments_fit,
     entry_field,
 )
-
-OCI_VERSION = "1.0.2"
-"""The spec's version: what the oldest supported runtimes take."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """``PATH`` of a program that is given none."""

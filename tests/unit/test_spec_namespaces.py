@@ -118,7 +118,9 @@ def test_a_sysctl_needs_a_namespace_that_is_not_the_hosts(name: str, owner: Name
 @pytest.mark.parametrize(
     "name",
     [
-        *("", "net", "net.", "net..x", "net.ipv4/../../vm/swappiness", "net/ipv4/ip_forward"),
+        *("", "net", "net.", "net..x", "net.ipv4/../../vm/swappiness"),
+        *("/net/x", "net/x/", "net//x", "net./x", "net.x/", "net.x//y", "net/../x"),
+        *("vm/swappiness", "kernel/hostname", "net/../../vm/swappiness"),
         *("vm.swappiness", "kernel.panic", "kernel.shmx", "kernel.hostname", "fs.file-max"),
         *("net.x\n", "../net.x"),
     ],
@@ -128,6 +130,27 @@ def test_every_other_sysctl_is_refused(name: str) -> None:
         sysctls(Namespaces(), **{name: "1"})
     assert caught.value.reason == "SYSCTL_NOT_NAMESPACED"
     assert caught.value.violations[0].field == f"config.sysctls[{json.dumps(name)}]"
+
+
+@pytest.mark.parametrize(
+    ("name", "dotted"),
+    [
+        ("net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+        ("kernel/shmmax", "kernel.shmmax"),
+        ("fs/mqueue/msg_max", "fs.mqueue.msg_max"),
+        ("net.ipv4.conf.eth0/100.rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0/100.rp_filter"),
+        ("net.ipv4.conf.eth0@p1+x.rp_filter", "net.ipv4.conf.eth0@p1+x.rp_filter"),
+    ],
+)
+def test_the_first_separator_of_a_sysctl_decides(name: str, dotted: str) -> None:
+    assert sysctls(Namespaces(), **{name: "1"}) == {dotted: "1"}
+
+
+def test_a_sysctl_in_two_forms_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        sysctls(Namespaces(), **{"net.core.x": "1", "net/core/x": "2"})
+    assert caught.value.reason == "DUPLICATE"
 
 
 def test_a_sysctls_value_holds_no_nul() -> None:
