@@ -7,13 +7,19 @@ scopes, and the monitor's is ordered to be stopped after the container's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ocigrpc.deadline import Deadline
-from ocigrpc.errors import CgroupFailed, ContainerExists
+from ocigrpc.errors import CgroupFailed, ContainerExists, Timeout
 from ocigrpc.host import systemd
 from ocigrpc.host.cgroup import Cgroup, GroupIdentity, Hierarchies
+from ocigrpc.log import get_logger
 
 CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
 _CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
+_KEEP_S = 10.0
+
+log = get_logger()
 
 
 def placed_by(cgroups_path: str) -> tuple[str, str]:
@@ -108,6 +114,18 @@ class Enclosure:
             raise ContainerExists(
                 error.message, reason="CGROUP_IN_USE", **error.metadata
             ) from error
+
+    def keep_limits(self, texts: Mapping[str, str]) -> None:
+        """Have the manager know limits of the container that are set without it.
+
+        ``texts`` are files of cgroup v2. When it sets another one, systemd sets again all
+        that it knows.
+        """
+        if self.by_systemd:
+            try:
+                systemd.set_limits(self._unit(_CONTAINER), texts, Deadline(_KEEP_S))
+            except (CgroupFailed, Timeout) as error:
+                log.warning("limits.not_kept", reason=error.reason, error=error.message)
 
     def remove_container(self, deadline: Deadline) -> None:
         """Remove the container's group, which has no processes any more."""

@@ -205,6 +205,10 @@ class Engine:
         """Change the limits that are set in ``resources``; what all are afterwards."""
         return self._limiting.update(self._registry.get(container_id), resources, deadline)
 
+    def limits(self, container_id: str) -> Limits:
+        """The limits in force of a container that lives; nothing is run or waited for."""
+        return self._limiting.in_force(self._registry.get(container_id))
+
     def stats(self, container_id: str) -> ContainerStats:
         """What a container uses now; nothing is run or waited for."""
         return stats_of(self._registry.get(container_id), self._truth)

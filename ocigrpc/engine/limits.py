@@ -6,19 +6,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.events import EventKind
+from ocigrpc.engine.limit_checks import (
+    available,
+    check_cpusets,
+    check_host,
+    completed,
+    refuse_above_swap,
+    refuse_in_use,
+    refused,
+    wanted_of,
+)
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.ownership import require_entry
 from ocigrpc.engine.truth import ALIVE, Truth
-from ocigrpc.errors import CgroupFailed, OcigrpcError
+from ocigrpc.errors import CannotRun, CgroupFailed, OcigrpcError, RuntimeFailed
 from ocigrpc.host.cgroup import Cgroup
-from ocigrpc.host.cgroup_limits import Limits, Snapshot, read_limits
+from ocigrpc.host.cgroup_limits import Limits, read_limits
 from ocigrpc.host.hierarchy import Kind
+from ocigrpc.host.limit_files import Snapshot
 from ocigrpc.log import get_logger
 from ocigrpc.oci.config import Resources
-from ocigrpc.oci.resources import limits_of
+from ocigrpc.oci.resources import changes_of, check_limits
 from ocigrpc.oci.runtime import remove_update_files
 from ocigrpc.oci.violations import Violations
 
@@ -39,43 +52,76 @@ class Limiting:
         """Change the limits that are set in ``resources``; what all of them are afterwards.
 
         Raises ``InvalidArgument``, ``WrongState``, ``Busy``, ``StoreFailed``;
-        ``RuntimeFailed``, ``Timeout`` and ``Cancelled`` with ``restored`` in the metadata:
-        whether all is as it was before.
+        ``CannotRun``, ``RuntimeFailed``, ``Timeout`` and ``Cancelled`` with ``restored`` in
+        the metadata, if anything was begun: whether all is as it was before.
         """
-        wanted = self._checked(resources)
+        self._check(resources)
         with (
             container.turn("update", deadline),
             self._truth.required(container, deadline, *ALIVE),
         ):
             require_entry(container.record)
-            runtime = self._node.runtime(container.record.runtime_handler)
-            directory = self._node.layout(container.container_id).bundle
             groups = self._groups(container)
-            with _one_update(container, Snapshot.take(groups, resources.unified)):
-                runtime.update(container.container_id, wanted, directory, deadline)
+            self._change(container, groups, resources, deadline)
             limits = read_limits(groups, resources.unified)
         log.info("container.updated", container_id=container.container_id)
         return limits
 
-    def _checked(self, resources: Resources) -> dict[str, object]:
+    def in_force(self, container: Container) -> Limits:
+        """The limits of a container that lives; what the host can't tell if it does no more."""
+        return read_limits(self._groups(container))
+
+    def _check(self, resources: Resources) -> None:
         found = Violations()
-        wanted = limits_of(resources, FIELD, found)
+        check_limits(resources, FIELD, found)
         found.allow(
             not resources.oom_score_adj,
             f"{FIELD}.oom_score_adj",
             "is of the program, and can't be changed any more",
             "NOT_APPLICABLE",
         )
-        found.allow(
-            not resources.unified or self._node.hierarchies.kind is Kind.V2,
-            f"{FIELD}.unified",
-            "needs a host with cgroup v2 alone",
-            "NOT_APPLICABLE",
+        found.raise_any()
+        found.allow(resources != Resources(), FIELD, "has no limit to change", "REQUIRED")
+        found.raise_any()
+
+    def _change(
+        self,
+        container: Container,
+        groups: Sequence[Cgroup],
+        resources: Resources,
+        deadline: Deadline,
+    ) -> None:
+        outer, found = groups[0], Violations()
+        check_host(resources, FIELD, self._node.hierarchies, found)
+        check_cpusets(resources, FIELD, outer, found)
+        found.raise_any()
+        wanted = completed(wanted_of(resources), read_limits(groups))
+        with_cpusets = wanted.cpuset_cpus is not None or wanted.cpuset_mems is not None
+        before = Snapshot.take(groups, resources.unified, with_cpusets_below=with_cpusets)
+        wanted = available(outer, wanted, before, FIELD)
+        refuse_above_swap(wanted)
+        refuse_in_use(outer, wanted)
+        after = before.with_limits(groups, wanted)
+        with _one_update(container, before), _named(outer, wanted):
+            after.move_cpusets()
+            self._run(container, resources, wanted, deadline)
+            # What the runtime can't say, and what it has set besides.
+            if left := " ".join(after.restore(container.enclosure.keep_limits)):
+                problem = f"the kernel does not take what is wanted: {left}"
+                raise CannotRun(problem, reason="LIMIT_REFUSED", files=left)
+
+    def _run(
+        self, container: Container, resources: Resources, wanted: Limits, deadline: Deadline
+    ) -> None:
+        both = msgspec.structs.replace(
+            resources,
+            memory_limit_in_bytes=wanted.memory_limit_bytes or 0,
+            memory_swap_limit_in_bytes=wanted.memory_swap_limit_bytes or 0,
         )
-        found.raise_any()
-        found.allow(bool(wanted), FIELD, "has no limit to change", "REQUIRED")
-        found.raise_any()
-        return wanted
+        told = changes_of(both, unified=self._node.hierarchies.kind is Kind.V2)
+        runtime = self._node.runtime(container.record.runtime_handler)
+        directory = self._node.layout(container.container_id).bundle
+        runtime.update(container.container_id, told, directory, deadline)
 
     def _groups(self, container: Container) -> Sequence[Cgroup]:
         """Its cgroup, and the one below it that its first process is in, if there is one.
@@ -83,6 +129,8 @@ class Limiting:
         With systemd on cgroup v2, crun makes such a one, and changes the limits of that.
         """
         outer = container.enclosure.container
+        if not outer.has_groups():
+            return [outer]
         try:
             path = self._node.hierarchies.group_of(container.record.pid)
         except (ProcessLookupError, CgroupFailed):
@@ -101,7 +149,7 @@ def undo_update(container: Container, directory: Path) -> None:
     change them.
     """
     before = container.record.limits_before
-    changed = before.restore() if before is not None else ()
+    changed = before.restore(container.enclosure.keep_limits) if before is not None else ()
     remove_update_files(directory)
     container.change("update", limits_before=None)
     log.warning("container.update_undone", container_id=container.container_id, changed=changed)
@@ -115,7 +163,7 @@ def _one_update(container: Container, before: Snapshot) -> Iterator[None]:
     """
     container.begin("update", limits_before=before)
     try:
-        with _undone(before):
+        with _undone(container, before):
             yield
     except BaseException:
         container.change("update", limits_before=None)
@@ -124,7 +172,7 @@ def _one_update(container: Container, before: Snapshot) -> Iterator[None]:
 
 
 @contextmanager
-def _undone(before: Snapshot) -> Iterator[None]:
+def _undone(container: Container, before: Snapshot) -> Iterator[None]:
     """Put the limits back when the block fails, and say in the error whether that worked.
 
     Runtimes set one limit after the other; runc puts some of them back, crun none.
@@ -132,9 +180,18 @@ def _undone(before: Snapshot) -> Iterator[None]:
     try:
         yield
     except OcigrpcError as error:
-        changed = before.restore()
+        changed = before.restore(container.enclosure.keep_limits)
         error.metadata["restored"] = "false" if changed else "true"
         if changed:
             error.metadata["changed"] = " ".join(changed)
             log.error("limits.not_restored", files=changed, reason=error.reason)
         raise
+
+
+@contextmanager
+def _named(group: Cgroup, wanted: Limits) -> Iterator[None]:
+    """Tell what the kernel refuses from what fails the runtime itself."""
+    try:
+        yield
+    except RuntimeFailed as error:
+        raise refused(error, group, wanted) from error

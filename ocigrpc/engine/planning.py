@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ocigrpc.engine.enclosure import Enclosure
+from ocigrpc.engine.limit_checks import check_cpusets, check_host
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record, fingerprint
 from ocigrpc.engine.registry import Registry, log_in_use
@@ -22,13 +23,17 @@ from ocigrpc.engine.values import (
     State,
 )
 from ocigrpc.errors import HostFailed, InvalidArgument
+from ocigrpc.host.cgroup import Cgroup, Hierarchies
 from ocigrpc.host.hierarchy import Kind
 from ocigrpc.host.place import Place
 from ocigrpc.oci.bundle import Spec, adopt, asks_for_terminal, bundle_spec, table, text_spec
+from ocigrpc.oci.config import Resources
 from ocigrpc.oci.conmon import Monitor
 from ocigrpc.oci.log_path import check_log_path, place_of_log
+from ocigrpc.oci.resources import with_weight
 from ocigrpc.oci.runtime import Runtime, find_program
 from ocigrpc.oci.spec import spec_of
+from ocigrpc.oci.violations import Violations
 from ocigrpc.settings import cgroup_parent_problem
 
 _UNIFIED_FIELDS = {
@@ -64,6 +69,11 @@ class Planning:
         enclosure = self._enclosure(request, container_id)
         spec = _source_spec(request, container_id)
         self._refuse_unified(request, spec)
+        if isinstance(request.source, ConfigSource):
+            hierarchies = self._node.hierarchies
+            _check_resources(request.source.config.resources, hierarchies, enclosure.container)
+            if hierarchies.kind is Kind.V2:
+                spec = _with_weight(spec)
         terminal = request.terminal or asks_for_terminal(spec)
         record = self._record(request, container_id, runtime, enclosure, terminal)
         monitor = self._monitor(request, record, runtime, enclosure)
@@ -189,3 +199,16 @@ def _source_spec(request: CreateRequest, container_id: str) -> Spec:
             return text_spec(spec_json)
         case ConfigSource(config):
             return spec_of(config, container_id=container_id, terminal=request.terminal)
+
+
+def _check_resources(resources: Resources, hierarchies: Hierarchies, group: Cgroup) -> None:
+    found = Violations()
+    check_host(resources, "config.resources", hierarchies, found)
+    check_cpusets(resources, "config.resources", group, found)
+    found.raise_any()
+
+
+def _with_weight(spec: Spec) -> Spec:
+    """The spec with the weight that cgroup v2 has; it was made of a config."""
+    linux = table(spec, "linux")
+    return {**spec, "linux": {**linux, "resources": with_weight(table(linux, "resources"))}}

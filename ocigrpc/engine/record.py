@@ -15,7 +15,7 @@ from ocigrpc.engine.values import (
     State,
 )
 from ocigrpc.host.cgroup import GroupIdentity
-from ocigrpc.host.cgroup_limits import Snapshot
+from ocigrpc.host.limit_files import Snapshot
 from ocigrpc.host.place import Place
 from ocigrpc.host.process import Identity
 

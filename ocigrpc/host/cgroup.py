@@ -78,6 +78,15 @@ class Hierarchies(Struct, frozen=True):
             ),
         )
 
+    def controllers(self) -> frozenset[str]:
+        """What can be limited in groups of this host."""
+        found = frozenset[str]().union(*(hierarchy.controllers for hierarchy in self.all))
+        if self.kind is Kind.V2:
+            (top,) = (hierarchy.mount_point for hierarchy in self.all)
+            part = Part(top, top, frozenset(), unified=True)
+            found |= set((part.read("cgroup.controllers") or "").split())
+        return found
+
     def group_of(self, pid: int) -> str:
         """The path of the group that a process is in; "/" is possible.
 
@@ -175,6 +184,10 @@ class Cgroup:
     def exists(self) -> bool:
         """Whether any hierarchy has it."""
         return any(part.exists() for part in self.parts)
+
+    def has_groups(self) -> bool:
+        """Whether any hierarchy has groups below it."""
+        return any(part.has_groups() for part in self.parts)
 
     def members(self) -> list[int]:
         """The pids in it and in the groups below it, in any hierarchy, in rising order."""

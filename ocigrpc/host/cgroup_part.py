@@ -84,13 +84,18 @@ class Part(Struct, frozen=True, omit_defaults=True):
         while waiting:
             directory = waiting.pop()
             with suppress(FileNotFoundError):
-                # Two links are its name and its ".": it has no child to look for.
-                leaf = os.lstat(directory).st_nlink == 2
+                has_groups = _has_groups(directory)
                 found.append(directory)
-                if not leaf:
+                if has_groups:
                     with os.scandir(directory) as entries:
                         waiting += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
         return found
+
+    def has_groups(self) -> bool:
+        """Whether there are groups below it; false when it is gone."""
+        with suppress(FileNotFoundError):
+            return _has_groups(self.directory)
+        return False
 
     def members(self) -> set[int]:
         """The pids in it and in all below it, as our pid namespace numbers them."""
@@ -256,6 +261,11 @@ def _oom_kills(path: str) -> int | None:
         if key == "oom_kill":
             return int(value)
     return None
+
+
+def _has_groups(directory: str) -> bool:
+    # Two links are its name and its ".".
+    return os.lstat(directory).st_nlink > 2
 
 
 def _remove_if_empty(directory: str) -> None:

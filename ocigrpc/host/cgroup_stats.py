@@ -19,10 +19,12 @@ from ocigrpc.host.cgroup_part import Part
 NO_LIMIT = -1
 """What a limit is when there is none; None is one that this host can't tell."""
 
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+"""What memory is limited and counted in."""
+
 _US, _TICK = 1000, 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 # The most that a v1 limit can hold, which is how it says that there is none.
-_V1_NO_LIMIT = ((1 << 63) - 1) // _PAGE * _PAGE
+_V1_NO_LIMIT = ((1 << 63) - 1) // PAGE_BYTES * PAGE_BYTES
 
 
 _Told = TypeVar("_Told", bound=Struct)

@@ -6,13 +6,14 @@ The interface is org.freedesktop.systemd1(5); units are systemd.scope(5), .slice
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from jeepney import DBusAddress
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import CgroupFailed
+from ocigrpc.host.cpuset import parse_set
 from ocigrpc.host.dbus import Bus, Pending, Refused, connect
 
 _MANAGER = DBusAddress(
@@ -27,6 +28,18 @@ _JOBS = (
     "interface='org.freedesktop.systemd1.Manager',member='JobRemoved'"
 )
 _SIGKILL = 9
+_US_PER_S = 1_000_000
+_INFINITY = (1 << 64) - 1
+_SETS = {"cpuset.cpus": "AllowedCPUs", "cpuset.mems": "AllowedMemoryNodes"}
+_NUMBERS = {
+    "cpu.weight": "CPUWeight",
+    "memory.max": "MemoryMax",
+    "memory.swap.max": "MemorySwapMax",
+    "memory.high": "MemoryHigh",
+    "memory.low": "MemoryLow",
+    "memory.min": "MemoryMin",
+    "pids.max": "TasksMax",
+}
 
 
 def slice_path(slice_name: str) -> str:
@@ -99,6 +112,39 @@ def start_scope(
                 [],
             ),
         )
+
+
+def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:
+    """Have systemd know limits of a scope, which are files of cgroup v2, until it is gone.
+
+    Those that systemd has no property for are left out. Raises ``CgroupFailed``
+    (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
+    """
+    _check_scope(unit)
+    properties = [each for name, text in texts.items() for each in limit_properties(name, text)]
+    if properties:
+        with _manager(unit, deadline) as bus:
+            bus.call(_MANAGER, "SetUnitProperties", "sba(sv)", unit, True, properties)
+
+
+def limit_properties(name: str, text: str) -> Sequence[tuple[str, tuple[str, object]]]:
+    """What systemd calls a limit of cgroup v2, systemd.resource-control(5), and its value."""
+    text = text.strip()
+    if name == "cpu.max":
+        quota, _, period = text.partition(" ")
+        per_s = _INFINITY if quota == "max" else int(quota) * _US_PER_S // int(period)
+        told = (("CPUQuotaPerSecUSec", per_s), ("CPUQuotaPeriodUSec", int(period)))
+        return [(word, ("t", number)) for word, number in told]
+    if name in _SETS:
+        numbers = parse_set(text)
+        mask = [
+            sum(1 << bit for bit in range(8) if at + bit in numbers)
+            for at in range(0, max(numbers, default=-1) + 1, 8)
+        ]
+        return [(_SETS[name], ("ay", bytes(mask)))]
+    if name in _NUMBERS:
+        return [(_NUMBERS[name], ("t", _INFINITY if text == "max" else int(text)))]
+    return []
 
 
 def stop_scope(unit: str, deadline: Deadline) -> None:

@@ -64,19 +64,28 @@ class Mount(Struct, frozen=True, omit_defaults=True):
     options: tuple[str, ...] = ()
 
 
+class HugepageLimit(Struct, frozen=True, omit_defaults=True):
+    """How much may be in huge pages of one size."""
+
+    page_size: str
+    limit: int = 0
+
+
 class Resources(Struct, frozen=True, omit_defaults=True):
-    """Limits of a cgroup; 0 and absent mean none."""
+    """Limits of a cgroup; 0 and absent mean none, -1 and an empty cpuset no limit."""
 
     cpu_period: int = 0
     cpu_quota: int = 0
     cpu_shares: int = 0
     memory_limit_in_bytes: int = 0
     oom_score_adj: int = 0
-    cpuset_cpus: str = ""
-    cpuset_mems: str = ""
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
     memory_swap_limit_in_bytes: int = 0
     pids_limit: int = 0
     unified: dict[str, str] = {}
+    cpu_weight: int = 0
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
 
 
 class Seccomp(Struct, frozen=True, omit_defaults=True):

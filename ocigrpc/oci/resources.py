@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+import msgspec
+
+from ocigrpc.host.cgroup_limits import (
+    SHARES_MAX,
+    WEIGHT_MAX,
+    shares_of_weight,
+    weight_of_shares,
+)
 from ocigrpc.oci.config import ContainerConfig, Resources
 from ocigrpc.oci.violations import Violations, entry_field
 
@@ -16,27 +25,118 @@ RLIMITS = frozenset(
 )
 """The limits that setrlimit(2) knows."""
 
+NO_LIMIT = -1
+"""Of a limit that is asked for: none."""
+
 _INT64_MAX = (1 << 63) - 1
 _UINT64_MAX = (1 << 64) - 1
+# The most that the kernel takes: PID_MAX_LIMIT, and the longest time that a quota can hold.
+_PIDS_MAX = 1 << 22
+_QUOTA_MAX_US = (1 << 44) - 1
 _CPUSET = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", re.ASCII)
+_PAGE_SIZE = re.compile(r"[1-9]\d{0,3}[KMG]B", re.ASCII)
 _UNIFIED_NAME = re.compile(r"[a-z0-9_]+(\.[a-zA-Z0-9_]+)+")
 _UNIFIED_OF_CORE = frozenset({"cgroup.max.depth", "cgroup.max.descendants"})
 _UNIFIED_VALUE_LIMIT_BYTES = 4095
 
 
 def resources_of(config: ContainerConfig, violations: Violations) -> dict[str, object]:
-    """The runtime spec's ``linux.resources`` without devices; a limit of 0 is left out."""
-    return limits_of(config.resources, "config.resources", violations)
+    """The runtime spec's ``linux.resources`` without devices; no limit is left out."""
+    resources = config.resources
+    swap, limit = resources.memory_swap_limit_in_bytes, resources.memory_limit_in_bytes
+    check_limits(resources, "config.resources", violations)
+    # Swap counts together with memory: without a limit of that, it limits nothing.
+    violations.allow(
+        swap <= 0 or limit > 0,
+        "config.resources.memory_swap_limit_in_bytes",
+        "needs memory_limit_in_bytes besides",
+        "NOT_APPLICABLE",
+    )
+    return limits_of(resources)
 
 
-def limits_of(resources: Resources, field: str, violations: Violations) -> dict[str, object]:
-    """What :func:`resources_of` says, of limits that are not part of a config.
+def limits_of(resources: Resources) -> dict[str, object]:
+    """``linux.resources`` of limits that are sound; no limit is left out.
 
-    ``field`` is where the request has them. Of no meaning when it adds to ``violations``.
+    Not every runtime can be asked for that, and a new cgroup has none.
     """
+    shares = resources.cpu_shares
+    if resources.cpu_weight > 0:
+        shares = shares_of_weight(resources.cpu_weight)
+    numbers: dict[str, dict[str, int]] = {
+        "cpu": {"shares": shares, "quota": resources.cpu_quota, "period": resources.cpu_period},
+        "memory": {
+            "limit": resources.memory_limit_in_bytes,
+            "swap": resources.memory_swap_limit_in_bytes,
+        },
+        "pids": {"limit": resources.pids_limit},
+    }
+    sections: dict[str, dict[str, object]] = {
+        name: {key: value for key, value in section.items() if value > 0}
+        for name, section in numbers.items()
+    }
+    cpusets = {"cpus": resources.cpuset_cpus, "mems": resources.cpuset_mems}
+    sections["cpu"] |= {name: text for name, text in cpusets.items() if text}
+    sections["unified"] = dict(resources.unified)
+    found: dict[str, object] = {name: section for name, section in sections.items() if section}
+    if huge := [each for each in resources.hugepage_limits if each.limit != NO_LIMIT]:
+        found["hugepageLimits"] = [
+            {"pageSize": each.page_size, "limit": each.limit} for each in huge
+        ]
+    return found
+
+
+def changes_of(resources: Resources, *, unified: bool) -> dict[str, object]:
+    """``linux.resources`` for an update, as far as every runtime can be asked for it.
+
+    ``unified`` says that the host is one of cgroup v2. What is left out, no limit mostly,
+    has to be set without the runtime.
+    """
+    found = limits_of(resources)
+    sections: dict[str, dict[str, object]] = {
+        "memory": {
+            "limit": resources.memory_limit_in_bytes,
+            "swap": resources.memory_swap_limit_in_bytes,
+        }
+    }
+    if unified:
+        # With cgroup v1, crun writes another number than -1 for these.
+        sections |= {"cpu": {"quota": resources.cpu_quota}, "pids": {"limit": resources.pids_limit}}
+    for name, section in sections.items():
+        none = {key: value for key, value in section.items() if value == NO_LIMIT}
+        if none:
+            found[name] = msgspec.convert(found.get(name, {}), dict[str, object]) | none
+    return with_weight(found) if unified else found
+
+
+def with_weight(limits: Mapping[str, object]) -> dict[str, object]:
+    """The same with a weight in place of shares, which each runtime would turn by its own rule."""
+    cpu = msgspec.convert(limits.get("cpu", {}), dict[str, object])
+    unified = msgspec.convert(limits.get("unified", {}), dict[str, str])
+    shares = cpu.pop("shares", None)
+    if shares is None:
+        return dict(limits)
+    unified["cpu.weight"] = str(weight_of_shares(msgspec.convert(shares, int)))
+    found = {name: section for name, section in limits.items() if name != "cpu"}
+    return found | ({"cpu": cpu} if cpu else {}) | {"unified": unified}
+
+
+def check_limits(resources: Resources, field: str, violations: Violations) -> None:
+    """Add what is wrong with limits in themselves; ``field`` is where the request has them."""
     _check_cpu(resources, field, violations)
     _check_memory(resources, field, violations)
-    violations.in_range(f"{field}.pids_limit", resources.pids_limit, 0, _INT64_MAX)
+    pids = resources.pids_limit
+    violations.in_range(f"{field}.pids_limit", pids, NO_LIMIT, _PIDS_MAX)
+    sizes: set[str] = set()
+    for index, each in enumerate(resources.hugepage_limits):
+        size_field = f"{field}.hugepage_limits[{index}].page_size"
+        sound = _PAGE_SIZE.fullmatch(each.page_size) is not None
+        # It becomes part of a file's name.
+        violations.allow(sound, size_field, 'is no size as in "2MB"', "MALFORMED")
+        violations.allow(each.page_size not in sizes, size_field, "comes twice", "DUPLICATE")
+        sizes.add(each.page_size)
+        limit_field = f"{field}.hugepage_limits[{index}].limit"
+        violations.in_range(limit_field, each.limit, NO_LIMIT, _INT64_MAX)
     for name, value in resources.unified.items():
         name_field = entry_field(f"{field}.unified", name)
         # The name becomes a file's name: nothing may lead out of the cgroup.
@@ -51,22 +151,6 @@ def limits_of(resources: Resources, field: str, violations: Violations) -> dict[
             "NOT_APPLICABLE",
         )
         violations.text(name_field, value, _UNIFIED_VALUE_LIMIT_BYTES)
-    sections: dict[str, dict[str, object]] = {
-        "cpu": {
-            "shares": resources.cpu_shares,
-            "quota": resources.cpu_quota,
-            "period": resources.cpu_period,
-            "cpus": resources.cpuset_cpus,
-            "mems": resources.cpuset_mems,
-        },
-        "memory": {
-            "limit": resources.memory_limit_in_bytes,
-            "swap": resources.memory_swap_limit_in_bytes,
-        },
-        "pids": {"limit": resources.pids_limit},
-        "unified": dict(resources.unified),
-    }
-    return _without_empty(sections)
 
 
 def oom_score_adj_of(config: ContainerConfig, violations: Violations) -> int:
@@ -96,10 +180,9 @@ def rlimits_of(config: ContainerConfig, violations: Violations) -> list[dict[str
 def _check_cpu(resources: Resources, field: str, violations: Violations) -> None:
     if resources.cpu_period:
         violations.in_range(f"{field}.cpu_period", resources.cpu_period, 1000, 1_000_000)
-    if resources.cpu_quota not in (0, -1):
-        violations.in_range(f"{field}.cpu_quota", resources.cpu_quota, 1000, _INT64_MAX)
-    if resources.cpu_shares:
-        violations.in_range(f"{field}.cpu_shares", resources.cpu_shares, 2, 262_144)
+    if resources.cpu_quota not in (0, NO_LIMIT):
+        violations.in_range(f"{field}.cpu_quota", resources.cpu_quota, 1000, _QUOTA_MAX_US)
+    _check_weight(resources, field, violations)
     for name, cpuset in (
         ("cpuset_cpus", resources.cpuset_cpus),
         ("cpuset_mems", resources.cpuset_mems),
@@ -112,15 +195,35 @@ def _check_cpu(resources: Resources, field: str, violations: Violations) -> None
         )
 
 
+def _check_weight(resources: Resources, field: str, violations: Violations) -> None:
+    shares, weight = resources.cpu_shares, resources.cpu_weight
+    sound = True
+    if shares not in (0, NO_LIMIT):
+        sound = violations.in_range(f"{field}.cpu_shares", shares, 2, SHARES_MAX)
+    if weight not in (0, NO_LIMIT):
+        sound &= violations.in_range(f"{field}.cpu_weight", weight, 1, WEIGHT_MAX)
+    if sound and shares and weight:
+        agree = shares == weight if NO_LIMIT in (shares, weight) else None
+        violations.allow(
+            weight_of_shares(shares) == weight if agree is None else agree,
+            f"{field}.cpu_weight",
+            f"{weight} is not what {shares} cpu_shares are",
+            "CONFLICT",
+        )
+
+
 def _check_memory(resources: Resources, field: str, violations: Violations) -> None:
     limit = resources.memory_limit_in_bytes
     swap = resources.memory_swap_limit_in_bytes
-    violations.in_range(f"{field}.memory_limit_in_bytes", limit, 0, _INT64_MAX)
+    violations.in_range(f"{field}.memory_limit_in_bytes", limit, NO_LIMIT, _INT64_MAX)
     swap_field = f"{field}.memory_swap_limit_in_bytes"
-    if swap not in (0, -1) and violations.in_range(swap_field, swap, max(limit, 1), _INT64_MAX):
-        # Swap counts together with memory: without a limit of that, it limits nothing.
+    if swap not in (0, NO_LIMIT):
+        violations.in_range(swap_field, swap, max(limit, 1), _INT64_MAX)
         violations.allow(
-            limit > 0, swap_field, "needs memory_limit_in_bytes besides", "NOT_APPLICABLE"
+            limit != NO_LIMIT,
+            swap_field,
+            "has no memory_limit_in_bytes to add to",
+            "NOT_APPLICABLE",
         )
 
 
@@ -129,11 +232,3 @@ def _is_cpuset(text: str) -> bool:
         return False
     ranges = [part.partition("-") for part in text.split(",")]
     return all(int(low) <= int(high or low) for low, _, high in ranges)
-
-
-def _without_empty(sections: dict[str, dict[str, object]]) -> dict[str, object]:
-    kept = {
-        name: {key: value for key, value in section.items() if value}
-        for name, section in sections.items()
-    }
-    return {name: section for name, section in kept.items() if section}

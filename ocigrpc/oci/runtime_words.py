@@ -83,6 +83,12 @@ _MEANINGS = (
     _meaning("NAMESPACE_UNUSABLE", "namespace path"),
     _meaning("SECURITY_LABEL_UNUSABLE", "apparmor|selinux|attr/(exec|keycreate)"),
     _meaning("SECCOMP_REFUSED", "seccomp"),
+    # runc has the whole path of a cgroup's file, crun often its name alone.
+    _meaning(
+        "LIMIT_REFUSED",
+        r"[/`](cpu|cpuset|memory|pids|hugetlb|io|blkio|rdma|misc|cgroup\.max)\.[a-z]",
+        "/sys/fs/cgroup/hugetlb/",
+    ),
 )
 
 

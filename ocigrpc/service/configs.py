@@ -13,6 +13,7 @@ from ocigrpc.oci.config import (
     Device,
     DeviceCgroupRule,
     DeviceType,
+    HugepageLimit,
     Mount,
     Namespace,
     NamespaceMode,
@@ -96,11 +97,15 @@ def resources(message: config_pb2.LinuxContainerResources) -> Resources:
         cpu_shares=message.cpu_shares,
         memory_limit_in_bytes=message.memory_limit_in_bytes,
         oom_score_adj=message.oom_score_adj,
-        cpuset_cpus=message.cpuset_cpus,
-        cpuset_mems=message.cpuset_mems,
+        cpuset_cpus=message.cpuset_cpus if message.HasField("cpuset_cpus") else None,
+        cpuset_mems=message.cpuset_mems if message.HasField("cpuset_mems") else None,
         memory_swap_limit_in_bytes=message.memory_swap_limit_in_bytes,
         pids_limit=message.pids_limit,
         unified=dict(message.unified),
+        cpu_weight=message.cpu_weight,
+        hugepage_limits=tuple(
+            HugepageLimit(each.page_size, each.limit) for each in message.hugepage_limits
+        ),
     )
 
 

@@ -9,6 +9,7 @@ import grpc
 
 import ocigrpc
 from ocigrpc.engine.engine import Engine
+from ocigrpc.engine.truth import ALIVE
 from ocigrpc.service import answers, configs, events, logs, requests, stats, streams
 from ocigrpc.service.call import Call
 from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2_grpc
@@ -87,11 +88,13 @@ class RuntimeService:
     ) -> v1.ContainerStatusResponse:
         """What is true of it now."""
         container_id = requests.container_id(request)
-        status = answers.container_status(self._engine.status(container_id, call.deadline))
-        if not request.verbose:
-            return v1.ContainerStatusResponse(status=status)
-        words = self._engine.runtime_words(container_id, call.deadline)
-        return v1.ContainerStatusResponse(status=status, info=words)
+        view = self._engine.status(container_id, call.deadline)
+        answer = v1.ContainerStatusResponse(status=answers.container_status(view))
+        if view.state in ALIVE:
+            answer.resources.CopyFrom(stats.limits(self._engine.limits(container_id)))
+        if request.verbose:
+            answer.info.update(self._engine.runtime_words(container_id, call.deadline))
+        return answer
 
     def ListContainers(
         self, request: v1.ListContainersRequest, call: Call

@@ -11,7 +11,7 @@ from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.host.cgroup_stats import Pressure, PressureLine
 from ocigrpc.service.requests import seconds_of
-from ocigrpc.v1 import limits_pb2, runtime_pb2, stats_pb2
+from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 
 INTERVAL_DEFAULT_S = 1.0
 """From one message of WatchStats to the next, unless the client says."""
@@ -32,9 +32,9 @@ def interval_s(request: runtime_pb2.WatchStatsRequest) -> float:
     return seconds
 
 
-def limits(told: Limits) -> limits_pb2.ContainerLimits:
-    """The limits in force."""
-    return limits_pb2.ContainerLimits(
+def limits(told: Limits) -> config_pb2.LinuxContainerResources:
+    """The limits in force, in the form in which they can be asked for."""
+    return config_pb2.LinuxContainerResources(
         cpu_shares=told.cpu_shares,
         cpu_weight=told.cpu_weight,
         cpu_quota=told.cpu_quota_us,
@@ -45,6 +45,10 @@ def limits(told: Limits) -> limits_pb2.ContainerLimits:
         memory_swap_limit_in_bytes=told.memory_swap_limit_bytes,
         pids_limit=told.pids_limit,
         unified=told.unified,
+        hugepage_limits=[
+            config_pb2.HugepageLimit(page_size=size, limit=limit)
+            for size, limit in sorted(told.hugepage_limits.items())
+        ],
     )
 
 

@@ -7,7 +7,6 @@ from ocigrpc.v1 import config_pb2 as _config_pb2
 from ocigrpc.v1 import container_pb2 as _container_pb2
 from ocigrpc.v1 import exec_pb2 as _exec_pb2
 from ocigrpc.v1 import event_pb2 as _event_pb2
-from ocigrpc.v1 import limits_pb2 as _limits_pb2
 from ocigrpc.v1 import log_pb2 as _log_pb2
 from ocigrpc.v1 import stats_pb2 as _stats_pb2
 from google.protobuf.internal import containers as _containers
@@ -209,7 +208,7 @@ class ContainerStatusRequest(_message.Message):
     def __init__(self, container_id: _Optional[str] = ..., verbose: bool = ...) -> None: ...
 
 class ContainerStatusResponse(_message.Message):
-    __slots__ = ("status", "info")
+    __slots__ = ("status", "info", "resources")
     class InfoEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -219,9 +218,11 @@ class ContainerStatusResponse(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     STATUS_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     status: _container_pb2.ContainerStatus
     info: _containers.ScalarMap[str, str]
-    def __init__(self, status: _Optional[_Union[_container_pb2.ContainerStatus, _Mapping]] = ..., info: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    resources: _config_pb2.LinuxContainerResources
+    def __init__(self, status: _Optional[_Union[_container_pb2.ContainerStatus, _Mapping]] = ..., info: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
 
 class ListContainersRequest(_message.Message):
     __slots__ = ("filter",)
@@ -277,8 +278,8 @@ class UpdateContainerResourcesRequest(_message.Message):
 class UpdateContainerResourcesResponse(_message.Message):
     __slots__ = ("limits",)
     LIMITS_FIELD_NUMBER: _ClassVar[int]
-    limits: _limits_pb2.ContainerLimits
-    def __init__(self, limits: _Optional[_Union[_limits_pb2.ContainerLimits, _Mapping]] = ...) -> None: ...
+    limits: _config_pb2.LinuxContainerResources
+    def __init__(self, limits: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
 
 class ContainerStatsRequest(_message.Message):
     __slots__ = ("container_id",)

@@ -76,7 +76,8 @@ class RuntimeServiceStub:
     PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
     would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
     NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
-    SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW), INVALID_ARGUMENT,
+    SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED), INVALID_ARGUMENT
+    (of limits also NOT_SUPPORTED and NOT_AVAILABLE, as in UpdateContainerResources),
     DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
     monitor, sync or runtime), INTERNAL. After any error nothing of the container
     is left; but when undoing it takes longer than you can wait, `undone` in the
@@ -214,13 +215,29 @@ class RuntimeServiceStub:
     UpdateContainerResources: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.UpdateContainerResourcesRequest, _runtime_pb2.UpdateContainerResourcesResponse]
     """Changes limits of a created, running or paused container, by the rules that hold for
     `ContainerConfig.resources`; a paused one stays paused. Only the fields that are set
-    are changed, all of them or none. Answers the limits in force afterwards.
+    are changed, all of them or none. Answers the limits in force afterwards, which can be
+    sent back, and so can those of ContainerStatus.
 
-    Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped;
-    INVALID_ARGUMENT; INTERNAL (RUNTIME_FAILED) when the runtime or the kernel refuses,
-    as it does a memory limit below what is used. `restored` in metadata, of these and
-    of DEADLINE_EXCEEDED, is "true" when all limits are as they were before, else
-    "false", and `changed` names the cgroup files that are not.
+    CPUs and memory nodes are taken from the groups below the container's as well, those of
+    Exec and those that the container has made: a group that has what the one above it has
+    goes on to, another keeps what is left of its own, or gets all if nothing is.
+
+    Memory that is used is not taken away. The kernel is asked to free what it can; if more
+    than the limit is used then, the call is refused. With cgroup v2 the service looks and
+    then sets, so what the container takes in between is not seen: then the kernel frees or
+    swaps it, or kills a process (`oom_killed`). cgroup v1 has no such gap. With both,
+    `memory_limit_in_bytes` alone leaves `memory_swap_limit_in_bytes` as it is, but no limit
+    of the one is no limit of the other.
+
+    Errors: FAILED_PRECONDITION: WRONG_STATE when the container has stopped; MEMORY_IN_USE;
+    MEMORY_ABOVE_SWAP for more memory than memory and swap together may be, of what is asked
+    for and what is in force; LIMIT_REFUSED when the kernel refuses otherwise, with the words
+    of the runtime as `output`. INVALID_ARGUMENT: besides what is wrong in itself,
+    NOT_SUPPORTED for a limit that this host doesn't have (no such controller, no such size of
+    huge pages) and NOT_AVAILABLE for CPUs and memory nodes that the parent cgroup doesn't
+    have. INTERNAL: RUNTIME_FAILED when the runtime itself fails. `restored` in metadata, of
+    these and of DEADLINE_EXCEEDED, once anything was begun, is "true" when all limits are as
+    they were before, else "false", and `changed` names the cgroup files that are not.
     """
     ContainerStats: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ContainerStatsRequest, _runtime_pb2.ContainerStatsResponse]
     """What a created, running or paused container uses now.
@@ -277,7 +294,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
         would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
         NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
-        SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW), INVALID_ARGUMENT,
+        SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED), INVALID_ARGUMENT
+        (of limits also NOT_SUPPORTED and NOT_AVAILABLE, as in UpdateContainerResources),
         DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
         monitor, sync or runtime), INTERNAL. After any error nothing of the container
         is left; but when undoing it takes longer than you can wait, `undone` in the
@@ -511,13 +529,29 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _runtime_pb2.UpdateContainerResourcesResponse:
         """Changes limits of a created, running or paused container, by the rules that hold for
         `ContainerConfig.resources`; a paused one stays paused. Only the fields that are set
-        are changed, all of them or none. Answers the limits in force afterwards.
+        are changed, all of them or none. Answers the limits in force afterwards, which can be
+        sent back, and so can those of ContainerStatus.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped;
-        INVALID_ARGUMENT; INTERNAL (RUNTIME_FAILED) when the runtime or the kernel refuses,
-        as it does a memory limit below what is used. `restored` in metadata, of these and
-        of DEADLINE_EXCEEDED, is "true" when all limits are as they were before, else
-        "false", and `changed` names the cgroup files that are not.
+        CPUs and memory nodes are taken from the groups below the container's as well, those of
+        Exec and those that the container has made: a group that has what the one above it has
+        goes on to, another keeps what is left of its own, or gets all if nothing is.
+
+        Memory that is used is not taken away. The kernel is asked to free what it can; if more
+        than the limit is used then, the call is refused. With cgroup v2 the service looks and
+        then sets, so what the container takes in between is not seen: then the kernel frees or
+        swaps it, or kills a process (`oom_killed`). cgroup v1 has no such gap. With both,
+        `memory_limit_in_bytes` alone leaves `memory_swap_limit_in_bytes` as it is, but no limit
+        of the one is no limit of the other.
+
+        Errors: FAILED_PRECONDITION: WRONG_STATE when the container has stopped; MEMORY_IN_USE;
+        MEMORY_ABOVE_SWAP for more memory than memory and swap together may be, of what is asked
+        for and what is in force; LIMIT_REFUSED when the kernel refuses otherwise, with the words
+        of the runtime as `output`. INVALID_ARGUMENT: besides what is wrong in itself,
+        NOT_SUPPORTED for a limit that this host doesn't have (no such controller, no such size of
+        huge pages) and NOT_AVAILABLE for CPUs and memory nodes that the parent cgroup doesn't
+        have. INTERNAL: RUNTIME_FAILED when the runtime itself fails. `restored` in metadata, of
+        these and of DEADLINE_EXCEEDED, once anything was begun, is "true" when all limits are as
+        they were before, else "false", and `changed` names the cgroup files that are not.
         """
 
     @_abc_1.abstractmethod

@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.bundles import make_rootfs
 from tests.real.faults import FAULTS, Gate, Switches, write_faults
-from tests.real.hosts import Host, cgroup2_host, native, systemd_host
+from tests.real.hosts import Host, booted_by_systemd, cgroup2_host, native, systemd_host
 from tests.real.service import Service
 from tests.real.serving import serving as serving
 from tests.real.shell_container import V2_SIDE, WITHOUT_V2_SIDE
@@ -44,6 +44,19 @@ _KINDS = {
     "cgroup2-runc": (cgroup2_host, {}),
     "systemd-runc": (systemd_host, {"cgroup_manager": "systemd"}),
 }
+_MORE_KINDS = {
+    "systemd-crun": (systemd_host, {"cgroup_manager": "systemd", "default_runtime": "crun"})
+}
+
+# A private systemd has no controllers.
+_BY_SYSTEMD = ("systemd-runc", "systemd-crun") if booted_by_systemd() else ()
+with_controllers = pytest.mark.parametrize(
+    "_service_of_kind",
+    ["native-runc", "native-crun", *_BY_SYSTEMD],
+    indirect=True,
+    scope="module",
+)
+"""``any_service`` where every controller is: with both runtimes, and both managers if it can be."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +93,7 @@ def service(_native_service: Service) -> Iterator[Service]:
 
 @pytest.fixture(scope="module", params=_KINDS)
 def _service_of_kind(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Service]:
-    make_host, settings = _KINDS[request.param]
+    make_host, settings = (_KINDS | _MORE_KINDS)[request.param]
     with make_host() as host, serving(host, rootfs, **settings) as service:
         yield service
 

@@ -14,12 +14,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.hierarchy import Kind
 
 _ENTER = str(Path(__file__).with_name("enter.py"))
 _START_TIMEOUT_S = 30.0
@@ -44,6 +45,11 @@ class Host:
         return [*self.prefix, *argv]
 
 
+def booted_by_systemd() -> bool:
+    """Whether the host is what most are: systemd, see sd_booted(3), on cgroup v2 alone."""
+    return Path("/run/systemd/system").is_dir() and Hierarchies.detect().kind is Kind.V2
+
+
 @contextmanager
 def native() -> Iterator[Host]:
     """The host as it is found."""
@@ -58,8 +64,13 @@ _HOLD_CGROUP2 = "mount -t cgroup2 cgroup2 /sys/fs/cgroup && echo ready && exec c
 def cgroup2_host() -> Iterator[Host]:
     """A cgroup v2 host, by a mount namespace with cgroup2 on /sys/fs/cgroup.
 
-    Controllers that v1 hierarchies of the real host hold are missing there.
+    Controllers that v1 hierarchies of the real host hold are missing there. A host that has
+    cgroup v2 alone is taken as it is, with all its controllers.
     """
+    if Hierarchies.detect().kind is Kind.V2:
+        with native() as host:
+            yield replace(host, name="cgroup2")
+        return
     # The holder reads our pipe, so it ends with us however we end.
     with subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", _HOLD_CGROUP2],
@@ -80,8 +91,13 @@ def cgroup2_host() -> Iterator[Host]:
 def systemd_host() -> Iterator[Host]:
     """A cgroup v2 host whose init is a systemd of its own, with a system bus.
 
-    It has its own pid namespace and its own /run; the other files are the real ones.
+    It has its own pid namespace and its own /run; the other files are the real ones. A host
+    that is such a one already is taken as it is, with all its controllers.
     """
+    if booted_by_systemd():
+        with native() as host:
+            yield replace(host, name="systemd")
+        return
     with ExitStack() as stack:
         group = stack.enter_context(_group())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))

@@ -2,126 +2,314 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from ocigrpc.host.cgroup_limits import page_sizes, shares_of_weight, weight_of_shares
 from ocigrpc.v1 import config_pb2, runtime_pb2
-from tests.real.conftest import StartService
-from tests.real.limits_client import EVERYTHING, FILES, MIB, files, update
+from tests.real.bundles import spec_json
+from tests.real.conftest import StartService, with_controllers
+from tests.real.limits_client import (
+    EVERYTHING,
+    MIB,
+    NOTHING,
+    files,
+    files_of_everything,
+    in_force,
+    is_v2,
+    same_limits,
+    send_back,
+    update,
+)
 from tests.real.refusal import refused
-from tests.real.remains import until
+from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
+from tests.real.test_stats import stats
 
 NO_CPU = "0,999"
-"""A cpuset that any kernel refuses, but only after what the runtimes set before it."""
-
-on_v1 = pytest.mark.parametrize(
-    "_service_of_kind", ["native-runc", "native-crun"], indirect=True, scope="module"
-)
-"""With both runtimes, where every controller is."""
+"""A cpuset that no group above has."""
 
 on_v2 = pytest.mark.parametrize(
     "_service_of_kind", ["cgroup2-runc", "systemd-runc"], indirect=True, scope="module"
 )
-"""With both cgroup managers, where few controllers are."""
+"""With both cgroup managers, where few controllers are, unless the host has them."""
 
 
-@on_v1
-def test_every_limit_is_changed_and_read_back(any_service: Service) -> None:
-    container_id = any_service.run()
-    told = update(any_service, container_id, **EVERYTHING)
-    assert FILES.items() <= files(any_service, container_id).items()
-    numbers = MessageToDict(told, preserving_proto_field_name=True)
-    assert numbers == {
-        key: value if isinstance(value, str) else str(value) for key, value in EVERYTHING.items()
+def numbers(told: config_pb2.LinuxContainerResources) -> dict[str, object]:
+    """What is answered, by names; numbers of 64 bits are text in JSON."""
+    return {
+        key: int(value)
+        if isinstance(value, str) and value.lstrip("-").isdigit() and "cpuset" not in key
+        else value
+        for key, value in MessageToDict(told, preserving_proto_field_name=True).items()
     }
 
 
-@on_v1
+@with_controllers
+def test_every_limit_is_changed_and_read_back(any_service: Service) -> None:
+    container_id = any_service.run()
+    told = update(any_service, container_id, **EVERYTHING)
+    assert files_of_everything(any_service).items() <= files(any_service, container_id).items()
+    assert EVERYTHING.items() <= numbers(told).items()
+    assert in_force(any_service, container_id) == told
+
+
+@with_controllers
+def test_limits_of_a_config_are_answered_and_what_is_answered_can_be_sent_back(
+    any_service: Service,
+) -> None:
+    config = any_service.config("exec sleep 1000")
+    config.resources.CopyFrom(config_pb2.LinuxContainerResources(**EVERYTHING))  # type: ignore[arg-type]
+    request = runtime_pb2.CreateContainerRequest(config=config)
+    container_id = any_service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    told = in_force(any_service, container_id)
+    before = files(any_service, container_id)
+    assert EVERYTHING.items() <= numbers(told).items()
+    assert files_of_everything(any_service).items() <= before.items()
+    assert send_back(any_service, container_id, told) == told
+    assert files(any_service, container_id) == before
+
+
+@with_controllers
 def test_only_what_is_set_is_changed(any_service: Service) -> None:
     container_id = any_service.run()
+    before = numbers(update(any_service, container_id, **EVERYTHING))
+    told = numbers(update(any_service, container_id, cpu_quota=20_000))
+    assert told == {**before, "cpu_quota": 20_000}
+
+
+@with_controllers
+def test_every_limit_is_taken_away(any_service: Service) -> None:
+    container_id = any_service.run()
+    fresh, before = in_force(any_service, container_id), files(any_service, container_id)
     update(any_service, container_id, **EVERYTHING)
-    told = update(any_service, container_id, cpu_quota=20_000)
-    assert told.cpu_quota == 20_000
-    assert told.cpu_shares == 512
-    changed = files(any_service, container_id).items() - FILES.items()
-    assert ("cpu.cfs_quota_us", "20000") in changed
-    assert {name for name, _ in changed} & FILES.keys() == {"cpu.cfs_quota_us"}
+    told = update(any_service, container_id, cpu_period=100_000, **NOTHING)
+    assert same_limits(any_service, before, files(any_service, container_id))
+    for answer in (told, fresh):
+        answer.ClearField("cpuset_cpus")
+        answer.ClearField("cpuset_mems")
+    if is_v2(any_service):
+        # systemd gives every scope a limit of its own.
+        fresh.pids_limit = -1
+    assert told == fresh
 
 
-def test_limits_are_removed(service: Service) -> None:
-    # With runc: crun 1.8 writes another number for -1, which cgroup v1 refuses.
-    container_id = service.run()
-    update(service, container_id, **EVERYTHING)
-    told = update(
-        service,
-        container_id,
-        cpu_quota=-1,
-        memory_limit_in_bytes=(1 << 63) - 1,
-        memory_swap_limit_in_bytes=-1,
+SIZES_BYTES = st.integers(16 * MIB, 512 * MIB) | st.just(-1)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "cpu_shares": st.integers(2, 262_144),
+        "cpu_quota": st.integers(1000, 10_000_000) | st.just(-1),
+        "cpu_period": st.integers(1000, 1_000_000),
+        "cpuset_cpus": st.sampled_from(["0", "0-1", "1", ""]),
+        "memory_limit_in_bytes": SIZES_BYTES,
+        "memory_swap_limit_in_bytes": SIZES_BYTES,
+        "pids_limit": st.integers(10, 1 << 22) | st.just(-1),
+    },
+).filter(bool)
+
+
+def is_answered(asked: dict[str, int | str], told: config_pb2.LinuxContainerResources) -> None:
+    """What was asked for is in force, in what the kernel makes of it."""
+    for name, value in asked.items():
+        now = getattr(told, name)
+        if name == "cpu_shares" and now != value:
+            assert now == shares_of_weight(weight_of_shares(int(value)))
+        elif name.startswith("memory") and value != -1:
+            assert int(value) - 8192 < now <= int(value)
+        elif value != "":
+            assert now == value
+
+
+@with_controllers
+@pytest.mark.timeout(900)
+def test_whatever_limits_are_answered_can_be_sent_back(any_service: Service) -> None:
+    container_id = any_service.run()
+
+    @given(CHANGES)
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
-    assert told.cpu_quota == told.memory_limit_in_bytes == told.memory_swap_limit_in_bytes == -1
+    def holds(asked: dict[str, int | str]) -> None:
+        before = in_force(any_service, container_id)
+        memory = int(asked.get("memory_limit_in_bytes", before.memory_limit_in_bytes))
+        swap = int(asked.get("memory_swap_limit_in_bytes", before.memory_swap_limit_in_bytes))
+        if memory == -1 and "memory_swap_limit_in_bytes" not in asked:
+            swap = -1
+        if {"memory_limit_in_bytes", "memory_swap_limit_in_bytes"} & asked.keys():
+            asked = {**asked, "memory_limit_in_bytes": memory}
+            if swap != -1 and (memory == -1 or memory > swap):
+                swap = -1
+            asked["memory_swap_limit_in_bytes"] = swap
+        told = update(any_service, container_id, **asked)
+        is_answered(asked, told)
+        kept = {**numbers(before), **{name: numbers(told)[name] for name in asked}}
+        if "cpu_shares" in asked:
+            kept["cpu_weight"] = told.cpu_weight
+        assert numbers(told) == kept
+        held = files(any_service, container_id)
+        assert send_back(any_service, container_id, told) == told
+        assert in_force(any_service, container_id) == told
+        assert files(any_service, container_id) == held
+
+    holds()
 
 
-@on_v1
+@with_controllers
 def test_memory_is_rounded_to_pages_and_the_answer_says_so(any_service: Service) -> None:
     container_id = any_service.run()
     told = update(any_service, container_id, memory_limit_in_bytes=64 * MIB + 1)
     assert told.memory_limit_in_bytes == 64 * MIB
 
 
-@on_v1
+@with_controllers
+def test_a_weight_is_its_shares(any_service: Service) -> None:
+    container_id = any_service.run()
+    told = update(any_service, container_id, cpu_weight=10_000)
+    assert (told.cpu_shares, told.cpu_weight) == (262_144, 10_000)
+    told = update(any_service, container_id, cpu_shares=1024)
+    assert told.cpu_weight == 39
+    assert told.cpu_shares == (999 if is_v2(any_service) else 1024)
+
+
+@with_controllers
 def test_a_created_container_is_updated(any_service: Service) -> None:
     container_id = any_service.create().container_id
     assert update(any_service, container_id, pids_limit=44).pids_limit == 44
     any_service.start_container(container_id)
-    assert files(any_service, container_id)["pids.max"] == "44"
+    assert in_force(any_service, container_id).pids_limit == 44
 
 
-@on_v1
+@with_controllers
 def test_a_paused_container_stays_paused(any_service: Service) -> None:
     container_id = any_service.run()
     any_service.pause(container_id)
-    assert update(any_service, container_id, cpu_shares=900, pids_limit=44).cpu_shares == 900
+    assert update(any_service, container_id, cpu_weight=35, pids_limit=44).cpu_weight == 35
     assert any_service.state(container_id) == "paused"
     any_service.resume(container_id)
     assert any_service.state(container_id) == "running"
-    assert files(any_service, container_id)["cpu.shares"] == "900"
+    assert in_force(any_service, container_id).cpu_weight == 35
 
 
-@on_v1
-def test_what_the_kernel_refuses_changes_nothing(any_service: Service) -> None:
+@with_controllers
+@pytest.mark.parametrize("name", ["cpuset_cpus", "cpuset_mems"])
+def test_what_the_group_above_lacks_is_named_and_nothing_is_changed(
+    any_service: Service, name: str
+) -> None:
     container_id = any_service.run()
     before = files(any_service, container_id)
-    with refused("INTERNAL", "RUNTIME_FAILED") as refusal:
-        update(any_service, container_id, cpu_shares=777, pids_limit=44, cpuset_cpus=NO_CPU)
-    assert refusal.metadata["restored"] == "true"
+    with refused("INVALID_ARGUMENT", "NOT_AVAILABLE") as refusal:
+        update(any_service, container_id, cpu_shares=777, pids_limit=44, **{name: NO_CPU})
+    assert refusal.fields == [f"resources.{name}"]
     assert files(any_service, container_id) == before
+    config = any_service.config("true")
+    config.resources.CopyFrom(config_pb2.LinuxContainerResources(**{name: NO_CPU}))  # type: ignore[arg-type]
+    with refused("INVALID_ARGUMENT", "NOT_AVAILABLE") as refusal:
+        any_service.rpc.CreateContainer(runtime_pb2.CreateContainerRequest(config=config))
+    assert refusal.fields == [f"config.resources.{name}"]
 
 
-@on_v1
-def test_memory_below_what_is_used_is_refused_and_changes_nothing(any_service: Service) -> None:
+@with_controllers
+@pytest.mark.parametrize("how", ["memory_limit_in_bytes", "memory.max"])
+def test_memory_below_what_is_used_is_refused_and_changes_nothing(
+    any_service: Service, how: str
+) -> None:
+    wanted: dict[str, object] = {how: MIB} if how != "memory.max" else {"unified": {how: "1M"}}
+    if "unified" in wanted and not is_v2(any_service):
+        pytest.skip("a file of cgroup v2")
     # Without something to do afterwards, the shell would become sleep, and let go of it.
     container_id = any_service.run("x=$(yes | head -c 30000000); echo; sleep 1000; true")
-    until(lambda: any_service.output(container_id) == [""])
+    until(lambda: any_service.output(container_id) == [""], 10 * LIMIT_S)
     before = files(any_service, container_id)
-    with refused("INTERNAL", "RUNTIME_FAILED") as refusal:
-        update(any_service, container_id, cpu_shares=777, memory_limit_in_bytes=MIB)
-    assert refusal.metadata["restored"] == "true"
+    with refused("FAILED_PRECONDITION", "MEMORY_IN_USE") as refusal:
+        update(any_service, container_id, cpu_shares=777, **wanted)
+    assert int(refusal.metadata["usage_bytes"]) > 25_000_000
+    assert refusal.metadata.get("restored", "true") == "true"
     assert files(any_service, container_id) == before
     assert any_service.state(container_id) == "running"
 
 
-@on_v1
-def test_a_paused_container_stays_paused_when_the_kernel_refuses(any_service: Service) -> None:
+@with_controllers
+def test_memory_that_the_kernel_can_free_is_no_reason_to_refuse(any_service: Service) -> None:
+    # What is read and written stays in memory until somebody else needs it.
+    container_id = any_service.run(
+        "dd if=/dev/zero of=/tmp/cached bs=1M count=40; sync; echo; sleep 1000; true"
+    )
+    until(lambda: any_service.output(container_id) == [""], 10 * LIMIT_S)
+    assert stats(any_service, container_id).memory.usage_bytes > 30 * MIB
+    told = update(any_service, container_id, memory_limit_in_bytes=20 * MIB)
+    assert told.memory_limit_in_bytes == 20 * MIB
+    assert any_service.state(container_id) == "running"
+
+
+@with_controllers
+def test_more_memory_than_memory_and_swap_is_refused(any_service: Service) -> None:
     container_id = any_service.run()
-    any_service.pause(container_id)
-    with refused("INTERNAL", "RUNTIME_FAILED"):
-        update(any_service, container_id, cpu_shares=777, cpuset_cpus=NO_CPU)
-    assert any_service.state(container_id) == "paused"
+    told = update(
+        any_service,
+        container_id,
+        memory_limit_in_bytes=64 * MIB,
+        memory_swap_limit_in_bytes=128 * MIB,
+    )
+    before = files(any_service, container_id)
+    for wrong in ({"memory_limit_in_bytes": 256 * MIB}, {"memory_swap_limit_in_bytes": 32 * MIB}):
+        with refused("FAILED_PRECONDITION", "MEMORY_ABOVE_SWAP"):
+            update(any_service, container_id, pids_limit=44, **wrong)
+        assert files(any_service, container_id) == before
+    # Together it is fine; and one alone leaves the other.
+    told = update(any_service, container_id, memory_limit_in_bytes=100 * MIB)
+    assert told.memory_swap_limit_in_bytes == 128 * MIB
+    told = update(any_service, container_id, memory_limit_in_bytes=-1)
+    assert told.memory_limit_in_bytes == told.memory_swap_limit_in_bytes == -1
+    with refused("FAILED_PRECONDITION", "MEMORY_ABOVE_SWAP"):
+        update(any_service, container_id, memory_swap_limit_in_bytes=32 * MIB)
+
+
+@with_controllers
+def test_huge_pages_are_limited_or_the_field_is_named(any_service: Service) -> None:
+    container_id = any_service.run()
+    size = next(iter(page_sizes()), "2MB")
+    limit = config_pb2.HugepageLimit(page_size=size, limit=0)
+    if not any(
+        each.page_size == size for each in in_force(any_service, container_id).hugepage_limits
+    ):
+        with refused("INVALID_ARGUMENT", "NOT_SUPPORTED") as refusal:
+            update(any_service, container_id, pids_limit=44, hugepage_limits=[limit])
+        assert refusal.fields == ["resources.hugepage_limits"]
+        config = any_service.config("true")
+        config.resources.hugepage_limits.append(limit)
+        with refused("INVALID_ARGUMENT", "NOT_SUPPORTED") as refusal:
+            any_service.rpc.CreateContainer(runtime_pb2.CreateContainerRequest(config=config))
+        assert refusal.fields == ["config.resources.hugepage_limits"]
+        return
+    for number in (0, page_sizes()[size] * 3, -1):
+        told = update(
+            any_service,
+            container_id,
+            hugepage_limits=[config_pb2.HugepageLimit(page_size=size, limit=number)],
+        )
+        assert [each.limit for each in told.hugepage_limits if each.page_size == size] == [number]
+        assert send_back(any_service, container_id, told) == told
+    with refused("INVALID_ARGUMENT", "NOT_SUPPORTED"):
+        update(
+            any_service, container_id, hugepage_limits=[config_pb2.HugepageLimit(page_size="3MB")]
+        )
+
+
+@with_controllers
+def test_what_the_kernel_refuses_of_a_spec_is_typed(any_service: Service) -> None:
+    spec = json.loads(spec_json(any_service.rootfs, ["true"]))
+    spec["linux"]["resources"]["pids"] = {"limit": 1 << 40}
+    request = runtime_pb2.CreateContainerRequest(spec_json=json.dumps(spec))
+    with refused("FAILED_PRECONDITION", "LIMIT_REFUSED") as refusal:
+        any_service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    assert "pids.max" in refusal.metadata["output"]
 
 
 @pytest.mark.parametrize(
@@ -129,10 +317,12 @@ def test_a_paused_container_stays_paused_when_the_kernel_refuses(any_service: Se
     [
         ("cpu_quota", "OUT_OF_RANGE", {"cpu_quota": 999}),
         ("cpu_shares", "OUT_OF_RANGE", {"cpu_shares": 1}),
-        ("memory_limit_in_bytes", "OUT_OF_RANGE", {"memory_limit_in_bytes": -1}),
+        ("cpu_weight", "CONFLICT", {"cpu_shares": 1024, "cpu_weight": 1}),
+        ("memory_limit_in_bytes", "OUT_OF_RANGE", {"memory_limit_in_bytes": -2}),
+        ("pids_limit", "OUT_OF_RANGE", {"pids_limit": 1 << 23}),
         ("cpuset_cpus", "MALFORMED", {"cpuset_cpus": "one"}),
         ("oom_score_adj", "NOT_APPLICABLE", {"oom_score_adj": 5}),
-        ("unified", "NOT_APPLICABLE", {"unified": {"memory.high": "1000000"}}),
+        ('unified["cgroup.procs"]', "NOT_APPLICABLE", {"unified": {"cgroup.procs": "1"}}),
     ],
 )
 def test_a_wrong_limit_is_named_and_nothing_is_changed(
@@ -141,8 +331,8 @@ def test_a_wrong_limit_is_named_and_nothing_is_changed(
     container_id = service.run()
     before = files(service, container_id)
     with refused("INVALID_ARGUMENT", reason) as refusal:
-        update(service, container_id, pids_limit=44, **limits)
-    assert refusal.fields == [f"resources.{field}"]
+        update(service, container_id, **{"pids_limit": 44, **limits})
+    assert refusal.fields[0] == f"resources.{field}"
     assert files(service, container_id) == before
 
 
@@ -183,7 +373,7 @@ def test_what_the_kernel_refuses_of_cgroup2_changes_nothing(any_service: Service
     wanted = {"cgroup.max.depth": "7", "cgroup.max.descendants": "bad"}
     # runc sets them in any order, so that the good one is not always set before.
     for _ in range(5):
-        with refused("INTERNAL", "RUNTIME_FAILED") as refusal:
+        with refused("FAILED_PRECONDITION", "LIMIT_REFUSED") as refusal:
             update(any_service, container_id, unified=wanted)
         assert refusal.metadata["restored"] == "true"
         assert files(any_service, container_id) == before
@@ -191,11 +381,19 @@ def test_what_the_kernel_refuses_of_cgroup2_changes_nothing(any_service: Service
 
 @on_v2
 def test_a_controller_that_the_host_lacks_is_refused(any_service: Service) -> None:
+    root = any_service.host.cgroup_roots[0]
+    if "pids" in (root / "cgroup.controllers").read_text().split():
+        pytest.skip("the host has them all")
     container_id = any_service.run()
-    with refused("INTERNAL", "RUNTIME_FAILED") as refusal:
-        update(any_service, container_id, pids_limit=44)
-    assert "pids.max" in refusal.metadata["output"]
-    assert refusal.metadata["restored"] == "true"
+    wanted: tuple[dict[str, object], ...] = (
+        {"pids_limit": 44},
+        {"cpu_shares": 1024},
+        {"unified": {"memory.high": "1M"}},
+    )
+    for limits in wanted:
+        with refused("INVALID_ARGUMENT", "NOT_SUPPORTED") as refusal:
+            update(any_service, container_id, **limits)
+        assert refusal.fields[0].startswith(f"resources.{next(iter(limits))}")
 
 
 @on_v2
@@ -205,6 +403,65 @@ def test_files_that_move_and_kill_processes_are_no_limits(any_service: Service) 
         with refused("INVALID_ARGUMENT", "NOT_APPLICABLE"):
             update(any_service, container_id, unified={name: "1"})
     assert any_service.state(container_id) == "running"
+
+
+@on_v2
+def test_files_of_cgroup2_are_answered_and_can_be_sent_back(any_service: Service) -> None:
+    container_id = any_service.run()
+    told = update(any_service, container_id, unified={"cgroup.max.depth": "7"})
+    assert send_back(any_service, container_id, told) == told
+    told = update(any_service, container_id, unified={"cgroup.max.depth": "max"})
+    assert dict(told.unified) == {"cgroup.max.depth": "max"}
+
+
+def test_files_of_cgroup2_on_a_host_of_v1_are_refused_for_old_and_new_containers(
+    service: Service,
+) -> None:
+    if is_v2(service):
+        pytest.skip("the host has them")
+    container_id, unified = service.run(), {"memory.high": "1000000"}
+    with refused("INVALID_ARGUMENT", "NOT_APPLICABLE") as refusal:
+        update(service, container_id, pids_limit=44, unified=unified)
+    assert refusal.fields == ["resources.unified"]
+    config = service.config("true")
+    config.resources.unified.update(unified)
+    with refused("INVALID_ARGUMENT", "NOT_APPLICABLE") as refusal:
+        service.rpc.CreateContainer(runtime_pb2.CreateContainerRequest(config=config))
+    assert refusal.fields == ["config.resources.unified"]
+
+
+FAILS_AFTER_UPDATE = """#!/bin/sh
+case " $* " in *" update "*) runc "$@"; echo "$SAYS" >&2; exit 1;; esac
+exec runc "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "reason"),
+    [
+        (
+            "write /sys/fs/cgroup/x/pids.max: Invalid argument",
+            "FAILED_PRECONDITION",
+            "LIMIT_REFUSED",
+        ),
+        ("writing file `pids.max`: Invalid argument", "FAILED_PRECONDITION", "LIMIT_REFUSED"),
+        ("no space for my own notes", "INTERNAL", "RUNTIME_FAILED"),
+    ],
+)
+def test_limits_are_restored_when_the_runtime_fails(
+    start_service: StartService, tmp_path: Path, says: str, code: str, reason: str
+) -> None:
+    script = tmp_path / "fails-after-update.sh"
+    script.write_text(FAILS_AFTER_UPDATE.replace("$SAYS", says.replace("`", "\\`")))
+    script.chmod(0o755)
+    service = start_service(runtimes={"runc": {"path": str(script)}})
+    container_id = service.run()
+    before = files(service, container_id)
+    with refused(code, reason) as refusal:
+        update(service, container_id, **EVERYTHING)
+    assert refusal.metadata["restored"] == "true"
+    assert refusal.metadata["output"] == says
+    assert same_limits(service, before, files(service, container_id))
 
 
 HANGS_AFTER_UPDATE = """#!/bin/sh
@@ -228,7 +485,7 @@ def test_limits_are_restored_when_the_runtime_does_not_end(hanging: Service) -> 
     with refused("DEADLINE_EXCEEDED", "RUNTIME_TIMEOUT") as refusal:
         update(hanging, container_id, **EVERYTHING)
     assert refusal.metadata["restored"] == "true"
-    assert files(hanging, container_id) == before
+    assert same_limits(hanging, before, files(hanging, container_id))
 
 
 def test_limits_are_restored_when_the_client_leaves(hanging: Service) -> None:

@@ -20,6 +20,7 @@ from ocigrpc.engine.values import (
     State,
     Versions,
 )
+from ocigrpc.host.cgroup_limits import Limits
 
 VIEW = ContainerView(
     container_id="c1",
@@ -129,6 +130,9 @@ class FakeEngine(Engine):
     def status(self, container_id: str, deadline: Deadline) -> ContainerView:
         self._do("status", container_id, deadline=deadline)
         return self.view
+
+    def limits(self, container_id: str) -> Limits:
+        return Limits(pids_limit=33)
 
     def runtime_words(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
         self._do("runtime_words", container_id, deadline=deadline)

@@ -159,6 +159,7 @@ def test_container_status_tells_all_that_is_known(
         runtime_state="thawing",
         message="not sure",
     )
+    assert answer.resources == config_pb2.LinuxContainerResources(pids_limit=33)
     assert not answer.status.HasField("exit_status")
     assert not answer.info
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.host.cgroup import Cgroup
-from ocigrpc.host.cgroup_limits import Limits, Snapshot, read_limits
+from ocigrpc.host.cgroup_limits import Limits, read_limits
 from ocigrpc.host.cgroup_part import Part
 from ocigrpc.host.cgroup_stats import NO_LIMIT
+from ocigrpc.host.limit_files import Snapshot, wishes_of
 
 V1 = {
     "cpu": {"cpu.shares": "512", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"},
@@ -30,6 +31,9 @@ V2 = {
     "pids.max": "max",
     "memory.high": "33554432",
 }
+
+
+KEPT: dict[str, str] = {}
 
 
 def v1(directory: Path) -> Cgroup:
@@ -53,6 +57,7 @@ def v2(directory: Path, **files: str) -> Cgroup:
 def test_limits_of_a_v1_group(tmp_path: Path) -> None:
     assert read_limits([v1(tmp_path)]) == Limits(
         cpu_shares=512,
+        cpu_weight=20,
         cpu_quota_us=NO_LIMIT,
         cpu_period_us=100_000,
         cpuset_cpus="0-1",
@@ -65,6 +70,7 @@ def test_limits_of_a_v1_group(tmp_path: Path) -> None:
 
 def test_limits_of_a_v2_group(tmp_path: Path) -> None:
     assert read_limits([v2(tmp_path)], {"memory.high", "memory.missing"}) == Limits(
+        cpu_shares=999,
         cpu_weight=39,
         cpu_quota_us=NO_LIMIT,
         cpu_period_us=100_000,
@@ -106,7 +112,7 @@ def test_a_snapshot_puts_back_what_has_changed_since(tmp_path: Path) -> None:
     before = Snapshot.take([group], {"memory.high"})
     for name in ("memory.high", "pids.max"):
         (tmp_path / name).write_text("7\n")
-    assert before.restore() == []
+    assert before.restore(KEPT.update) == []
     assert {name: (tmp_path / name).read_text().strip() for name in V2} == V2
 
 
@@ -115,7 +121,7 @@ def test_a_snapshot_leaves_alone_what_has_not_changed(tmp_path: Path) -> None:
     before = Snapshot.take([group])
     written_ns = (tmp_path / "memory.max").stat().st_mtime_ns
     (tmp_path / "pids.max").write_text("7\n")
-    before.restore()
+    before.restore(KEPT.update)
     assert (tmp_path / "memory.max").stat().st_mtime_ns == written_ns
 
 
@@ -124,11 +130,90 @@ def test_a_snapshot_of_a_group_that_is_gone_has_nothing_to_put_back(tmp_path: Pa
     before = Snapshot.take([group])
     for name in V2:
         (tmp_path / name).unlink()
-    assert before.restore() == []
+    assert before.restore(KEPT.update) == []
 
 
 def test_a_snapshot_names_what_it_could_not_put_back() -> None:
     # The kernel refuses to write it, and says another uuid at each reading.
     part = Part("/proc/sys/kernel/random", "/", frozenset(), True)
     before = Snapshot.take([Cgroup("/c", (part,))], {"uuid"})
-    assert before.restore() == ["uuid"]
+    assert before.restore(KEPT.update) == ["uuid"]
+
+
+WANTED = Limits(
+    cpu_shares=999,
+    cpu_weight=39,
+    cpu_quota_us=NO_LIMIT,
+    cpuset_cpus="0",
+    cpuset_mems="",
+    memory_limit_bytes=3 << 20,
+    memory_swap_limit_bytes=5 << 20,
+    pids_limit=NO_LIMIT,
+    hugepage_limits={"2MB": 0},
+)
+
+
+def test_what_the_files_of_v1_are_to_hold(tmp_path: Path) -> None:
+    group = v1(tmp_path)
+    assert [(wish.field, wish.name, wish.text) for wish in wishes_of(group, WANTED, {})] == [
+        ("cpu_shares", "cpu.shares", "999"),
+        ("cpu_quota_us", "cpu.cfs_quota_us", "-1"),
+        ("memory_limit_bytes", "memory.limit_in_bytes", str(3 << 20)),
+        ("memory_swap_limit_bytes", "memory.memsw.limit_in_bytes", str(5 << 20)),
+        ("pids_limit", "pids.max", "max"),
+        ("cpuset_cpus", "cpuset.cpus", "0"),
+        ("cpuset_mems", "cpuset.mems", ""),
+        ("hugepage_limits", "hugetlb.2MB.limit_in_bytes", "0"),
+    ]
+    assert Snapshot.take([group]).lacks(group, WANTED) == ["hugepage_limits"]
+
+
+def test_what_the_files_of_v2_are_to_hold(tmp_path: Path) -> None:
+    group = v2(tmp_path, **{"cpu.max": "9000 200000"})
+    now = Snapshot.take([group])
+    assert now.lacks(group, WANTED) == ["hugepage_limits"]
+    assert {name: text for (_, name), text in now.with_limits([group], WANTED).texts} == {
+        "cpu.weight": "39",
+        "cpu.max": "max 200000",
+        "cpuset.cpus": "0",
+        "cpuset.mems": "",
+        "memory.max": str(3 << 20),
+        "memory.swap.max": str(2 << 20),
+        "pids.max": "max",
+    }
+
+
+def test_what_is_written_besides_the_runtime_is_told_to_who_keeps_the_group(tmp_path: Path) -> None:
+    group = v2(tmp_path)
+    kept: dict[str, str] = {}
+    after = Snapshot.take([group]).with_limits([group], Limits(pids_limit=777, cpu_weight=39))
+    assert after.restore(kept.update) == []
+    assert kept == {"pids.max": "777"}
+    assert (tmp_path / "pids.max").read_text() == "777\n"
+
+
+def test_a_file_that_the_kernel_has_rounded_holds_what_is_wanted(tmp_path: Path) -> None:
+    group = v2(tmp_path)
+    after = Snapshot.take([group]).with_limits([group], Limits(memory_limit_bytes=8193))
+    (tmp_path / "memory.max").write_text("8192\n")
+    assert after.restore(KEPT.update) == []
+    assert (tmp_path / "memory.max").read_text() == "8192\n"
+
+
+def test_a_cpuset_of_v2_that_was_empty_gets_all_that_there_is(tmp_path: Path) -> None:
+    # The kernel takes no empty one for a group with processes.
+    (tmp_path / "cpuset.cpus.effective").write_text("0-3\n")
+    group = v2(tmp_path)
+    before = Snapshot.take([group])
+    (tmp_path / "cpuset.cpus").write_text("0\n")
+    assert before.restore(KEPT.update) == []
+    assert (tmp_path / "cpuset.cpus").read_text() == "0-3\n"
+
+
+def test_a_device_that_had_no_limit_has_none_again(tmp_path: Path) -> None:
+    group = v2(tmp_path, **{"io.max": "8:0 rbps=1 wbps=max riops=max wiops=max"})
+    before = Snapshot.take([group], {"io.max"})
+    (tmp_path / "io.max").write_text("8:16 rbps=2 wbps=max riops=max wiops=max\n")
+    before.restore(KEPT.update)
+    # A plain file has the last line that was written.
+    assert (tmp_path / "io.max").read_text() == "8:16 rbps=max wbps=max riops=max wiops=max\n"

@@ -132,6 +132,8 @@ def test_config_is_converted_whole() -> None:
             memory_swap_limit_in_bytes=5,
             pids_limit=6,
             unified={"memory.high": "7"},
+            cpu_weight=8,
+            hugepage_limits=[config_pb2.HugepageLimit(page_size="2MB", limit=9)],
         ),
         add_capabilities=["ALL"],
         drop_capabilities=["CHOWN"],
@@ -170,7 +172,10 @@ def test_config_is_converted_whole() -> None:
                     "/m", "/h", "bind", True, values.Propagation.BIDIRECTIONAL, ("nosuid",)
                 ),
             ),
-            resources=values.Resources(1, -1, 2, 3, -4, "0", "1", 5, 6, {"memory.high": "7"}),
+            resources=values.Resources(
+                *(1, -1, 2, 3, -4, "0", "1", 5, 6, {"memory.high": "7"}, 8),
+                hugepage_limits=(values.HugepageLimit("2MB", 9),),
+            ),
             add_capabilities=("ALL",),
             drop_capabilities=("CHOWN",),
             no_new_privileges=False,

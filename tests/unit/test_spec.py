@@ -209,7 +209,7 @@ def test_a_wrong_field_is_refused(
 
 
 def test_all_wrong_fields_are_named_at_once(refusal: Refusal) -> None:
-    wrong, _ = refusal(command=(), working_dir="x", resources=Resources(pids_limit=-1))
+    wrong, _ = refusal(command=(), working_dir="x", resources=Resources(pids_limit=-2))
     assert set(wrong) == {"config.command", "config.working_dir", "config.resources.pids_limit"}
 
 

@@ -11,16 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
+from ocigrpc.host.cgroup_limits import (
+    SHARES_MAX,
+    WEIGHT_MAX,
+    shares_of_weight,
+    weight_of_shares,
+)
 from ocigrpc.oci.config import (
     ContainerConfig,
     Device,
     DeviceCgroupRule,
     DeviceType,
+    HugepageLimit,
     Resources,
     Rlimit,
 )
 from ocigrpc.oci.devices import Devices, devices_in, devices_of
-from ocigrpc.oci.resources import oom_score_adj_of, resources_of, rlimits_of
+from ocigrpc.oci.resources import (
+    changes_of,
+    limits_of,
+    oom_score_adj_of,
+    resources_of,
+    rlimits_of,
+    with_weight,
+)
 from ocigrpc.oci.violations import Violations
 
 
@@ -48,6 +62,10 @@ def devices(*wanted: Device, privileged: bool = False) -> Devices:
     return found
 
 
+def huge(*sizes: str, limit: int = 0) -> Resources:
+    return Resources(hugepage_limits=tuple(HugepageLimit(size, limit) for size in sizes))
+
+
 def test_no_limits_are_an_empty_section() -> None:
     assert resources(Resources()) == {}
 
@@ -55,7 +73,7 @@ def test_no_limits_are_an_empty_section() -> None:
 def test_every_limit_has_its_place() -> None:
     everything = Resources(
         cpu_period=1000,
-        cpu_quota=-1,
+        cpu_quota=1000,
         cpu_shares=2,
         memory_limit_in_bytes=4096,
         oom_score_adj=-1000,
@@ -64,13 +82,64 @@ def test_every_limit_has_its_place() -> None:
         memory_swap_limit_in_bytes=4096,
         pids_limit=1,
         unified={"memory.high": "1000000"},
+        hugepage_limits=(HugepageLimit("2MB", 0), HugepageLimit("1GB", 1 << 30)),
     )
     assert resources(everything) == {
-        "cpu": {"shares": 2, "quota": -1, "period": 1000, "cpus": "0-2,4", "mems": "0"},
+        "cpu": {"shares": 2, "quota": 1000, "period": 1000, "cpus": "0-2,4", "mems": "0"},
         "memory": {"limit": 4096, "swap": 4096},
         "pids": {"limit": 1},
         "unified": {"memory.high": "1000000"},
+        "hugepageLimits": [
+            {"pageSize": "2MB", "limit": 0},
+            {"pageSize": "1GB", "limit": 1 << 30},
+        ],
     }
+
+
+NO_LIMITS = Resources(
+    cpu_shares=-1,
+    cpu_quota=-1,
+    cpuset_cpus="",
+    memory_limit_in_bytes=-1,
+    memory_swap_limit_in_bytes=-1,
+    pids_limit=-1,
+    hugepage_limits=(HugepageLimit("2MB", -1),),
+)
+
+
+def test_no_limit_is_what_a_new_cgroup_has() -> None:
+    assert resources(NO_LIMITS) == {}
+
+
+def test_a_runtime_is_asked_for_no_limit_where_each_can_say_it() -> None:
+    assert changes_of(NO_LIMITS, unified=False) == {"memory": {"limit": -1, "swap": -1}}
+    assert changes_of(NO_LIMITS, unified=True) == {
+        "cpu": {"quota": -1},
+        "memory": {"limit": -1, "swap": -1},
+        "pids": {"limit": -1},
+    }
+
+
+def test_with_cgroup2_shares_are_a_weight_that_no_runtime_makes_by_its_own_rule() -> None:
+    limits = limits_of(Resources(cpu_shares=1024, cpuset_cpus="0", unified={"io.weight": "5"}))
+    assert with_weight(limits) == {
+        "cpu": {"cpus": "0"},
+        "unified": {"io.weight": "5", "cpu.weight": "39"},
+    }
+    assert with_weight({"pids": {"limit": 1}}) == {"pids": {"limit": 1}}
+    assert limits_of(Resources(cpu_weight=39)) == {"cpu": {"shares": 999}}
+
+
+@given(st.integers(1, WEIGHT_MAX))
+def test_a_weight_is_the_one_of_its_shares(weight: int) -> None:
+    shares = shares_of_weight(weight)
+    assert weight_of_shares(shares) == weight
+    assert shares == 2 or weight_of_shares(shares - 1) == weight - 1
+
+
+def test_the_shares_that_there_are_are_the_weights_that_there_are() -> None:
+    assert (weight_of_shares(2), weight_of_shares(SHARES_MAX)) == (1, WEIGHT_MAX)
+    assert (shares_of_weight(1), shares_of_weight(WEIGHT_MAX)) == (2, SHARES_MAX)
 
 
 def test_limits_on_groups_below_are_limits_too() -> None:
@@ -79,7 +148,7 @@ def test_limits_on_groups_below_are_limits_too() -> None:
 
 
 def test_swap_without_a_limit_needs_no_limit_of_memory() -> None:
-    assert resources(Resources(memory_swap_limit_in_bytes=-1)) == {"memory": {"swap": -1}}
+    assert resources(Resources(memory_swap_limit_in_bytes=-1)) == {}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +160,12 @@ def test_swap_without_a_limit_needs_no_limit_of_memory() -> None:
         ("cpu_quota", "OUT_OF_RANGE", Resources(cpu_quota=-2)),
         ("cpu_shares", "OUT_OF_RANGE", Resources(cpu_shares=1)),
         ("cpu_shares", "OUT_OF_RANGE", Resources(cpu_shares=262_145)),
-        ("memory_limit_in_bytes", "OUT_OF_RANGE", Resources(memory_limit_in_bytes=-1)),
+        ("cpu_quota", "OUT_OF_RANGE", Resources(cpu_quota=1 << 44)),
+        ("cpu_shares", "OUT_OF_RANGE", Resources(cpu_shares=-2)),
+        ("cpu_weight", "OUT_OF_RANGE", Resources(cpu_weight=10_001)),
+        ("cpu_weight", "CONFLICT", Resources(cpu_shares=1024, cpu_weight=100)),
+        ("cpu_weight", "CONFLICT", Resources(cpu_shares=1024, cpu_weight=-1)),
+        ("memory_limit_in_bytes", "OUT_OF_RANGE", Resources(memory_limit_in_bytes=-2)),
         ("memory_swap_limit_in_bytes", "OUT_OF_RANGE", Resources(memory_swap_limit_in_bytes=-2)),
         (
             "memory_swap_limit_in_bytes",
@@ -101,7 +175,12 @@ def test_swap_without_a_limit_needs_no_limit_of_memory() -> None:
         ("memory_swap_limit_in_bytes", "NOT_APPLICABLE", Resources(memory_swap_limit_in_bytes=1)),
         ("oom_score_adj", "OUT_OF_RANGE", Resources(oom_score_adj=1001)),
         ("oom_score_adj", "OUT_OF_RANGE", Resources(oom_score_adj=-1001)),
-        ("pids_limit", "OUT_OF_RANGE", Resources(pids_limit=-1)),
+        ("pids_limit", "OUT_OF_RANGE", Resources(pids_limit=-2)),
+        ("pids_limit", "OUT_OF_RANGE", Resources(pids_limit=(1 << 22) + 1)),
+        ("hugepage_limits[0].page_size", "MALFORMED", huge("../2MB")),
+        ("hugepage_limits[0].page_size", "MALFORMED", huge("")),
+        ("hugepage_limits[1].page_size", "DUPLICATE", huge("2MB", "2MB")),
+        ("hugepage_limits[0].limit", "OUT_OF_RANGE", huge("2MB", limit=-2)),
         ("cpuset_mems", "MALFORMED", Resources(cpuset_mems="x")),
         ('unified["../x"]', "MALFORMED", Resources(unified={"../x": "1"})),
         ('unified["memory.x/y"]', "MALFORMED", Resources(unified={"memory.x/y": "1"})),

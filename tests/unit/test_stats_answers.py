@@ -19,7 +19,7 @@ from ocigrpc.host.cgroup_stats import (
     Usage,
 )
 from ocigrpc.service import stats
-from ocigrpc.v1 import limits_pb2, runtime_pb2, stats_pb2
+from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 
 EVERYTHING = Usage(
     cpu=CpuUsage(1, 2, 3, 4, 5, 6),
@@ -85,9 +85,12 @@ def test_a_number_that_nobody_counts_is_absent_and_a_counted_zero_is_not() -> No
 
 
 def test_every_limit_has_its_place() -> None:
-    told = Limits(512, None, -1, 100_000, "0-1", "0", 4096, -1, 33, {"memory.high": "max"})
-    assert stats.limits(told) == limits_pb2.ContainerLimits(
+    told = Limits(
+        *(512, 20, -1, 100_000, "0-1", "0", 4096, -1, 33, {"memory.high": "max"}, {"2MB": -1})
+    )
+    assert stats.limits(told) == config_pb2.LinuxContainerResources(
         cpu_shares=512,
+        cpu_weight=20,
         cpu_quota=-1,
         cpu_period=100_000,
         cpuset_cpus="0-1",
@@ -96,8 +99,9 @@ def test_every_limit_has_its_place() -> None:
         memory_swap_limit_in_bytes=-1,
         pids_limit=33,
         unified={"memory.high": "max"},
+        hugepage_limits=[config_pb2.HugepageLimit(page_size="2MB", limit=-1)],
     )
-    assert stats.limits(Limits(cpu_weight=39)) == limits_pb2.ContainerLimits(cpu_weight=39)
+    assert stats.limits(Limits()) == config_pb2.LinuxContainerResources()
 
 
 def test_a_cpuset_that_does_not_limit_is_there_and_empty() -> None:
