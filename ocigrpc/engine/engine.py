@@ -16,7 +16,7 @@ from ocigrpc.engine.execs import Execs
 from ocigrpc.engine.exits import Exits
 from ocigrpc.engine.finishing import Finishing
 from ocigrpc.engine.health import Health
-from ocigrpc.engine.killing import send_signal, signal_group
+from ocigrpc.engine.killing import is_outlived, send_signal, signal_group
 from ocigrpc.engine.limits import Limiting
 from ocigrpc.engine.log_values import LogBatch, LogQuery
 from ocigrpc.engine.logs import Logs
@@ -160,7 +160,8 @@ class Engine:
     def kill(self, container_id: str, number: int, everyone: bool, deadline: Deadline) -> None:
         """Send signal ``number`` to the first process, or to every one."""
         container = self._registry.get(container_id)
-        self._truth.require(container, deadline, *ALIVE, State.UNKNOWN)
+        if not (everyone and is_outlived(container)):
+            self._truth.require(container, deadline, *ALIVE, State.UNKNOWN)
         send_signal(container, number)
         if everyone or number == signal.SIGKILL:
             signal_group(container, number, everyone, deadline)

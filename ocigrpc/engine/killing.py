@@ -6,6 +6,7 @@ import signal
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
+from ocigrpc.engine.values import State
 from ocigrpc.log import get_logger
 
 log = get_logger()
@@ -52,6 +53,15 @@ def signal_group(container: Container, number: int, everyone: bool, deadline: De
             group.signal(number)
         if held and number == signal.SIGKILL:
             group.thaw()
+
+
+def is_outlived(container: Container) -> bool:
+    """Whether what the first process has started lives on without it."""
+    if container.record.state is State.CREATING:
+        return False
+    if container.init is not None and container.init.alive():
+        return False
+    return container.enclosure.container.populated()
 
 
 def kill_rest(container: Container, deadline: Deadline) -> None:

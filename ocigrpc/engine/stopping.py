@@ -30,12 +30,14 @@ class Stopping:
     def stop(self, container: Container, timeout_s: float, deadline: Deadline) -> None:
         """Stop signal; after ``timeout_s``, SIGKILL to the whole cgroup; until the exit is known.
 
-        Raises ``Timeout`` (STOP_TIMEOUT), ``WrongState`` while it is being created.
+        Then nothing is in the cgroup any more, whenever the first process has ended. Raises
+        ``Timeout`` (STOP_TIMEOUT), ``WrongState`` while it is being created.
         """
         record = container.record
         if record.state is State.CREATING:
             raise WrongState(record.container_id, record.state, "created")
-        if record.exit_status is not None:
+        # With the host's pid namespace, what it has started may outlive the first process.
+        if record.exit_status is not None and not container.enclosure.container.populated():
             return
         try:
             with container.stopping() as first:
@@ -60,7 +62,6 @@ class Stopping:
         if not (asked and _ended(container, timeout_s, deadline)):
             kill(container, bounded)
         else:
-            # With the host's pid namespace, children outlive the first process.
             kill_rest(container, bounded)
         learn_exit(container, kill_timeout_s, deadline)
 

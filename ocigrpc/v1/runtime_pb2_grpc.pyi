@@ -106,20 +106,23 @@ class RuntimeServiceStub:
     """
     StopContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.StopContainerRequest, _runtime_pb2.StopContainerResponse]
     """Ends a container: its stop signal first and, when `timeout` has passed,
-    SIGKILL to every process in its cgroup. Stopping a stopped container succeeds.
-    A paused container is thawed. Of several stops at once, the one whose timeout
+    SIGKILL to every process in its cgroup. When it answers, none is left there: what
+    has outlived the first process, as it can in the host's pid namespace, gets SIGKILL,
+    also when the first process had ended before the call. Stopping a stopped container
+    succeeds. A paused container is thawed. Of several stops at once, the one whose timeout
     ends first decides. Answers when the exit status is known; a conmon that does not
     tell it within the settings' `kill_timeout_s` is killed, and nobody knows it then.
 
-    Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) when the container outlives SIGKILL or
-    your deadline; nothing of it has then been cleaned up, and the call may be
+    Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) when any of it outlives SIGKILL or your
+    deadline, even after its exit status is known; nothing of it has then been cleaned up, and the call may be
     repeated.
     """
     KillContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.KillContainerRequest, _runtime_pb2.KillContainerResponse]
     """Sends a signal and returns at once, without waiting for its effect. SIGKILL
     also thaws a paused container, which could not die otherwise.
 
-    Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped.
+    Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped, unless
+    the signal is for `all` and there are processes that have outlived the first one.
     """
     RemoveContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.RemoveContainerRequest, _runtime_pb2.RemoveContainerResponse]
     """Removes a created or stopped container with everything that was made for it:
@@ -348,13 +351,15 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _runtime_pb2.StopContainerResponse:
         """Ends a container: its stop signal first and, when `timeout` has passed,
-        SIGKILL to every process in its cgroup. Stopping a stopped container succeeds.
-        A paused container is thawed. Of several stops at once, the one whose timeout
+        SIGKILL to every process in its cgroup. When it answers, none is left there: what
+        has outlived the first process, as it can in the host's pid namespace, gets SIGKILL,
+        also when the first process had ended before the call. Stopping a stopped container
+        succeeds. A paused container is thawed. Of several stops at once, the one whose timeout
         ends first decides. Answers when the exit status is known; a conmon that does not
         tell it within the settings' `kill_timeout_s` is killed, and nobody knows it then.
 
-        Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) when the container outlives SIGKILL or
-        your deadline; nothing of it has then been cleaned up, and the call may be
+        Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) when any of it outlives SIGKILL or your
+        deadline, even after its exit status is known; nothing of it has then been cleaned up, and the call may be
         repeated.
         """
 
@@ -367,7 +372,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends a signal and returns at once, without waiting for its effect. SIGKILL
         also thaws a paused container, which could not die otherwise.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped, unless
+        the signal is for `all` and there are processes that have outlived the first one.
         """
 
     @_abc_1.abstractmethod
