@@ -112,4 +112,6 @@ class Remains:
         for name in ("run/containers", "run/exits", "run/sockets", "log", "runc", "crun"):
             directory = self._directory / name
             if directory.is_dir():
-                yield from map(str, directory.iterdir())
+                # Newer versions of crun keep there what they have compiled, for all containers.
+                ours = (path for path in directory.iterdir() if path.name != ".cache")
+                yield from map(str, ours)
