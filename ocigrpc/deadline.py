@@ -14,11 +14,16 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Protocol, Self
 
 from ocigrpc.errors import Cancelled, Timeout
+
+# For poll(2), which takes a C int: as good as for ever, in a loop.
+_DAY_MS = 86_400_000
+# How often to look at what can't wake us, when no more descriptors can be opened.
+_LOOK_MS = 20
 
 
 class Pollable(Protocol):
@@ -229,8 +234,7 @@ class Deadline:
 
         Of descriptors the numbers of those that are readable, or closed at the other end. Empty
         when ``timeout_s`` passed first. Raises ``Timeout`` at the deadline and ``Cancelled``
-        when the caller goes; ``OSError`` when no descriptor can be had, of which a wait takes
-        one.
+        when the caller goes.
         """
         until_s = min(self._expires_s, time.monotonic() + timeout_s)
         poller = select.poll()
@@ -242,14 +246,21 @@ class Deadline:
                 poller.register(each, select.POLLIN)
         if ready := _ready(poller, waitables, 0):
             return ready
-        with Alarm() as alarm, _woken(alarm, (*waitables, *self._signs())):
-            poller.register(alarm, select.POLLIN)
+        with _alarm((*waitables, *self._signs())) as alarm:
+            # Without a descriptor for it, what would ring is looked at now and then.
+            longest_ms = _LOOK_MS
+            if alarm is not None:
+                poller.register(alarm, select.POLLIN)
+                longest_ms = _DAY_MS
             while True:
                 # Only now that all would ring: nothing is missed.
                 at_once = self.cancelled or any(each.is_ready() for each in waitables)
-                found = _ready(poller, waitables, 0 if at_once else _milliseconds(until_s))
-                alarm.silence()
-                if ready := [each for each in found if each != alarm.fileno()]:
+                limit_ms = 0 if at_once else min(_milliseconds(until_s), longest_ms)
+                ready = _ready(poller, waitables, limit_ms)
+                if alarm is not None and alarm.fileno() in ready:
+                    ready.remove(alarm.fileno())
+                    alarm.silence()
+                if ready:
                     return ready
                 self.check()
                 if until_s <= time.monotonic():
@@ -257,8 +268,9 @@ class Deadline:
 
 
 def _milliseconds(until_s: float) -> int:
-    """From now until then, as poll(2) takes it: a C int, so a day is as good as for ever."""
-    return math.ceil(min(max(until_s - time.monotonic(), 0.0), 86400.0) * 1000)
+    """From now until then, as poll(2) takes it."""
+    left_ms = max(until_s - time.monotonic(), 0.0) * 1000
+    return math.ceil(min(left_ms, _DAY_MS))
 
 
 def _ready(
@@ -269,15 +281,20 @@ def _ready(
 
 
 @contextmanager
-def _woken(alarm: Alarm, waitables: Sequence[Waitable]) -> Iterator[None]:
-    """Have the alarm rung by all of these, in the block and never after it."""
-    try:
-        for each in waitables:
-            each.add(alarm.ring)
-        yield
-    finally:
-        for each in waitables:
-            each.discard(alarm.ring)
+def _alarm(waitables: Sequence[Waitable]) -> Iterator[Alarm | None]:
+    """An alarm that all of these ring, in the block and never after it.
+
+    None when this process can open no more: what waits already must not fail for that.
+    """
+    with ExitStack() as stack:
+        alarm = None
+        with suppress(OSError):
+            alarm = stack.enter_context(Alarm())
+        if alarm is not None:
+            for each in waitables:
+                stack.callback(each.discard, alarm.ring)
+                each.add(alarm.ring)
+        yield alarm
 
 
 class Turn(Waitable):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from ocigrpc.deadline import Deadline, Latch, Turn
+from ocigrpc.deadline import Alarm, Deadline, Latch, Turn
 from ocigrpc.errors import Cancelled, Timeout
 
 
@@ -90,6 +92,102 @@ def test_a_cancel_before_the_wait_counts() -> None:
         deadline.wait(Latch())
     with pytest.raises(Cancelled):
         deadline.within(1.0).check()
+
+
+def open_files() -> list[str]:
+    return os.listdir("/proc/self/fd")
+
+
+def test_a_wait_holds_a_descriptor_only_while_it_waits() -> None:
+    before, latches = open_files(), [Latch() for _ in range(9)]
+    deadline = Deadline(60.0)
+    assert len(open_files()) == len(before)
+    assert deadline.within(30.0).wait(*latches, timeout_s=0.001) == []
+    latches[3].set()
+    assert deadline.wait(*latches) == [latches[3]]
+    deadline.cancel()
+    with pytest.raises(Cancelled):
+        deadline.wait(latches[0])
+    assert len(open_files()) == len(before)
+
+
+def wake_later(wake: Callable[[], None], *descriptors: int) -> list[object]:
+    """What a wait answers that another thread wakes, once it waits."""
+    latch, waiting = Latch(), threading.Event()
+
+    class Watched(Latch):
+        def add(self, waker: Callable[[], None]) -> None:
+            super().add(waker)
+            waiting.set()
+
+    watched, answers = Watched(), list[object]()
+    thread = threading.Thread(
+        target=lambda: answers.extend(Deadline(10.0).wait(latch, watched, *descriptors))
+    )
+    thread.start()
+    waiting.wait(0.1)
+    wake()
+    watched.set()
+    thread.join()
+    return answers
+
+
+def test_without_a_descriptor_to_spare_a_wait_works_all_the_same() -> None:
+    reader, writer = os.pipe()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first = os.dup(reader)
+    os.close(first)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            Alarm()
+        assert len(wake_later(lambda: None)) == 1
+        assert reader in wake_later(lambda: os.close(writer), reader)
+        with pytest.raises(Timeout):
+            Deadline(0.05).wait(Latch())
+        turn, gone = Turn(), Deadline()
+        turn.take(gone)
+        threading.Timer(0.05, gone.cancel).start()
+        with pytest.raises(Cancelled):
+            turn.take(gone)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(reader)
+
+
+def test_waiting_without_a_deadline_takes_no_descriptor() -> None:
+    latch, before = Latch(), open_files()
+    counts: list[int] = []
+    waiting = threading.Thread(target=latch.wait)
+    waiting.start()
+    counts.append(len(open_files()))
+    latch.set()
+    waiting.join(10.0)
+    assert not waiting.is_alive()
+    assert counts == [len(before)]
+
+
+def test_an_alarm_may_be_rung_when_it_is_closed() -> None:
+    with Alarm() as alarm:
+        alarm.ring()
+        assert Deadline(1.0).wait(alarm) == [alarm.fileno()]
+        alarm.silence()
+        assert Deadline(1.0).wait(alarm, timeout_s=0.0) == []
+    other = os.eventfd(0)
+    try:
+        alarm.ring()
+        assert Deadline(1.0).wait(other, timeout_s=0.0) == []
+    finally:
+        os.close(other)
+
+
+def test_what_nobody_waits_for_any_more_wakes_nobody() -> None:
+    latch, woken = Latch(), list[str]()
+    latch.add(lambda: woken.append("lasting"))
+    with pytest.raises(Timeout):
+        Deadline(0.001).wait(latch)
+    latch.set()
+    assert woken == ["lasting"]
 
 
 def test_a_turn_is_had_by_one_at_a_time() -> None:
