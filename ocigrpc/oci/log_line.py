@@ -1,7 +1,8 @@
 """One line of a container's log, as conmon writes it: the CRI log format.
 
 ``2026-01-02T03:04:05.678901234+00:00 stdout F text``: RFC 3339 with up to nine digits of a
-second and an offset, the stream, P for a part of a line or F for its end, the text.
+second and an offset, the stream, P for a part of a line or F for its end, the text. From 2.2 on,
+conmon ends a line that had no newline with ``F`` and nothing behind it, not even a space.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ _LIMIT_NS = 1 << 63
 def parse_log_line(line: bytes) -> LogLine | None:
     """What a line, without its newline, says; None when it is malformed."""
     words = line.split(b" ", 3)
+    if len(words) == 3:
+        words.append(b"")
     if len(words) != 4:
         return None
     stamp, stream_word, tags, content = words

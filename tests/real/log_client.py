@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from ocigrpc.oci.log_line import parse_log_line
 from ocigrpc.v1 import log_pb2
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service
@@ -85,9 +86,10 @@ def texts(*files: Path) -> bytes:
     for file in files:
         for line in file.read_bytes().splitlines(keepends=True):
             assert line.endswith(b"\n")
-            _, stream, tag, text = line.split(b" ", 3)
-            assert (stream, tag in (b"F", b"P")) == (b"stdout", True)
-            found.append(text.removesuffix(b"\n") if tag == b"P" else text)
+            parsed = parse_log_line(line.removesuffix(b"\n"))
+            assert parsed is not None
+            assert parsed.stream == "stdout"
+            found.append(parsed.content + b"\n" * (not parsed.partial))
     return b"".join(found)
 
 

@@ -41,6 +41,15 @@ def test_times_of_any_offset_and_precision(stamp: bytes, time_ns: int) -> None:
     assert line.time_ns == time_ns
 
 
+@pytest.mark.parametrize(
+    ("tag", "partial"), [(b"F", False), (b"P", True), (b"F:more", False), (b"P:a:b", True)]
+)
+@pytest.mark.parametrize("end", [b"", b" "])
+def test_an_empty_text_needs_no_space_before_it(tag: bytes, partial: bool, end: bytes) -> None:
+    line = parse_log_line(b"2026-02-01T00:00:00.000000000+00:00 stdout " + tag + end)
+    assert line == LogLine(1769904000_000000000, Stream.STDOUT, partial, b"")
+
+
 def test_further_tags_are_left_alone() -> None:
     line = parse_log_line(b"1970-01-01T00:00:00.0Z stdout P:more x")
     assert line == LogLine(0, Stream.STDOUT, True, b"x")
@@ -51,7 +60,8 @@ def test_further_tags_are_left_alone() -> None:
     [
         b"",
         b"text",
-        b"1970-01-01T00:00:00.0Z stdout F",
+        b"1970-01-01T00:00:00.0Z stdout",
+        b"1970-01-01T00:00:00.0Z stdout ",
         b"1970-01-01T00:00:00.0Z stdin F x",
         b"1970-01-01T00:00:00.0Z stdout G x",
         b"1970-01-01T00:00:00.0Z stdout  x",
