@@ -16,9 +16,10 @@ from threading import Thread
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.box import Box, Flag
 from ocigrpc.engine.container import Container
+from ocigrpc.engine.drain import Drain
 from ocigrpc.engine.node import Node, attempt
 from ocigrpc.engine.ownership import require_entry
-from ocigrpc.engine.program import Program
+from ocigrpc.engine.program import Program, Sink
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.streams import (
     Answer,
@@ -37,12 +38,13 @@ from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
 from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, Timeout
 from ocigrpc.host.cgroup import Cgroup
+from ocigrpc.host.console import Console
 from ocigrpc.host.keyring import leave_session_keyring
-from ocigrpc.host.process import Child
+from ocigrpc.host.process import Child, reaper_argv
 from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec
-from ocigrpc.oci.exec import ExecFiles, exec_argv, process_of, write_process
+from ocigrpc.oci.exec import ExecFiles, detached_argv, exec_argv, process_of, write_process
 from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.root_files import RunningRoot
 
@@ -62,6 +64,9 @@ _KEPT = "exec-kept-"
 LEFT_LIMIT = 256
 """Most programs that run on without their clients: each takes a thread."""
 
+DAEMONS_LIMIT = 512
+"""Most that have left others behind who hold their output: each takes two descriptors."""
+
 
 class Execs:
     """Runs programs in the containers of a registry."""
@@ -71,16 +76,21 @@ class Execs:
         self._registry = registry
         self._truth = truth
         self._left: set[Thread] = set()
+        self._drain = Drain()
+        self._active: set[str] = set()
 
     def run(self, start: ExecStart, deadline: Deadline) -> ExecResult:
         """Run a program to its end; its output up to ``OUTPUT_LIMIT_BYTES`` a stream.
 
-        Raises what ``ExecSync`` in the proto says; then nothing of the program is left.
+        Raises what ``ExecSync`` in the proto says; then nothing of the program is left,
+        unless it was to be kept running.
         """
+        self._refuse_too_many(start)
         captured = _Captured()
         with self._running(start, deadline) as container, ExitStack() as stack:
             program = self._begin(container, start, deadline, stack)
-            exit_status = program.talk(None, captured, deadline)
+            program.ends_alone = start.keep_running
+            exit_status = self._talk(program, None, captured, deadline, stack)
         return captured.result(exit_status)
 
     def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
@@ -89,22 +99,12 @@ class Execs:
         Raises what ``Exec`` in the proto says; then nothing of the program is left, unless
         it was to be kept running.
         """
-        if start.keep_running and len(self._left) >= LEFT_LIMIT:
-            raise LimitReached(
-                f"{LEFT_LIMIT} programs run on without their clients already",
-                reason="TOO_MANY_LEFT",
-                limit=LEFT_LIMIT,
-            )
+        self._refuse_too_many(start)
 
         def produce(box: Box[Answer]) -> None:
             with self._running(start, deadline) as container, ExitStack() as stack:
                 program = self._begin(container, start, deadline, stack)
-                try:
-                    box.put(program.talk(inputs, _Sent(box), deadline))
-                except (Cancelled, Timeout):
-                    if start.keep_running and program.limit.remaining_s():
-                        self._leave(program, stack.pop_all())
-                    raise
+                box.put(self._talk(program, inputs, _Sent(box), deadline, stack))
 
         with answers(BACKLOG_LIMIT_BYTES, produce) as box, leaving(deadline):
             yield from joined(box)
@@ -135,6 +135,37 @@ class Execs:
     def _group(self, container: Container, name: str) -> Cgroup:
         return container.enclosure.container.child(name)
 
+    def _refuse_too_many(self, start: ExecStart) -> None:
+        """Raise ``LimitReached`` for a program that is to be kept when too many are."""
+        if not start.keep_running:
+            return
+        full = len(self._left) >= LEFT_LIMIT
+        if full or self._drain.programs + len(self._active) >= DAEMONS_LIMIT:
+            limit = LEFT_LIMIT if full else DAEMONS_LIMIT
+            raise LimitReached(
+                f"{limit} programs run on without their clients already",
+                reason="TOO_MANY_LEFT",
+                limit=limit,
+            )
+
+    def _talk(
+        self,
+        program: Program,
+        inputs: Inputs | None,
+        sink: Sink,
+        deadline: Deadline,
+        stack: ExitStack,
+    ) -> ExecExit:
+        """The talk with a program, which runs on without its client if it is to be kept."""
+        try:
+            exit_status = program.talk(inputs, sink, deadline)
+        except (Cancelled, Timeout):
+            if program.start.keep_running and program.limit.remaining_s():
+                self._leave(program, stack.pop_all())
+            raise
+        self._drain.take(program.left)
+        return exit_status
+
     def _leave(self, program: Program, stack: ExitStack) -> None:
         """Let a program run on without its client; its output is dropped."""
         program.forsake()
@@ -143,8 +174,9 @@ class Execs:
             with stack:
                 try:
                     exit_status = program.talk(None, _Dropped(), Deadline())
-                except OcigrpcError as error:
-                    log.info("exec.left_ended", reason=error.reason, message=error.message)
+                    self._drain.take(program.left)
+                except (OcigrpcError, OSError) as error:
+                    log.info("exec.left_ended", error=str(error))
                 else:
                     log.info("exec.left_ended", exit_code=exit_status.exit_code)
             self._left.discard(thread)
@@ -158,7 +190,6 @@ class Execs:
     ) -> Program:
         """Start the program; ``stack`` gets the end of all that is made for it."""
         container_id = container.container_id
-        runtime = self._node.runtime(container.record.runtime_handler)
         layout = self._node.layout(container_id)
         name = f"{_KEPT if start.keep_running else _PREFIX}{secrets.token_hex(8)}"
         files = ExecFiles(layout.bundle / name)
@@ -174,27 +205,60 @@ class Execs:
         )
         require_executable(process, root.read_head)
         group = self._group(container, name)
+        end = _End(self, container, files, group)
+        if start.keep_running:
+            self._active.add(name)
+            stack.callback(self._active.discard, name)
         with container.turn("exec", deadline):
             # Not removed before the turn ends, so that the removal finds what we make.
             self._truth.require(container, deadline, State.RUNNING)
             require_entry(container.record)
-            stack.callback(self._node.remove_work, files.directory)
+            if start.keep_running:
+                self._sweep(container)
+            stack.callback(end.clear)
             write_process(files, process)
-            end_group = functools.partial(self._end_group, container, group)
-            stack.callback(end_group)
             group.create()
-        stdio = stack.enter_context(Stdio(stdin=start.stdin, terminal=start.terminal))
-        stdio.resize(size.rows, size.columns)
-        argv = exec_argv(runtime, container_id, files, name, terminal=start.terminal)
-        # runc takes the program on to the container's own, crun does not.
-        leave_session_keyring()
-        child = stack.enter_context(Child(argv, stdio=stdio.theirs))
-        stdio.let_go()
-        log.debug("exec.started", container_id=container_id, argv=argv)
+        child, stdio = self._start(container, start, files, stack)
         limit = Deadline(start.timeout_s)
-        program = Program(start, files, group, stdio, child, limit, end_group)
+        program = Program(start, files, group, stdio, child, limit, end.end_group, end.spare)
         stack.callback(program.close)
         return program
+
+    def _start(
+        self, container: Container, start: ExecStart, files: ExecFiles, stack: ExitStack
+    ) -> tuple[Child, Stdio]:
+        """Run the runtime, by itself or with a reaper for what it leaves."""
+        runtime = self._node.runtime(container.record.runtime_handler)
+        name, container_id = files.directory.name, container.container_id
+        console = None
+        if start.terminal:
+            console = stack.enter_context(Console(files.directory, hold=start.keep_running))
+        stdio = stack.enter_context(Stdio(stdin=start.stdin, console=console))
+        if start.terminal_size is not None:
+            stdio.resize(start.terminal_size.rows, start.terminal_size.columns)
+        held = console.held if console is not None else -1
+        if console is None and not start.keep_running:
+            argv = exec_argv(runtime, container_id, files, name)
+        else:
+            path = console.path if console is not None else ""
+            argv = reaper_argv(
+                held, files.pid, detached_argv(runtime, container_id, files, name, path)
+            )
+        # runc takes the program on to the container's own, crun does not.
+        leave_session_keyring()
+        child = Child(argv, stdio=stdio.theirs, pass_fds=(held,) if held >= 0 else ())
+        stack.enter_context(child)
+        stdio.let_go()
+        log.debug("exec.started", container_id=container_id, argv=argv)
+        return child, stdio
+
+    def _sweep(self, container: Container) -> None:
+        """Remove what was made for programs that have left others behind, who have ended."""
+        bundle = self._node.layout(container.container_id).bundle
+        for directory in bundle.glob(f"{_KEPT}*"):
+            group = self._group(container, directory.name)
+            if directory.name not in self._active and not group.populated():
+                _End(self, container, ExecFiles(directory), group).clear()
 
     @contextmanager
     def _running(self, start: ExecStart, deadline: Deadline) -> Iterator[Container]:
@@ -214,6 +278,28 @@ class Execs:
             return
         deadline = Deadline(self._node.settings.kill_timeout_s)
         attempt(lambda: group.end(deadline))
+
+
+class _End:
+    """The end of all that was made for one program."""
+
+    def __init__(self, execs: Execs, container: Container, files: ExecFiles, group: Cgroup) -> None:
+        self._files = files
+        self._group = group
+        self._spared = False
+        self._remove_work = execs._node.remove_work
+        self.end_group = functools.partial(execs._end_group, container, group)
+
+    def spare(self) -> None:
+        """Leave those alone who live on."""
+        self._spared = True
+
+    def clear(self) -> None:
+        """Kill all in the program's cgroup, unless spared, and remove what was made."""
+        # Found by these names, those who live on are swept up after later on.
+        if not (self._spared and self._group.populated()):
+            self.end_group()
+            self._remove_work(self._files.directory)
 
 
 class _Captured:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from ocigrpc.engine.streams import CloseStdin, ExecExit, ExecStart, Inputs, Stdi
 from ocigrpc.errors import Timeout
 from ocigrpc.host.cgroup import Cgroup
 from ocigrpc.host.process import Child, Process
-from ocigrpc.host.stdio import END_OF_FILE, STDERR, Stdio, resize_of, restore_newlines
+from ocigrpc.host.stdio import END_OF_FILE, RUNTIME, STDERR, Stdio
 from ocigrpc.oci.exec import ExecFiles, exec_failure
 from ocigrpc.oci.exit_file import exit_signal
 
@@ -41,7 +40,11 @@ class Sink(Protocol):
 
 @dataclass
 class Program:
-    """A program that has been started, and the runtime that waits for it."""
+    """A program that has been started, and who waits for it: the runtime, or a reaper.
+
+    ``ends_alone`` is whether the talk is over when the program has ended, though others may
+    hold its output; ``left`` are descriptors of that then, for the caller to close.
+    """
 
     start: ExecStart
     files: ExecFiles
@@ -50,6 +53,9 @@ class Program:
     child: Child
     limit: Deadline
     end_group: Callable[[], None]
+    spare_rest: Callable[[], None]
+    ends_alone: bool = False
+    left: Sequence[int] = ()
     process: Process | None = None
     is_known: bool = False
     stderr: bytes = b""
@@ -80,6 +86,8 @@ class Program:
         )
         if failure is not None:
             raise failure
+        if self.start.keep_running:
+            self.spare_rest()
         # The runtime itself killed by a signal knows nothing of the program.
         exit_code = returncode if returncode >= 0 else 128 - returncode
         return ExecExit(exit_code, exit_signal(exit_code))
@@ -103,7 +111,10 @@ class Program:
                 watched += self.stdio.outputs if sink.has_room() else [sink.room]
             if running:
                 watched.append(self.child)
-                if self.pending:
+                if self.stdio.awaited is not None:
+                    # Until it is there, input has nowhere to go.
+                    watched.append(self.stdio.awaited)
+                elif self.pending:
                     watched.append(self.stdio.writable)
                 elif inputs is not None:
                     watched.append(inputs.filled)
@@ -111,6 +122,8 @@ class Program:
                     watched.append(self.process.pidfd)
             looking = running and not self.is_known
             ready = deadline.wait(*watched, timeout_s=_LOOK_S if looking else math.inf)
+            if self.stdio.awaited in ready:
+                self.stdio.arrive()
             self._read(ready, sink)
             if self.stdio.writable.fileno() in ready:
                 self.pending = self.stdio.write(self.pending)
@@ -123,12 +136,17 @@ class Program:
 
     def _read(self, ready: Sequence[object], sink: Sink) -> None:
         for fd in self.stdio.outputs.keys() & set(ready):
-            stream = self.stdio.outputs[fd]
-            chunk = self.stdio.read(fd)
-            if chunk:
-                if stream == STDERR:
-                    self.stderr += chunk[: _FAILURE_LIMIT_BYTES - len(self.stderr)]
-                sink.write(stream, chunk)
+            self._read_one(fd, sink)
+
+    def _read_one(self, fd: int, sink: Sink) -> int:
+        """Pass on what one descriptor has to say; how many bytes that was."""
+        stream = self.stdio.outputs[fd]
+        chunk = self.stdio.read(fd) or b""
+        if chunk and stream in (STDERR, RUNTIME):
+            self.stderr += chunk[: _FAILURE_LIMIT_BYTES - len(self.stderr)]
+        if chunk and stream != RUNTIME:
+            sink.write(stream, chunk)
+        return len(chunk)
 
     def _listen(self, inputs: Inputs) -> Inputs | None:
         """Do what one input says; None when there will be no more of them."""
@@ -138,10 +156,6 @@ class Program:
                 self.pending = memoryview(data)
             case TerminalSize(rows, columns):
                 self.stdio.resize(rows, columns)
-                if self.process is not None:
-                    resize_of(self.process.pid, rows, columns)
-                # runc reads the size of ours then, and sets that of the program's.
-                self.child.send_signal(signal.SIGWINCH)
             case CloseStdin():
                 self._close_stdin()
         if thing is None and inputs.ended():
@@ -166,8 +180,6 @@ class Program:
             # If it has ended meanwhile, its number may be another's.
             if pid not in self.group.members():
                 self.close()
-            elif self.stdio.terminal:
-                restore_newlines(pid)
         return self.process is None
 
     def _has_ended(self, ready: Sequence[object]) -> bool:
@@ -177,11 +189,18 @@ class Program:
             return True
         return self.child.fileno() in ready
 
-    def _end_rest(self, runtime_waits: bool, sink: Sink) -> None:
+    def _end_rest(self, is_waited_for: bool, sink: Sink) -> None:
         """See to what the program left behind, which may hold its output open."""
         if not self.start.keep_running:
             self.end_group()
-        elif not runtime_waits:
-            # The runtime has passed on what the program wrote; others may hold on for ever.
-            self._read(list(self.stdio.outputs), sink)
-            self.stdio.outputs.clear()
+        elif self.ends_alone and not is_waited_for:
+            for fd in list(self.stdio.outputs):
+                self._read_waiting(fd, sink)
+            self.left = self.stdio.keep_outputs()
+
+    def _read_waiting(self, fd: int, sink: Sink) -> None:
+        """Read what has been written by now, of what may never end."""
+        waiting = self.stdio.waiting_bytes(fd)
+        # Once more after the last byte, for the end, if nobody holds it open any more.
+        while waiting >= 0 and fd in self.stdio.outputs:
+            waiting -= self._read_one(fd, sink) or waiting + 1

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from msgspec import Struct
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, host_failure
+from ocigrpc.host import reaper
 from ocigrpc.host.descriptors import limit_child
 from ocigrpc.log import get_logger
 
@@ -192,6 +194,15 @@ def run(
     """
     with Child(argv, env=env) as child:
         return child.wait(deadline)
+
+
+def reaper_argv(held: int, pid_file: Path, argv: Sequence[str]) -> list[str]:
+    """The command line of a reaper, which ends as the process does that ``argv`` leaves behind.
+
+    Its process id is in ``pid_file`` then; ``held`` is a descriptor to keep until the end, or
+    -1. See ``ocigrpc.host.reaper``.
+    """
+    return [sys.executable, "-I", "-S", reaper.__file__, str(held), str(pid_file), *argv]
 
 
 class Identity(Struct, frozen=True):

@@ -1,43 +1,44 @@
-"""Both sides of a child's standard streams: three pipes, or one terminal."""
+"""Our side of a program's standard streams: three pipes, or one terminal."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
 import struct
 import termios
-import tty
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.console import Console
 
-STDOUT, STDERR = 1, 2
+STDOUT, STDERR, RUNTIME = 1, 2, 3
+"""Streams: the third one is what a runtime says itself."""
 
 END_OF_FILE = b"\x04"
 """What Ctrl-D types; termios(3), VEOF."""
 
 _CHUNK_BYTES = 1 << 16
 
-_PTS_MAJORS = range(136, 144)
-# Documentation/admin-guide/devices.txt of the kernel: UNIX98_PTY_SLAVE_MAJOR.
-
 
 class Stdio:
     """To be used in a ``with``; ``theirs`` goes to a ``Child``, and then :meth:`let_go`.
 
+    With a ``console``, a terminal comes there later on: see :meth:`arrive`. Then ``theirs``
+    are for the one that brings it, and what that says is of stream ``RUNTIME``.
+
     Our ends never block. Raises ``HostFailed`` when there are no descriptors left.
     """
 
-    def __init__(self, *, stdin: bool, terminal: bool) -> None:
-        self.terminal = terminal
+    def __init__(self, *, stdin: bool, console: Console | None = None) -> None:
         self._stdin_wanted = stdin
+        self._console = console
+        self._size = (0, 0)
+        self._terminal = -1
         self.outputs: dict[int, int] = {}
-        """From descriptors that may still say something to STDOUT or STDERR."""
+        """From descriptors that may still say something to STDOUT, STDERR or RUNTIME."""
 
     def __enter__(self) -> Self:
         try:
@@ -46,8 +47,10 @@ class Stdio:
                 self._writable = stack.enter_context(select.epoll())
                 self._stdin = stack.enter_context(ExitStack())
                 self._input = -1
-                if self.terminal:
-                    self._open_terminal(stack)
+                if self._console is not None:
+                    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                    self._theirs.callback(os.close, null)
+                    self.theirs = (null, null, self._open_output(stack, RUNTIME))
                 else:
                     self._open_pipes(stack)
                 if self._input >= 0:
@@ -59,31 +62,13 @@ class Stdio:
             ) from error
         return self
 
-    def _open_terminal(self, stack: ExitStack) -> None:
-        master, slave = os.openpty()
-        stack.callback(os.close, master)
-        self._theirs.callback(os.close, slave)
-        # The runtime does so too, but nothing of ours must be echoed until then: the
-        # terminal that the program sees is another one, in the container.
-        tty.setraw(slave)
-        attributes = termios.tcgetattr(slave)
-        # runc turns output processing on again, which must find nothing to do.
-        attributes[1] = 0
-        termios.tcsetattr(slave, termios.TCSANOW, attributes)
-        os.set_blocking(master, False)
-        self.outputs[master] = STDOUT
-        self.theirs = (slave, slave, slave)
-        self._master = master
-        if self._stdin_wanted:
-            self._input = master
-
     def _open_pipes(self, stack: ExitStack) -> None:
         if self._stdin_wanted:
             reading, self._input = os.pipe()
             os.set_blocking(self._input, False)
             self._stdin.callback(os.close, self._input)
         else:
-            reading = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            reading = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._theirs.callback(os.close, reading)
         self.theirs = (reading, self._open_output(stack, STDOUT), self._open_output(stack, STDERR))
 
@@ -94,6 +79,33 @@ class Stdio:
         os.set_blocking(reading, False)
         self.outputs[reading] = stream
         return writing
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is a terminal, or will be."""
+        return self._console is not None
+
+    @property
+    def awaited(self) -> int | None:
+        """What to poll for until the terminal is there; None when nothing is to come."""
+        if self._console is None or self._console.over:
+            return None
+        return self._console.fileno()
+
+    def arrive(self) -> None:
+        """Take the terminal, if it is there now; see ``awaited``."""
+        assert self._console is not None
+        terminal = self._console.take()
+        if terminal is None:
+            return
+        self._stack.callback(os.close, terminal)
+        self._terminal = terminal
+        os.set_blocking(terminal, False)
+        self.resize(*self._size)
+        self.outputs[terminal] = STDOUT
+        if self._stdin_wanted:
+            self._input = terminal
+            self._writable.register(terminal, select.EPOLLOUT)
 
     def let_go(self) -> None:
         """Close the child's ends, which it has now: else we would never see it close them."""
@@ -141,8 +153,22 @@ class Stdio:
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of the terminal; nothing without one. See ioctl_tty(2)."""
-        if self.terminal:
-            _set_size(self._master, rows, columns)
+        self._size = (rows, columns)
+        if self._terminal >= 0 and (rows or columns):
+            with suppress(OSError):
+                size = struct.pack("4H", rows, columns, 0, 0)
+                fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
+
+    def keep_outputs(self) -> list[int]:
+        """Descriptors of the caller's own for all ``outputs``, which end here with that."""
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in self.outputs]
+        self.outputs.clear()
+        return kept
+
+    def waiting_bytes(self, fd: int) -> int:
+        """How much one of ``outputs`` has to say now."""
+        (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
+        return int(count)
 
     def __exit__(
         self,
@@ -151,46 +177,3 @@ class Stdio:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
-
-
-def resize_of(pid: int, rows: int, columns: int) -> None:
-    """Set the size of the terminal that a process has for standard input, if it has one.
-
-    crun 1.8 passes the news of a new size on, but not the size.
-    """
-    with suppress(OSError), _terminal_of(pid) as fd:
-        _set_size(fd, rows, columns)
-
-
-def restore_newlines(pid: int) -> None:
-    """Let the terminal of a process write its lines as terminals do from their birth.
-
-    runc takes ONLCR from it, for the one that it is started on itself to do the work; but
-    that one does not know when a program wants its bytes unchanged.
-    """
-    with suppress(OSError, termios.error), _terminal_of(pid) as fd:
-        attributes = termios.tcgetattr(fd)
-        attributes[1] |= termios.ONLCR
-        termios.tcsetattr(fd, termios.TCSANOW, attributes)
-
-
-@contextmanager
-def _terminal_of(pid: int) -> Iterator[int]:
-    """The terminal of a process, for no longer than needed: while it is open, it has no end.
-
-    Raises ``OSError``.
-    """
-    path = f"/proc/{pid}/fd/0"
-    # Only opened if it is a pseudoterminal: opening may do something to other devices.
-    if os.major(os.stat(path).st_rdev) not in _PTS_MAJORS:
-        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
-    fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _set_size(fd: int, rows: int, columns: int) -> None:
-    with suppress(OSError):
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))

@@ -4,6 +4,10 @@ conmon has an exec mode, which is not used: it would give each program a log fil
 file and an attach socket that cuts output into 8 KiB packets, and in return only survive
 the service, whose clients have gone then. Its time-out kills one process group, where a
 ``setsid`` escapes; a cgroup of its own holds all.
+
+runc and crun that wait for a program pass on what it writes, and runc takes a terminal's own
+settings from it, at some moment after it has begun. So a program with a terminal, or one that
+may leave others behind, is detached, and waited for by ``ocigrpc.host.reaper``.
 """
 
 from __future__ import annotations
@@ -69,20 +73,36 @@ class ExecFiles(Struct, frozen=True):
             return 0
 
 
-def exec_argv(
-    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, *, terminal: bool
-) -> list[str]:
-    """The command line that runs the program of ``files`` in the container.
+def exec_argv(runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str) -> list[str]:
+    """The command line that runs the program of ``files`` in the container, and waits for it.
 
     ``subgroup`` is the program's cgroup below the container's; it must exist. The flag is
-    known to runc from 1.1 and crun from 1.0 on.
+    known to runc from 1.1 and crun from 1.0 on. The process says whether it has a terminal.
     """
+    return _argv(runtime, container_id, files, subgroup)
+
+
+def detached_argv(
+    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, console: str
+) -> list[str]:
+    """The same, but ended once the program runs, which is left to who waits for its end.
+
+    The runtime passes nothing on: standard streams are the program's own, and its terminal,
+    if it has one, is brought to the socket ``console``.
+    """
+    socket = ("--console-socket", console) if console else ()
+    return _argv(runtime, container_id, files, subgroup, "--detach", *socket)
+
+
+def _argv(
+    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, *words: str
+) -> list[str]:
     return [
         *runtime.argv("--log", str(files.log), "--log-format", "json", "exec"),
         *("--cgroup", f"/{subgroup}"),
         *("--process", str(files.process)),
         *("--pid-file", str(files.pid)),
-        *(("--tty",) if terminal else ()),
+        *words,
         container_id,
     ]
 

@@ -111,6 +111,7 @@ def exec_sync_request(request: exec_pb2.ExecSyncRequest) -> ExecStart:
         container_id=requests.container_id(request),
         process=_process(request.process),
         timeout_s=requests.limit_s(request),
+        keep_running=request.keep_running,
     )
 
 

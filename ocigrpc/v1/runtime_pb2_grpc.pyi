@@ -172,15 +172,17 @@ class RuntimeServiceStub:
     """
     ExecSync: _grpc.UnaryUnaryMultiCallable[_exec_pb2.ExecSyncRequest, _exec_pb2.ExecSyncResponse]
     """Runs a program in a running container to its end, and answers its output and
-    exit code. What it leaves behind is killed with it, `setsid` or not. It is also
-    killed when the timeout or your deadline passes, and when you go. Standard input
-    is /dev/null.
+    exit code. What it leaves behind is killed with it, `setsid` or not, and it is
+    also killed when the timeout or your deadline passes, and when you go, unless you
+    say `keep_running`. Standard input is /dev/null.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
     once also when it is paused, and PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and
     their like as with CreateContainer and StartContainer; DEADLINE_EXCEEDED
     (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
-    when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+    when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS;
+    with `keep_running` TOO_MANY_LEFT: 256 programs run on without their clients, or
+    512 have left others behind that hold their output).
     """
     Exec: _grpc.StreamStreamMultiCallable[_exec_pb2.ExecRequest, _exec_pb2.ExecResponse]
     """Runs a program in a running container, and lets you talk to it. Every byte of its
@@ -188,7 +190,7 @@ class RuntimeServiceStub:
     wait. It ends as with ExecSync, unless you say `keep_running`.
 
     Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
-    RESOURCE_EXHAUSTED (TOO_MANY_LEFT: 256 programs run on without their clients).
+    RESOURCE_EXHAUSTED (TOO_MANY_LEFT).
     """
     Attach: _grpc.StreamStreamMultiCallable[_attach_pb2.AttachRequest, _attach_pb2.AttachResponse]
     """Talks to a container's first process, from CREATED on and until the container
@@ -465,15 +467,17 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _exec_pb2.ExecSyncResponse:
         """Runs a program in a running container to its end, and answers its output and
-        exit code. What it leaves behind is killed with it, `setsid` or not. It is also
-        killed when the timeout or your deadline passes, and when you go. Standard input
-        is /dev/null.
+        exit code. What it leaves behind is killed with it, `setsid` or not, and it is
+        also killed when the timeout or your deadline passes, and when you go, unless you
+        say `keep_running`. Standard input is /dev/null.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
         once also when it is paused, and PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and
         their like as with CreateContainer and StartContainer; DEADLINE_EXCEEDED
         (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
-        when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS;
+        with `keep_running` TOO_MANY_LEFT: 256 programs run on without their clients, or
+        512 have left others behind that hold their output).
         """
 
     @_abc_1.abstractmethod
@@ -487,7 +491,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         wait. It ends as with ExecSync, unless you say `keep_running`.
 
         Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
-        RESOURCE_EXHAUSTED (TOO_MANY_LEFT: 256 programs run on without their clients).
+        RESOURCE_EXHAUSTED (TOO_MANY_LEFT).
         """
 
     @_abc_1.abstractmethod

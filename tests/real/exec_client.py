@@ -39,13 +39,17 @@ def exec_sync(
     *,
     timeout_s: float = 0,
     limit_s: float = LIMIT_S,
+    keep_running: bool = False,
 ) -> exec_pb2.ExecSyncResponse:
     with grpc.insecure_channel(
         f"unix:{service.directory}/socket",
         [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)],
     ) as channel:
         request = exec_pb2.ExecSyncRequest(
-            container_id=container_id, process=program, timeout=seconds(timeout_s)
+            container_id=container_id,
+            process=program,
+            timeout=seconds(timeout_s),
+            keep_running=keep_running,
         )
         return RuntimeServiceStub(channel).ExecSync(request, timeout=limit_s)
 
@@ -102,6 +106,12 @@ class Talk:
 
 def exec_groups(service: Service) -> list[Path]:
     return [group for parent in service.parents() for group in below(parent, "exec-*")]
+
+
+def nothing_made_is_left(service: Service, container_id: str) -> bool:
+    """Whether no group, file and runtime of an exec is left, on whatever host."""
+    files = list((service.directory / "run/containers" / container_id).glob("exec-*"))
+    return not (exec_groups(service) or files)
 
 
 def children_of(service: Service) -> list[str]:

@@ -8,7 +8,14 @@ import msgspec
 import pytest
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.exec import ExecFiles, ExecProcess, exec_argv, exec_failure, process_of
+from ocigrpc.oci.exec import (
+    ExecFiles,
+    ExecProcess,
+    detached_argv,
+    exec_argv,
+    exec_failure,
+    process_of,
+)
 from ocigrpc.oci.root_files import PlannedRoot
 from ocigrpc.oci.runtime import Runtime
 
@@ -35,7 +42,7 @@ def files(tmp_path: Path) -> ExecFiles:
 
 
 def test_the_command_line_names_the_subgroup_and_the_files() -> None:
-    argv = exec_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", terminal=False)
+    argv = exec_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1")
     assert argv == [
         *("/usr/sbin/runc", "--root", "/r", "--log", "/d/log", "--log-format", "json"),
         *("exec", "--cgroup", "/exec-1", "--process", "/d/process.json"),
@@ -43,9 +50,11 @@ def test_the_command_line_names_the_subgroup_and_the_files() -> None:
     ]
 
 
-def test_a_terminal_is_asked_for_before_the_container() -> None:
-    argv = exec_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", terminal=True)
-    assert argv[-2:] == ["--tty", "c"]
+def test_a_detached_program_has_its_terminal_brought_to_a_socket() -> None:
+    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "/d/console")
+    assert argv[-4:] == ["--detach", "--console-socket", "/d/console", "c"]
+    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "")
+    assert argv[-2:] == ["--detach", "c"]
 
 
 def test_a_program_inherits_all_but_arguments_and_terminal() -> None:
