@@ -19,6 +19,9 @@ _DAY_S = 86400.0
 LOG_MAX_BYTES_LEAST = 16 << 10
 """Least size that logs can be rotated at."""
 
+_SIZE_LIMIT_BYTES = 256 << 10
+"""Most that all settings take as JSON."""
+
 # See systemd.unit(5) and systemd.slice(5): dashes part the names of nested slices.
 _SLICE = re.compile(r"(-|[\w:.\\@]+(-[\w:.\\@]+)*)\.slice", re.ASCII)
 _RUNTIME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -239,6 +242,11 @@ def encode_hook(value: object) -> str:
 
 def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is wrong beyond types and bounds: keys, as in ``runtimes.runc.path``, and why."""
+    if len(msgspec.json.encode(settings, enc_hook=encode_hook)) > _SIZE_LIMIT_BYTES:
+        yield (
+            "runtimes",
+            f"take all settings beyond {_SIZE_LIMIT_BYTES} bytes, which Status can tell",
+        )
     for key in ("root_dir", "run_dir", "log_dir"):
         yield from _found(key, path_problem(getattr(settings, key)))
     if ":" in settings.log_dir:

@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ocigrpc.settings import Settings
 from ocigrpc.v1 import runtime_pb2 as pb
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.verb_calls import VERBS, begin, make_ready
 
 HANDLER = "hanging"
 
+CREATES = 70
+"""Creates that hang besides, more than may run at once."""
+
+_AT_ONCE = Settings().unary_threads
 _LIMIT_S = 60.0
 _SCRIPT = """#!/bin/sh
 [ -e "$0.hang" ] || exec runc "$@"
@@ -33,7 +38,7 @@ class Hanging:
 
     @contextmanager
     def verbs(self, stub: RuntimeServiceStub, bundle: str) -> Iterator[None]:
-        """A call hangs in each verb for as long as the block takes."""
+        """A call hangs in each verb, and of creates all that may, while the block runs."""
         with ExitStack() as stack:
             for verb in VERBS[1:]:
                 stack.callback(
@@ -44,8 +49,11 @@ class Hanging:
             self._switch.touch()
             for verb in VERBS:
                 stack.callback(begin(stub, verb, _create(verb, bundle)).cancel)
+            for number in range(CREATES):
+                more = _create(f"create-{number}", bundle)
+                stack.callback(begin(stub, "create", more).cancel)
             until_s = time.monotonic() + _LIMIT_S
-            while len(self._switch.read_bytes()) < len(VERBS):
+            while len(self._switch.read_bytes()) < len(VERBS) + _AT_ONCE - 1:
                 if time.monotonic() > until_s:
                     raise RuntimeError("not every verb hangs")
                 time.sleep(0.01)

@@ -139,11 +139,13 @@ class Sandbox:
 
     def remove_containers(self) -> None:
         """Remove every container, by force."""
-        for container in self.stub.ListContainers(pb.ListContainersRequest()).containers:
-            self.stub.RemoveContainer(
-                pb.RemoveContainerRequest(container_id=container.container_id, force=True),
-                timeout=END_TIMEOUT_S,
-            )
+        # One page after the other, each of which is gone before the next.
+        while found := self.stub.ListContainers(pb.ListContainersRequest()).containers:
+            for container in found:
+                self.stub.RemoveContainer(
+                    pb.RemoveContainerRequest(container_id=container.container_id, force=True),
+                    timeout=END_TIMEOUT_S,
+                )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ocigrpc.engine.events import Event, EventKind, event_of, events_between, la
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.states import may_follow
 from ocigrpc.engine.store import Store
-from ocigrpc.engine.values import State
+from ocigrpc.engine.values import Position, State
 from ocigrpc.errors import Busy, StoreFailed, Timeout
 from ocigrpc.host.process import Process
 
@@ -61,6 +61,11 @@ class Container:
     def container_id(self) -> str:
         """Its id."""
         return self._record.container_id
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in lists; never changes."""
+        return self._record.created_ns, self._record.container_id
 
     @property
     def record(self) -> Record:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.attaching import Attaching
+from ocigrpc.engine.container import Container
 from ocigrpc.engine.creation import Creation
 from ocigrpc.engine.events import EventFilter, News
 from ocigrpc.engine.execs import Execs
@@ -36,6 +37,7 @@ from ocigrpc.engine.values import (
     Created,
     CreateRequest,
     ExitStatus,
+    Position,
     State,
     Versions,
 )
@@ -45,6 +47,9 @@ from ocigrpc.host.cgroup import Hierarchies
 from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.oci.config import Resources
 from ocigrpc.settings import Settings
+
+WORDS_LIMIT_BYTES = 1 << 20
+"""Most that is passed on of what a runtime says of a container."""
 
 
 class Engine:
@@ -186,21 +191,38 @@ class Engine:
             runtime = self._node.runtime(container.record.runtime_handler)
             with self._truth.asking():
                 state = runtime.state_json(container_id, deadline)
-            words["state"] = state.decode(errors="replace")
+            if len(state) > WORDS_LIMIT_BYTES:
+                words["state_error"] = f"it is longer than {WORDS_LIMIT_BYTES} bytes"
+            else:
+                words["state"] = state.decode(errors="replace")
         except (LimitReached, RuntimeFailed, Timeout) as error:
             words["state_error"] = error.message
         return words
 
-    def list_containers(self, container_filter: ContainerFilter) -> Sequence[ContainerView]:
-        """The containers that match, oldest first; nothing is run or waited for."""
-        views = (
-            self._truth.glance(container)
+    def list_containers(
+        self, container_filter: ContainerFilter, after: Position | None = None
+    ) -> Iterator[ContainerView]:
+        """The containers that match, oldest first, behind ``after``, as they are taken.
+
+        Nothing is run or waited for.
+        """
+        states = container_filter.states
+        for container in self._matching(container_filter, after):
+            view = self._truth.glance(container)
+            if not states or view.state in states:
+                yield view
+
+    def _matching(
+        self, container_filter: ContainerFilter, after: Position | None
+    ) -> Sequence[Container]:
+        """Those that match but for their state, which has to be looked at, oldest first."""
+        matching = [
+            container
             for container in self._registry.all()
             if _may_match(container.record, container_filter)
-        )
-        states = container_filter.states
-        matching = (view for view in views if not states or view.state in states)
-        return sorted(matching, key=lambda view: (view.created_ns, view.container_id))
+            and (after is None or after < container.position)
+        ]
+        return sorted(matching, key=lambda container: container.position)
 
     def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
         """Change the limits that are set in ``resources``; what all are afterwards."""
@@ -215,19 +237,18 @@ class Engine:
         return stats_of(self._registry.get(container_id), self._truth)
 
     def list_stats(
-        self, container_filter: ContainerFilter, deadline: Deadline
-    ) -> Sequence[ContainerStats]:
-        """What the containers that match use, oldest first, without those that have stopped."""
-        matching = [
-            container
-            for container in self._registry.all()
-            if _may_match(container.record, container_filter)
-        ]
+        self, container_filter: ContainerFilter, deadline: Deadline, after: Position | None = None
+    ) -> Iterator[ContainerStats]:
+        """What the containers that match use, oldest first, without those that have stopped.
+
+        Behind ``after``, as they are taken.
+        """
+        matching = self._matching(container_filter, after)
         return stats_of_all(matching, container_filter.states, self._truth, deadline)
 
     def watch_stats(
         self, container_filter: ContainerFilter, interval_s: float, deadline: Deadline
-    ) -> Iterator[Sequence[ContainerStats]]:
+    ) -> Iterator[Iterable[ContainerStats]]:
         """What :meth:`list_stats` says, at once and then at an interval, for ever."""
         return repeated(lambda: self.list_stats(container_filter, deadline), interval_s, deadline)
 

@@ -51,7 +51,7 @@ from ocigrpc.oci.root_files import RunningRoot
 log = get_logger()
 
 OUTPUT_LIMIT_BYTES = 16 << 20
-"""Most that is kept of each stream of a program whose client waits for the end."""
+"""Most that a client may have kept of each stream of a program whose end it waits for."""
 
 BACKLOG_LIMIT_BYTES = 1 << 20
 """Output that waits for a slow client; with more, the program has to wait."""
@@ -80,13 +80,13 @@ class Execs:
         self._active: set[str] = set()
 
     def run(self, start: ExecStart, deadline: Deadline) -> ExecResult:
-        """Run a program to its end; its output up to ``OUTPUT_LIMIT_BYTES`` a stream.
+        """Run a program to its end; its output up to ``output_limit_bytes`` a stream.
 
         Raises what ``ExecSync`` in the proto says; then nothing of the program is left,
         unless it was to be kept running.
         """
         self._refuse_too_many(start)
-        captured = _Captured()
+        captured = _Captured(start.output_limit_bytes)
         with self._running(start, deadline) as container, ExitStack() as stack:
             program = self._begin(container, start, deadline, stack)
             program.ends_alone = start.keep_running
@@ -305,7 +305,8 @@ class _End:
 class _Captured:
     """Keeps the first of each stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
         self.room = Flag()
         self._kept = {STDOUT: bytearray(), STDERR: bytearray()}
         self._truncated = {STDOUT: False, STDERR: False}
@@ -317,7 +318,7 @@ class _Captured:
     def write(self, stream: int, data: bytes) -> None:
         """Keep what is not too much."""
         kept = self._kept[stream]
-        fits = OUTPUT_LIMIT_BYTES - len(kept)
+        fits = self._limit_bytes - len(kept)
         kept += data[:fits]
         self._truncated[stream] |= len(data) > fits
 

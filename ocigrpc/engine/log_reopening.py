@@ -136,8 +136,9 @@ def _ask(
     except (Timeout, Cancelled) as error:
         if sent and not control.take_back():
             # conmon has read it, and is making the file now.
+            late = Deadline() if isinstance(error, Cancelled) else deadline.for_answer()
             try:
-                _await_file(container, waiter, monitor, Deadline(_TAKEN_TIMEOUT_S))
+                _await_file(container, waiter, monitor, late.within(_TAKEN_TIMEOUT_S))
             except Timeout:
                 raise MonitorFailed(
                     "conmon was asked for a new log, and has not made it yet",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 
 from msgspec import Struct
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.truth import ALIVE, Truth
-from ocigrpc.engine.values import State
+from ocigrpc.engine.values import Position, State
 from ocigrpc.errors import WrongState
 from ocigrpc.host.cgroup_stats import Usage, read_usage
 
@@ -23,6 +23,8 @@ class ContainerStats(Struct, frozen=True):
     labels: dict[str, str]
     timestamp_ns: int
     usage: Usage
+    position: Position = (0, "")
+    """Of the container, in lists."""
 
 
 def stats_of(container: Container, truth: Truth) -> ContainerStats:
@@ -32,13 +34,12 @@ def stats_of(container: Container, truth: Truth) -> ContainerStats:
 
 def stats_of_all(
     containers: Iterable[Container], states: Set[State], truth: Truth, deadline: Deadline
-) -> Sequence[ContainerStats]:
-    """Those of ``containers`` in ``states``, empty for any, that have any; oldest first.
+) -> Iterator[ContainerStats]:
+    """Those of ``containers`` in ``states``, empty for any, that have any, as they are taken.
 
     Raises ``Timeout`` or ``Cancelled``.
     """
-    found = []
-    for container in sorted(containers, key=_age):
+    for container in containers:
         deadline.check()
         if container.record.exit_status is not None:
             continue
@@ -47,13 +48,12 @@ def stats_of_all(
         except WrongState:
             continue
         if not states or state in states:
-            found.append(stats)
-    return found
+            yield stats
 
 
 def repeated(
-    read: Callable[[], Sequence[ContainerStats]], interval_s: float, deadline: Deadline
-) -> Iterator[Sequence[ContainerStats]]:
+    read: Callable[[], Iterable[ContainerStats]], interval_s: float, deadline: Deadline
+) -> Iterator[Iterable[ContainerStats]]:
     """What ``read`` says now and at every multiple of ``interval_s`` from now.
 
     Times that pass while the receiver is not ready are left out. Never ends by itself:
@@ -79,9 +79,6 @@ def _read(container: Container, truth: Truth) -> tuple[ContainerStats, State]:
         labels=view.labels,
         timestamp_ns=timestamp_ns,
         usage=usage,
+        position=container.position,
     )
     return stats, view.state
-
-
-def _age(container: Container) -> tuple[int, str]:
-    return container.record.created_ns, container.container_id

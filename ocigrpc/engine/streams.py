@@ -28,7 +28,10 @@ class TerminalSize(Struct, frozen=True):
 
 
 class ExecStart(Struct, frozen=True):
-    """See ``ExecStart`` in the proto; ``timeout_s`` is infinite for no limit."""
+    """See ``ExecStart`` in the proto; ``timeout_s`` is infinite for no limit.
+
+    ``output_limit_bytes`` is for a client that waits for the end, and of each stream.
+    """
 
     container_id: str
     process: ExecProcess
@@ -37,6 +40,7 @@ class ExecStart(Struct, frozen=True):
     terminal: bool = False
     terminal_size: TerminalSize | None = None
     keep_running: bool = False
+    output_limit_bytes: int = 0
 
 
 class AttachStart(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -130,6 +131,10 @@ class ContainerFilter(Struct, frozen=True):
     name: str = ""
     states: frozenset[State] = frozenset()
     label_selector: dict[str, str] = {}
+
+
+Position: TypeAlias = tuple[int, str]
+"""Where a container stands in a list: when its create was begun, in ns, and its id."""
 
 
 class Condition(Struct, frozen=True):

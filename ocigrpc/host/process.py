@@ -34,7 +34,8 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 """What every child gets, and all it gets unless more is said."""
 
 OUTPUT_LIMIT_BYTES = 1 << 20
-"""Most that is kept of a child's standard output, or error; the rest is read and dropped."""
+"""Most that is kept of a child's standard output, or error, unless more is said; the rest is
+read and dropped."""
 
 _CHUNK_BYTES = 1 << 16
 # For a child to end that has been killed: longer takes only what waits in the kernel.
@@ -73,7 +74,9 @@ class Child:
         cwd: str | Path | None = None,
         pass_fds: Sequence[int] = (),
         stdio: tuple[int, int, int] = (subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE),
+        output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     ) -> None:
+        self._output_limit_bytes = output_limit_bytes
         stdin, stdout, stderr = stdio
         try:
             self._popen = subprocess.Popen(
@@ -144,7 +147,8 @@ class Child:
             chunk = os.read(pipe, _CHUNK_BYTES)
         except BlockingIOError:
             return True
-        self._pipes[pipe] += chunk[: OUTPUT_LIMIT_BYTES - len(self._pipes[pipe])]
+        kept = self._pipes[pipe]
+        self._pipes[pipe] = kept + chunk[: self._output_limit_bytes - len(kept)]
         return bool(chunk)
 
     def send_signal(self, number: int) -> None:
@@ -186,13 +190,17 @@ class Child:
 
 
 def run(
-    argv: Sequence[str], deadline: Deadline, *, env: Mapping[str, str] = ENVIRONMENT
+    argv: Sequence[str],
+    deadline: Deadline,
+    *,
+    env: Mapping[str, str] = ENVIRONMENT,
+    output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
 ) -> Completed:
     """Run a program to its end; it is killed when the deadline passes or the caller goes.
 
     Raises ``HostFailed``, ``Timeout`` or ``Cancelled``.
     """
-    with Child(argv, env=env) as child:
+    with Child(argv, env=env, output_limit_bytes=output_limit_bytes) as child:
         return child.wait(deadline)
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
-from ocigrpc.host.process import ENVIRONMENT, Completed, run
+from ocigrpc.host.process import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
 from ocigrpc.oci.runtime_words import explained
 
 _UNFROZEN = "unable to freeze"
@@ -31,6 +31,12 @@ _ROOTS = {"runc": "/run/runc", "crun": "/run/crun", "youki": "/run/youki"}
 
 _CLONE = re.compile(r"((?:runc|crun)\.)[A-Za-z0-9]{6}")
 """A copy of its own program, that runc or crun executes in place of it while it begins."""
+
+_STATE_LIMIT_BYTES = 8 << 20
+"""Most that is read of what ``state`` prints: all annotations are in it, of which JSON can make
+six times as much."""
+
+_VERSION_LIMIT_BYTES = 256
 
 
 class RuntimeState(Struct, frozen=True):
@@ -149,7 +155,9 @@ class Runtime(Struct, frozen=True):
 
     def state_json(self, container_id: str, deadline: Deadline) -> bytes:
         """What the runtime says of a container, in its own JSON."""
-        return self._verb(deadline, "state", container_id).stdout
+        return self._verb(
+            deadline, "state", container_id, output_limit_bytes=_STATE_LIMIT_BYTES
+        ).stdout
 
     def state(self, container_id: str, deadline: Deadline) -> RuntimeState:
         """What the runtime says of a container."""
@@ -169,10 +177,17 @@ class Runtime(Struct, frozen=True):
         """First line of ``--version``; empty when it can't be had."""
         return program_version(self.path, deadline)
 
-    def _verb(self, deadline: Deadline, verb: str, *words: str) -> Completed:
+    def _verb(
+        self,
+        deadline: Deadline,
+        verb: str,
+        *words: str,
+        output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
+    ) -> Completed:
         try:
             bounded = deadline.within(self.verb_timeout_s)
-            ended = run(self.argv(verb, *words), bounded, env=self.env)
+            argv = self.argv(verb, *words)
+            ended = run(argv, bounded, env=self.env, output_limit_bytes=output_limit_bytes)
         except Timeout as error:
             raise Timeout(
                 f"{self.name} {verb} did not end in time",
@@ -222,4 +237,4 @@ def program_version(path: str, deadline: Deadline) -> str:
     except (HostFailed, Timeout):
         return ""
     lines: Sequence[str] = ended.stdout.decode(errors="replace").splitlines()
-    return lines[0] if lines and ended.returncode == 0 else ""
+    return cut(lines[0], _VERSION_LIMIT_BYTES) if lines and ended.returncode == 0 else ""

@@ -12,6 +12,7 @@ from ocigrpc.engine.values import (
     ContainerView,
     ExitStatus,
     MonitorLostPolicy,
+    Position,
     Provenance,
     State,
     Versions,
@@ -104,6 +105,11 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
         runtime_state=view.runtime_state,
         message=view.message,
     )
+
+
+def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerStatus]:
+    """The same as an entry of a list."""
+    return (view.created_ns, view.container_id), container_status(view)
 
 
 def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:

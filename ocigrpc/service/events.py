@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ocigrpc.engine.events import Event, EventFilter, EventKind, News
+from ocigrpc.engine.events import Event, EventFilter, EventKind, News, marks_of
 from ocigrpc.oci.violations import Violations
 from ocigrpc.service.answers import exit_status
 from ocigrpc.service.requests import WANTED_LIMIT_BYTES, check_labels
@@ -32,7 +32,7 @@ def watch_events_request(
     found.raise_any()
     event_filter = EventFilter(
         container_id=asked.container_id,
-        label_selector=dict(asked.label_selector),
+        marks=frozenset(marks_of(asked.label_selector)),
         kinds=frozenset(_KINDS[number] for number in asked.kinds),
     )
     return request.after if request.HasField("after") else None, event_filter
@@ -59,6 +59,5 @@ def _event(event: Event) -> event_pb2.ContainerEvent:
         kind=f"EVENT_KIND_{event.kind.name}",
         container_id=event.container_id,
         name=event.name,
-        labels=event.labels,
         exit_status=exit_status(event.exit_status) if event.exit_status else None,
     )

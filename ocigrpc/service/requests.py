@@ -32,15 +32,26 @@ TIMEOUT_LIMIT_S = 24 * 3600
 """Longest timeout of a request."""
 
 WANTED_LIMIT_BYTES = 256
-"""Longest id or name that a filter may look for, far above those that there can be."""
+"""Longest id or name that a filter may look for, above those that there can be."""
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
-_NAME_FORM = "must be 1 to 64 of a-z A-Z 0-9 _ . - with a letter or digit first"
+_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+_ID_FORM = "must be 1 to 64 of a-z A-Z 0-9 _ . - with a letter or digit first"
+# Kubernetes has names of 253.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+_NAME_FORM = "must be 1 to 255 of a-z A-Z 0-9 _ . - with a letter or digit first"
+_HANDLER_LIMIT_BYTES = 256
 
-_LABELS_LIMIT = 256
-_LABEL_KEY_LIMIT_BYTES = 256
-_LABEL_VALUE_LIMIT_BYTES = 64 << 10
-_LABELS_LIMIT_BYTES = 256 << 10
+LABELS_LIMIT = 256
+"""Most labels of a container."""
+
+ANNOTATIONS_LIMIT = 1024
+"""Most annotations of a container."""
+
+LABELS_LIMIT_BYTES = 256 << 10
+"""Most that the keys and values of all labels take together, and those of all annotations:
+what Kubernetes lets annotations take. One value may take all."""
+
+_LABEL_KEY_LIMIT_BYTES = 512  # Kubernetes has keys of 253, a slash and 63.
 
 _POLICIES: dict[int, MonitorLostPolicy | None] = {
     container_pb2.MONITOR_LOST_POLICY_UNSPECIFIED: None,
@@ -61,8 +72,8 @@ class _HasTimeout(Protocol):
 
 def container_id(request: _NamesContainer) -> str:
     """The container that a request is about. Raises ``InvalidArgument``."""
-    if not _NAME.fullmatch(request.container_id):
-        raise InvalidArgument("container_id", _NAME_FORM, reason="INVALID_CONTAINER_ID")
+    if not _ID.fullmatch(request.container_id):
+        raise InvalidArgument("container_id", _ID_FORM, reason="INVALID_CONTAINER_ID")
     return request.container_id
 
 
@@ -135,7 +146,7 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
     size = request.log_size_max_bytes
     found.allow(size >= 0, "log_size_max_bytes", "is negative", "OUT_OF_RANGE")
     check_labels(found, "labels", request.labels)
-    check_labels(found, "annotations", request.annotations)
+    check_labels(found, "annotations", request.annotations, ANNOTATIONS_LIMIT)
     stop_signal = _stop_signal(found, request.stop_signal)
     policy = request.monitor_lost_policy
     found.allow(
@@ -164,12 +175,12 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
 
 
 def _check_names(found: Violations, request: runtime_pb2.CreateContainerRequest) -> None:
-    for field, text, reason in (
-        ("container_id", request.container_id, "INVALID_CONTAINER_ID"),
-        ("name", request.name, "INVALID_NAME"),
+    for field, text, form, words, reason in (
+        ("container_id", request.container_id, _ID, _ID_FORM, "INVALID_CONTAINER_ID"),
+        ("name", request.name, _NAME, _NAME_FORM, "INVALID_NAME"),
     ):
-        found.allow(not text or bool(_NAME.fullmatch(text)), field, _NAME_FORM, reason)
-    found.text("runtime_handler", request.runtime_handler, _LABEL_KEY_LIMIT_BYTES)
+        found.allow(not text or bool(form.fullmatch(text)), field, words, reason)
+    found.text("runtime_handler", request.runtime_handler, _HANDLER_LIMIT_BYTES)
 
 
 def _source(
@@ -197,18 +208,18 @@ def _stop_signal(found: Violations, text: str) -> str:
         return ""
 
 
-def check_labels(found: Violations, field: str, labels: Mapping[str, str]) -> None:
+def check_labels(
+    found: Violations, field: str, labels: Mapping[str, str], limit: int = LABELS_LIMIT
+) -> None:
     """Add what is wrong with labels to ``found``."""
-    if not found.allow(
-        len(labels) <= _LABELS_LIMIT, field, f"has more than {_LABELS_LIMIT}", "TOO_MANY"
-    ):
+    if not found.allow(len(labels) <= limit, field, f"has more than {limit}", "TOO_MANY"):
         return
     total_bytes = 0
     for key, value in labels.items():
         found.allow(key != "", field, "has an empty key", "EMPTY_KEY")
         entry = entry_field(field, key)
         found.text(entry, key, _LABEL_KEY_LIMIT_BYTES)
-        found.text(entry, value, _LABEL_VALUE_LIMIT_BYTES)
+        found.text(entry, value, LABELS_LIMIT_BYTES)
         total_bytes += len(key.encode()) + len(value.encode())
-    problem = f"is longer than {_LABELS_LIMIT_BYTES} bytes in all"
-    found.allow(total_bytes <= _LABELS_LIMIT_BYTES, field, problem, "TOO_LONG")
+    problem = f"is longer than {LABELS_LIMIT_BYTES} bytes in all"
+    found.allow(total_bytes <= LABELS_LIMIT_BYTES, field, problem, "TOO_LONG")

@@ -10,7 +10,7 @@ import grpc
 import ocigrpc
 from ocigrpc.engine.engine import Engine
 from ocigrpc.engine.truth import ALIVE
-from ocigrpc.service import answers, configs, events, logs, requests, stats, streams
+from ocigrpc.service import answers, configs, events, logs, pages, requests, stats, streams
 from ocigrpc.service.call import Call
 from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2_grpc
 from ocigrpc.v1 import runtime_pb2 as v1
@@ -100,8 +100,10 @@ class RuntimeService:
         self, request: v1.ListContainersRequest, call: Call
     ) -> v1.ListContainersResponse:
         """Those that match."""
-        views = self._engine.list_containers(requests.container_filter(request))
-        return v1.ListContainersResponse(containers=map(answers.container_status, views))
+        wanted, page = requests.container_filter(request), pages.page_of(request)
+        views = self._engine.list_containers(wanted, page.after)
+        containers, token = pages.first_page(map(answers.listed, views), page)
+        return v1.ListContainersResponse(containers=containers, next_page_token=token)
 
     def WaitContainer(
         self, request: v1.WaitContainerRequest, call: Call
@@ -150,17 +152,18 @@ class RuntimeService:
         self, request: v1.ListContainerStatsRequest, call: Call
     ) -> v1.ListContainerStatsResponse:
         """What those that match use."""
-        found = self._engine.list_stats(requests.container_filter(request), call.deadline)
-        return stats.stats_list(found)
+        wanted, page = requests.container_filter(request), pages.page_of(request)
+        found = self._engine.list_stats(wanted, call.deadline, page.after)
+        used, token = pages.first_page(map(stats.listed, found), page)
+        return v1.ListContainerStatsResponse(stats=used, next_page_token=token)
 
     def WatchStats(
         self, request: v1.WatchStatsRequest, call: Call
     ) -> Iterator[v1.ListContainerStatsResponse]:
         """The same at an interval."""
         wanted, interval_s = requests.container_filter(request), stats.interval_s(request)
-        yield from map(
-            stats.stats_list, self._engine.watch_stats(wanted, interval_s, call.deadline)
-        )
+        for found in self._engine.watch_stats(wanted, interval_s, call.deadline):
+            yield from stats.stats_messages(found)
 
     def ExecSync(self, request: exec_pb2.ExecSyncRequest, call: Call) -> exec_pb2.ExecSyncResponse:
         """Run a program in it to its end."""

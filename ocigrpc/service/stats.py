@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from ocigrpc.engine.stats import ContainerStats
+from ocigrpc.engine.values import Position
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.cgroup_limits import Limits
 from ocigrpc.host.cgroup_stats import Pressure, PressureLine
+from ocigrpc.service.pages import parts
 from ocigrpc.service.requests import seconds_of
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 
@@ -52,9 +54,21 @@ def limits(told: Limits) -> config_pb2.LinuxContainerResources:
     )
 
 
-def stats_list(found: Iterable[ContainerStats]) -> runtime_pb2.ListContainerStatsResponse:
-    """What several containers use."""
-    return runtime_pb2.ListContainerStatsResponse(stats=map(container_stats, found))
+def stats_messages(
+    found: Iterable[ContainerStats],
+) -> Iterator[runtime_pb2.ListContainerStatsResponse]:
+    """What several containers use, in as many messages as it takes: all but the last say so."""
+    held: list[stats_pb2.ContainerStats] | None = None
+    for part in parts(map(container_stats, found)):
+        if held is not None:
+            yield runtime_pb2.ListContainerStatsResponse(stats=held, more=True)
+        held = part
+    yield runtime_pb2.ListContainerStatsResponse(stats=held)
+
+
+def listed(told: ContainerStats) -> tuple[Position, stats_pb2.ContainerStats]:
+    """The same as an entry of a list."""
+    return told.position, container_stats(told)
 
 
 def container_stats(told: ContainerStats) -> stats_pb2.ContainerStats:

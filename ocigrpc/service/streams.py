@@ -12,6 +12,7 @@ from msgspec import structs
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.box import Box
+from ocigrpc.engine.execs import OUTPUT_LIMIT_BYTES
 from ocigrpc.engine.streams import (
     Answer,
     Attached,
@@ -34,6 +35,10 @@ from ocigrpc.v1 import attach_pb2, exec_pb2, terminal_pb2
 
 BACKLOG_LIMIT_BYTES = 1 << 20
 """Input that waits for a slow program; with more, the client has to wait."""
+
+OUTPUT_DEFAULT_BYTES = 3 << 19
+"""Most that ExecSync answers of each stream, unless the client says: with both, an answer fits
+the 4 MiB that clients of gRPC take unless they say more."""
 
 _SIZE_LIMIT = 65535
 """A terminal's rows and columns are 16 bits; ioctl_tty(2)."""
@@ -107,7 +112,11 @@ def _inputs(
 
 def exec_sync_request(request: exec_pb2.ExecSyncRequest) -> ExecStart:
     """What to run to its end."""
+    found = Violations()
+    found.in_range("max_output_bytes", request.max_output_bytes, 0, OUTPUT_LIMIT_BYTES)
+    found.raise_any()
     return ExecStart(
+        output_limit_bytes=request.max_output_bytes or OUTPUT_DEFAULT_BYTES,
         container_id=requests.container_id(request),
         process=_process(request.process),
         timeout_s=requests.limit_s(request),

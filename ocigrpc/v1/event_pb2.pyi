@@ -32,29 +32,20 @@ EVENT_KIND_EXITED: EventKind
 EVENT_KIND_REMOVED: EventKind
 
 class ContainerEvent(_message.Message):
-    __slots__ = ("sequence", "time", "kind", "container_id", "name", "labels", "exit_status")
-    class LabelsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    __slots__ = ("sequence", "time", "kind", "container_id", "name", "exit_status")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
-    LABELS_FIELD_NUMBER: _ClassVar[int]
     EXIT_STATUS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: int
     kind: EventKind
     container_id: str
     name: str
-    labels: _containers.ScalarMap[str, str]
     exit_status: _container_pb2.ExitStatus
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[int] = ..., kind: _Optional[_Union[EventKind, str]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., exit_status: _Optional[_Union[_container_pb2.ExitStatus, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[int] = ..., kind: _Optional[_Union[EventKind, str]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., exit_status: _Optional[_Union[_container_pb2.ExitStatus, _Mapping]] = ...) -> None: ...
 
 class EventFilter(_message.Message):
     __slots__ = ("container_id", "label_selector", "kinds")

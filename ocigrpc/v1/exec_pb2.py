@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from ocigrpc.v1 import terminal_pb2 as ocigrpc_dot_v1_dot_terminal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15ocigrpc/v1/exec.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19ocigrpc/v1/terminal.proto\"\x9c\x01\n\x0b\x45xecProcess\x12\x0f\n\x07\x63ommand\x18\x01 \x03(\t\x12-\n\x03\x65nv\x18\x02 \x03(\x0b\x32 .ocigrpc.v1.ExecProcess.EnvEntry\x12\x13\n\x0bworking_dir\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x01\n\x0f\x45xecSyncRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12(\n\x07process\x18\x02 \x01(\x0b\x32\x17.ocigrpc.v1.ExecProcess\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0ckeep_running\x18\x04 \x01(\x08\"\x8a\x01\n\x10\x45xecSyncResponse\x12\x0e\n\x06stdout\x18\x01 \x01(\x0c\x12\x0e\n\x06stderr\x18\x02 \x01(\x0c\x12\x18\n\x10stdout_truncated\x18\x03 \x01(\x08\x12\x18\n\x10stderr_truncated\x18\x04 \x01(\x08\x12\"\n\x04\x65xit\x18\x05 \x01(\x0b\x32\x14.ocigrpc.v1.ExecExit\"=\n\x08\x45xecExit\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x13\n\x06signal\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\t\n\x07_signal\"\xaa\x01\n\x0b\x45xecRequest\x12&\n\x05start\x18\x01 \x01(\x0b\x32\x15.ocigrpc.v1.ExecStartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12*\n\x06resize\x18\x03 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSizeH\x00\x12-\n\x0b\x63lose_stdin\x18\x04 \x01(\x0b\x32\x16.ocigrpc.v1.CloseStdinH\x00\x42\x07\n\x05input\"\xdf\x01\n\tExecStart\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12(\n\x07process\x18\x02 \x01(\x0b\x32\x17.ocigrpc.v1.ExecProcess\x12\r\n\x05stdin\x18\x03 \x01(\x08\x12\x10\n\x08terminal\x18\x04 \x01(\x08\x12/\n\rterminal_size\x18\x05 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSize\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0ckeep_running\x18\x07 \x01(\x08\"b\n\x0c\x45xecResponse\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x12$\n\x04\x65xit\x18\x03 \x01(\x0b\x32\x14.ocigrpc.v1.ExecExitH\x00\x42\x08\n\x06outputb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15ocigrpc/v1/exec.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19ocigrpc/v1/terminal.proto\"\x9c\x01\n\x0b\x45xecProcess\x12\x0f\n\x07\x63ommand\x18\x01 \x03(\t\x12-\n\x03\x65nv\x18\x02 \x03(\x0b\x32 .ocigrpc.v1.ExecProcess.EnvEntry\x12\x13\n\x0bworking_dir\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xad\x01\n\x0f\x45xecSyncRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12(\n\x07process\x18\x02 \x01(\x0b\x32\x17.ocigrpc.v1.ExecProcess\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0ckeep_running\x18\x04 \x01(\x08\x12\x18\n\x10max_output_bytes\x18\x05 \x01(\x03\"\x8a\x01\n\x10\x45xecSyncResponse\x12\x0e\n\x06stdout\x18\x01 \x01(\x0c\x12\x0e\n\x06stderr\x18\x02 \x01(\x0c\x12\x18\n\x10stdout_truncated\x18\x03 \x01(\x08\x12\x18\n\x10stderr_truncated\x18\x04 \x01(\x08\x12\"\n\x04\x65xit\x18\x05 \x01(\x0b\x32\x14.ocigrpc.v1.ExecExit\"=\n\x08\x45xecExit\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x13\n\x06signal\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\t\n\x07_signal\"\xaa\x01\n\x0b\x45xecRequest\x12&\n\x05start\x18\x01 \x01(\x0b\x32\x15.ocigrpc.v1.ExecStartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12*\n\x06resize\x18\x03 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSizeH\x00\x12-\n\x0b\x63lose_stdin\x18\x04 \x01(\x0b\x32\x16.ocigrpc.v1.CloseStdinH\x00\x42\x07\n\x05input\"\xdf\x01\n\tExecStart\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12(\n\x07process\x18\x02 \x01(\x0b\x32\x17.ocigrpc.v1.ExecProcess\x12\r\n\x05stdin\x18\x03 \x01(\x08\x12\x10\n\x08terminal\x18\x04 \x01(\x08\x12/\n\rterminal_size\x18\x05 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSize\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0ckeep_running\x18\x07 \x01(\x08\"b\n\x0c\x45xecResponse\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x12$\n\x04\x65xit\x18\x03 \x01(\x0b\x32\x14.ocigrpc.v1.ExecExitH\x00\x42\x08\n\x06outputb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,15 +40,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECPROCESS_ENVENTRY']._serialized_start=211
   _globals['_EXECPROCESS_ENVENTRY']._serialized_end=253
   _globals['_EXECSYNCREQUEST']._serialized_start=256
-  _globals['_EXECSYNCREQUEST']._serialized_end=403
-  _globals['_EXECSYNCRESPONSE']._serialized_start=406
-  _globals['_EXECSYNCRESPONSE']._serialized_end=544
-  _globals['_EXECEXIT']._serialized_start=546
-  _globals['_EXECEXIT']._serialized_end=607
-  _globals['_EXECREQUEST']._serialized_start=610
-  _globals['_EXECREQUEST']._serialized_end=780
-  _globals['_EXECSTART']._serialized_start=783
-  _globals['_EXECSTART']._serialized_end=1006
-  _globals['_EXECRESPONSE']._serialized_start=1008
-  _globals['_EXECRESPONSE']._serialized_end=1106
+  _globals['_EXECSYNCREQUEST']._serialized_end=429
+  _globals['_EXECSYNCRESPONSE']._serialized_start=432
+  _globals['_EXECSYNCRESPONSE']._serialized_end=570
+  _globals['_EXECEXIT']._serialized_start=572
+  _globals['_EXECEXIT']._serialized_end=633
+  _globals['_EXECREQUEST']._serialized_start=636
+  _globals['_EXECREQUEST']._serialized_end=806
+  _globals['_EXECSTART']._serialized_start=809
+  _globals['_EXECSTART']._serialized_end=1032
+  _globals['_EXECRESPONSE']._serialized_start=1034
+  _globals['_EXECRESPONSE']._serialized_end=1132
 # @@protoc_insertion_point(module_scope)

@@ -30,16 +30,18 @@ class ExecProcess(_message.Message):
     def __init__(self, command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., user: _Optional[str] = ...) -> None: ...
 
 class ExecSyncRequest(_message.Message):
-    __slots__ = ("container_id", "process", "timeout", "keep_running")
+    __slots__ = ("container_id", "process", "timeout", "keep_running", "max_output_bytes")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     KEEP_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     process: ExecProcess
     timeout: _duration_pb2.Duration
     keep_running: bool
-    def __init__(self, container_id: _Optional[str] = ..., process: _Optional[_Union[ExecProcess, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keep_running: bool = ...) -> None: ...
+    max_output_bytes: int
+    def __init__(self, container_id: _Optional[str] = ..., process: _Optional[_Union[ExecProcess, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keep_running: bool = ..., max_output_bytes: _Optional[int] = ...) -> None: ...
 
 class ExecSyncResponse(_message.Message):
     __slots__ = ("stdout", "stderr", "stdout_truncated", "stderr_truncated", "exit")

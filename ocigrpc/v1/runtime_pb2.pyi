@@ -225,10 +225,14 @@ class ContainerStatusResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[_container_pb2.ContainerStatus, _Mapping]] = ..., info: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
 
 class ListContainersRequest(_message.Message):
-    __slots__ = ("filter",)
+    __slots__ = ("filter", "page_size", "page_token")
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     filter: ContainerFilter
-    def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ContainerFilter(_message.Message):
     __slots__ = ("id_prefix", "name", "states", "label_selector")
@@ -250,10 +254,12 @@ class ContainerFilter(_message.Message):
     def __init__(self, id_prefix: _Optional[str] = ..., name: _Optional[str] = ..., states: _Optional[_Iterable[_Union[_container_pb2.ContainerState, str]]] = ..., label_selector: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ListContainersResponse(_message.Message):
-    __slots__ = ("containers",)
+    __slots__ = ("containers", "next_page_token")
     CONTAINERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     containers: _containers.RepeatedCompositeFieldContainer[_container_pb2.ContainerStatus]
-    def __init__(self, containers: _Optional[_Iterable[_Union[_container_pb2.ContainerStatus, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, containers: _Optional[_Iterable[_Union[_container_pb2.ContainerStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WaitContainerRequest(_message.Message):
     __slots__ = ("container_id",)
@@ -294,16 +300,24 @@ class ContainerStatsResponse(_message.Message):
     def __init__(self, stats: _Optional[_Union[_stats_pb2.ContainerStats, _Mapping]] = ...) -> None: ...
 
 class ListContainerStatsRequest(_message.Message):
-    __slots__ = ("filter",)
+    __slots__ = ("filter", "page_size", "page_token")
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     filter: ContainerFilter
-    def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListContainerStatsResponse(_message.Message):
-    __slots__ = ("stats",)
+    __slots__ = ("stats", "next_page_token", "more")
     STATS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     stats: _containers.RepeatedCompositeFieldContainer[_stats_pb2.ContainerStats]
-    def __init__(self, stats: _Optional[_Iterable[_Union[_stats_pb2.ContainerStats, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    more: bool
+    def __init__(self, stats: _Optional[_Iterable[_Union[_stats_pb2.ContainerStats, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., more: bool = ...) -> None: ...
 
 class WatchStatsRequest(_message.Message):
     __slots__ = ("filter", "interval")

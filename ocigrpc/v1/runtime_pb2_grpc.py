@@ -281,7 +281,10 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListContainers(self, request, context):
-        """The containers that match a filter, oldest first.
+        """The containers that match a filter, oldest first; as many as were asked for, and as
+        fit into 3 MiB. `next_page_token` says where to go on.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -432,15 +435,17 @@ class RuntimeServiceServicer(object):
 
     def ListContainerStats(self, request, context):
         """What the containers that match use now, those left out that have stopped or that go
-        while this is asked.
+        while this is asked; in pages, as `ListContainers` has them.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchStats(self, request, context):
-        """What `ListContainerStats` answers, at once and then at an interval, which does not
-        drift; answers that you are too slow for are left out. Never ends by itself.
+        """What all pages of `ListContainerStats` have, at once and then at an interval, which
+        does not drift; answers that you are too slow for are left out. Never ends by itself.
 
         Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
         """

@@ -141,7 +141,11 @@ class RuntimeServiceStub:
     16 calls wait for one to do that already.
     """
     ListContainers: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListContainersRequest, _runtime_pb2.ListContainersResponse]
-    """The containers that match a filter, oldest first."""
+    """The containers that match a filter, oldest first; as many as were asked for, and as
+    fit into 3 MiB. `next_page_token` says where to go on.
+
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+    """
     WaitContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.WaitContainerRequest, _runtime_pb2.WaitContainerResponse]
     """Blocks until the container has ended, and answers how. At once if it has
     ended already. Your own deadline is the only limit, so set one.
@@ -251,11 +255,13 @@ class RuntimeServiceStub:
     """
     ListContainerStats: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListContainerStatsRequest, _runtime_pb2.ListContainerStatsResponse]
     """What the containers that match use now, those left out that have stopped or that go
-    while this is asked.
+    while this is asked; in pages, as `ListContainers` has them.
+
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     WatchStats: _grpc.UnaryStreamMultiCallable[_runtime_pb2.WatchStatsRequest, _runtime_pb2.ListContainerStatsResponse]
-    """What `ListContainerStats` answers, at once and then at an interval, which does not
-    drift; answers that you are too slow for are left out. Never ends by itself.
+    """What all pages of `ListContainerStats` have, at once and then at an interval, which
+    does not drift; answers that you are too slow for are left out. Never ends by itself.
 
     Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
     """
@@ -412,7 +418,11 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.ListContainersRequest,
         context: _grpc.ServicerContext,
     ) -> _runtime_pb2.ListContainersResponse:
-        """The containers that match a filter, oldest first."""
+        """The containers that match a filter, oldest first; as many as were asked for, and as
+        fit into 3 MiB. `next_page_token` says where to go on.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
+        """
 
     @_abc_1.abstractmethod
     def WaitContainer(
@@ -582,7 +592,9 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _runtime_pb2.ListContainerStatsResponse:
         """What the containers that match use now, those left out that have stopped or that go
-        while this is asked.
+        while this is asked; in pages, as `ListContainers` has them.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
 
     @_abc_1.abstractmethod
@@ -591,8 +603,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.WatchStatsRequest,
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_runtime_pb2.ListContainerStatsResponse]:
-        """What `ListContainerStats` answers, at once and then at an interval, which does not
-        drift; answers that you are too slow for are left out. Never ends by itself.
+        """What all pages of `ListContainerStats` have, at once and then at an interval, which
+        does not drift; answers that you are too slow for are left out. Never ends by itself.
 
         Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
         """

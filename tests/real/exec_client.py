@@ -40,6 +40,7 @@ def exec_sync(
     timeout_s: float = 0,
     limit_s: float = LIMIT_S,
     keep_running: bool = False,
+    max_output_bytes: int = 0,
 ) -> exec_pb2.ExecSyncResponse:
     with grpc.insecure_channel(
         f"unix:{service.directory}/socket",
@@ -50,6 +51,7 @@ def exec_sync(
             process=program,
             timeout=seconds(timeout_s),
             keep_running=keep_running,
+            max_output_bytes=max_output_bytes,
         )
         return RuntimeServiceStub(channel).ExecSync(request, timeout=limit_s)
 

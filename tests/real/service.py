@@ -332,7 +332,13 @@ class Service:
         """The containers that match a filter."""
         wanted = runtime_pb2.ContainerFilter(**fields)  # type: ignore[arg-type]  # as above
         request = runtime_pb2.ListContainersRequest(filter=wanted)
-        return self.rpc.ListContainers(request, timeout=LIMIT_S).containers
+        found: list[container_pb2.ContainerStatus] = []
+        while True:
+            page = self.rpc.ListContainers(request, timeout=LIMIT_S)
+            found += page.containers
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
     def ids(self, **fields: object) -> list[str]:
         """Those of the containers that match a filter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -171,6 +172,27 @@ def test_statuses_that_wait_for_a_runtime_hold_up_no_others(
         for call in calls:
             call.cancel()
         until(lambda: list(children(service.pid)) == [], LIMIT_S)
+
+
+def test_a_status_that_only_a_runtime_knows_is_refused_when_too_many_wait_for_one(
+    service: Service, switches: Switches
+) -> None:
+    verb_calls.make_ready(service.rpc, "pause", creation(service, ONE), LIMIT_S)
+    argv = ["runc", "--root", str(service.directory / "runc"), "pause", ONE]
+    subprocess.run(service.host.command(argv), check=True, timeout=LIMIT_S)
+    verbose = pb.ContainerStatusRequest(container_id=ONE, verbose=True)
+    with switches.on("state", HANGS):
+        calls = [
+            service.rpc.ContainerStatus.future(verbose, timeout=HANG_S) for _ in range(ASKING_LIMIT)
+        ]
+        until(lambda: len(list(children(service.pid))) == ASKING_LIMIT)
+        with refused("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS") as refusal:
+            service.status(ONE)
+        assert dict(refusal.metadata) == {"limit": str(ASKING_LIMIT)}
+        for call in calls:
+            call.cancel()
+        until(lambda: list(children(service.pid)) == [], LIMIT_S)
+    assert service.state(ONE) == "paused"
 
 
 def test_changes_of_one_container_that_wait_leave_room_for_those_of_others(

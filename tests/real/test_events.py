@@ -41,7 +41,6 @@ def test_a_whole_life_is_told_in_order(any_service: Service) -> None:
     ]
     assert {event.container_id for event in told} == {container_id}
     assert {event.name for event in told} == {"one"}
-    assert all(event.labels == {"app": "web"} for event in told)
     assert [event.time for event in told] == sorted(event.time for event in told)
     numbers = [event.sequence for event in told]
     assert numbers == list(range(numbers[0], numbers[0] + len(told)))

@@ -19,7 +19,7 @@ from tests.real.exec_client import (
     shell,
 )
 from tests.real.refusal import refused
-from tests.real.remains import until
+from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
 
 
@@ -121,12 +121,42 @@ def test_a_malformed_program_is_invalid_argument(
     assert (caught.value.details() or "").startswith(f"{field}:")
 
 
-def test_output_over_the_limit_is_dropped_and_told(service: Service) -> None:
-    script = "yes | head -c 20000000; yes | head -c 100 >&2"
-    result = exec_sync(service, service.run(), shell(script))
-    assert (len(result.stdout), len(result.stderr)) == (16 << 20, 100)
+@pytest.mark.parametrize(
+    ("asked_bytes", "kept_bytes"), [(0, 3 << 19), (1, 1), (5_000_000, 5_000_000)]
+)
+def test_output_over_the_limit_is_dropped_and_told(
+    service: Service, asked_bytes: int, kept_bytes: int
+) -> None:
+    script = "yes | head -c 20000000; printf x >&2"
+    result = exec_sync(service, service.run(), shell(script), max_output_bytes=asked_bytes)
+    assert (len(result.stdout), len(result.stderr)) == (kept_bytes, 1)
     assert (result.stdout_truncated, result.stderr_truncated) == (True, False)
     assert result.exit.exit_code == 0
+
+
+def test_output_up_to_the_largest_limit_is_whole(service: Service) -> None:
+    script = "yes | head -c 16777216; yes | head -c 16777217 >&2"
+    result = exec_sync(service, service.run(), shell(script), max_output_bytes=16 << 20)
+    assert (len(result.stdout), len(result.stderr)) == (16 << 20, 16 << 20)
+    assert (result.stdout_truncated, result.stderr_truncated) == (False, True)
+
+
+def test_all_output_that_is_answered_unasked_fits_a_client_that_says_nothing(
+    service: Service,
+) -> None:
+    script = "yes | head -c 5000000; yes | head -c 5000000 >&2; exit 3"
+    request = exec_pb2.ExecSyncRequest(container_id=service.run(), process=shell(script))
+    result = service.rpc.ExecSync(request, timeout=LIMIT_S)
+    assert result.exit.exit_code == 3
+    assert (result.stdout_truncated, result.stderr_truncated) == (True, True)
+    assert len(result.stdout) == len(result.stderr) == 3 << 19
+
+
+@pytest.mark.parametrize("asked_bytes", [-1, (16 << 20) + 1])
+def test_an_output_limit_that_can_not_be_is_refused(service: Service, asked_bytes: int) -> None:
+    with refused("INVALID_ARGUMENT", "OUT_OF_RANGE") as refusal:
+        exec_sync(service, service.run(), process("true"), max_output_bytes=asked_bytes)
+    assert refusal.fields == ["max_output_bytes"]
 
 
 def test_a_client_that_goes_takes_its_program_with_it(service: Service) -> None:

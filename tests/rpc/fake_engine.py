@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ocigrpc.deadline import Deadline, Latch
 from ocigrpc.engine.engine import Engine
@@ -16,6 +16,7 @@ from ocigrpc.engine.values import (
     ExitStatus,
     HandlerVersion,
     MonitorLostPolicy,
+    Position,
     Provenance,
     State,
     Versions,
@@ -138,9 +139,13 @@ class FakeEngine(Engine):
         self._do("runtime_words", container_id, deadline=deadline)
         return {"state": "{}", "monitor_pid": "12"}
 
-    def list_containers(self, container_filter: ContainerFilter) -> Sequence[ContainerView]:
+    def list_containers(
+        self, container_filter: ContainerFilter, after: Position | None = None
+    ) -> Iterator[ContainerView]:
         self._do("list", container_filter)
-        return self.views
+        for view in self.views:
+            if after is None or after < (view.created_ns, view.container_id):
+                yield view
 
     def wait(self, container_id: str, deadline: Deadline) -> ExitStatus:
         self._do("wait", container_id, deadline=deadline)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from ocigrpc.deadline import Deadline
-from ocigrpc.engine.events import Event, EventFilter, EventKind, News
+from ocigrpc.engine.events import Event, EventFilter, EventKind, News, marks_of
 from ocigrpc.engine.store import Store
 from ocigrpc.engine.values import ExitStatus, Provenance
 from ocigrpc.service.events import MESSAGE_BYTES
@@ -101,14 +101,13 @@ def test_an_event_tells_all_of_itself(served: Served) -> None:
     served.write(
         EventKind.EXITED,
         name="web",
-        labels={"app": "x"},
         exit_status=ExitStatus(Provenance.EXIT_FILE, 9, exit_code=3),
     )
     (event,) = events(served.watch(0), 1)
     assert event.sequence > 0
     assert event.time == 7
     assert event.kind == event_pb2.EVENT_KIND_EXITED
-    assert (event.container_id, event.name, dict(event.labels)) == ("c1", "web", {"app": "x"})
+    assert (event.container_id, event.name) == ("c1", "web")
     assert (event.exit_status.exit_code, event.exit_status.finished_at) == (3, 9)
 
 
@@ -121,10 +120,10 @@ def test_every_kind_has_its_word(served: Served, kind: EventKind) -> None:
 
 
 def test_only_what_matches_the_filter_comes(served: Served) -> None:
-    served.write(container_id="c2", labels={"app": "x"})
-    served.write(labels={"app": "y"})
-    served.write(EventKind.PAUSED, labels={"app": "x"})
-    served.write(labels={"app": "x"})
+    served.write(container_id="c2", marks=marks_of({"app": "x"}))
+    served.write(marks=marks_of({"app": "y"}))
+    served.write(EventKind.PAUSED, marks=marks_of({"app": "x"}))
+    served.write(marks=marks_of({"app": "x"}))
     watch = served.watch(
         0,
         container_id="c1",
@@ -156,9 +155,8 @@ def test_a_number_that_was_never_given_is_told_as_such(served: Served) -> None:
 
 
 def test_many_long_events_are_split_into_messages(served: Served) -> None:
-    label = {"long": "x" * (MESSAGE_BYTES // 3)}
     for _ in range(4):
-        served.write(labels=label)
+        served.write(name="x" * (MESSAGE_BYTES // 3))
     watch = served.watch(0)
     next(watch)
     messages = [next(watch), next(watch)]
@@ -197,12 +195,11 @@ def test_who_does_not_read_is_cut_with_his_cursor_and_holds_up_nobody(served: Se
     cursor = next(slow).cursor
     quick = served.watch(container_id="quick")
     next(quick)
-    label = {"long": "x" * 10_000}
     # More than all buffers on the way hold, and the history besides; but never so much at
     # once that somebody who reads as fast as he can might miss some of it.
     for _ in range(80):
         for _ in range(HISTORY // 4):
-            served.write(labels=label)
+            served.write(name="x" * 10_000)
         served.write(container_id="quick")
         assert events(quick, 1)[0].container_id == "quick"
     got: list[event_pb2.WatchEventsResponse] = []
@@ -231,7 +228,7 @@ def test_a_client_that_leaves_without_reading_frees_its_thread_too(served: Serve
     watch = served.watch()
     next(watch)
     for _ in range(10 * HISTORY):
-        served.write(labels={"long": "x" * 10_000})
+        served.write(name="x" * 10_000)
     watch.cancel()
     assert until(lambda: served.followers() == 0) < 1
 

@@ -12,6 +12,7 @@ from ocigrpc.engine.events import (
     event_of,
     events_between,
     last_events,
+    marks_of,
 )
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.values import ExitStatus, Provenance, State
@@ -98,7 +99,7 @@ def test_an_event_has_what_identifies_its_container() -> None:
     named = msgspec.structs.replace(STOPPED, name="web", labels={"app": "x"})
     event = event_of(EventKind.EXITED, named, 77)
     assert event == Event(
-        EventKind.EXITED, "c1", 77, name="web", labels={"app": "x"}, exit_status=EXIT
+        EventKind.EXITED, "c1", 77, name="web", marks=marks_of({"app": "x"}), exit_status=EXIT
     )
 
 
@@ -106,7 +107,21 @@ def test_only_the_exit_has_an_exit_status() -> None:
     assert event_of(EventKind.REMOVED, STOPPED, 1).exit_status is None
 
 
-EVENT = Event(EventKind.PAUSED, "c1", 1, labels={"app": "web", "tier": "front"})
+EVENT = Event(EventKind.PAUSED, "c1", 1, marks=marks_of({"app": "web", "tier": "front"}))
+
+WEB, DB, ZONE = (
+    frozenset(marks_of(labels)) for labels in ({"app": "web"}, {"app": "db"}, {"zone": ""})
+)
+
+
+def test_of_the_largest_labels_an_event_has_little() -> None:
+    labels = {f"{number:03}{'k' * 253}": "v" * 700 for number in range(256)}
+    record = msgspec.structs.replace(STOPPED, name="n" * 255, labels=labels)
+    assert len(msgspec.json.encode(event_of(EventKind.EXITED, record, 1))) < 6 << 10
+
+
+def test_where_key_and_value_meet_makes_another_label() -> None:
+    assert marks_of({"ab": "c"}) != marks_of({"a": "bc"})
 
 
 @pytest.mark.parametrize(
@@ -115,12 +130,12 @@ EVENT = Event(EventKind.PAUSED, "c1", 1, labels={"app": "web", "tier": "front"})
         (EventFilter(), True),
         (EventFilter(container_id="c1"), True),
         (EventFilter(container_id="c"), False),
-        (EventFilter(label_selector={"app": "web"}), True),
-        (EventFilter(label_selector={"app": "db"}), False),
-        (EventFilter(label_selector={"app": "web", "zone": ""}), False),
+        (EventFilter(marks=WEB), True),
+        (EventFilter(marks=DB), False),
+        (EventFilter(marks=WEB | ZONE), False),
         (EventFilter(kinds=frozenset({EventKind.PAUSED, EventKind.RESUMED})), True),
         (EventFilter(kinds=frozenset({EventKind.RESUMED})), False),
-        (EventFilter("c1", {"app": "web"}, frozenset({EventKind.OOM})), False),
+        (EventFilter("c1", WEB, frozenset({EventKind.OOM})), False),
     ],
 )
 def test_a_filter_lets_through_what_matches_all_of_it(wanted: EventFilter, matches: bool) -> None:

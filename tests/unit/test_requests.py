@@ -56,6 +56,8 @@ def test_id_of_another_form_is_refused(text: str) -> None:
 def test_new_id_and_name_of_another_form_are_refused(text: str) -> None:
     refused = wrong(lambda: requests.create_request(create(container_id=text)))
     assert refused == ("INVALID_CONTAINER_ID", ["container_id"])
+    # A name may be longer.
+    text = text.replace("x" * 65, "x" * 256)
     refused = wrong(lambda: requests.create_request(create(name=text)))
     assert refused == ("INVALID_NAME", ["name"])
 
@@ -280,10 +282,10 @@ def test_wrong_stop_signal_is_refused() -> None:
         ({"": "x"}, "EMPTY_KEY"),
         ({"a\0": "x"}, "NUL_BYTE"),
         ({"a": "\0"}, "NUL_BYTE"),
-        ({"k" * 257: "x"}, "TOO_LONG"),
-        ({"a": "v" * (64 * 1024 + 1)}, "TOO_LONG"),
+        ({"k" * 513: "x"}, "TOO_LONG"),
+        ({"a": "v" * (256 << 10)}, "TOO_LONG"),
         ({str(index): "v" * 60_000 for index in range(5)}, "TOO_LONG"),
-        ({str(index): "" for index in range(257)}, "TOO_MANY"),
+        ({str(index): "" for index in range(1025)}, "TOO_MANY"),
     ],
     ids=["empty", "nul-key", "nul-value", "long-key", "long-value", "long-in-all", "many"],
 )
@@ -297,8 +299,33 @@ def test_labels_and_annotations_are_bounded(
 
 
 def test_labels_up_to_the_bounds_are_taken() -> None:
-    labels = {f"{index:03}": "" for index in range(255)} | {"k" * 256: "v" * (64 << 10)}
+    labels = {f"{index:03}": "" for index in range(255)} | {"k" * 512: "v" * 200_000}
     assert requests.create_request(create(labels=labels)).labels == labels
+    labels["more"] = ""
+    refused = wrong(lambda: requests.create_request(create(labels=labels)))
+    assert refused == ("TOO_MANY", ["labels"])
+
+
+def test_annotations_up_to_what_kubernetes_allows_are_taken() -> None:
+    prefixed = f"{'p' * 253}/{'n' * 63}"
+    for wanted in (
+        {"a": "v" * ((256 << 10) - 1)},
+        {f"{index:04}": "v" * 252 for index in range(1024)},
+        {prefixed: "v" * ((256 << 10) - len(prefixed))},
+    ):
+        assert requests.create_request(create(annotations=wanted)).annotations == wanted
+
+
+@pytest.mark.parametrize("length", [65, 253, 255])
+def test_names_as_long_as_those_of_kubernetes_are_taken(length: int) -> None:
+    assert requests.create_request(create(name="n" * length)).name == "n" * length
+
+
+def test_a_name_that_is_too_long_is_refused_and_an_id_sooner() -> None:
+    refused = wrong(lambda: requests.create_request(create(name="n" * 256)))
+    assert refused == ("INVALID_NAME", ["name"])
+    refused = wrong(lambda: requests.create_request(create(container_id="n" * 65)))
+    assert refused == ("INVALID_CONTAINER_ID", ["container_id"])
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -1,0 +1,114 @@
+"""Long lists in parts: pages that a client asks for, and messages of a stream.
+
+As https://google.aip.dev/158 has it. A token says behind which container the next page
+begins, so that no container is told twice or missed, whoever comes and goes meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol, TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from ocigrpc.engine.values import Position
+from ocigrpc.oci.violations import Violations
+from ocigrpc.v1 import runtime_pb2
+
+ANSWER_LIMIT_BYTES = 3 << 20
+"""Most that a list takes in one message: with the rest of it, it fits the 4 MiB that clients
+of gRPC take unless they say more. One container takes a sixth of that."""
+
+# What an entry takes besides its bytes: its tag and length.
+_ENTRY_BYTES = 8
+
+_TOKEN_LIMIT_BYTES = 512
+
+_M = TypeVar("_M", bound=Message)
+
+
+class Page(NamedTuple):
+    """Which part of a list is wanted: behind which container, and how many at most.
+
+    ``filter_mark`` stands for the filter of the request, which has to be the same for all.
+    """
+
+    after: Position | None
+    size: int
+    filter_mark: str
+
+
+class _Token(msgspec.Struct, frozen=True, array_like=True):
+    created_ns: int
+    container_id: str
+    filter_mark: str
+
+
+class _Paged(Protocol):
+    @property
+    def filter(self) -> runtime_pb2.ContainerFilter: ...
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def page_token(self) -> str: ...
+
+
+def page_of(request: _Paged) -> Page:
+    """The page that is asked for. Raises ``InvalidArgument`` (OUT_OF_RANGE, INVALID_PAGE_TOKEN)."""
+    found = Violations()
+    found.allow(request.page_size >= 0, "page_size", "is negative", "OUT_OF_RANGE")
+    text = request.filter.SerializeToString(deterministic=True)
+    filter_mark = hashlib.blake2b(text, digest_size=8).hexdigest()
+    token = _token_of(request.page_token)
+    found.allow(
+        not request.page_token or (token is not None and token.filter_mark == filter_mark),
+        "page_token",
+        "is none of this service's for this filter",
+        "INVALID_PAGE_TOKEN",
+    )
+    found.raise_any()
+    after = None if token is None else (token.created_ns, token.container_id)
+    return Page(after, request.page_size, filter_mark)
+
+
+def first_page(items: Iterable[tuple[Position, _M]], page: Page) -> tuple[list[_M], str]:
+    """As many of ``items`` as the page has room for, and the token of the next; or nothing."""
+    messages: list[_M] = []
+    size_bytes = 0
+    last: Position | None = None
+    for position, message in items:
+        size_bytes += message.ByteSize() + _ENTRY_BYTES
+        full = len(messages) == page.size > 0 or size_bytes > ANSWER_LIMIT_BYTES
+        if last is not None and full:
+            token = msgspec.json.encode(_Token(*last, page.filter_mark))
+            return messages, base64.urlsafe_b64encode(token).decode()
+        messages.append(message)
+        last = position
+    return messages, ""
+
+
+def parts(messages: Iterable[_M]) -> Iterator[list[_M]]:
+    """All of the messages, as many together as an answer has room for; at least one part."""
+    part: list[_M] = []
+    size_bytes = 0
+    for message in messages:
+        size_bytes += message.ByteSize() + _ENTRY_BYTES
+        if part and size_bytes > ANSWER_LIMIT_BYTES:
+            yield part
+            part, size_bytes = [], message.ByteSize() + _ENTRY_BYTES
+        part.append(message)
+    yield part
+
+
+def _token_of(text: str) -> _Token | None:
+    if not text or len(text) > _TOKEN_LIMIT_BYTES:
+        return None
+    try:
+        decoded = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+        return msgspec.json.decode(decoded, type=_Token)
+    except (binascii.Error, UnicodeEncodeError, msgspec.DecodeError):
+        return None
