@@ -25,8 +25,9 @@ from ocigrpc.errors import (
 )
 from ocigrpc.host.descriptors import require_descriptors
 from ocigrpc.log import bind_log, get_logger
-from ocigrpc.oci.bundle import make_bundle, write_spec
+from ocigrpc.oci.bundle import fill_spec, make_bundle, write_spec
 from ocigrpc.oci.conmon import Launch, create_argv
+from ocigrpc.oci.shown_bundle import show_bundle
 from ocigrpc.oci.work_file import write_new_file
 
 log = get_logger()
@@ -127,6 +128,8 @@ class Creation:
                     undo.callback(self._node.remove_new_log, plan.record)
                 make_bundle(plan.monitor.layout)
                 undo.callback(lambda: left.extend(self._node.remove_files(plan.record)))
+                if plan.shown:
+                    show_bundle(plan.monitor.layout, plan.shown)
                 self._launch(container, plan, phase, left, bounded)
             undo.pop_all()
         container.settled.set()
@@ -150,7 +153,7 @@ class Creation:
             plan.enclosure.enter(launch.pid, deadline)
             # Not sooner: should we die, conmon goes on by itself, and while it is not where
             # it will be looked for, the runtime must find nothing to create.
-            write_spec(plan.monitor.layout, plan.spec)
+            (fill_spec if plan.shown else write_spec)(plan.monitor.layout, plan.spec)
             phase.name = "monitor"
             monitor_pid = launch.go(deadline)
             phase.name = "sync"

@@ -26,12 +26,13 @@ from ocigrpc.errors import (
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
 from ocigrpc.host.leftovers import marked
 from ocigrpc.host.process import Process
-from ocigrpc.host.tree import refuse_mounts, remove_tree
+from ocigrpc.host.tree import mount_in_the_way, mounts_at, refuse_mounts, remove_tree
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import cgroups_path_of
 from ocigrpc.oci.layout import Layout
 from ocigrpc.oci.log_names import kept_logs
 from ocigrpc.oci.runtime import Runtime, find_program
+from ocigrpc.oci.shown_bundle import hide_bundle, shown_bundle
 from ocigrpc.settings import RuntimeHandler, Settings
 
 log = get_logger()
@@ -235,7 +236,11 @@ class Node:
         """Raise ``PreconditionFailed`` (MOUNT_IN_THE_WAY) for a mount where files will go."""
         layout = self.layout(record.container_id)
         ours = (layout.bundle, layout.exit_copy, layout.socket_link)
-        refuse_mounts(str(self._run_dir), *map(str, ours))
+        shown = str(shown_bundle(layout.bundle))
+        for path in map(str, ours):
+            for mount_point in mounts_at(str(self._run_dir), path):
+                if mount_point != shown:
+                    raise mount_in_the_way(mount_point)
         if record.log_is_ours:
             refuse_mounts(os.path.dirname(record.log_path), *kept_logs(record.log_path))
         for runtime in self._runtimes_of(record):
@@ -249,7 +254,8 @@ class Node:
         """
         layout = self.layout(record.container_id)
         ours = (layout.bundle, layout.exit_copy, layout.socket_link)
-        steps = [partial(remove_tree, str(self._run_dir), str(path)) for path in ours]
+        steps = [partial(hide_bundle, layout.bundle)]
+        steps += [partial(remove_tree, str(self._run_dir), str(path)) for path in ours]
         if record.log_is_ours:
             logs = kept_logs(record.log_path)
             steps += [partial(remove_tree, os.path.dirname(path), path) for path in logs]

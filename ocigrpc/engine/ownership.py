@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from enum import Enum, auto
+from pathlib import Path
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.enclosure import Enclosure
@@ -23,6 +24,7 @@ from ocigrpc.host.provenance import comes_from, has_ended
 from ocigrpc.host.tree import mount_in_the_way, mounts_at, remove_tree
 from ocigrpc.log import get_logger
 from ocigrpc.oci.runtime import Runtime, RuntimeState
+from ocigrpc.oci.shown_bundle import shown_bundle
 
 log = get_logger()
 
@@ -79,7 +81,8 @@ def _told_state(runtime: Runtime, record: Record, deadline: Deadline) -> Runtime
 
 def _names_bundle(told: RuntimeState, record: Record) -> bool:
     # Runtimes may have followed links on the way to it.
-    return os.path.realpath(told.bundle or "/") == os.path.realpath(record.bundle_path)
+    own = os.path.realpath(record.bundle_path)
+    return os.path.realpath(told.bundle or "/") in (own, f"{own}/bundle")
 
 
 def refuse_taken(runtime: Runtime, record: Record) -> None:
@@ -164,7 +167,7 @@ def delete_entry(
     if path:
         _unmount_own(runtime, path)
     if entry is Entry.OURS:
-        runtime.delete(record.container_id, deadline)
+        runtime.delete(record.container_id, deadline, shown_bundle(Path(record.bundle_path)))
     # Runtimes say that all went well, too, when a mount has kept them from it.
     if before is not None and before.is_taken and Place.of(path) == before:
         remove_tree(os.path.dirname(path), path)

@@ -26,7 +26,15 @@ from ocigrpc.errors import HostFailed, InvalidArgument
 from ocigrpc.host.cgroup import Cgroup, Hierarchies
 from ocigrpc.host.hierarchy import Kind
 from ocigrpc.host.place import Place
-from ocigrpc.oci.bundle import Spec, adopt, asks_for_terminal, bundle_spec, table, text_spec
+from ocigrpc.oci.bundle import (
+    Spec,
+    adopt,
+    asks_for_terminal,
+    bundle_spec,
+    has_hooks,
+    table,
+    text_spec,
+)
 from ocigrpc.oci.config import Resources
 from ocigrpc.oci.conmon import Monitor
 from ocigrpc.oci.log_path import check_log_path, place_of_log
@@ -53,6 +61,8 @@ class Plan:
     spec: Spec
     monitor: Monitor
     enclosure: Enclosure
+    shown: str = ""
+    """A bundle that its hooks are to see."""
 
 
 class Planning:
@@ -76,9 +86,10 @@ class Planning:
                 spec = _with_weight(spec)
         terminal = request.terminal or asks_for_terminal(spec)
         record = self._record(request, container_id, runtime, enclosure, terminal)
-        monitor = self._monitor(request, record, runtime, enclosure)
+        shown = _bundle_with_hooks(request, spec)
+        monitor = self._monitor(request, record, runtime, enclosure, shows_bundle=bool(shown))
         spec = adopt(spec, enclosure.cgroups_path, request.annotations, terminal)
-        return Plan(request, record, runtime, spec, monitor, enclosure)
+        return Plan(request, record, runtime, spec, monitor, enclosure, shown)
 
     def _refuse_unified(self, request: CreateRequest, spec: Spec) -> None:
         """Raise ``InvalidArgument`` for files of cgroup2 where it is not alone.
@@ -148,7 +159,13 @@ class Planning:
                     raise log_in_use(log_path, each.container_id)
 
     def _monitor(
-        self, request: CreateRequest, record: Record, runtime: Runtime, enclosure: Enclosure
+        self,
+        request: CreateRequest,
+        record: Record,
+        runtime: Runtime,
+        enclosure: Enclosure,
+        *,
+        shows_bundle: bool,
     ) -> Monitor:
         settings = self._node.settings
         conmon_path = find_program(settings.conmon_path)
@@ -172,6 +189,7 @@ class Planning:
             stdin=request.stdin,
             stdin_once=request.stdin_once,
             no_pivot=request.no_pivot,
+            shows_bundle=shows_bundle,
         )
 
     def _enclosure(self, request: CreateRequest, container_id: str) -> Enclosure:
@@ -212,3 +230,12 @@ def _with_weight(spec: Spec) -> Spec:
     """The spec with the weight that cgroup v2 has; it was made of a config."""
     linux = table(spec, "linux")
     return {**spec, "linux": {**linux, "resources": with_weight(table(linux, "resources"))}}
+
+
+def _bundle_with_hooks(request: CreateRequest, spec: Spec) -> str:
+    """The bundle of a request, if hooks may look at it."""
+    match request.source:
+        case BundleSource(bundle_path) if has_hooks(spec):
+            return bundle_path
+        case _:
+            return ""

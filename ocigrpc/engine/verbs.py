@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
@@ -18,6 +19,7 @@ from ocigrpc.oci.bundle import container_spec, table
 from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.root_files import RunningRoot
 from ocigrpc.oci.runtime import Runtime
+from ocigrpc.oci.shown_bundle import shown_bundle
 
 log = get_logger()
 
@@ -39,7 +41,8 @@ class Verbs:
         with self._verb("start", container, State.CREATED, deadline) as runtime:
             self._require_executable(container)
             with container.one_change("start"):
-                runtime.start(container_id, deadline)
+                shown = shown_bundle(Path(container.record.bundle_path))
+                runtime.start(container_id, deadline, shown)
                 container.change(state=State.RUNNING, started_ns=time.time_ns())
         log.info("container.started", container_id=container_id)
 

@@ -1,4 +1,4 @@
-"""Mounts of this mount namespace: what they show, and the end of one."""
+"""Mounts of this mount namespace: what they show, how one is made, and its end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import re
 from pathlib import Path
 
+_MS_BIND = 0x1000
+_MS_REC = 0x4000
+_MS_PRIVATE = 0x40000
 _MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,6 +28,26 @@ def source_of(mount_point: str) -> str:
         if _unescape(point) == real:
             source = _unescape(root)
     return source
+
+
+def bind_directory(source_fd: int, mount_point: str) -> None:
+    """Show a directory, with all that is mounted below it, at a path too. ``OSError``.
+
+    What is mounted at one of the two later is not seen at the other.
+    """
+    _mount(f"/proc/self/fd/{source_fd}", mount_point, _MS_BIND | _MS_REC)
+    _mount("", mount_point, _MS_PRIVATE | _MS_REC)
+
+
+def bind_file(source: str, target_fd: int) -> None:
+    """Show a file in place of another, which is open by ``O_PATH``. ``OSError``."""
+    _mount(source, f"/proc/self/fd/{target_fd}", _MS_BIND)
+
+
+def _mount(source: str, target: str, flags: int) -> None:
+    if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
 
 
 def unmount(mount_point: str) -> None:

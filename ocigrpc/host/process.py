@@ -194,13 +194,14 @@ def run(
     deadline: Deadline,
     *,
     env: Mapping[str, str] = ENVIRONMENT,
+    cwd: str | Path | None = None,
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
 ) -> Completed:
     """Run a program to its end; it is killed when the deadline passes or the caller goes.
 
     Raises ``HostFailed``, ``Timeout`` or ``Cancelled``.
     """
-    with Child(argv, env=env, output_limit_bytes=output_limit_bytes) as child:
+    with Child(argv, env=env, cwd=cwd, output_limit_bytes=output_limit_bytes) as child:
         return child.wait(deadline)
 
 

@@ -91,6 +91,22 @@ def write_spec(layout: Layout, spec: Spec) -> None:
     write_new_file(layout.spec_file, msgspec.json.encode(spec))
 
 
+def fill_spec(layout: Layout, spec: Spec) -> None:
+    """The same where its file is there already, empty, and must stay the one that it is."""
+    try:
+        layout.spec_file.write_bytes(msgspec.json.encode(spec))
+    except OSError as error:
+        path = layout.spec_file
+        raise HostFailed(
+            f"can't write {path}: {error.strerror}", path=path, error=error.strerror
+        ) from error
+
+
+def has_hooks(spec: Spec) -> bool:
+    """Whether the spec has any, which may look at the bundle."""
+    return any(table(spec, "hooks").values())
+
+
 def container_spec(path: Path) -> Spec:
     """The spec that a container was made from; raises ``HostFailed`` with the path."""
     try:

@@ -43,6 +43,8 @@ class Monitor(Struct, frozen=True):
     stdin: bool = False
     stdin_once: bool = False
     no_pivot: bool = False
+    shows_bundle: bool = False
+    """Whether the runtime's bundle is the one shown, and not the container's own directory."""
 
 
 def create_argv(monitor: Monitor) -> list[str]:
@@ -76,6 +78,9 @@ def create_argv(monitor: Monitor) -> list[str]:
         argv += ["--log-size-max", str(monitor.log_size_max_bytes)]
     if monitor.no_pivot:
         argv.append("--no-pivot")
+    if monitor.shows_bundle:
+        # Of two the runtime takes the later one; conmon's own is where its sockets are.
+        argv.append(f"--runtime-opt=--bundle={layout.shown}")
     argv += [f"--runtime-arg={word}" for word in monitor.runtime_argv]
     argv += [f"--runtime-arg=--log={layout.runtime_log}", "--runtime-arg=--log-format=json"]
     return argv

@@ -36,6 +36,11 @@ class Layout:
         return self.bundle / "config.json"
 
     @cached_property
+    def shown(self) -> Path:
+        """Where the client's bundle is shown to hooks; see ``ocigrpc.oci.shown_bundle``."""
+        return self.bundle / "bundle"
+
+    @cached_property
     def init_pid_file(self) -> Path:
         """Process id of the container's first process; the runtime writes it."""
         return self.bundle / "init.pid"

@@ -102,10 +102,13 @@ class Runtime(Struct, frozen=True):
         known = os.path.basename(os.path.realpath(find_program(self.path) or self.path))
         return found is not None and program in (found[1].rstrip("."), known)
 
-    def start(self, container_id: str, deadline: Deadline) -> None:
-        """Run the program of a created container; raises ``CannotRun`` besides."""
+    def start(self, container_id: str, deadline: Deadline, cwd: Path | None = None) -> None:
+        """Run the program of a created container; raises ``CannotRun`` besides.
+
+        Hooks are run in ``cwd``.
+        """
         try:
-            self._verb(deadline, "start", container_id)
+            self._verb(deadline, "start", container_id, cwd=cwd)
         except RuntimeFailed as error:
             raise explained(error) from error
 
@@ -149,9 +152,12 @@ class Runtime(Struct, frozen=True):
                 error=error.strerror,
             ) from error
 
-    def delete(self, container_id: str, deadline: Deadline) -> None:
-        """Kill a container if it lives, and forget it; an unknown one is no error."""
-        self._verb(deadline, "delete", "--force", container_id)
+    def delete(self, container_id: str, deadline: Deadline, cwd: Path | None = None) -> None:
+        """Kill a container if it lives, and forget it; an unknown one is no error.
+
+        Hooks are run in ``cwd``.
+        """
+        self._verb(deadline, "delete", "--force", container_id, cwd=cwd)
 
     def state_json(self, container_id: str, deadline: Deadline) -> bytes:
         """What the runtime says of a container, in its own JSON."""
@@ -182,12 +188,13 @@ class Runtime(Struct, frozen=True):
         deadline: Deadline,
         verb: str,
         *words: str,
+        cwd: Path | None = None,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     ) -> Completed:
         try:
             bounded = deadline.within(self.verb_timeout_s)
             argv = self.argv(verb, *words)
-            ended = run(argv, bounded, env=self.env, output_limit_bytes=output_limit_bytes)
+            ended = run(argv, bounded, env=self.env, cwd=cwd, output_limit_bytes=output_limit_bytes)
         except Timeout as error:
             raise Timeout(
                 f"{self.name} {verb} did not end in time",

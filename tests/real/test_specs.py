@@ -15,6 +15,7 @@ from ocigrpc.v1 import config_pb2
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.real import specs
 from tests.real.bundles import make_rootfs
+from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service
 
@@ -83,6 +84,23 @@ def test_what_only_gos_decoder_takes_is_taken_with_crun_as_well(
 ) -> None:
     request = CreateContainerRequest(bundle_path=str(of_form))
     assert run_by_service(any_service, request)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "{}", '{"process": {"args": ["sh"], "cwd": "/", "oomScoreAdj": 1e2}}']
+)
+def test_what_go_refuses_is_refused(service: Service, text: str) -> None:
+    with refused("INVALID_ARGUMENT", "INVALID_SPEC") as refusal:
+        run_by_service(service, CreateContainerRequest(spec_json=text))
+    assert refusal.fields == ["spec_json"]
+
+
+@pytest.mark.parametrize("name", ["vm/swappiness", "kernel.panic", "net//x"])
+def test_a_kernel_parameter_of_the_host_is_refused(service: Service, name: str) -> None:
+    config = service.config("true")
+    config.sysctls[name] = "1"
+    with refused("INVALID_ARGUMENT", "SYSCTL_NOT_NAMESPACED"):
+        run_by_service(service, CreateContainerRequest(config=config))
 
 
 @pytest.mark.parametrize("name", ["net/ipv4/ip_forward", "net.ipv4.ip_forward"])

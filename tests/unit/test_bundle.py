@@ -14,6 +14,7 @@ from ocigrpc.oci.bundle import (
     adopt,
     asks_for_terminal,
     bundle_spec,
+    has_hooks,
     make_bundle,
     text_spec,
     write_spec,
@@ -149,6 +150,9 @@ def seccomp_with(words: str) -> str:
         ("linux.seccomp", '{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "ENOSYS"}'),
         ("annotations", '{"a": 1}'),
         ("hooks", '{"prestart": [{"path": "relative"}]}'),
+        ("hooks", '{"poststop": [{"path": "/x"}, {"path": "./relative"}]}'),
+        ("hooks", '{"prestart": [{"path": ""}]}'),
+        ("hooks", '{"prestart": [{}]}'),
         ("process.oomScoreAdj", "1e2"),
         ("process.oomScoreAdj", "100.0"),
         ("linux.resources", '{"memory": {"limit": 18446744073709551616}}'),
@@ -185,6 +189,37 @@ def test_a_value_that_no_runtime_can_take_is_refused(path: str, value: str) -> N
 def test_what_a_runtime_may_take_is_left_to_it(path: str, value: str) -> None:
     spec = adopt(text_spec(with_value(path, value)), "/ours", {}, terminal=False)
     assert msgspec.json.encode(spec)
+
+
+def test_relative_hooks_of_a_bundle_are_beside_it(bundle: Path) -> None:
+    relative = [{"path": "./hook", "args": ["called", "so"]}, {"path": "hook"}, {"path": "/abs"}]
+    kinds = ("prestart", "createRuntime", "createContainer", "startContainer", "poststop")
+    spec = {**SPEC, "hooks": dict.fromkeys(kinds, relative)}
+    (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+
+    def below(directory: str) -> list[dict[str, object]]:
+        return [
+            {"path": f"{directory}/./hook", "args": ["called", "so"]},
+            {"path": f"{directory}/hook", "args": ["hook"]},
+            {"path": "/abs"},
+        ]
+
+    assert bundle_spec(str(bundle))["hooks"] == {
+        **dict.fromkeys(kinds, below(str(bundle))),
+        "createContainer": below(f"{bundle}/rootfs"),
+        # Those are run inside.
+        "startContainer": relative,
+    }
+    assert has_hooks(spec)
+    assert not has_hooks(SPEC)
+    assert not has_hooks({**SPEC, "hooks": {"prestart": []}})
+
+
+def test_a_root_that_is_named_by_nothing_is_the_bundle(bundle: Path) -> None:
+    for path in ("", "."):
+        spec = {**SPEC, "root": {"path": path}}
+        (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+        assert bundle_spec(str(bundle))["root"] == {"path": str(bundle)}
 
 
 def test_a_link_for_a_root_is_refused_and_one_above_it_resolved(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_argv_of_a_plain_container() -> None:
         ({"stdin": True}, ["-i", "--leave-stdin-open"]),
         ({"stdin": True, "stdin_once": True}, ["-i"]),
         ({"no_pivot": True}, ["--no-pivot"]),
+        ({"shows_bundle": True}, ["--runtime-opt=--bundle=/run/o/containers/c1/bundle"]),
         ({"log_size_max_bytes": 4096}, ["--log-size-max", "4096"]),
     ],
 )

@@ -1,0 +1,80 @@
+"""A client's bundle as the runtime and its hooks see it: all of it, with our spec in place of his.
+
+Hooks look for their files beside the bundle's ``config.json``, and write there; but what the
+runtime is to read is ours, and a client's bundle is never written to. So the bundle is mounted
+below the container's own directory, and our spec over its spec there, for as long as the
+container is: a hook after the end sees it, too. Only for a bundle that has hooks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+from ocigrpc.errors import HostFailed
+from ocigrpc.host.mounts import bind_directory, bind_file, unmount
+from ocigrpc.oci.layout import Layout
+from ocigrpc.oci.work_file import make_directory, write_new_file
+
+_MARK = "bundle.id"
+# Which directory was to be shown: nothing else that is mounted there is ours.
+
+_UNMOUNTS_LIMIT = 8
+
+
+def show_bundle(layout: Layout, bundle_path: str) -> None:
+    """Show a bundle at ``layout.shown``, with ``layout.spec_file``, which is made, empty.
+
+    Raises ``HostFailed`` with the path.
+    """
+    write_new_file(layout.spec_file)
+    make_directory(layout.shown)
+    try:
+        with ExitStack() as undo:
+            theirs = _open(undo, bundle_path, os.O_DIRECTORY | os.O_NOFOLLOW)
+            write_new_file(layout.bundle / _MARK, _identity(os.fstat(theirs)))
+            bind_directory(theirs, str(layout.shown))
+            shown = _open(undo, str(layout.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
+            # Not by its name: a link would have us mount over something else.
+            spec = _open(undo, "config.json", os.O_NOFOLLOW, shown)
+            if not stat.S_ISREG(os.fstat(spec).st_mode):
+                path = f"{bundle_path}/config.json"
+                raise HostFailed(f"{path} is no file any more", path=path)
+            bind_file(str(layout.spec_file), spec)
+    except OSError as error:
+        raise HostFailed(
+            f"can't show {bundle_path} to hooks: {error.strerror}",
+            path=bundle_path,
+            error=error.strerror,
+        ) from error
+
+
+def shown_bundle(directory: Path) -> Path | None:
+    """Where a bundle is shown below a container's own directory; None if there is none."""
+    shown = directory / "bundle"
+    try:
+        is_ours = _identity(os.stat(shown)) == (directory / _MARK).read_bytes()
+    except OSError:
+        return None
+    return shown if is_ours else None
+
+
+def hide_bundle(directory: Path) -> None:
+    """Unmount the bundle that is shown, if there is one. Raises ``OSError``."""
+    for _ in range(_UNMOUNTS_LIMIT):
+        shown = shown_bundle(directory)
+        if shown is None:
+            return
+        unmount(str(shown))
+
+
+def _identity(found: os.stat_result) -> bytes:
+    return f"{found.st_dev}:{found.st_ino}".encode()
+
+
+def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> int:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=dir_fd)
+    undo.callback(os.close, fd)
+    return fd
