@@ -44,7 +44,14 @@ from ocigrpc.host.process import Child, reaper_argv
 from ocigrpc.host.stdio import STDERR, STDOUT, Stdio
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec
-from ocigrpc.oci.exec import ExecFiles, detached_argv, exec_argv, process_of, write_process
+from ocigrpc.oci.exec import (
+    ExecFiles,
+    detached_argv,
+    exec_argv,
+    process_of,
+    umask_of,
+    write_process,
+)
 from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.root_files import RunningRoot
 
@@ -218,14 +225,19 @@ class Execs:
             stack.callback(end.clear)
             write_process(files, process)
             group.create()
-        child, stdio = self._start(container, start, files, stack)
+        child, stdio = self._start(container, start, files, umask_of(process), stack)
         limit = Deadline(start.timeout_s)
         program = Program(start, files, group, stdio, child, limit, end.end_group, end.spare)
         stack.callback(program.close)
         return program
 
     def _start(
-        self, container: Container, start: ExecStart, files: ExecFiles, stack: ExitStack
+        self,
+        container: Container,
+        start: ExecStart,
+        files: ExecFiles,
+        umask: int,
+        stack: ExitStack,
     ) -> tuple[Child, Stdio]:
         """Run the runtime, by itself or with a reaper for what it leaves."""
         runtime = self._node.runtime(container.record.runtime_handler)
@@ -246,7 +258,8 @@ class Execs:
             )
         # runc takes the program on to the container's own, crun does not.
         leave_session_keyring()
-        child = Child(argv, stdio=stdio.theirs, pass_fds=(held,) if held >= 0 else ())
+        passed = (held,) if held >= 0 else ()
+        child = Child(argv, stdio=stdio.theirs, pass_fds=passed, umask=umask)
         stack.enter_context(child)
         stdio.let_go()
         log.debug("exec.started", container_id=container_id, argv=argv)

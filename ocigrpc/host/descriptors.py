@@ -46,6 +46,11 @@ def wanted_for(containers: int) -> int:
     return held + min(_CALLS, held)
 
 
+def usual_limit() -> tuple[int, int]:
+    """The limit that this process was started with: the soft one and the hard one."""
+    return _USUAL
+
+
 def limit_child(pid: int) -> None:
     """Give a child that was just started the limit that this process had before."""
     with suppress(ProcessLookupError):

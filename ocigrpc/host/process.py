@@ -1,6 +1,6 @@
 """Processes: started with nothing of the service's own, and named so that no other can be meant.
 
-A child gets an explicit environment, ``/dev/null`` on standard input, pipes on the other
+A child gets an explicit environment and umask, ``/dev/null`` on standard input, pipes on the other
 two and a process group of its own. Only options that keep vfork are used: forking a
 process full of gRPC threads would deadlock it.
 """
@@ -32,6 +32,9 @@ from ocigrpc.log import get_logger
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 """What every child gets, and all it gets unless more is said."""
+
+UMASK = 0o022
+"""Permissions that new files of a child lack, unless more is said; umask(2)."""
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 """Most that is kept of a child's standard output, or error, unless more is said; the rest is
@@ -75,6 +78,7 @@ class Child:
         pass_fds: Sequence[int] = (),
         stdio: tuple[int, int, int] = (subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE),
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
+        umask: int = UMASK,
     ) -> None:
         self._output_limit_bytes = output_limit_bytes
         stdin, stdout, stderr = stdio
@@ -87,6 +91,7 @@ class Child:
                 env=env,
                 cwd=cwd,
                 pass_fds=pass_fds,
+                umask=umask,
                 process_group=0,
                 bufsize=0,
             )

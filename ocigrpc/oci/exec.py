@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
+from ocigrpc.host.process import UMASK
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.capabilities import capabilities_of_exec
 from ocigrpc.oci.conmon import runtime_log_words
@@ -145,11 +146,18 @@ def process_of(
         process["cwd"] = asked.working_dir
     user = _user(files, asked)
     if user is not None:
-        own_uid = msgspec.convert(table(process, "user").get("uid") or 0, int)
-        process["user"] = user.to_spec()
+        own_user = table(process, "user")
+        process["user"] = {**user.to_spec(), "umask": umask_of(process)}
         if own := table(process, "capabilities"):
+            own_uid = msgspec.convert(own_user.get("uid") or 0, int)
             process["capabilities"] = capabilities_of_exec(own, own_uid, user.uid)
     return process
+
+
+def umask_of(process: Spec) -> int:
+    """The umask of a program; runc passes on its own one, whatever the process says."""
+    umask = table(process, "user").get("umask")
+    return umask & 0o777 if isinstance(umask, int) else UMASK
 
 
 def _user(files: RootFiles, asked: ExecProcess) -> User | None:

@@ -28,6 +28,9 @@ _PROC_NAMES = {NamespaceType.NETWORK: "net"}
 # Parts with dots between them; a slash inside a part stands for a dot of its own.
 _SYSCTL_NAME = re.compile(r"[^./\s]+(\.[^./\s]+(/[^./\s]+)*)+")
 _SWAPPED = str.maketrans("./", "/.")
+_PING = "net.ipv4.ping_group_range"
+"""Which groups may ping without a capability, none unless the kernel is told; icmp(7)."""
+
 _IPC_SYSCTLS = frozenset(
     "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax "
     "kernel.shmmni kernel.shm_rmid_forced".split()
@@ -86,8 +89,9 @@ def sysctls_of(
 ) -> dict[str, str]:
     """The kernel parameters, all of which belong to the container's own namespaces.
 
-    Wrong is every other one (SYSCTL_NOT_NAMESPACED), which would change the host, and one
-    that comes twice, in two forms (DUPLICATE).
+    A network namespace that is made anew lets root's group ping, as with podman, unless
+    the config says which. Wrong is every other one (SYSCTL_NOT_NAMESPACED), which would
+    change the host, and one that comes twice, in two forms (DUPLICATE).
     """
     found: dict[str, str] = {}
     for name, value in config.sysctls.items():
@@ -97,7 +101,9 @@ def sysctls_of(
         _check_sysctl(dotted, field, namespaces, violations)
         violations.allow(dotted not in found, field, f"{dotted!r} comes twice", "DUPLICATE")
         found[dotted] = value
-    return found
+    private = namespaces.mode(NamespaceType.NETWORK) is NamespaceMode.PRIVATE
+    usual = {_PING: "0 0"} if private else {}
+    return {**usual, **found}
 
 
 def _dotted(name: str) -> str:

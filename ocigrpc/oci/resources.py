@@ -13,7 +13,8 @@ from ocigrpc.host.cgroup_limits import (
     shares_of_weight,
     weight_of_shares,
 )
-from ocigrpc.oci.config import ContainerConfig, Resources
+from ocigrpc.host.descriptors import usual_limit
+from ocigrpc.oci.config import ContainerConfig, Resources, Rlimit
 from ocigrpc.oci.violations import Violations, entry_field
 
 RLIMITS = frozenset(
@@ -28,6 +29,7 @@ RLIMITS = frozenset(
 NO_LIMIT = -1
 """Of a limit that is asked for: none."""
 
+_OPEN_FILES = "RLIMIT_NOFILE"
 _INT64_MAX = (1 << 63) - 1
 _UINT64_MAX = (1 << 64) - 1
 # The most that the kernel takes: PID_MAX_LIMIT, and the longest time that a quota can hold.
@@ -161,7 +163,10 @@ def oom_score_adj_of(config: ContainerConfig, violations: Violations) -> int:
 
 
 def rlimits_of(config: ContainerConfig, violations: Violations) -> list[dict[str, object]]:
-    """The program's limits. Wrong are unknown names, ones that come twice, and soft > hard."""
+    """The program's limits, of open files at least: those of the service unless it is told.
+
+    Wrong are unknown names, ones that come twice, and soft > hard.
+    """
     seen: set[str] = set()
     for index, rlimit in enumerate(config.rlimits):
         field = f"config.rlimits[{index}]"
@@ -174,7 +179,11 @@ def rlimits_of(config: ContainerConfig, violations: Violations) -> list[dict[str
         seen.add(rlimit.type)
         violations.in_range(f"{field}.hard", rlimit.hard, 0, _UINT64_MAX)
         violations.in_range(f"{field}.soft", rlimit.soft, 0, rlimit.hard)
-    return [{"type": r.type, "soft": r.soft, "hard": r.hard} for r in config.rlimits]
+    rlimits = list(config.rlimits)
+    if _OPEN_FILES not in seen:
+        # Else runc to 1.1.12 passes on its own, which the Go runtime has raised.
+        rlimits.append(Rlimit(_OPEN_FILES, *usual_limit()))
+    return [{"type": each.type, "soft": each.soft, "hard": each.hard} for each in rlimits]
 
 
 def _check_cpu(resources: Resources, field: str, violations: Violations) -> None:

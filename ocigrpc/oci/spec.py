@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from msgspec import convert
 
+from ocigrpc.host.process import UMASK
 from ocigrpc.oci.capabilities import CapabilitySets, capabilities_of, held_capabilities
 from ocigrpc.oci.config import ContainerConfig, NamespaceMode, NamespaceType
 from ocigrpc.oci.devices import devices_of
@@ -72,14 +73,15 @@ def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> di
     files = PlannedRoot(rootfs, convert(mounts, list[SpecMount]))
     user = user_of(files, config.user, config.supplemental_groups, violations)
     capabilities = capabilities_of(config, user.uid, held_capabilities(), violations)
+    hostname = _hostname_of(config, namespaces, container_id, violations)
+    environment = environment_of(config, terminal, hostname, violations)
     spec: dict[str, object] = {
         "ociVersion": OCI_VERSION,
         "root": {"path": rootfs, "readonly": config.readonly_rootfs},
-        "process": _process_of(config, user, capabilities, terminal, violations),
+        "process": _process_of(config, user, capabilities, terminal, environment, violations),
         "mounts": mounts,
         "linux": _linux_of(config, namespaces, capabilities.bounding, propagation, violations),
     }
-    hostname = _hostname_of(config, namespaces, container_id, violations)
     if hostname:
         spec["hostname"] = hostname
     violations.raise_any()
@@ -91,14 +93,15 @@ def _process_of(
     user: User,
     capabilities: CapabilitySets,
     terminal: bool,
+    environment: list[str],
     violations: Violations,
 ) -> dict[str, object]:
     privileges = config.no_new_privileges
     process: dict[str, object] = {
         "terminal": terminal,
-        "user": user.to_spec(),
+        "user": {**user.to_spec(), "umask": UMASK},
         "args": arguments_of(config, violations),
-        "env": environment_of(config, terminal, violations),
+        "env": environment,
         "cwd": config.working_dir or "/",
         "capabilities": capabilities.to_spec(),
         "noNewPrivileges": not config.privileged if privileges is None else privileges,
@@ -154,9 +157,19 @@ def arguments_of(config: ContainerConfig, violations: Violations) -> list[str]:
     return [*config.command, *config.args]
 
 
-def environment_of(config: ContainerConfig, terminal: bool, violations: Violations) -> list[str]:
-    """The environment as "NAME=value": the config's own over the defaults."""
-    defaults = {"PATH": DEFAULT_PATH} | ({"TERM": "xterm"} if terminal else {})
+def environment_of(
+    config: ContainerConfig, terminal: bool, hostname: str, violations: Violations
+) -> list[str]:
+    """The environment as "NAME=value": the config's own over the defaults.
+
+    A ``hostname`` that is not the container's own is empty, and left out.
+    The runtime adds HOME, from the account as it finds it in the container.
+    """
+    defaults = {"PATH": DEFAULT_PATH}
+    if hostname:
+        defaults["HOSTNAME"] = hostname
+    if terminal:
+        defaults["TERM"] = "xterm"
     for name, value in config.env.items():
         field = entry_field("config.env", name)
         violations.allow(

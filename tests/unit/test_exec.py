@@ -15,6 +15,7 @@ from ocigrpc.oci.exec import (
     exec_argv,
     exec_failure,
     process_of,
+    umask_of,
 )
 from ocigrpc.oci.root_files import PlannedRoot
 from ocigrpc.oci.runtime import Runtime
@@ -78,10 +79,18 @@ def test_a_terminal_has_a_size_and_a_type() -> None:
 
 def test_another_user_can_use_no_capabilities() -> None:
     process = process_of(SPEC, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
-    assert process["user"] == {"uid": 7, "gid": 8, "additionalGids": [8]}
+    assert process["user"] == {"uid": 7, "gid": 8, "additionalGids": [8], "umask": 0o022}
     usable = ("effective", "permitted", "inheritable", "ambient")
     sets = {"bounding": ["CAP_KILL"], **{name: [] for name in usable}}
     assert process["capabilities"] == sets
+
+
+def test_another_user_has_the_containers_umask() -> None:
+    spec = {**SPEC, "process": {"args": ["init"], "cwd": "/", "user": {"umask": 0o027}}}
+    process = process_of(spec, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
+    assert umask_of(process) == 0o027
+    assert umask_of({"user": {"umask": 0xFFFF_FFFF}}) == 0o777
+    assert umask_of({}) == 0o022
 
 
 def test_the_same_user_by_another_name_keeps_its_capabilities() -> None:

@@ -75,8 +75,8 @@ def test_defaults(spec: Spec, tmp_path: Path) -> None:
     process = built["process"]
     assert process["args"] == ["true"]
     assert process["cwd"] == "/"
-    assert process["env"] == [f"PATH={DEFAULT_PATH}"]
-    assert process["user"] == {"uid": 0, "gid": 0, "additionalGids": [0]}
+    assert process["env"] == [f"PATH={DEFAULT_PATH}", "HOSTNAME=0123456789ab"]
+    assert process["user"] == {"uid": 0, "gid": 0, "additionalGids": [0], "umask": 0o022}
     assert process["noNewPrivileges"] is True
     assert process["terminal"] is False
     assert process["oomScoreAdj"] == 0
@@ -88,7 +88,8 @@ def test_defaults(spec: Spec, tmp_path: Path) -> None:
     assert linux["readonlyPaths"] == list(READONLY_PATHS)
     assert linux["resources"] == {"devices": [{"allow": False, "access": "rwm"}]}
     assert linux["seccomp"] == default_profile(DEFAULT_CAPABILITIES & held_capabilities())
-    assert not {"cgroupsPath", "sysctl", "devices", "rootfsPropagation"} & set(linux)
+    assert linux["sysctl"] == {"net.ipv4.ping_group_range": "0 0"}
+    assert not {"cgroupsPath", "devices", "rootfsPropagation"} & set(linux)
     assert "annotations" not in built
 
 
@@ -137,16 +138,21 @@ def test_a_terminal_sets_term(spec: Spec) -> None:
     assert "TERM=xterm" in process["env"]
 
 
-@given(st.dictionaries(names() | st.sampled_from(["PATH", "TERM"]), values()), st.booleans())
+@given(
+    st.dictionaries(names() | st.sampled_from(["PATH", "TERM", "HOSTNAME"]), values()),
+    st.booleans(),
+)
 def test_the_environment_is_the_configs_own_over_the_defaults(
     env: dict[str, str], terminal: bool
 ) -> None:
     violations = Violations()
-    built = environment_of(ContainerConfig("/", env=env), terminal, violations)
+    built = environment_of(ContainerConfig("/", env=env), terminal, "h", violations)
     violations.raise_any()
     pairs = [variable.partition("=") for variable in built]
     assert len(pairs) == len({name for name, _, _ in pairs})
-    defaults = {"PATH": DEFAULT_PATH, **({"TERM": "xterm"} if terminal else {})}
+    defaults = {"PATH": DEFAULT_PATH, "HOSTNAME": "h"}
+    if terminal:
+        defaults["TERM"] = "xterm"
     assert {name: value for name, _, value in pairs} == {**defaults, **env}
 
 
@@ -162,7 +168,9 @@ def test_a_root_behind_a_symbolic_link_is_named_by_its_real_path(
 @pytest.mark.parametrize("mode", [NamespaceMode.HOST, NamespaceMode.PATH])
 def test_a_uts_namespace_of_others_keeps_its_hostname(spec: Spec, mode: NamespaceMode) -> None:
     path = "/proc/self/ns/uts" if mode is NamespaceMode.PATH else ""
-    assert "hostname" not in spec(namespaces=(Namespace(NamespaceType.UTS, mode, path),))
+    built = spec(namespaces=(Namespace(NamespaceType.UTS, mode, path),))
+    assert "hostname" not in built
+    assert not [each for each in built["process"]["env"] if each.startswith("HOSTNAME=")]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,18 @@ def sysctls(namespaces: Namespaces, **values: str) -> dict[str, str]:
     return found
 
 
+PING = {"net.ipv4.ping_group_range": "0 0"}
+
+
+def test_roots_group_may_ping_in_a_network_of_its_own_unless_told() -> None:
+    assert sysctls(Namespaces()) == PING
+    for mode in (NamespaceMode.HOST, NamespaceMode.PATH):
+        assert sysctls(Namespaces({NamespaceType.NETWORK: mode})) == {}
+    told = {"net.ipv4.ping_group_range": "1 0"}
+    assert sysctls(Namespaces(), **told) == told
+    assert sysctls(Namespaces(), **{"net/ipv4/ping_group_range": "1 0"}) == told
+
+
 def test_all_are_made_anew_by_default() -> None:
     types = [entry["type"] for entry in Namespaces().to_spec()]
     assert types == ["pid", "network", "ipc", "uts", "cgroup", "mount"]
@@ -107,9 +119,10 @@ OWNERS = {
 
 @pytest.mark.parametrize(("name", "owner"), OWNERS.items())
 def test_a_sysctl_needs_a_namespace_that_is_not_the_hosts(name: str, owner: NamespaceType) -> None:
-    assert sysctls(Namespaces(), **{name: "1"}) == {name: "1"}
+    assert sysctls(Namespaces(), **{name: "1"}) == {**PING, name: "1"}
     joined = Namespaces({owner: NamespaceMode.PATH}, {owner: "/run/ns"})
-    assert sysctls(joined, **{name: "1"}) == {name: "1"}
+    ping = {} if owner is NamespaceType.NETWORK else PING
+    assert sysctls(joined, **{name: "1"}) == {**ping, name: "1"}
     with pytest.raises(InvalidArgument) as caught:
         sysctls(Namespaces({owner: NamespaceMode.HOST}), **{name: "1"})
     assert caught.value.reason == "SYSCTL_NOT_NAMESPACED"
@@ -144,7 +157,7 @@ def test_every_other_sysctl_is_refused(name: str) -> None:
     ],
 )
 def test_the_first_separator_of_a_sysctl_decides(name: str, dotted: str) -> None:
-    assert sysctls(Namespaces(), **{name: "1"}) == {dotted: "1"}
+    assert sysctls(Namespaces(), **{name: "1"}) == {**PING, dotted: "1"}
 
 
 def test_a_sysctl_in_two_forms_is_refused() -> None:

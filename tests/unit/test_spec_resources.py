@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -216,8 +217,14 @@ def test_other_text_is_no_cpuset(text: str) -> None:
 
 def test_rlimits_are_passed_on() -> None:
     unlimited = (1 << 64) - 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert rlimits(Rlimit("RLIMIT_CORE", 0, unlimited)) == [
-        {"type": "RLIMIT_CORE", "soft": 0, "hard": unlimited}
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": unlimited},
+        # The service's own, which a runtime might have raised for itself.
+        {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard},
+    ]
+    assert rlimits(Rlimit("RLIMIT_NOFILE", 1, 2)) == [
+        {"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}
     ]
 
 
