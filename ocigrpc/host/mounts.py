@@ -30,12 +30,13 @@ def source_of(mount_point: str) -> str:
     return source
 
 
-def bind_directory(source_fd: int, mount_point: str) -> None:
-    """Show a directory, with all that is mounted below it, at a path too. ``OSError``.
+def bind_directory(source_fd: int, mount_point: str, *, recursive: bool) -> None:
+    """Show a directory, with what is mounted below it or without, at a path too. ``OSError``.
 
     What is mounted at one of the two later is not seen at the other.
     """
-    _mount(f"/proc/self/fd/{source_fd}", mount_point, _MS_BIND | _MS_REC)
+    flags = _MS_BIND | (_MS_REC if recursive else 0)
+    _mount(f"/proc/self/fd/{source_fd}", mount_point, flags)
     _mount("", mount_point, _MS_PRIVATE | _MS_REC)
 
 

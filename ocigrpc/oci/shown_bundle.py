@@ -35,7 +35,9 @@ def show_bundle(layout: Layout, bundle_path: str) -> None:
         with ExitStack() as undo:
             theirs = _open(undo, bundle_path, os.O_DIRECTORY | os.O_NOFOLLOW)
             write_new_file(layout.bundle / _MARK, _identity(os.fstat(theirs)))
-            bind_directory(theirs, str(layout.shown))
+            # Else it would show itself, and all that is shown of other containers.
+            apart = not layout.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
+            bind_directory(theirs, str(layout.shown), recursive=apart)
             shown = _open(undo, str(layout.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
             # Not by its name: a link would have us mount over something else.
             spec = _open(undo, "config.json", os.O_NOFOLLOW, shown)

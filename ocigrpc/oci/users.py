@@ -72,11 +72,11 @@ def user_of(
         uid = look_up.number(wanted or "0")
         uid = look_up.account(wanted).uid if uid is None else uid
         gid, joined = look_up.gid(wanted_group), list[int]()
-        look_up.check()
     else:
         account = look_up.account(wanted or "0")
         uid, gid = account.uid, account.gid or 0
         joined = [] if colon else look_up.memberships(account.name)
+    look_up.check()
     for index, number in enumerate(supplemental):
         violations.in_range(f"config.supplemental_groups[{index}]", number, 0, NUMBER_LIMIT)
     # The primary one as well: what its members are kept from must stay so when a

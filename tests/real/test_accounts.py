@@ -215,16 +215,19 @@ def test_who_gives_both_numbers_needs_no_accounts(service: Service, root: Path) 
     assert executed(service, container_id, "1000:7") == (1000, 7, set())
 
 
+@pytest.mark.parametrize("name", ["passwd", "group"])
 @pytest.mark.parametrize("make", [os.mkfifo, make_device, Path.mkdir])
 def test_what_a_runtime_would_wait_for_is_refused_for_all(
-    service: Service, root: Path, make: Callable[[Path], None]
+    service: Service, root: Path, make: Callable[[Path], None], name: str
 ) -> None:
     container_id = run(service, config(root, "", script="exec sleep 1000"))
-    (root / "etc/passwd").unlink()
-    make(root / "etc/passwd")
-    with refused("INVALID_ARGUMENT", "ACCOUNTS_UNREADABLE"):
-        create(service, config(root, "1000:7"))
-    for user in ("1000:7", ""):
+    (root / "etc" / name).unlink()
+    make(root / "etc" / name)
+    # Also for those who are in no file.
+    for user in ("1000:7", "4000", "4000:"):
+        with refused("INVALID_ARGUMENT", "ACCOUNTS_UNREADABLE"):
+            create(service, config(root, user))
+    for user in ("1000:7", "4000", ""):
         with refused("INVALID_ARGUMENT", "ACCOUNTS_UNREADABLE"):
             executed(service, container_id, user)
 

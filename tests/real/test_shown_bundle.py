@@ -75,3 +75,18 @@ def test_what_is_no_directory_any_more_is_not_shown(
     with pytest.raises(HostFailed):
         show_bundle(layout, str(tmp_path / name))
     assert shown_bundle(layout.bundle) is None
+
+
+def test_a_bundle_that_we_are_in_ourselves_is_shown_without_what_is_mounted_in_it(
+    layout: Layout, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("theirs")
+    show_bundle(layout, str(tmp_path))
+    second = Layout(layout.run_dir, "c2")
+    make_bundle(second)
+    try:
+        show_bundle(second, str(tmp_path))
+        assert (second.shown / "run/containers/c1/config.json").exists()
+        assert list((second.shown / "run/containers/c1/bundle").iterdir()) == []
+    finally:
+        hide_bundle(second.bundle)

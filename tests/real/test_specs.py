@@ -103,6 +103,20 @@ def test_a_kernel_parameter_of_the_host_is_refused(service: Service, name: str) 
         run_by_service(service, CreateContainerRequest(config=config))
 
 
+@pytest.mark.parametrize(
+    "name", ["net.ipv4.conf.eth0/100.rp_filter", "net/ipv4/conf/eth0.100/rp_filter"]
+)
+def test_a_kernel_parameter_of_a_vlan_is_put_to_the_runtime(
+    any_service: Service, name: str
+) -> None:
+    config = any_service.config("true")
+    config.sysctls[name] = "1"
+    # Which has it nowhere, here; and no runtime so far would find it.
+    with refused("FAILED_PRECONDITION", "SYSCTL_REFUSED") as refusal:
+        run_by_service(any_service, CreateContainerRequest(config=config))
+    assert "eth0/100" in refusal.message
+
+
 @pytest.mark.parametrize("name", ["net/ipv4/ip_forward", "net.ipv4.ip_forward"])
 def test_a_kernel_parameter_may_be_named_with_slashes(any_service: Service, name: str) -> None:
     config = any_service.config("cat /proc/sys/net/ipv4/ip_forward; cat /proc/sys/kernel/shmmni")
