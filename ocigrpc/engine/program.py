@@ -11,8 +11,9 @@ from typing import Protocol
 
 from ocigrpc.deadline import Deadline, Pollable, Waitable
 from ocigrpc.engine.streams import CloseStdin, ExecExit, ExecStart, Inputs, Stdin, TerminalSize
-from ocigrpc.errors import Timeout
+from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroup import Cgroup
+from ocigrpc.host.descriptors import is_want_of_descriptors
 from ocigrpc.host.process import Child, Process
 from ocigrpc.host.stdio import END_OF_FILE, RUNTIME, STDERR, Stdio
 from ocigrpc.oci.exec import ExecFiles, exec_failure
@@ -171,6 +172,17 @@ class Program:
 
     def _look(self) -> bool:
         """Hold the program's process as soon as the runtime names it; whether it is gone."""
+        try:
+            return self._hold()
+        except (OSError, CgroupFailed) as error:
+            if not is_want_of_descriptors(error):
+                raise
+            # It runs all the same; the next look may find more.
+            self.close()
+            self.is_known = False
+            return False
+
+    def _hold(self) -> bool:
         pid = self.files.pid_written()
         if not pid:
             return False

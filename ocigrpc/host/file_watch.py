@@ -8,6 +8,7 @@ from __future__ import annotations
 import select
 import threading
 from collections import deque
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -38,10 +39,12 @@ class FileWatch:
 
     def __init__(self) -> None:
         """Raises ``HostFailed``."""
-        self._inotify = Inotify()
+        with ExitStack() as undo:
+            self._end = undo.enter_context(Alarm())
+            self._inotify = Inotify()
+            undo.pop_all()
         self._lock = threading.Lock()
         self._waiters: dict[int, set[Waiter]] = {}
-        self._end = Alarm()
         self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
         self._thread.start()
 

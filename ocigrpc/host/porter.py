@@ -18,6 +18,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
 from typing import NamedTuple, Self, TypeAlias
 
@@ -65,16 +66,20 @@ class Porter:
     """
 
     def __init__(self, listener: socket.socket, server: str, limit: int) -> None:
+        """Raises ``OSError``, and then the listener is still the caller's."""
         self._listener = listener
-        self._server = os.open(server, os.O_PATH | os.O_CLOEXEC)
+        with ExitStack() as undo:
+            self._server = os.open(server, os.O_PATH | os.O_CLOEXEC)
+            undo.callback(os.close, self._server)
+            self._alarm = undo.enter_context(Alarm())
+            self._selector = undo.enter_context(DefaultSelector())
+            undo.pop_all()
         self._limit = limit
         # Addresses like these are anybody's to take, if they could be guessed.
         self._token = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._open: set[_Connection] = set()
-        self._alarm = Alarm()
         self._close_s: float | None = None
-        self._selector = DefaultSelector()
         self._selector.register(self._alarm, EVENT_READ, lambda _: self._alarm.silence())
         listener.setblocking(False)
         self._selector.register(listener, EVENT_READ, self._take)

@@ -35,8 +35,12 @@ class Control:
                 raise ConnectionError(error.errno, error.strerror, path) from error
             raise
         self._path = path
-        # A FIFO with one page can be written to, says poll, only when that page is empty.
-        fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PAGE_BYTES)
+        try:
+            # A FIFO with one page can be written to, says poll, only when that page is empty.
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PAGE_BYTES)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def send(self, line: bytes, deadline: Deadline) -> None:
         """Write a line when conmon has read the one before; raises ``Timeout``, ``Cancelled``."""

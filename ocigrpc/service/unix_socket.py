@@ -82,10 +82,14 @@ def _publish(
         server.add_insecure_port(f"unix:{inside}")
         server.start()
         undo.callback(_unlink, outside)
-        listener = _listener(outside, wanted.mode, gid)
-        ours = _identity(outside)
-        os.rename(outside, wanted.path)
-        return Porter(listener, inside, CONNECTIONS_LIMIT), ours
+        with ExitStack() as failed:
+            listener = _listener(outside, wanted.mode, gid)
+            failed.callback(listener.close)
+            ours = _identity(outside)
+            os.rename(outside, wanted.path)
+            porter = Porter(listener, inside, CONNECTIONS_LIMIT)
+            failed.pop_all()
+        return porter, ours
 
 
 def _listener(path: str, mode: int, gid: int | None) -> socket.socket:

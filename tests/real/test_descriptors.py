@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import resource
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tests.real.exec_client import Talk, exec_sync, shell
 from tests.real.hosts import Host, native
 from tests.real.log_client import responses
 from tests.real.remains import LIMIT_S, until
+from tests.real.scarcity import LASTING, descriptors_below
 from tests.real.service import Service
 from tests.real.serving import serving
 
@@ -85,6 +87,28 @@ def test_a_wait_takes_one_descriptor_for_as_long_as_it_lasts(service: Service) -
     service.stop(container_id, 0)
     assert calls[0].result().exit_status.exit_code == 137
     expect_held(service, before)
+
+
+def test_what_runs_already_goes_on_while_no_more_can_be_opened(service: Service) -> None:
+    container_id = service.run("read a; exit 7", stdin=True)
+    request = runtime_pb2.WaitContainerRequest(container_id=container_id)
+    ended = service.rpc.WaitContainer.future(request, timeout=LIMIT_S)
+    talk = Talk(service, container_id, "echo up; while read a; do echo $a; done", stdin=True)
+    talk.read(lambda: b"up" in talk.stdout)
+    start = attach_pb2.AttachStart(container_id=container_id, stdin=True)
+    said: queue.Queue[attach_pb2.AttachRequest | None] = queue.Queue()
+    said.put(attach_pb2.AttachRequest(start=start))
+    attached = service.rpc.Attach(iter(said.get, None), timeout=LIMIT_S)
+    next(attached)
+    with descriptors_below(service, LASTING):
+        for number in range(20):
+            talk.type(b"%d\n" % number)
+            talk.read(lambda number=number: b"\n%d\n" % number in talk.stdout)  # type: ignore[misc]
+        said.put(attach_pb2.AttachRequest(stdin=b"end\n"))
+        assert list(attached) == []
+    said.put(None)
+    assert ended.result().exit_status.exit_code == 7
+    talk.hang_up()
 
 
 def test_containers_found_again_take_no_more(start_service: StartService) -> None:

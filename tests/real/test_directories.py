@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import resource
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import grpc
 import pytest
@@ -21,6 +17,7 @@ from tests.real.exec_client import exec_sync, process
 from tests.real.log_client import reopen
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
+from tests.real.scarcity import LASTING, descriptors_below, descriptors_left
 from tests.real.service import Service
 from tests.real.test_disk import ready, store_condition
 
@@ -210,30 +207,6 @@ def test_a_damaged_store_keeps_the_service_from_starting_and_stays_as_it_is(
 
 
 # Descriptors.
-
-
-@contextmanager
-def descriptors_left(service: Service, count: int) -> Iterator[None]:
-    """The service can open no more than so many files in the block."""
-    used = set(map(int, os.listdir(f"/proc/{service.pid}/fd")))
-    first = next(number for number in itertools.count() if number not in used)
-    with descriptors_below(service, first + count):
-        yield
-
-
-LASTING = 8
-"""The numbers below are those of what the service opens at its start and holds to its end."""
-
-
-@contextmanager
-def descriptors_below(service: Service, limit: int) -> Iterator[None]:
-    """The service can open no file whose descriptor would not be below this, in the block."""
-    before = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(service.pid, resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("count", range(0, 40, 6))
