@@ -297,6 +297,17 @@ def _alarm(waitables: Sequence[Waitable]) -> Iterator[Alarm | None]:
         yield alarm
 
 
+@contextmanager
+def timed_out(message: str, reason: str, container_id: str) -> Iterator[None]:
+    """Say in a ``with`` what was not done in time, where a time-out does not say so itself."""
+    try:
+        yield
+    except Timeout as error:
+        if error.reason != Timeout.reason:
+            raise
+        raise Timeout(message, reason=reason, container_id=container_id) from error
+
+
 class Turn(Waitable):
     """A lock that is waited for with a deadline, and left when the caller goes."""
 

@@ -183,7 +183,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 64
     stream_threads: Annotated[
         _Threads,
-        Meta(description="The same for streams and waits; Exec and ExecSync have theirs together."),
+        Meta(
+            description="The same for streams and waits, StopContainer among them; Exec and"
+            " ExecSync have theirs together."
+        ),
     ] = 512
     max_message_bytes: Annotated[
         int, Meta(ge=1 << 16, le=1 << 28, description="Largest message of a client, in bytes.")

@@ -41,8 +41,9 @@ class Afterwards:
                 work()
             except BaseException as error:
                 errors.append(error)
-            self._left.discard(thread)
+            # In this order: below, it is left only if it has not ended.
             ended.set()
+            self._left.discard(thread)
 
         # With what is bound for the log, which belongs to the thread otherwise.
         run = contextvars.copy_context().run

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from ocigrpc.deadline import Deadline
+from contextlib import AbstractContextManager
+
+from ocigrpc.deadline import Deadline, timed_out
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.killing import kill, kill_rest, learn_exit, send_signal
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.registry import Registry
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
-from ocigrpc.errors import Busy, StoreFailed, Timeout, WrongState
+from ocigrpc.errors import Busy, StoreFailed, WrongState
 from ocigrpc.log import get_logger
 
 log = get_logger()
@@ -39,17 +41,10 @@ class Stopping:
         # With the host's pid namespace, what it has started may outlive the first process.
         if record.exit_status is not None and not container.enclosure.container.populated():
             return
-        try:
-            with container.stopping() as first:
-                if first:
-                    _begin("stop", container, stop_timeout_s=timeout_s)
-                self._end(container, timeout_s, first, deadline)
-        except Timeout as error:
-            raise Timeout(
-                f"container {record.container_id!r} has not ended in time",
-                reason="STOP_TIMEOUT",
-                container_id=record.container_id,
-            ) from error
+        with _ending(record.container_id), container.stopping() as first:
+            if first:
+                _begin("stop", container, stop_timeout_s=timeout_s)
+            self._end(container, timeout_s, first, deadline)
 
     def _end(self, container: Container, timeout_s: float, first: bool, deadline: Deadline) -> None:
         # What was never started can't be asked to end.
@@ -68,9 +63,12 @@ class Stopping:
     def remove(self, container: Container, force: bool, deadline: Deadline) -> None:
         """Remove it and all that was made for it; with ``force``, kill it first.
 
-        Raises ``WrongState``, ``Timeout``, ``Busy``.
+        Raises ``WrongState``, ``Timeout`` (STOP_TIMEOUT, REMOVE_TIMEOUT, or the runtime's),
+        ``Busy``.
         """
-        with container.turn("remove", deadline):
+        message = f"container {container.container_id!r} has not been removed in time"
+        removing = timed_out(message, "REMOVE_TIMEOUT", container.container_id)
+        with container.turn("remove", deadline), removing:
             record = container.record
             if self._registry.find(record.container_id) is not container:
                 return
@@ -89,10 +87,11 @@ class Stopping:
         record = container.record
         timeout_s = self._node.settings.kill_timeout_s
         if record.exit_status is None:
-            kill(container, deadline.within(timeout_s))
-            # Before the monitor is killed with the rest; and noted before the removal, so
-            # that nobody hears of that without having heard of this.
-            learn_exit(container, timeout_s, deadline)
+            with _ending(record.container_id):
+                kill(container, deadline.within(timeout_s))
+                # Before the monitor is killed with the rest; and noted before the removal, so
+                # that nobody hears of that without having heard of this.
+                learn_exit(container, timeout_s, deadline)
         undone = deadline.within(self._node.settings.undo_timeout_s)
         with container.holding_group(undone):
             for error in self._node.end_processes(record, container.enclosure, undone):
@@ -101,6 +100,11 @@ class Stopping:
                 raise error
             self._registry.drop(container)
         log.info("container.removed", container_id=record.container_id)
+
+
+def _ending(container_id: str) -> AbstractContextManager[None]:
+    message = f"container {container_id!r} has not ended in time"
+    return timed_out(message, "STOP_TIMEOUT", container_id)
 
 
 def _begin(verb: str, container: Container, **fields: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ocigrpc.deadline import Deadline
+from ocigrpc.deadline import Deadline, timed_out
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.ownership import require_entry
@@ -63,9 +63,10 @@ class Verbs:
         group = container.enclosure.container
         with self._verb("pause", container, State.RUNNING, deadline) as runtime:
             try:
-                runtime.pause(container_id, deadline)
-                # crun does not see to that.
-                group.wait_frozen(deadline.within(runtime.verb_timeout_s))
+                with timed_out("not all processes are frozen", "PAUSE_TIMEOUT", container_id):
+                    runtime.pause(container_id, deadline)
+                    # crun does not see to that.
+                    group.wait_frozen(deadline.within(runtime.verb_timeout_s))
             except OcigrpcError as error:
                 if group.freezing():
                     group.thaw()

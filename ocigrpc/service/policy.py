@@ -50,6 +50,8 @@ class Method(NamedTuple):
     """Methods of the same budget share its places; no other call ever takes one of them."""
     is_read_only: bool = False
     """Whether it changes nothing, so that it may come by a read-only address."""
+    is_long: bool = False
+    """Whether the client says how long it may take, so that there may be as many as streams."""
     while_recovering: bool = False
     """Whether it is let in before the service has found its containers again."""
     answer_share: float = 0.1
@@ -76,11 +78,11 @@ def _read(name: str, *, while_recovering: bool = False) -> Method:
 
 
 def _watch(name: str, kind: Kind = Kind.STREAM, *, is_read_only: bool = True) -> Method:
-    return Method(name, kind, name, is_read_only=is_read_only, answer_share=0)
+    return Method(name, kind, name, is_read_only=is_read_only, is_long=True, answer_share=0)
 
 
 def _exec(name: str, kind: Kind) -> Method:
-    return Method(name, kind, "Exec", answer_limit_s=_ANSWER_S)
+    return Method(name, kind, "Exec", is_long=True, answer_limit_s=_ANSWER_S)
 
 
 _METHODS = (
@@ -101,7 +103,7 @@ _METHODS = (
             "ReopenContainerLog",
         )
     ),
-    Method("StopContainer", Kind.RESCUE, "StopContainer", answer_limit_s=_ANSWER_S),
+    Method("StopContainer", Kind.RESCUE, "StopContainer", is_long=True, answer_limit_s=_ANSWER_S),
     Method("KillContainer", Kind.RESCUE, "KillContainer"),
     Method("RemoveContainer", Kind.RESCUE, "RemoveContainer"),
     _exec("ExecSync", Kind.WAIT),
@@ -126,7 +128,5 @@ def method_of(full_name: str) -> Method:
 
 def places(unary_limit: int, stream_limit: int) -> Mapping[str, int]:
     """How many calls each budget has room for; that of unknown methods is the empty one."""
-    known = {
-        method.budget: stream_limit if method.is_stream else unary_limit for method in _METHODS
-    }
+    known = {method.budget: stream_limit if method.is_long else unary_limit for method in _METHODS}
     return {"": unary_limit, **known}

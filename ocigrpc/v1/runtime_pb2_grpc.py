@@ -212,8 +212,9 @@ class RuntimeServiceServicer(object):
         """Freezes every process of a running container; none runs any more when it returns.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
-        DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-        disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being stopped.
+        DEADLINE_EXCEEDED (PAUSE_TIMEOUT) when a process can't be frozen in time, as one that
+        waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being
+        stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,7 +265,9 @@ class RuntimeServiceServicer(object):
         Errors: FAILED_PRECONDITION (WRONG_STATE when the container is running or
         paused and `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has
         processes, but is not the container's, and the OCI runtime would kill them). What is
-        not the container's is left alone, whatever its name.
+        not the container's is left alone, whatever its name. DEADLINE_EXCEEDED (STOP_TIMEOUT
+        when it outlives SIGKILL, REMOVE_TIMEOUT when the host holds it up), and the call may
+        be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

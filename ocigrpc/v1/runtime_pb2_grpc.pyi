@@ -96,8 +96,9 @@ class RuntimeServiceStub:
     """Freezes every process of a running container; none runs any more when it returns.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
-    DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-    disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being stopped.
+    DEADLINE_EXCEEDED (PAUSE_TIMEOUT) when a process can't be frozen in time, as one that
+    waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being
+    stopped.
     """
     ResumeContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ResumeContainerRequest, _runtime_pb2.ResumeContainerResponse]
     """Thaws a paused container.
@@ -132,7 +133,9 @@ class RuntimeServiceStub:
     Errors: FAILED_PRECONDITION (WRONG_STATE when the container is running or
     paused and `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has
     processes, but is not the container's, and the OCI runtime would kill them). What is
-    not the container's is left alone, whatever its name.
+    not the container's is left alone, whatever its name. DEADLINE_EXCEEDED (STOP_TIMEOUT
+    when it outlives SIGKILL, REMOVE_TIMEOUT when the host holds it up), and the call may
+    be repeated.
     """
     ContainerStatus: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ContainerStatusRequest, _runtime_pb2.ContainerStatusResponse]
     """What is true of a container now, confirmed with the kernel.
@@ -337,8 +340,9 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Freezes every process of a running container; none runs any more when it returns.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
-        DEADLINE_EXCEEDED when a process can't be frozen in time, as one that waits for a
-        disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being stopped.
+        DEADLINE_EXCEEDED (PAUSE_TIMEOUT) when a process can't be frozen in time, as one that
+        waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being
+        stopped.
         """
 
     @_abc_1.abstractmethod
@@ -397,7 +401,9 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: FAILED_PRECONDITION (WRONG_STATE when the container is running or
         paused and `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has
         processes, but is not the container's, and the OCI runtime would kill them). What is
-        not the container's is left alone, whatever its name.
+        not the container's is left alone, whatever its name. DEADLINE_EXCEEDED (STOP_TIMEOUT
+        when it outlives SIGKILL, REMOVE_TIMEOUT when the host holds it up), and the call may
+        be repeated.
         """
 
     @_abc_1.abstractmethod

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from ocigrpc.v1 import runtime_pb2
 from tests.real.conftest import StartService
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, children, until
@@ -177,6 +178,13 @@ def test_a_stop_of_what_outlives_sigkill_times_out_and_may_be_repeated(
                 service.stop(container_id, 0)
             assert dict(refusal.metadata) == {"container_id": container_id}
             assert service.state(container_id) == "running"
+        with refused("DEADLINE_EXCEEDED", "STOP_TIMEOUT") as refusal:
+            service.remove(container_id, force=True)
+        assert dict(refusal.metadata) == {"container_id": container_id}
+        # Before the caller's own clock runs out, as well.
+        stop = runtime_pb2.StopContainerRequest(container_id=container_id)
+        with refused("DEADLINE_EXCEEDED", "STOP_TIMEOUT"):
+            service.rpc.StopContainer(stop, timeout=2)
     service.stop(container_id, 0)
     assert service.wait(container_id).exit_code == 137
 

@@ -58,6 +58,14 @@ def test_the_defaults_have_no_problem() -> None:
     assert list(problems(Settings())) == []
 
 
+def test_settings_that_are_too_long_to_be_told_by_status_are_refused() -> None:
+    handler = RuntimeHandler(path="runc", args=("x" * 4096,) * 63)
+    fits = Settings(runtimes={"runc": handler})
+    assert list(problems(fits)) == []
+    too_long = Settings(runtimes={"runc": handler, "more": handler})
+    assert [key for key, _ in problems(too_long)] == ["runtimes"]
+
+
 def test_the_default_file_is_read_if_it_exists(config: WriteConfig) -> None:
     assert load_settings(environ={}, default_path=config("unary_threads = 7")).unary_threads == 7
 
