@@ -64,7 +64,10 @@ class Enclosure:
     ) -> None:
         """From now on be those groups, and no others of their names."""
         if container is not None:
-            self.container = self.container.pinned(container)
+            before, self.container = self.container, self.container.pinned(container)
+            if before.is_held:
+                before.let_go()
+                self.container.hold()
         if monitor is not None:
             self.monitor = self.monitor.pinned(monitor)
 

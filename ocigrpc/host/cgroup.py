@@ -127,6 +127,8 @@ class Cgroup:
         self.path = path
         self.parts = parts
         self._freezers = freezers(parts)
+        self.is_held = False
+        """Whether what :meth:`frozen` reads is kept open."""
 
     def __repr__(self) -> str:
         return f"Cgroup({self.path!r})"
@@ -204,11 +206,13 @@ class Cgroup:
 
     def hold(self) -> None:
         """From now on keep open what :meth:`frozen` reads, at most two files."""
+        self.is_held = True
         for freezer in self._freezers:
             freezer.hold()
 
     def let_go(self) -> None:
         """Keep nothing open any more."""
+        self.is_held = False
         for freezer in self._freezers:
             freezer.let_go()
 

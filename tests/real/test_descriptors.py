@@ -41,7 +41,7 @@ def held(service: Service) -> Counter[str]:
     found: Counter[str] = Counter()
     for entry in os.scandir(f"/proc/{service.pid}/fd"):
         with suppress(FileNotFoundError):
-            found[os.readlink(entry).partition("[")[0].partition(":")[0]] += 1
+            found[os.path.basename(os.readlink(entry)).partition(":[")[0]] += 1
     return found
 
 

@@ -14,6 +14,7 @@ from tests.real.strangers import stranger
 
 # Not sh, whose redirections take descriptors of one digit only.
 _SCRIPT = """#!/bin/bash
+[ "$1" = --version ] && exec conmon --version
 while [ $# -gt 0 ]; do [ "$1" = -P ] && pid_file=$2; shift; done
 # Until it is let go: then it is in its cgroup, as all that it starts will be.
 read -r -d '' -u "$_OCI_STARTPIPE"
