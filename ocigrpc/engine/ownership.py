@@ -58,12 +58,11 @@ def entry_of(runtime: Runtime, record: Record, deadline: Deadline) -> Entry:
             return Entry.OURS if now == known else Entry.ANOTHERS
         if path in ("", known.path):
             return Entry.NONE
-    if path and not os.path.lexists(path):
-        return Entry.NONE
+    # Even with nothing at the path: one that goes by a runtime's name may keep it elsewhere.
     told = _told_state(runtime, record, deadline)
     if told is not None:
         return Entry.OURS if _names_bundle(told, record) else Entry.ANOTHERS
-    if not path:
+    if not path or not os.path.lexists(path):
         return Entry.NONE
     # There was none before ours was begun.
     return Entry.HALF_MADE if known == Place(path) else Entry.ANOTHERS
@@ -102,6 +101,7 @@ def id_in_use(runtime: Runtime, record: Record) -> ContainerExists:
         reason="RUNTIME_ID_IN_USE",
         container_id=record.container_id,
         runtime_handler=runtime.name,
+        path=runtime.entry_path(record.container_id),
     )
 
 

@@ -264,7 +264,9 @@ class RuntimeServiceServicer(object):
 
         Errors: FAILED_PRECONDITION (WRONG_STATE when the container is running or
         paused and `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has
-        processes, but is not the container's, and the OCI runtime would kill them). What is
+        processes, but is not the container's, and the OCI runtime would kill them;
+        MOUNT_IN_THE_WAY: something is mounted at `path`, where files would be removed; what
+        is behind it stays, and so does the container: unmount it and try again). What is
         not the container's is left alone, whatever its name. DEADLINE_EXCEEDED (STOP_TIMEOUT
         when it outlives SIGKILL, REMOVE_TIMEOUT when the host holds it up), and the call may
         be repeated.

@@ -267,7 +267,7 @@ def test_a_create_whose_undoing_hangs_leaves_nothing_but_the_runtimes_own(
 ) -> None:
     with (
         switches.on("create", HANGS),
-        switches.on("delete", HANGS),
+        switches.on("state", HANGS),
         refused("DEADLINE_EXCEEDED", "CREATE_TIMEOUT"),
     ):
         begin_hastily(impatient, "create").result()

@@ -49,7 +49,9 @@ def test_an_id_that_the_runtime_has_for_another_is_refused_and_the_other_lives_o
         with refused("ALREADY_EXISTS", "RUNTIME_ID_IN_USE") as refusal:
             any_service.create(container_id=ID)
         assert refusal.metadata["container_id"] == ID
-        assert refusal.metadata["runtime_handler"] in ("runc", "crun")
+        runtime = refusal.metadata["runtime_handler"]
+        assert runtime in ("runc", "crun")
+        assert refusal.metadata["path"] == str(any_service.directory / runtime / ID)
         assert any_service.ids() == []
         for call in (any_service.start_container, any_service.pause, any_service.kill):
             with refused("NOT_FOUND", "CONTAINER_NOT_FOUND"):
@@ -77,6 +79,27 @@ def test_an_id_is_looked_for_where_runtimes_have_them_unless_told(
             service.run(container_id=f"{container_id}-2")
         service.remove_all()
         assert not Path(f"/run/{runtime}/{container_id}-2").exists()
+
+
+def test_a_program_of_a_runtimes_name_that_has_its_containers_elsewhere_is_asked(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    wrapper, root = tmp_path / "runc", tmp_path / "elsewhere"
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("runc")} --root {root} "$@"\n')
+    wrapper.chmod(0o755)
+    service = start_service(runtimes={"runc": {"path": str(wrapper), "root": ""}})
+    strangers = Strangers(service, tmp_path / "bundle", root=str(root))
+    with strangers.have(ID):
+        with refused("ALREADY_EXISTS", "RUNTIME_ID_IN_USE"):
+            service.create(container_id=ID)
+        assert service.remains() == []
+    service.run(container_id=ID)
+    strangers.delete(ID)
+    with strangers.have(ID):
+        service.remove(ID, force=True)
+    service.run(container_id=ID)
+    service.remove(ID, force=True)
+    assert list(root.iterdir()) == []
 
 
 @pytest.mark.parametrize("end", ["refusal", "death"])
@@ -349,13 +372,11 @@ def start_scope(service: Service, unit: str, slice_name: str) -> subprocess.Pope
 
 @pytest.mark.parametrize("name", ["container", "conmon"])
 @pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("_service_of_kind", ["systemd-runc"], indirect=True)
 def test_a_scope_that_has_the_name_of_a_containers_lives_on(
     any_service: Service, name: str, beside: bool
 ) -> None:
     service = any_service
-    if service.host.name != "systemd":
-        # There are no scopes, and cgroups have a test of their own.
-        return
     unit = f"ocigrpc-{name}-{ID}.scope"
     slice_name = service.cgroup_parent if beside else "strangers.slice"
     with start_scope(service, unit, slice_name) as scope:
@@ -372,12 +393,11 @@ def test_a_scope_that_has_the_name_of_a_containers_lives_on(
     until(lambda: not directory.exists())
 
 
+@pytest.mark.parametrize("_service_of_kind", ["systemd-runc"], indirect=True)
 def test_a_scope_that_has_taken_the_name_of_one_that_has_ended_lives_on(
     any_service: Service,
 ) -> None:
     service = any_service
-    if service.host.name != "systemd":
-        return
     service.run(container_id=ID)
     service.stop(ID, 0)
     path = service.status(ID).cgroup_path

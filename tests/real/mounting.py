@@ -1,0 +1,67 @@
+"""Mounts that are somebody else's, and runtimes that are killed over one of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def mounted(path: Path, *options: str) -> Iterator[None]:
+    """Something is mounted at a path in the block."""
+    subprocess.run(["mount", *options, str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+# umount2 is the end of what runc does while its program is mounted: there it is killed.
+_KILLED = """#!{python} -S
+import ctypes, os, platform, struct, sys
+
+_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _KILL_PROCESS = 0x7FFF0000, 0x80000000
+_UMOUNT2 = {{"x86_64": 166, "aarch64": 39}}[platform.machine()]
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+
+if "{verb}" in sys.argv:
+    program = b"".join(
+        struct.pack("HBBI", *each)
+        for each in (
+            (_LOAD, 0, 0, 0),
+            (_EQUAL, 0, 1, _UMOUNT2),
+            (_RETURN, 0, 0, _KILL_PROCESS),
+            (_RETURN, 0, 0, _ALLOW),
+        )
+    )
+    kept = ctypes.create_string_buffer(program)
+    filters = struct.pack("HxxxxxxP", 4, ctypes.addressof(kept))
+    if ctypes.CDLL(None).prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, filters, 0, 0):
+        sys.exit("no filter")
+    if {hangs}:
+        os.spawnvp(os.P_WAIT, "{runtime}", ["{runtime}", *sys.argv[1:]])
+        open("{directory}/begun", "w").write("begun\\n")
+        os.execvp("sleep", ["sleep", "1000"])
+os.execvp("{runtime}", ["{runtime}", *sys.argv[1:]])
+"""
+
+
+def write_killed(
+    directory: Path, name: str, runtime: str, verb: str, *, hangs: bool = False
+) -> Path:
+    """A runtime that is killed in a verb while it has something mounted.
+
+    One that ``hangs`` says so in the FIFO that a :class:`Gate` has in the directory.
+    """
+    script = directory / name
+    script.write_text(
+        _KILLED.format(
+            python=sys.executable, verb=verb, runtime=runtime, hangs=hangs, directory=directory
+        )
+    )
+    script.chmod(0o755)
+    return script
