@@ -12,6 +12,7 @@ from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.descriptors import raise_limit
 from ocigrpc.host.directory import locked
+from ocigrpc.host.memory import give_back_large_blocks
 from ocigrpc.log import configure_logging, get_logger
 from ocigrpc.service.server import serving
 from ocigrpc.settings import Settings
@@ -30,6 +31,7 @@ def serve(settings: Settings) -> bool:
     next start takes care of what they left.
     """
     configure_logging(settings.log_level, settings.log_format)
+    give_back_large_blocks()
     try:
         with termination() as end:
             raise_limit()

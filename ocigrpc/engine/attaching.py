@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 
 from ocigrpc.deadline import Deadline, Pollable, Waitable
 from ocigrpc.engine.box import Box
@@ -33,6 +35,12 @@ BACKLOG_LIMIT_BYTES = 4 << 20
 """Output that waits for a slow client; one with more is dropped, so that conmon, which
 waits for nobody else, never has to wait for it."""
 
+ALL_BACKLOGS_LIMIT_BYTES = 128 << 20
+"""The same for all clients together: when there are many, less waits for each."""
+
+BACKLOG_SURE_BYTES = 256 << 10
+"""What may wait for each of them, however many there are."""
+
 _MAY_ATTACH = (*ALIVE, State.UNKNOWN)
 
 
@@ -43,6 +51,7 @@ class Attaching:
         self._node = node
         self._registry = registry
         self._truth = truth
+        self._shares = _Shares()
 
     def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
         """Talk to the container until it has ended and its last byte is read.
@@ -60,13 +69,39 @@ class Attaching:
                 ) as attachment,
             ):
                 box.put(Attached())
-                _Talk(container, start, attachment, box).go(inputs, deadline)
+                with self._shares.shared():
+                    _Talk(container, start, attachment, box, self._shares).go(inputs, deadline)
 
         self._truth.require(container, deadline, *_MAY_ATTACH)
         if start.stdin and not container.record.stdin:
             raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
         with answers(BACKLOG_LIMIT_BYTES, produce) as box, leaving(deadline):
             yield from joined(box)
+
+
+class _Shares:
+    """What the clients that there are have together for output that waits."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._clients = 0
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Count one more client in a ``with``."""
+        with self._lock:
+            self._clients += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._clients -= 1
+
+    @property
+    def each_bytes(self) -> int:
+        """How much may wait for each of them."""
+        fair = ALL_BACKLOGS_LIMIT_BYTES // max(1, self._clients)
+        return min(BACKLOG_LIMIT_BYTES, max(BACKLOG_SURE_BYTES, fair))
 
 
 class _Talk:
@@ -78,7 +113,9 @@ class _Talk:
         start: AttachStart,
         attachment: Attachment,
         box: Box[Answer],
+        shares: _Shares,
     ) -> None:
+        self._shares = shares
         self._container = container
         self._sizes: list[TerminalSize] = []
         self._start = start
@@ -119,11 +156,12 @@ class _Talk:
             return False
         is_stderr = stream == STDERR
         if self._start.stderr if is_stderr else self._start.stdout:
-            if not self._box.has_room():
+            limit_bytes = self._shares.each_bytes
+            if self._box.weight_bytes >= limit_bytes:
                 raise LimitReached(
-                    f"{BACKLOG_LIMIT_BYTES} bytes of output waited to be read",
+                    f"{limit_bytes} bytes of output waited to be read",
                     reason="ATTACH_TOO_SLOW",
-                    limit_bytes=BACKLOG_LIMIT_BYTES,
+                    limit_bytes=limit_bytes,
                     container_id=self._container.container_id,
                 )
             output = Output(data, is_stderr)

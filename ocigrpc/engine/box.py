@@ -83,6 +83,11 @@ class Box(Generic[T]):
             self._weight_bytes = 0
             self._tell()
 
+    @property
+    def weight_bytes(self) -> int:
+        """How much what it holds weighs."""
+        return self._weight_bytes
+
     def has_room(self) -> bool:
         """Whether it is worth putting something in."""
         return self._weight_bytes < self._limit_bytes

@@ -11,7 +11,9 @@ import secrets
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from threading import Thread
+from threading import Lock, Thread
+from types import TracebackType
+from typing import Self
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.box import Box, Flag
@@ -60,7 +62,13 @@ log = get_logger()
 OUTPUT_LIMIT_BYTES = 16 << 20
 """Most that a client may have kept of each stream of a program whose end it waits for."""
 
-BACKLOG_LIMIT_BYTES = 1 << 20
+OUTPUT_SURE_BYTES = 64 << 10
+"""What is kept of each stream in any case."""
+
+OUTPUT_BUDGET_BYTES = 64 << 20
+"""Most that is kept beyond that of all such programs together, while they run."""
+
+BACKLOG_LIMIT_BYTES = 1 << 18
 """Output that waits for a slow client; with more, the program has to wait."""
 
 
@@ -85,6 +93,7 @@ class Execs:
         self._left: set[Thread] = set()
         self._drain = Drain()
         self._active: set[str] = set()
+        self._budget = _Budget(OUTPUT_BUDGET_BYTES)
 
     def run(self, start: ExecStart, deadline: Deadline) -> ExecResult:
         """Run a program to its end; its output up to ``output_limit_bytes`` a stream.
@@ -93,12 +102,12 @@ class Execs:
         unless it was to be kept running.
         """
         self._refuse_too_many(start)
-        captured = _Captured(start.output_limit_bytes)
-        with self._running(start, deadline) as container, ExitStack() as stack:
-            program = self._begin(container, start, deadline, stack)
-            program.ends_alone = start.keep_running
-            exit_status = self._talk(program, None, captured, deadline, stack)
-        return captured.result(exit_status)
+        with _Captured(start.output_limit_bytes, self._budget) as captured:
+            with self._running(start, deadline) as container, ExitStack() as stack:
+                program = self._begin(container, start, deadline, stack)
+                program.ends_alone = start.keep_running
+                exit_status = self._talk(program, None, captured, deadline, stack)
+            return captured.result(exit_status)
 
     def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
         """Run a program; its output as it comes, and last how it ended.
@@ -315,12 +324,34 @@ class _End:
             self._remove_work(self._files.directory)
 
 
-class _Captured:
-    """Keeps the first of each stream."""
+class _Budget:
+    """Bytes that all who take of it have together."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, left_bytes: int) -> None:
+        self._left_bytes = left_bytes
+        self._lock = Lock()
+
+    def take(self, wanted_bytes: int) -> int:
+        """How many there are, up to what is wanted."""
+        with self._lock:
+            taken = min(self._left_bytes, wanted_bytes)
+            self._left_bytes -= taken
+            return taken
+
+    def give_back(self, taken_bytes: int) -> None:
+        """Let others have them."""
+        with self._lock:
+            self._left_bytes += taken_bytes
+
+
+class _Captured:
+    """Keeps the first of each stream, as much as the ``budget`` has; for a ``with``."""
+
+    def __init__(self, limit_bytes: int, budget: _Budget) -> None:
         self._limit_bytes = limit_bytes
         self.room = Flag()
+        self._budget = budget
+        self._taken_bytes = 0
         self._kept = {STDOUT: bytearray(), STDERR: bytearray()}
         self._truncated = {STDOUT: False, STDERR: False}
 
@@ -330,20 +361,38 @@ class _Captured:
 
     def write(self, stream: int, data: bytes) -> None:
         """Keep what is not too much."""
+        if self._truncated[stream]:
+            return
         kept = self._kept[stream]
-        fits = self._limit_bytes - len(kept)
-        kept += data[:fits]
-        self._truncated[stream] |= len(data) > fits
+        fits = min(len(data), self._limit_bytes - len(kept))
+        sure = min(fits, max(0, OUTPUT_SURE_BYTES - len(kept)))
+        more = self._budget.take(fits - sure)
+        self._taken_bytes += more
+        kept += data[: sure + more]
+        self._truncated[stream] = len(data) > sure + more
 
     def result(self, exit_status: ExecExit) -> ExecResult:
-        """All that was kept."""
-        return ExecResult(
-            bytes(self._kept[STDOUT]),
-            bytes(self._kept[STDERR]),
+        """All that was kept; nothing is, any more."""
+        result = ExecResult(
+            bytes(self._kept.pop(STDOUT)),
+            bytes(self._kept.pop(STDERR)),
             self._truncated[STDOUT],
             self._truncated[STDERR],
             exit_status,
         )
+        self._truncated = {STDOUT: True, STDERR: True}
+        return result
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._budget.give_back(self._taken_bytes)
 
 
 class _Sent:

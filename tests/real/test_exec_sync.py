@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import grpc
 import pytest
 
 from ocigrpc.v1 import exec_pb2
+from scripts.samples import usage_of
 from tests.real.exec_client import (
     Talk,
     exec_groups,
@@ -190,3 +191,27 @@ def test_fifty_in_a_row_leave_nothing(service: Service) -> None:
     # A connection that its client has closed takes a moment to go.
     until(lambda: usage()[0] <= fds + 2)
     assert usage()[1] <= threads + 4
+
+
+def test_output_of_many_at_once_is_bounded_and_its_memory_goes_back(service: Service) -> None:
+    container_id = service.run()
+    exec_sync(service, container_id, process("true"))
+    before = usage_of(service.pid).rss
+    peaks = [before]
+
+    def written(size: int) -> exec_pb2.ExecSyncResponse:
+        program = shell(f"yes | head -c {size}")
+        return exec_sync(service, container_id, program, limit_s=6 * LIMIT_S)
+
+    with ThreadPoolExecutor(24) as pool:
+        big = [pool.submit(written, 20_000_000) for _ in range(24)]
+        small = written(60_000)
+        while not all(each.done() for each in big):
+            peaks.append(usage_of(service.pid).rss)
+            wait(big, timeout=0.05)
+    results = [each.result() for each in big]
+    assert all(each.stdout_truncated and len(each.stdout) >= 1 << 16 for each in results)
+    assert (len(small.stdout), small.stdout_truncated) == (60_000, False)
+    # In KiB. Of an answer there are copies until it is sent.
+    assert max(peaks) < before + (300 << 10)
+    until(lambda: usage_of(service.pid).rss < before + (40 << 10))
