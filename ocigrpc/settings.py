@@ -208,8 +208,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Size in bytes at which a log in log_dir is rotated, unless its container"
-            " has a log_size_max_bytes of its own. 0: never.",
+            description="Largest size in bytes of a log in log_dir, at which it is rotated, unless"
+            " its container has a log_size_max_bytes of its own; of containers that are made from"
+            " now on. 0: any.",
         ),
     ] = 10 << 20
     log_max_files: Annotated[

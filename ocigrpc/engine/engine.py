@@ -71,6 +71,7 @@ class Engine:
         self._attaching = Attaching(node, registry, self._truth)
         self._journal = store.journal
         self._logs = Logs(node)
+        exits.when_over = self._logs.watch
         self._finishing = Finishing(
             node, registry, self._truth, self._verbs, self._stopping, self._execs
         )

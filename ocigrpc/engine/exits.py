@@ -55,6 +55,8 @@ class Exits:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._watcher = Watcher()
+        self.when_over: Callable[[Container], None] = lambda container: None
+        """Called when nobody writes a container's log any more; it must not wait."""
         # Removing cgroups can take a moment; the watching thread has none to spare.
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="janitor")
         self._tidying = Deadline()
@@ -139,6 +141,7 @@ class Exits:
             "container.monitor_lost", container_id=container.container_id, policy=policy.value
         )
         container.change(monitor_lost=True)
+        self.when_over(container)
         if policy is MonitorLostPolicy.KILL:
             self._killers.submit(self._kill, container)
         self._janitor.submit(self._tidy, container)
@@ -192,6 +195,7 @@ class Exits:
         container.change(state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
         container.enclosure.container.let_go()
         container.exited.set()
+        self.when_over(container)
         log.info(
             "container.exited",
             container_id=container.container_id,

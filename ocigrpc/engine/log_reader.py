@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.container import Container
@@ -18,6 +20,26 @@ BATCH_LINES = 256
 
 BATCH_BYTES = 64 << 10
 """Most content in a batch, unless one line alone has more."""
+
+
+_REST_LIMIT_S = 0.01
+
+_turn = Lock()
+
+
+@contextmanager
+def _sharing() -> Iterator[None]:
+    """Parse in a ``with``: one reader of all at a time, so that other calls get their share.
+
+    Parsing holds the interpreter, which every call needs. How long this one had to wait for
+    it is how long others are left alone, before the next reader goes on.
+    """
+    with _turn:
+        begun_s, used_s = time.monotonic(), time.thread_time()
+        yield
+        waited_s = (time.monotonic() - begun_s) - (time.thread_time() - used_s)
+        # Of none at all, too: whoever waits gets the interpreter now.
+        time.sleep(max(0.0, min(waited_s, _REST_LIMIT_S)))
 
 
 class LogReader:
@@ -104,8 +126,12 @@ class LogReader:
         until_ns = self._query.until_ns
         return (until_ns - time.time_ns()) / 1e9 if until_ns else float("inf")
 
-    def _taken(self, block: Block) -> Iterator[LogBatch]:
+    def _taken(self, block: Block) -> Sequence[LogBatch]:
         """The batches that are full once the block is in them."""
+        with _sharing():
+            return list(self._parsed(block))
+
+    def _parsed(self, block: Block) -> Iterator[LogBatch]:
         self._skipped += block.dropped
         for raw in block.lines:
             line = parse_log_line(raw)

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from ocigrpc.deadline import Deadline, Turn
@@ -88,14 +89,16 @@ class Reopening:
         log_path = container.record.log_path
         with self._control(container) as control:
             directory, stem = os.path.split(log_path)
-            with self._file_watch.waiter(directory, stem) as waiter:
-                if os.path.lexists(log_path):
+            with self._file_watch.waiter(directory, lambda event: event.name == stem) as waiter:
+                present = _present(log_path)
+                if present is not None and (present.st_size or monitor.has_open(present)):
                     raise PreconditionFailed(
                         f"the log {log_path} has to be renamed away first",
                         reason="LOG_NOT_ROTATED",
                         path=log_path,
                     )
-                _ask(container, control, waiter, monitor, deadline.within(REOPEN_TIMEOUT_S))
+                request = _Request(container, control, waiter, monitor, present)
+                request.ask(deadline.within(REOPEN_TIMEOUT_S))
 
     @contextmanager
     def _control(self, container: Container) -> Iterator[Control]:
@@ -125,45 +128,62 @@ def _require_room(directory: str) -> None:
             ) from error
 
 
-def _ask(
-    container: Container, control: Control, waiter: Waiter, monitor: Process, deadline: Deadline
-) -> None:
-    sent = False
-    try:
-        control.send(REOPEN_LOG, deadline)
-        sent = True
-        _await_file(container, waiter, monitor, deadline)
-    except (Timeout, Cancelled) as error:
-        if sent and not control.take_back():
-            # conmon has read it, and is making the file now.
-            late = Deadline() if isinstance(error, Cancelled) else deadline.for_answer()
-            try:
-                _await_file(container, waiter, monitor, late.within(_TAKEN_TIMEOUT_S))
-            except Timeout:
-                raise MonitorFailed(
-                    "conmon was asked for a new log, and has not made it yet",
-                    reason="LOG_REOPEN_UNCERTAIN",
-                    path=container.record.log_path,
-                ) from error
-            return
-        if isinstance(error, Cancelled):
-            raise
-        raise Timeout(
-            "conmon does not answer; no new log was made",
-            reason="LOG_REOPEN_TIMEOUT",
-            container_id=container.container_id,
-        ) from error
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of conmon; ``present`` is what has the log's name, empty and not its own."""
 
+    container: Container
+    control: Control
+    waiter: Waiter
+    monitor: Process
+    present: os.stat_result | None
 
-def _await_file(container: Container, waiter: Waiter, monitor: Process, deadline: Deadline) -> None:
-    with monitor.watched() as ended:
-        while True:
-            waiter.take()
-            # It was not there when we asked, so what is there now is new.
-            if os.path.lexists(container.record.log_path):
+    def ask(self, deadline: Deadline) -> None:
+        """Ask, and wait until it is done; or take it back."""
+        sent = False
+        try:
+            self.control.send(REOPEN_LOG, deadline)
+            sent = True
+            self._await_file(deadline)
+        except (Timeout, Cancelled) as error:
+            if sent and not self.control.take_back():
+                # conmon has read it, and is making the file now.
+                late = Deadline() if isinstance(error, Cancelled) else deadline.for_answer()
+                try:
+                    self._await_file(late.within(_TAKEN_TIMEOUT_S))
+                except Timeout:
+                    raise MonitorFailed(
+                        "conmon was asked for a new log, and has not made it yet",
+                        reason="LOG_REOPEN_UNCERTAIN",
+                        path=self.container.record.log_path,
+                    ) from error
                 return
-            if ended in deadline.wait(waiter, ended):
-                raise _monitor_lost(container)
+            if isinstance(error, Cancelled):
+                raise
+            raise Timeout(
+                "conmon does not answer; no new log was made",
+                reason="LOG_REOPEN_TIMEOUT",
+                container_id=self.container.container_id,
+            ) from error
+
+    def _await_file(self, deadline: Deadline) -> None:
+        with self.monitor.watched() as ended:
+            while True:
+                self.waiter.take()
+                # It was not there when we asked, so what is there now is new.
+                found = _present(self.container.record.log_path)
+                if found and not (self.present and os.path.samestat(found, self.present)):
+                    return
+                if ended in deadline.wait(self.waiter, ended):
+                    raise _monitor_lost(self.container)
+
+
+def _present(log_path: str) -> os.stat_result | None:
+    """What has the log's name; None when nothing has."""
+    try:
+        return os.lstat(log_path)
+    except FileNotFoundError:
+        return None
 
 
 def _monitor_lost(container: Container) -> WrongState | PreconditionFailed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -12,6 +11,7 @@ from ocigrpc.engine.log_reader import LogReader
 from ocigrpc.engine.log_reopening import Reopening
 from ocigrpc.engine.log_values import LogBatch, LogQuery
 from ocigrpc.engine.node import Node
+from ocigrpc.engine.record import Record
 from ocigrpc.engine.rotation import Rotation
 from ocigrpc.engine.values import State
 from ocigrpc.errors import HostFailed, PreconditionFailed, WrongState
@@ -21,24 +21,29 @@ from ocigrpc.oci.log_chain import LogChain
 
 log = get_logger()
 
+# Files that are kept open for a follower who has not come to them. What the service itself
+# removes is to make room; of others, a rotation compresses and removes what it will.
+_HOLD_OURS = 4
+_HOLD_THEIRS = 64
+
 
 class Logs:
     """What is done with logs; it takes no container's turn, so no verb holds it up."""
 
     def __init__(self, node: Node) -> None:
         """Raises ``HostFailed``."""
-        settings = node.settings
         with ExitStack() as undo:
             self._file_watch = FileWatch()
             undo.callback(self._file_watch.close)
             self._reopening = Reopening(node, self._file_watch)
-            self._rotation = Rotation(
-                self._reopening, settings.log_max_bytes, settings.log_max_files
-            )
+            self._rotation = Rotation(node.settings.log_max_files)
             undo.pop_all()
 
     def watch(self, container: Container) -> None:
-        """Rotate the container's log from now on, if its path was the service's choice."""
+        """Keep the container's log from now on, if it is the service's to rotate.
+
+        To be called again when it has ended.
+        """
         self._rotation.watch(container)
 
     def read(self, container: Container, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
@@ -46,38 +51,37 @@ class Logs:
         record = container.record
         if record.state is State.CREATING:
             raise WrongState(record.container_id, record.state, "made")
-        directory, stem = os.path.split(record.log_path)
-        with ExitStack() as stack:
-            waiter = None
-            if query.follow:
-                waiter = stack.enter_context(self._file_watch.waiter(directory, stem))
-            try:
-                chain = LogChain(record.log_path, record.log_is_ours, waiter)
-            except OSError as error:
-                raise HostFailed(
-                    f"can't read {record.log_path}: {error.strerror}",
-                    path=record.log_path,
-                    error=error.strerror,
-                ) from error
-            stack.enter_context(chain)
-            if not chain.files and (waiter is None or record.exit_status is not None):
+        try:
+            chain = self._chain(record, query.follow)
+        except OSError as error:
+            raise HostFailed(
+                f"can't read {record.log_path}: {error.strerror}",
+                path=record.log_path,
+                error=error.strerror,
+            ) from error
+        with chain:
+            if not chain.files and (not query.follow or record.exit_status is not None):
                 raise PreconditionFailed(
                     f"the log {record.log_path} is not there",
                     reason="LOG_MISSING",
                     path=record.log_path,
                 )
             reader = LogReader(query, chain)
-            if waiter is None:
+            if chain.waiter is None:
                 yield from reader.snapshot(deadline)
             else:
-                yield from reader.follow(container, waiter, deadline)
+                yield from reader.follow(container, chain.waiter, deadline)
+
+    def _chain(self, record: Record, follow: bool) -> LogChain:
+        if not follow:
+            return LogChain(record.log_path, record.log_is_ours)
+        hold = _HOLD_OURS if record.log_is_ours else _HOLD_THEIRS
+        return LogChain(record.log_path, record.log_is_ours, self._file_watch, hold)
 
     def reopen(self, container: Container, deadline: Deadline) -> None:
         """Begin a new log; raises what ``ReopenContainerLog`` in the proto says."""
         with self._reopening.turn(container, deadline):
             self._reopening.reopen(container, deadline)
-        # Its file is another one now.
-        self._rotation.watch(container)
         log.info("log.reopened", container_id=container.container_id)
 
     def close(self) -> None:

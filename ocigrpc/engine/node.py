@@ -257,13 +257,21 @@ class Node:
         steps = [partial(hide_bundle, layout.bundle)]
         steps += [partial(remove_tree, str(self._run_dir), str(path)) for path in ours]
         if record.log_is_ours:
-            logs = kept_logs(record.log_path)
-            steps += [partial(remove_tree, os.path.dirname(path), path) for path in logs]
-        return attempt(*steps)
+            steps += _removals(record.log_path)
+        errors = attempt(*steps)
+        if record.log_is_ours and not errors:
+            # One that was given a number meanwhile.
+            errors = attempt(*_removals(record.log_path))
+        return errors
 
     def remove_work(self, directory: Path) -> None:
         """Remove a directory of a container's own directory; what can't be, goes with that."""
         attempt(lambda: remove_tree(str(self._run_dir), str(directory)))
+
+
+def _removals(log_path: str) -> Sequence[partial[None]]:
+    paths = kept_logs(log_path)
+    return [partial(remove_tree, os.path.dirname(path), path) for path in paths]
 
 
 def _way_down(path: str) -> Sequence[str]:

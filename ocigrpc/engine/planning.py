@@ -135,6 +135,9 @@ class Planning:
             log_is_ours=not request.log_path,
             log_is_new=not request.log_path or not os.path.lexists(log_path),
             log_size_max_bytes=request.log_size_max_bytes,
+            log_limit_bytes=0
+            if request.log_path or request.log_size_max_bytes
+            else self._node.settings.log_max_bytes,
             made_parent=self._made_parent(enclosure),
             labels=request.labels,
             annotations=request.annotations,
@@ -183,7 +186,7 @@ class Planning:
             runtime_argv=runtime.global_argv,
             log_path=record.log_path,
             log_level=settings.conmon_log_level,
-            log_size_max_bytes=request.log_size_max_bytes,
+            log_size_max_bytes=record.log_size_max_bytes or record.log_limit_bytes,
             systemd_cgroup=enclosure.by_systemd,
             terminal=record.terminal,
             stdin=request.stdin,

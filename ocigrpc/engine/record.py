@@ -32,6 +32,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``stop_timeout_s`` is that of the last stop that was begun.
     ``log_place`` is ``log_path`` without links: no two containers have the same.
     ``log_is_new`` is whether the create makes the log, whoever has chosen its path.
+    ``log_limit_bytes`` is how large a log grows that the service rotates, else 0.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     ``runtime_entry`` is where the runtime has what it knows of the container, as far as we know:
     while it is being made with nothing there, for there was nothing; then which one it is.
@@ -54,6 +55,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     log_is_ours: bool = False
     log_is_new: bool = False
     log_size_max_bytes: int = 0
+    log_limit_bytes: int = 0
     made_parent: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}

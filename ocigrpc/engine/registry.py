@@ -10,7 +10,7 @@ from ocigrpc.engine.node import Node
 from ocigrpc.engine.record import Record
 from ocigrpc.engine.store import Store
 from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
-from ocigrpc.oci.log_names import ROTATED_LIMIT, rotated_path
+from ocigrpc.oci.log_names import ROTATED_LIMIT, SPARE_SUFFIXES
 
 
 class Registry:
@@ -122,13 +122,15 @@ class Registry:
         writer = self._ids_by_log.get(record.log_place)
         if writer is not None:
             return writer
-        stem, _, number = record.log_place.rpartition(".")
-        rotated = self._ids_by_log.get(stem) if number.isdecimal() else None
+        stem, _, suffix = record.log_place.rpartition(".")
+        ours = suffix.isdecimal() or suffix in SPARE_SUFFIXES
+        rotated = self._ids_by_log.get(stem) if ours else None
         if rotated is not None and self._by_id[rotated].record.log_is_ours:
             return rotated
         if not record.log_is_ours:
             return None
-        names = (rotated_path(record.log_place, each + 1) for each in range(ROTATED_LIMIT))
+        numbers = (str(each + 1) for each in range(ROTATED_LIMIT))
+        names = (f"{record.log_place}.{each}" for each in (*numbers, *SPARE_SUFFIXES))
         return next((self._ids_by_log[name] for name in names if name in self._ids_by_log), None)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import select
 import threading
-from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -30,9 +30,6 @@ from ocigrpc.host.inotify import (
 _DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | ONLYDIR
 _FILE = MODIFY | ONESHOT
 
-EVENTS_LIMIT = 1024
-"""Most events that are kept for a waiter that does not take them."""
-
 
 class FileWatch:
     """The inotify instance that all waiters of one service share, and its thread."""
@@ -43,17 +40,18 @@ class FileWatch:
             self._end = undo.enter_context(Alarm())
             self._inotify = Inotify()
             undo.pop_all()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Held while waiters hear."""
         self._waiters: dict[int, set[Waiter]] = {}
         self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
         self._thread.start()
 
-    def waiter(self, directory: str, stem: str) -> Waiter:
-        """One that hears of ``stem`` and of ``stem.*`` in a directory, to be used in a ``with``.
+    def waiter(self, directory: str, hear: Callable[[Event], bool]) -> Waiter:
+        """One that hears of what is renamed, made and removed in a directory; for a ``with``.
 
         Raises ``HostFailed`` when the directory can't be watched.
         """
-        return Waiter(self, directory, stem)
+        return Waiter(self, directory, hear)
 
     def close(self) -> None:
         """End the thread; waiters hear nothing any more."""
@@ -64,14 +62,14 @@ class FileWatch:
 
     def add(self, waiter: Waiter, path: str, mask: int) -> int:
         """Tell the waiter of events; for :class:`Waiter`."""
-        with self._lock:
+        with self.lock:
             watch = self._inotify.add(path, mask)
             self._waiters.setdefault(watch, set()).add(waiter)
         return watch
 
     def discard(self, waiter: Waiter, *watches: int) -> None:
         """Tell it no more, and watch no more what nobody else waits for."""
-        with self._lock:
+        with self.lock:
             for watch in watches:
                 left = self._waiters.get(watch, set())
                 left.discard(waiter)
@@ -80,7 +78,7 @@ class FileWatch:
 
     def pass_on(self) -> None:
         """Tell all waiters of what has happened up to now."""
-        with self._lock:
+        with self.lock:
             while events := self._inotify.read():
                 for event in events:
                     self._tell(event)
@@ -105,13 +103,17 @@ class FileWatch:
 
 
 class Waiter(Bell):
-    """One who waits: rings from an event on until :meth:`take`."""
+    """One who waits: rings from an event on until :meth:`take`.
 
-    def __init__(self, watch: FileWatch, directory: str, stem: str) -> None:
+    ``hear`` is given each event of the directory, and the one that says that others are lost,
+    at once and in their order, in whichever thread and under ``lock``; it says whether to wake.
+    """
+
+    def __init__(self, watch: FileWatch, directory: str, hear: Callable[[Event], bool]) -> None:
         super().__init__()
         self._file_watch = watch
-        self._stem, self._prefix = stem, f"{stem}."
-        self._events: deque[Event] = deque()
+        self._hear = hear
+        self.lock = watch.lock
         self._modified = -1
         self._directory = watch.add(self, directory, _DIRECTORY)
 
@@ -121,30 +123,15 @@ class Waiter(Bell):
             self._file_watch.discard(self, self._modified)
         self._modified = self._file_watch.add(self, f"/proc/self/fd/{fd}", _FILE)
 
-    def take(self) -> tuple[list[Event], bool]:
-        """What has happened in the directory since the last call, and whether some of it is lost.
-
-        All that was done before the call is in it.
-        """
+    def take(self) -> None:
+        """Let all that was done before the call be heard; what comes later wakes anew."""
         self._file_watch.pass_on()
         self.silence()
-        events: list[Event] = []
-        while self._events:
-            events.append(self._events.popleft())
-        lost = any(event.mask & OVERFLOW for event in events)
-        return [event for event in events if not event.mask & OVERFLOW], lost
 
     def tell(self, event: Event) -> None:
-        """Hand it an event, in the thread of its :class:`FileWatch`."""
-        if event.mask & _DIRECTORY:
-            if event.name != self._stem and not event.name.startswith(self._prefix):
-                return
-            if len(self._events) >= EVENTS_LIMIT:
-                self._events.clear()
-                event = Event(-1, OVERFLOW, 0, "")
-        if event.mask & (_DIRECTORY | OVERFLOW):
-            self._events.append(event)
-        self.ring()
+        """Hand it an event; for its :class:`FileWatch`."""
+        if not event.mask & (_DIRECTORY | OVERFLOW) or self._hear(event):
+            self.ring()
 
     def __enter__(self) -> Self:
         return self

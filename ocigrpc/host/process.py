@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -317,6 +317,14 @@ class Process:
             return None
         return status.st_dev, status.st_ino
 
+    def has_open(self, file: os.stat_result) -> bool:
+        """Whether it holds this file open; true as well when that can't be seen."""
+        try:
+            with os.scandir(f"/proc/{self.pid}/fd") as found:
+                return any(os.path.samestat(file, status) for status in _targets(found))
+        except OSError:
+            return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -327,6 +335,13 @@ class Process:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _targets(found: Iterable[os.DirEntry[str]]) -> Iterator[os.stat_result]:
+    for each in found:
+        # Closed meanwhile.
+        with suppress(FileNotFoundError):
+            yield os.stat(each.path)
 
 
 def _ends(pidfd: int, timeout_s: float) -> bool:

@@ -161,8 +161,13 @@ class RuntimeServiceStub:
     ContainerLogs: _grpc.UnaryStreamMultiCallable[_log_pb2.ContainerLogsRequest, _log_pb2.ContainerLogsResponse]
     """What the container has written, oldest line first, across every rotation. With
     `follow` it goes on until the container has ended and its last byte is sent, or
-    until the log is deleted; a rotation by anybody loses nothing. Of what was
-    rotated before the call, only the service's own rotation is read.
+    until the log is deleted. A rotation by anybody loses nothing, whatever the old
+    files are renamed to, also if they are compressed or removed: of the files that a
+    follower has not come to, the last 64 are held open for it, or 4 of a log that the
+    service rotates; 256 in all. What it misses is told as a `gap`. Only copying a log
+    and emptying it (`copytruncate`) loses lines.
+    Of what was rotated before the call, only the service's own rotation is read: the
+    files LOG.1 and so on of a log whose path was the service's choice.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE while the container is CREATING;
     LOG_MISSING when its log is not there), INTERNAL (HOST_FAILED: the log can't be
@@ -170,7 +175,7 @@ class RuntimeServiceStub:
     """
     ReopenContainerLog: _grpc.UnaryUnaryMultiCallable[_log_pb2.ReopenContainerLogRequest, _log_pb2.ReopenContainerLogResponse]
     """Begins a new log, after you have renamed the old one away; no line is lost or
-    torn. It waits for no other change of the container. When it fails, no new file
+    torn. An empty file that has taken its name meanwhile is replaced. It waits for no other change of the container. When it fails, no new file
     is made, now or later: you may rename the old one back.
 
     Errors: FAILED_PRECONDITION (LOG_NOT_ROTATED: the log still has its name, and a
@@ -205,7 +210,7 @@ class RuntimeServiceStub:
     """Talks to a container's first process, from CREATED on and until the container
     ends; the answers end after its last byte. Any number of clients receive the same
     output. A client that does not read never holds up the container: when 4 MiB wait
-    for it, it is let go.
+    for it, or its share of 128 MiB when there are more than 32 clients, it is let go.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
     STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
@@ -455,8 +460,13 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Iterator[_log_pb2.ContainerLogsResponse]:
         """What the container has written, oldest line first, across every rotation. With
         `follow` it goes on until the container has ended and its last byte is sent, or
-        until the log is deleted; a rotation by anybody loses nothing. Of what was
-        rotated before the call, only the service's own rotation is read.
+        until the log is deleted. A rotation by anybody loses nothing, whatever the old
+        files are renamed to, also if they are compressed or removed: of the files that a
+        follower has not come to, the last 64 are held open for it, or 4 of a log that the
+        service rotates; 256 in all. What it misses is told as a `gap`. Only copying a log
+        and emptying it (`copytruncate`) loses lines.
+        Of what was rotated before the call, only the service's own rotation is read: the
+        files LOG.1 and so on of a log whose path was the service's choice.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE while the container is CREATING;
         LOG_MISSING when its log is not there), INTERNAL (HOST_FAILED: the log can't be
@@ -470,7 +480,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _log_pb2.ReopenContainerLogResponse:
         """Begins a new log, after you have renamed the old one away; no line is lost or
-        torn. It waits for no other change of the container. When it fails, no new file
+        torn. An empty file that has taken its name meanwhile is replaced. It waits for no other change of the container. When it fails, no new file
         is made, now or later: you may rename the old one back.
 
         Errors: FAILED_PRECONDITION (LOG_NOT_ROTATED: the log still has its name, and a
@@ -523,7 +533,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Talks to a container's first process, from CREATED on and until the container
         ends; the answers end after its last byte. Any number of clients receive the same
         output. A client that does not read never holds up the container: when 4 MiB wait
-        for it, it is let go.
+        for it, or its share of 128 MiB when there are more than 32 clients, it is let go.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
         STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);

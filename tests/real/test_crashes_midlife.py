@@ -5,6 +5,7 @@ Its limits are the old ones or the new ones, and told so; of its log no line is 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,11 +28,13 @@ from tests.real.serving import serving
 from tests.real.wholeness import expect_whole
 
 LOG_MAX_BYTES = 65_536
-WRITING = """i=0; trap 'exit 42' TERM
-while :; do j=0; while [ $j -lt 100 ]; do j=$((j+1)); i=$((i+1)); echo $i; done; sleep 0.02; done"""
+WRITING = """i=0; rest=0.02; trap 'exit 42' TERM; trap 'rest=1' USR1; trap 'rest=0.02' USR2
+while :; do
+    j=0; while [ $j -lt 100 ]; do j=$((j+1)); i=$((i+1)); echo $i; done; sleep $rest
+done"""
 
 CONTROL = "ocigrpc.oci.control:Control.send"
-ASK = "ocigrpc.engine.log_reopening:_ask"
+ASK = "ocigrpc.engine.log_reopening:_Request.ask"
 
 UPDATES = [
     ("before", "ocigrpc.engine.store:Store.begin", "old"),
@@ -52,13 +55,16 @@ REOPENINGS = [
 """When and where one dies that makes a new log, for a client."""
 
 ROTATIONS = [
-    ("before", "ocigrpc.engine.rotation:Rotation._shift"),
+    ("before", "ocigrpc.engine.rotation:keep_log"),
+    ("before", "ocigrpc.oci.log_keeping:_shift"),
     ("after", "os:replace"),
-    ("after", "ocigrpc.engine.rotation:Rotation._shift"),
-    *REOPENINGS[1:],
-    ("after", "ocigrpc.engine.rotation:Rotation._rotate"),
+    ("after", "ocigrpc.oci.log_keeping:_shift"),
+    ("after", "os:rename"),
+    ("before", "os:link"),
+    ("after", "os:link"),
+    ("after", "ocigrpc.engine.rotation:keep_log"),
 ]
-"""The same for one that rotates a log by itself."""
+"""The same for one that keeps what conmon has rotated."""
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +190,16 @@ def test_wherever_the_service_dies_over_its_own_rotation_no_line_is_lost_or_torn
     until(lambda: len(own_files(path)) == 2)
     mortal.light(when, place)
     service.expect_death()
-    cut_off = [file.stat().st_ino for file in own_files(path) if file.exists()]
+    # Slowly, or conmon would have to throw something away before it is back.
+    victim.send_signal(signal.SIGUSR1)
+    cut_off = {file.stat().st_ino for file in path.parent.iterdir()}
     mortal.restart()
-    until(path.exists)
     expect_unnoticed(mortal, victim)
     # It goes on rotating.
-    until(lambda: path.exists() and path.stat().st_ino not in cut_off)
+    victim.send_signal(signal.SIGUSR2)
+    until(lambda: path.stat().st_ino not in cut_off)
     end(service)
+    until(lambda: not path.with_name(f"{path.name}.held").exists())
     assert joined(lines(service, VICTIM)) == counted(*own_files(path))
     service.remove(VICTIM)
     expect_told(service, cursor)

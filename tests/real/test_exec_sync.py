@@ -201,7 +201,9 @@ def test_output_of_many_at_once_is_bounded_and_its_memory_goes_back(service: Ser
 
     def written(size: int) -> exec_pb2.ExecSyncResponse:
         program = shell(f"yes | head -c {size}")
-        return exec_sync(service, container_id, program, limit_s=6 * LIMIT_S)
+        return exec_sync(
+            service, container_id, program, limit_s=6 * LIMIT_S, max_output_bytes=16 << 20
+        )
 
     with ThreadPoolExecutor(24) as pool:
         big = [pool.submit(written, 20_000_000) for _ in range(24)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.file_watch import FileWatch, Waiter
+from ocigrpc.host.file_watch import FileWatch
 from ocigrpc.oci.log_chain import LogChain
 
 
@@ -20,10 +20,9 @@ def log(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def waiter(tmp_path: Path) -> Iterator[Waiter]:
+def watch() -> Iterator[FileWatch]:
     watch = FileWatch()
-    with watch.waiter(str(tmp_path), "log") as waiter:
-        yield waiter
+    yield watch
     watch.close()
 
 
@@ -55,8 +54,8 @@ def test_rotated_files_come_first_the_oldest_before_all(log: Path) -> None:
     assert [block.lines for block in blocks if block] == [[b"oldest"], [b"middle"], [b"first"]]
 
 
-def test_files_are_found_under_whatever_name_they_get(log: Path, waiter: Waiter) -> None:
-    with LogChain(str(log), False, waiter) as chain:
+def test_files_are_found_under_whatever_name_they_get(log: Path, watch: FileWatch) -> None:
+    with LogChain(str(log), False, watch) as chain:
         assert rest_of(chain) == [b"first"]
         log.rename(log.with_name("log.1"))
         begin_anew(log, b"second\n")
@@ -67,16 +66,68 @@ def test_files_are_found_under_whatever_name_they_get(log: Path, waiter: Waiter)
         assert not chain.gap
 
 
-def test_what_was_thrown_away_is_a_gap(log: Path, waiter: Waiter) -> None:
-    with LogChain(str(log), False, waiter) as chain:
+def rename(path: Path, number: int) -> None:
+    path.rename(path.with_name(f"{number}-was-log"))
+
+
+def remove(path: Path, number: int) -> None:
+    path.unlink()
+
+
+def move(path: Path, number: int) -> None:
+    (path.parent / "old").mkdir(exist_ok=True)
+    path.rename(path.parent / "old" / f"{number}")
+
+
+@pytest.mark.parametrize("put_away", [rename, remove, move])
+def test_files_that_are_put_away_before_they_are_read_are_read_all_the_same(
+    log: Path, watch: FileWatch, put_away: Callable[[Path, int], None]
+) -> None:
+    with LogChain(str(log), False, watch, 64) as chain:
+        assert chain.waiter is not None
+        for number in range(40):
+            log.rename(log.with_name("log.1"))
+            begin_anew(log, b"%d\n" % number)
+            put_away(log.with_name("log.1"), number)
+            # As its thread does soon, whether anybody reads or not.
+            chain.waiter.take()
+        assert rest_of(chain) == [b"first"] + [b"%d" % number for number in range(40)]
+        assert not chain.gap
+
+
+def test_of_files_that_are_removed_no_more_are_held_than_wanted(
+    log: Path, watch: FileWatch
+) -> None:
+    with LogChain(str(log), False, watch, 3) as chain:
+        for number in range(10):
+            begin_anew(log, b"%d\n" % number)
+            assert chain.waiter is not None
+            chain.waiter.take()
+        assert rest_of(chain) == [b"first", b"7", b"8", b"9"]
+        assert chain.gap
+
+
+def test_thousands_of_renames_are_followed(log: Path, watch: FileWatch) -> None:
+    with LogChain(str(log), False, watch) as chain:
+        for number in range(60):
+            for old in range(number, 0, -1):
+                log.with_name(f"{old}.log").rename(log.with_name(f"{old + 1}.log"))
+            log.rename(log.with_name("1.log"))
+            begin_anew(log, b"%d\n" % number)
+        assert rest_of(chain) == [b"first"] + [b"%d" % number for number in range(60)]
+        assert not chain.gap
+
+
+def test_what_was_thrown_away_is_a_gap(log: Path, watch: FileWatch) -> None:
+    with LogChain(str(log), False, watch) as chain:
         begin_anew(log, b"lost\n")
         begin_anew(log, b"third\n")
         assert rest_of(chain) == [b"first", b"third"]
         assert chain.gap
 
 
-def test_what_is_written_after_the_renaming_is_read(log: Path, waiter: Waiter) -> None:
-    with LogChain(str(log), False, waiter) as chain, log.open("ab", buffering=0) as file:
+def test_what_is_written_after_the_renaming_is_read(log: Path, watch: FileWatch) -> None:
+    with LogChain(str(log), False, watch) as chain, log.open("ab", buffering=0) as file:
         assert rest_of(chain) == [b"first"]
         log.rename(log.with_name("log.1"))
         file.write(b"late\n")
@@ -85,26 +136,26 @@ def test_what_is_written_after_the_renaming_is_read(log: Path, waiter: Waiter) -
         assert rest_of(chain) == [b"second"]
 
 
-def test_a_log_that_is_not_there_yet_is_read_when_it_is(log: Path, waiter: Waiter) -> None:
+def test_a_log_that_is_not_there_yet_is_read_when_it_is(log: Path, watch: FileWatch) -> None:
     log.unlink()
-    with LogChain(str(log), False, waiter) as chain:
+    with LogChain(str(log), False, watch) as chain:
         assert chain.current is None
         assert rest_of(chain) == []
         begin_anew(log, b"now\n")
         assert rest_of(chain) == [b"now"]
 
 
-def test_a_log_that_is_renamed_back_is_not_read_twice(log: Path, waiter: Waiter) -> None:
-    with LogChain(str(log), False, waiter) as chain:
+def test_a_log_that_is_renamed_back_is_not_read_twice(log: Path, watch: FileWatch) -> None:
+    with LogChain(str(log), False, watch) as chain:
         assert rest_of(chain) == [b"first"]
         log.rename(log.with_name("log.1"))
         log.with_name("log.1").rename(log)
         assert rest_of(chain) == []
 
 
-def test_no_file_stays_open(log: Path, waiter: Waiter) -> None:
+def test_no_file_stays_open(log: Path, watch: FileWatch) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    with LogChain(str(log), True, waiter) as chain:
+    with LogChain(str(log), True, watch) as chain:
         for _ in range(10):
             log.rename(log.with_name("log.1"))
             begin_anew(log, b"more\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ocigrpc.host.inotify import CREATE, DELETE, MOVED_FROM, MOVED_TO, Event
-from ocigrpc.oci.log_names import LogNames, remove_log, rotated_path
+from ocigrpc.host.inotify import CREATE, DELETE, MOVED_FROM, MOVED_TO, OVERFLOW, Event
+from ocigrpc.oci.log_names import LogNames, kept_logs, remove_rotated, rotated_path
 
 
 def renamed(before: str, after: str, cookie: int) -> list[Event]:
@@ -16,15 +16,20 @@ def reopened(cookie: int) -> list[Event]:
     return [Event(1, CREATE, 0, "log.tmp"), *renamed("log.tmp", "log", cookie)]
 
 
+def learn(names: LogNames, events: list[Event]) -> None:
+    for event in events:
+        names.learn(event)
+
+
 def test_nothing_follows_until_something_does() -> None:
-    names = LogNames("log")
-    names.learn([Event(1, CREATE, 0, "log.gz"), *renamed("log", "log.1", 7)])
+    names = LogNames("/nowhere", "log")
+    learn(names, [Event(1, CREATE, 0, "log.gz"), *renamed("log", "log.1", 7)])
     assert not names.waiting
 
 
 def test_a_new_log_follows_the_one_renamed_away() -> None:
-    names = LogNames("log")
-    names.learn([*renamed("log", "log.2026", 1), *reopened(2)])
+    names = LogNames("/nowhere", "log")
+    learn(names, [*renamed("log", "log.2026", 1), *reopened(2)])
     assert names.waiting
     assert names.following == "log"
     names.go_on()
@@ -32,68 +37,68 @@ def test_a_new_log_follows_the_one_renamed_away() -> None:
 
 
 def test_a_log_that_waits_is_found_under_its_later_names() -> None:
-    names = LogNames("log")
-    names.learn([*renamed("log", "log.1", 1), *reopened(2)])
-    names.learn([*renamed("log.1", "log.2", 3), *renamed("log", "log.1", 4), *reopened(5)])
+    names = LogNames("/nowhere", "log")
+    learn(names, [*renamed("log", "log.1", 1), *reopened(2)])
+    learn(names, [*renamed("log.1", "log.2", 3), *renamed("log", "log.1", 4), *reopened(5)])
     assert names.following == "log.1"
     names.go_on()
     assert names.following == "log"
 
 
 def test_a_log_that_is_replaced_before_it_was_read_is_lost() -> None:
-    names = LogNames("log")
-    names.learn([*reopened(1), *reopened(2)])
+    names = LogNames("/nowhere", "log")
+    learn(names, [*reopened(1), *reopened(2)])
     assert names.following is None
     names.go_on()
     assert names.following == "log"
 
 
 def test_a_log_that_is_deleted_before_it_was_read_is_lost() -> None:
-    names = LogNames("log")
-    names.learn([*renamed("log", "log.1", 1), *reopened(2), *renamed("log", "log.0", 3)])
-    names.learn([*reopened(4), Event(1, DELETE, 0, "log.0")])
+    names = LogNames("/nowhere", "log")
+    learn(names, [*renamed("log", "log.1", 1), *reopened(2), *renamed("log", "log.0", 3)])
+    learn(names, [*reopened(4), Event(1, DELETE, 0, "log.0")])
     assert names.following is None
     names.go_on()
     assert names.following == "log"
 
 
 def test_a_log_that_leaves_the_directory_before_it_was_read_is_lost() -> None:
-    names = LogNames("log")
-    names.learn([*reopened(1), Event(1, MOVED_FROM, 2, "log"), *reopened(3)])
+    names = LogNames("/nowhere", "log")
+    learn(names, [*reopened(1), Event(1, MOVED_FROM, 2, "log"), *reopened(3)])
     assert names.following is None
 
 
 def test_a_log_that_is_renamed_back_is_the_same() -> None:
-    names = LogNames("log")
-    names.learn([*renamed("log", "log.1", 1), *renamed("log.1", "log", 2)])
+    names = LogNames("/nowhere", "log")
+    learn(names, [*renamed("log", "log.1", 1), *renamed("log.1", "log", 2)])
     assert not names.waiting
     assert not names.removed
 
 
 def test_a_deleted_log_is_removed_until_there_is_another() -> None:
-    names = LogNames("log")
-    names.learn([Event(1, DELETE, 0, "log.1")])
+    names = LogNames("/nowhere", "log")
+    learn(names, [Event(1, DELETE, 0, "log.1")])
     assert not names.removed
-    names.learn([Event(1, DELETE, 0, "log")])
+    learn(names, [Event(1, DELETE, 0, "log")])
     assert names.removed
-    names.learn(reopened(1))
+    learn(names, reopened(1))
     assert not names.removed
     assert names.following == "log"
 
 
 def test_after_lost_events_only_the_log_itself_is_known() -> None:
-    names = LogNames("log")
-    names.learn([*renamed("log", "log.1", 1), *reopened(2)])
-    names.start_over()
+    names = LogNames("/nowhere", "log")
+    learn(names, [*renamed("log", "log.1", 1), *reopened(2)])
+    learn(names, [Event(-1, OVERFLOW, 0, "")])
     assert names.following is None
     names.go_on()
     assert names.following == "log"
 
 
 def test_what_is_read_already_does_not_follow() -> None:
-    names = LogNames("log")
-    names.learn([*renamed("log", "log.1", 1), *reopened(2), *renamed("log", "log.0", 3)])
-    names.learn(reopened(4))
+    names = LogNames("/nowhere", "log")
+    learn(names, [*renamed("log", "log.1", 1), *reopened(2), *renamed("log", "log.0", 3)])
+    learn(names, reopened(4))
     names.skip_to(lambda name: name == "log.0")
     assert names.following == "log"
     names.skip_to(lambda name: name == "log")
@@ -101,9 +106,9 @@ def test_what_is_read_already_does_not_follow() -> None:
 
 
 def test_far_too_many_files_are_lost_and_not_kept() -> None:
-    names = LogNames("log")
+    names = LogNames("/nowhere", "log")
     for cookie in range(3000):
-        names.learn(reopened(cookie))
+        learn(names, reopened(cookie))
     passed = 0
     while names.waiting:
         last = names.following
@@ -113,11 +118,34 @@ def test_far_too_many_files_are_lost_and_not_kept() -> None:
     assert passed < 1100
 
 
-def test_a_log_is_removed_with_its_rotated_files_and_no_others(tmp_path: Path) -> None:
+def test_what_somebody_else_puts_in_its_place_is_not_the_next_log() -> None:
+    names = LogNames("/nowhere", "log")
+    learn(names, [*renamed("log", "log.1", 1), Event(1, CREATE, 0, "log")])
+    assert not names.waiting
+    learn(names, renamed("other", "log", 2))
+    assert not names.waiting
+    learn(names, reopened(3))
+    assert names.following == "log"
+
+
+def test_only_what_is_about_the_log_wakes() -> None:
+    names = LogNames("/nowhere", "log")
+    assert not names.learn(Event(1, CREATE, 0, "log.tmp"))
+    assert names.learn(Event(1, MOVED_FROM, 1, "log"))
+    names.learn(Event(1, MOVED_TO, 1, "other"))
+    assert names.learn(Event(1, DELETE, 0, "other"))
+    assert not names.learn(Event(1, DELETE, 0, "other"))
+
+
+def test_what_belongs_to_a_log_is_known_by_its_name(tmp_path: Path) -> None:
     log = tmp_path / "c1.log"
     for number in (0, 1, 3, 63):
         Path(rotated_path(str(log), number)).touch()
+    for suffix in ("tmp", "held", "next"):
+        (tmp_path / f"c1.log.{suffix}").touch()
     other = tmp_path / "c1.log.old"
     other.touch()
-    remove_log(str(log))
-    assert list(tmp_path.iterdir()) == [other]
+    kept = kept_logs(str(log))
+    assert {Path(path) for path in kept} == set(tmp_path.iterdir()) - {other}
+    remove_rotated(str(log), 2)
+    assert set(kept) - set(kept_logs(str(log))) == {f"{log}.3", f"{log}.63"}
