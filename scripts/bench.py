@@ -288,7 +288,7 @@ def main() -> None:
     print_table(figures(times, per_s, crashed, ready_s))
     print("* bare: a call of the same server that does nothing")
     print("** bare: without the streams")
-    print("*** bare: while no other runtime hangs in every verb")
+    print("*** bare: while no runtime hangs in every verb, and in as many creates as may run")
 
 
 def _program(name: str) -> str:
