@@ -18,6 +18,8 @@ from ocigrpc.log import get_logger
 CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
 _CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
 _KEEP_S = 10.0
+_SUBGROUP = "run.oci.systemd.subgroup"
+"""What crun(1) calls it in a spec's annotations."""
 
 log = get_logger()
 
@@ -75,6 +77,16 @@ class Enclosure:
     def is_pinned(self) -> bool:
         """Whether it is known which groups are the container's."""
         return self.container.is_pinned
+
+    def annotations(self, spec: Mapping[str, object]) -> dict[str, str]:
+        """What a spec has to say besides for the runtime to use the group, and none below it.
+
+        crun makes one below a scope, which it freezes, and looks for the groups of exec in.
+        """
+        said = spec.get("annotations")
+        if not self.by_systemd or (isinstance(said, dict) and _SUBGROUP in said):
+            return {}
+        return {_SUBGROUP: ""}
 
     def refuse_occupied(self) -> None:
         """Raise ``ContainerExists`` (CGROUP_IN_USE) when a process is where ours would be."""

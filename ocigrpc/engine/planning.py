@@ -88,7 +88,8 @@ class Planning:
         record = self._record(request, container_id, runtime, enclosure, terminal)
         shown = _bundle_with_hooks(request, spec)
         monitor = self._monitor(request, record, runtime, enclosure, shows_bundle=bool(shown))
-        spec = adopt(spec, enclosure.cgroups_path, request.annotations, terminal)
+        annotations = {**enclosure.annotations(spec), **request.annotations}
+        spec = adopt(spec, enclosure.cgroups_path, annotations, terminal)
         return Plan(request, record, runtime, spec, monitor, enclosure, shown)
 
     def _refuse_unified(self, request: CreateRequest, spec: Spec) -> None:
