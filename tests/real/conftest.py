@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.hierarchy import Kind
 from tests.real.bundles import make_rootfs
 from tests.real.faults import FAULTS, Gate, Switches, write_faults
 from tests.real.hosts import Host, booted_by_systemd, cgroup2_host, native, systemd_host
@@ -48,15 +50,20 @@ _MORE_KINDS = {
     "systemd-crun": (systemd_host, {"cgroup_manager": "systemd", "default_runtime": "crun"})
 }
 
-# A private systemd has no controllers.
-_BY_SYSTEMD = ("systemd-runc", "systemd-crun") if booted_by_systemd() else ()
+# A private systemd has no controllers. Of the four that there are with a real one, those two
+# have both runtimes and both managers, which is enough for every day.
+_EVERY_DAY = [
+    pytest.param(name, marks=pytest.mark.node) for name in ("native-runc", "systemd-crun")
+]
+_NOW_AND_THEN = ["native-crun", "systemd-runc"]
+
 with_controllers = pytest.mark.parametrize(
     "_service_of_kind",
-    ["native-runc", "native-crun", *_BY_SYSTEMD],
+    [*_EVERY_DAY, *_NOW_AND_THEN] if booted_by_systemd() else ["native-runc", "native-crun"],
     indirect=True,
     scope="module",
 )
-"""``any_service`` where every controller is: with both runtimes, and both managers if it can be."""
+"""``any_service`` where every controller is; with both managers on a host of systemd's."""
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +98,13 @@ def service(_native_service: Service) -> Iterator[Service]:
         yield _native_service
 
 
-@pytest.fixture(scope="module", params=_KINDS)
+# A host that has cgroup v2 alone needs no other one made of it.
+_DISTINCT = [
+    name for name in _KINDS if name != "cgroup2-runc" or Hierarchies.detect().kind is not Kind.V2
+]
+
+
+@pytest.fixture(scope="module", params=_DISTINCT)
 def _service_of_kind(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Service]:
     make_host, settings = (_KINDS | _MORE_KINDS)[request.param]
     with make_host() as host, serving(host, rootfs, **settings) as service:

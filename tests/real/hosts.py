@@ -89,15 +89,17 @@ def cgroup2_host() -> Iterator[Host]:
 
 @contextmanager
 def systemd_host() -> Iterator[Host]:
+    """A cgroup v2 host whose init is systemd: the real one, if it is, with all controllers."""
+    with native() if booted_by_systemd() else private_systemd_host() as host:
+        yield replace(host, name="systemd")
+
+
+@contextmanager
+def private_systemd_host() -> Iterator[Host]:
     """A cgroup v2 host whose init is a systemd of its own, with a system bus.
 
-    It has its own pid namespace and its own /run; the other files are the real ones. A host
-    that is such a one already is taken as it is, with all its controllers.
+    It has its own pid namespace and its own /run; the other files are the real ones.
     """
-    if booted_by_systemd():
-        with native() as host:
-            yield replace(host, name="systemd")
-        return
     with ExitStack() as stack:
         group = stack.enter_context(_group())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ocigrpc.host.cgroup_limits import weight_of_shares
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service
@@ -98,6 +99,13 @@ def files(service: Service, container_id: str) -> dict[str, str]:
     groups = directories(service, container_id)
     found = [group / name for group in groups for name in names if (group / name).exists()]
     return {file.name: file.read_text().strip() for file in found}
+
+
+def weight_file(service: Service, shares: int) -> dict[str, str]:
+    """The file that has the weight, and what it holds of these shares."""
+    if is_v2(service):
+        return {"cpu.weight": str(weight_of_shares(shares))}
+    return {"cpu.shares": str(shares)}
 
 
 def same_limits(service: Service, before: dict[str, str], after: dict[str, str]) -> bool:

@@ -19,7 +19,7 @@ from tests.real.conftest import StartService
 from tests.real.event_client import Events
 from tests.real.faults import Switches
 from tests.real.hosts import native
-from tests.real.limits_client import files, update
+from tests.real.limits_client import files, in_force, update, weight_file
 from tests.real.log_client import joined, lines, log_path, numbers, own_files, reopen, texts
 from tests.real.mortal import VICTIM, Mortal
 from tests.real.remains import until
@@ -112,7 +112,7 @@ def test_wherever_the_service_dies_limits_are_old_or_new_and_told_so(
     service.run(container_id=VICTIM)
     victim, limits = process_of(service), {"cpu_shares": 512, "pids_limit": 44}
     old = files(service, VICTIM)
-    new = {**old, "cpu.shares": "512", "pids.max": "44"}
+    new = {**old, **weight_file(service, 512), "pids.max": "44"}
     mortal.die_over(when, place, lambda: update(service, VICTIM, **limits))
     assert files(service, VICTIM) == (new if which == "new" else old)
     assert not list(Path(service.status(VICTIM).bundle_path).glob("resources-*"))
@@ -130,17 +130,18 @@ def test_limits_that_were_changed_in_part_are_put_back(
         service = start_service(runtimes={"runc": {"path": str(switches.path)}})
         container_id = service.run()
         before = files(service, container_id)
+        shares = in_force(service, container_id).cpu_shares
         half = 'runc $(echo "$*" | sed "s/--resources [^ ]*/--cpu-share 777/")'
         with switches.on("update", f'{half}; echo > "$begun"; kill -STOP $$'):
             updating = pool.submit(update, service, container_id, cpu_shares=777, pids_limit=44)
             switches.wait()
-            assert files(service, container_id) == {**before, "cpu.shares": "777"}
+            assert files(service, container_id) == {**before, **weight_file(service, 777)}
             service.die()
         with pytest.raises(grpc.RpcError):
             updating.result()
         service.start()
         assert files(service, container_id) == before
-        assert update(service, container_id, pids_limit=44).cpu_shares == 1024
+        assert update(service, container_id, pids_limit=44).cpu_shares == shares
 
 
 def end(service: Service) -> None:

@@ -19,7 +19,7 @@ from tests.real.disks import FILLING, PAGE_BYTES, Disk, disk
 from tests.real.event_client import Events, word
 from tests.real.exec_client import exec_sync, process
 from tests.real.hosts import native
-from tests.real.limits_client import files, update
+from tests.real.limits_client import in_force, update
 from tests.real.log_client import contents, reopen, responses
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
@@ -137,7 +137,7 @@ def test_with_a_full_store_containers_obey_and_tell_the_truth(disks: Disks) -> N
         assert service.state(created) == "created"
         with refused("INTERNAL", "STORE_FAILED"):
             update(service, created, cpu_shares=512)
-        assert files(service, created)["cpu.shares"] != "512"
+        assert in_force(service, created).cpu_shares != 512
         service.kill(created)
         assert service.wait(created).exit_code == 137
         condition = store_condition(service)

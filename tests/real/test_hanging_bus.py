@@ -12,7 +12,7 @@ import pytest
 
 from ocigrpc.v1.runtime_pb2 import StatusRequest
 from tests.real.conftest import serving, used
-from tests.real.hosts import systemd_host
+from tests.real.hosts import private_systemd_host
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, below
 from tests.real.service import Service
@@ -31,7 +31,7 @@ def _systemd_service(rootfs: Path) -> Iterator[Service]:
         "verb_timeout_s": TIMEOUT_S,
         "undo_timeout_s": TIMEOUT_S,
     }
-    with systemd_host() as host, serving(host, rootfs, **settings) as service:
+    with private_systemd_host() as host, serving(host, rootfs, **settings) as service:
         yield service
 
 

@@ -15,6 +15,8 @@ from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service
 
+pytestmark = pytest.mark.node
+
 PAGE_BYTES = 4096
 
 # Where the memory controller is, which is not so on every host of the tests.

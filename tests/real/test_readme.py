@@ -35,7 +35,13 @@ SHORTER = {
     "scripts/soak": "--lifecycles 20",
 }
 """What makes a command shorter that does the same thing many times."""
-RUN_BY_CI = {"scripts/test", "scripts/lint", "scripts/protos --check"}
+RUN_BY_CI = {
+    "scripts/test",
+    "scripts/lint",
+    "scripts/protos --check",
+    "scripts/node make /var/tmp/ocigrpc-node",
+    "scripts/node test /var/tmp/ocigrpc-node",
+}
 """What runs these tests, or runs beside them."""
 
 _LIMIT_S = 480.0

@@ -22,6 +22,8 @@ from ocigrpc.host import systemd
 from ocigrpc.host.dbus import connect
 from tests.real.hosts import Host, systemd_host
 
+pytestmark = pytest.mark.node
+
 LIMIT_S = 20.0
 SLICE = "ocigrpc-test.slice"
 UNIT = "ocigrpc-test-one.scope"

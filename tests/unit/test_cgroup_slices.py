@@ -3,7 +3,7 @@
 import pytest
 
 from ocigrpc.errors import CgroupFailed
-from ocigrpc.host.systemd import scope_path, slice_path
+from ocigrpc.host.systemd import limit_properties, scope_path, slice_path
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,31 @@ def test_what_is_no_scope_is_refused(unit: str) -> None:
     with pytest.raises(CgroupFailed) as caught:
         scope_path("a.slice", unit)
     assert caught.value.reason == "SCOPE_NAME_INVALID"
+
+
+INFINITY = (1 << 64) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "properties"),
+    [
+        (
+            *("cpu.max", "50000 100000"),
+            [("CPUQuotaPerSecUSec", ("t", 500_000)), ("CPUQuotaPeriodUSec", ("t", 100_000))],
+        ),
+        (
+            *("cpu.max", "max 100000"),
+            [("CPUQuotaPerSecUSec", ("t", INFINITY)), ("CPUQuotaPeriodUSec", ("t", 100_000))],
+        ),
+        ("cpu.weight", "39", [("CPUWeight", ("t", 39))]),
+        ("cpuset.cpus", "0,9", [("AllowedCPUs", ("ay", b"\x01\x02"))]),
+        ("cpuset.mems", "", [("AllowedMemoryNodes", ("ay", b""))]),
+        ("memory.max", "max", [("MemoryMax", ("t", INFINITY))]),
+        ("pids.max", "33\n", [("TasksMax", ("t", 33))]),
+        ("hugetlb.2MB.max", "0", []),
+    ],
+)
+def test_what_systemd_calls_a_limit(
+    name: str, text: str, properties: list[tuple[str, tuple[str, object]]]
+) -> None:
+    assert limit_properties(name, text) == properties
