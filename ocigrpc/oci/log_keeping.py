@@ -13,10 +13,18 @@ two steps, as that would end it.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
-from ocigrpc.oci.log_names import held_path, next_path, remove_rotated, rotated_path, spare_path
+from ocigrpc.oci.log_names import (
+    ROTATED_LIMIT,
+    held_path,
+    next_path,
+    remove_rotated,
+    rotated_path,
+    spare_path,
+)
 
 
 def keep_log(log_path: str, files: int) -> int:
@@ -33,14 +41,14 @@ def keep_log(log_path: str, files: int) -> int:
     held, following = held_path(log_path), next_path(log_path)
     # Should it be another one by now, that is known by its own rename.
     with suppress(FileNotFoundError):
-        if _identity(held) != log:
-            if _identity(following) == log:
-                os.rename(following, held)
-            else:
-                os.link(log_path, held)
+        if _identity(held) != log and _identity(following) == log:
+            os.rename(following, held)
+        # Before the links, which may want room: without it conmon would end.
         if _identity(following) is None:
-            with suppress(FileExistsError):
-                os.close(os.open(spare_path(log_path), os.O_CREAT | os.O_EXCL, 0o600))
+            _make_spare(log_path)
+        if _identity(held) != log:
+            os.link(log_path, held)
+        if _identity(following) is None:
             os.link(spare_path(log_path), following)
     return count
 
@@ -53,6 +61,22 @@ def tidy_log(log_path: str, files: int) -> None:
     for path in (held_path(log_path), next_path(log_path), spare_path(log_path)):
         with suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _make_spare(log_path: str) -> None:
+    """Have a next file for conmon, which would end without one; old lines make room for it."""
+    for number in range(ROTATED_LIMIT, -1, -1):
+        try:
+            os.close(os.open(spare_path(log_path), os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not number:
+                raise
+            with suppress(FileNotFoundError):
+                os.unlink(rotated_path(log_path, number))
+        else:
+            return
 
 
 def _number_left(log_path: str, files: int, log: tuple[int, int]) -> int:

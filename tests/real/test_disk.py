@@ -364,3 +364,26 @@ def test_a_log_that_cannot_be_made_anew_is_not_asked_for(disks: Disks) -> None:
     reopen(service, container_id)
     service.kill(container_id, "USR1")
     assert service.wait(container_id).exit_code == 7
+
+
+def test_where_no_more_files_can_be_made_conmon_goes_on_with_logs_that_rotate(
+    rootfs: Path,
+) -> None:
+    prefix = "ocigrpc-disks-"
+    with TemporaryDirectory(prefix=prefix, dir="/var/tmp") as directory, ExitStack() as stack:
+        log = stack.enter_context(disk(Path(directory) / "log"))
+        settings = {"log_dir": log.path, "log_max_bytes": 65_536}
+        service = stack.enter_context(serving(stack.enter_context(native()), rootfs, **settings))
+        rounds = "i=0; while [ $i -lt 20 ]; do seq 1000; sleep 0.05; i=$((i+1)); done; echo over"
+        container_id = service.run(
+            f"trap '{rounds}' USR1; trap 'exit 7' USR2; echo ready; while :; do sleep 0.05; done"
+        )
+        path = log.path / f"{container_id}.log"
+        until(path.with_name(f"{path.name}.next").exists)
+        with log.without_inodes():
+            service.kill(container_id, "USR1")
+            until(lambda: path.read_bytes().endswith(b" over\n"))
+            assert not service.status(container_id).monitor_lost
+        service.kill(container_id, "USR2")
+        assert service.wait(container_id).exit_code == 7
+        service.remove_all()
