@@ -123,6 +123,8 @@ class Program:
                     watched.append(self.process.pidfd)
             looking = running and not self.is_known
             ready = deadline.wait(*watched, timeout_s=_LOOK_S if looking else math.inf)
+            # Before any descriptor is closed: what is opened next may have its number.
+            ended = running and self._has_ended(ready)
             if self.stdio.awaited in ready:
                 self.stdio.arrive()
             self._read(ready, sink)
@@ -130,8 +132,7 @@ class Program:
                 self.pending = self.stdio.write(self.pending)
             if inputs is not None and inputs.filled in ready:
                 inputs = self._listen(inputs)
-            gone = looking and self._look()
-            if running and (gone or self._has_ended(ready)):
+            if ended or (looking and self._look()):
                 running = self.child.fileno() not in ready
                 self._end_rest(running, sink)
 

@@ -59,7 +59,9 @@ def test_without_being_asked_it_ends(any_service: Service) -> None:
 def test_all_that_was_written_by_the_end_is_answered(any_service: Service) -> None:
     container_id = any_service.run()
     script = "head -c 5000000 /dev/zero; echo bad >&2; sleep 1000 & exit 6"
-    result = exec_sync(any_service, container_id, shell(script), keep_running=True)
+    result = exec_sync(
+        any_service, container_id, shell(script), keep_running=True, max_output_bytes=5_000_000
+    )
     assert (len(result.stdout), result.stderr) == (5_000_000, b"bad\n")
     assert result.exit.exit_code == 6
 
