@@ -62,7 +62,7 @@ class Creation:
         require_descriptors(_DESCRIPTORS)
         self._afterwards.require_room()
         while True:
-            plan = self._planning.plan(request)
+            plan = self._planning.plan(request, deadline)
             bind_log(container_id=plan.record.container_id)
             container, ours = self._registry.reserve(plan.record)
             if ours:

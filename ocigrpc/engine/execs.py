@@ -50,6 +50,7 @@ from ocigrpc.oci.exec import (
     ExecFiles,
     detached_argv,
     exec_argv,
+    knows_subgroups,
     process_of,
     umask_of,
     write_process,
@@ -234,9 +235,12 @@ class Execs:
             stack.callback(end.clear)
             write_process(files, process)
             group.create()
-        child, stdio = self._start(container, start, files, umask_of(process), stack)
+        umask = umask_of(process)
+        child, stdio = self._start(container, start, files, umask, deadline, stack)
         limit = Deadline(start.timeout_s)
         program = Program(start, files, group, stdio, child, limit, end.end_group, end.spare)
+        if not knows_subgroups(self._node.runtime(container.record.runtime_handler), deadline):
+            program.begins_in = container.enclosure.container
         stack.callback(program.close)
         return program
 
@@ -246,6 +250,7 @@ class Execs:
         start: ExecStart,
         files: ExecFiles,
         umask: int,
+        deadline: Deadline,
         stack: ExitStack,
     ) -> tuple[Child, Stdio]:
         """Run the runtime, by itself or with a reaper for what it leaves."""
@@ -259,12 +264,11 @@ class Execs:
             stdio.resize(start.terminal_size.rows, start.terminal_size.columns)
         held = console.held if console is not None else -1
         if console is None and not start.keep_running:
-            argv = exec_argv(runtime, container_id, files, name)
+            argv = exec_argv(runtime, container_id, files, name, deadline)
         else:
             path = console.path if console is not None else ""
-            argv = reaper_argv(
-                held, files.pid, detached_argv(runtime, container_id, files, name, path)
-            )
+            left = detached_argv(runtime, container_id, files, name, path, deadline)
+            argv = reaper_argv(held, files.pid, left)
         # runc takes the program on to the container's own, crun does not.
         leave_session_keyring()
         passed = (held,) if held >= 0 else ()

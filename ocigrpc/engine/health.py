@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ocigrpc.deadline import Deadline
 from ocigrpc.engine.enclosure import SYSTEMD
@@ -12,11 +12,17 @@ from ocigrpc.engine.store import Store
 from ocigrpc.engine.values import Condition, HandlerVersion, Versions
 from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
 from ocigrpc.host import systemd
-from ocigrpc.oci.runtime import find_program, program_version
+from ocigrpc.oci.conmon import OPTIONS as CONMON_OPTIONS
+from ocigrpc.oci.options import Option
+from ocigrpc.oci.runtime import OPTIONS as RUNTIME_OPTIONS
+from ocigrpc.oci.runtime import Runtime, find_program, program_version
 from ocigrpc.oci.seccomp_default import check_host_profile, host_profile
 
 _VERSION_TIMEOUT_S = 5.0
 _SYSTEMD_TIMEOUT_S = 5.0
+
+_LOST = "OptionsUnknown"
+"""Reason of a condition that is true, though a program does not know all that we pass."""
 
 
 class Health:
@@ -76,12 +82,32 @@ class Health:
             for name, runtime in sorted(self._node.runtimes.items())
             if (problem := program_problem(runtime.path, deadline))
         }
-        reason = "" if default not in broken else "DefaultRuntimeBroken"
-        return Condition("RuntimeReady", not reason, reason, "; ".join(broken.values()))
+        if default in broken:
+            reason = "DefaultRuntimeBroken"
+            return Condition("RuntimeReady", False, reason, "; ".join(broken.values()))
+        lost = [
+            words
+            for name, runtime in sorted(self._node.runtimes.items())
+            if name not in broken
+            for words in self._lost_by_runtime(runtime, deadline)
+        ]
+        message = "; ".join([*broken.values(), *lost])
+        return Condition("RuntimeReady", True, _LOST if lost else "", message)
+
+    def _lost_by_runtime(self, runtime: Runtime, deadline: Deadline) -> Iterator[str]:
+        for verb, options in RUNTIME_OPTIONS.items():
+            unknown = runtime.unknown_options(verb, deadline.within(_VERSION_TIMEOUT_S))
+            yield from _lost(f"{runtime.path} {verb}".rstrip(), options, unknown)
 
     def _monitor(self, deadline: Deadline) -> Condition:
         problem = program_problem(self._node.settings.conmon_path, deadline)
-        return Condition("MonitorReady", not problem, "ConmonBroken" if problem else "", problem)
+        if problem:
+            return Condition("MonitorReady", False, "ConmonBroken", problem)
+        path = find_program(self._node.settings.conmon_path) or ""
+        bounded = deadline.within(_VERSION_TIMEOUT_S)
+        unknown = self._node.conmon_options.unknown([path], CONMON_OPTIONS, bounded)
+        lost = list(_lost(path, CONMON_OPTIONS, unknown))
+        return Condition("MonitorReady", True, _LOST if lost else "", "; ".join(lost))
 
     def _cgroups(self, deadline: Deadline) -> Condition:
         try:
@@ -113,6 +139,13 @@ class Health:
         except HostFailed as error:
             return Condition("SeccompReady", False, "SeccompProfileBroken", error.message)
         return Condition("SeccompReady", True)
+
+
+def _lost(program: str, options: Sequence[Option], unknown: frozenset[str]) -> Iterator[str]:
+    """What a program that does not know some options costs."""
+    for option in options:
+        if option.name in unknown:
+            yield f"{program} does not know {option.name}: {option.lost}"
 
 
 def program_problem(path: str, deadline: Deadline) -> str:

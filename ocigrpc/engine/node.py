@@ -31,6 +31,7 @@ from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import cgroups_path_of
 from ocigrpc.oci.layout import Layout
 from ocigrpc.oci.log_names import kept_logs
+from ocigrpc.oci.options import Options
 from ocigrpc.oci.runtime import Runtime, find_program
 from ocigrpc.oci.shown_bundle import hide_bundle, shown_bundle
 from ocigrpc.settings import RuntimeHandler, Settings
@@ -44,6 +45,7 @@ class Node:
     def __init__(self, settings: Settings, hierarchies: Hierarchies) -> None:
         self.settings = settings
         self.hierarchies = hierarchies
+        self.conmon_options = Options()
         self._run_dir = Path(settings.run_dir)
         # Putting paths together is dear, and asked for many times in a container's life.
         self._layouts = lru_cache(1024)(partial(Layout, self._run_dir))

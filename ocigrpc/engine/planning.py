@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ocigrpc.deadline import Deadline
 from ocigrpc.engine.enclosure import Enclosure
 from ocigrpc.engine.limit_checks import check_cpusets, check_host
 from ocigrpc.engine.node import Node
@@ -36,8 +37,9 @@ from ocigrpc.oci.bundle import (
     text_spec,
 )
 from ocigrpc.oci.config import Resources
-from ocigrpc.oci.conmon import Monitor
+from ocigrpc.oci.conmon import OPTIONS, Monitor
 from ocigrpc.oci.log_path import check_log_path, place_of_log
+from ocigrpc.oci.options import require_option
 from ocigrpc.oci.resources import with_weight
 from ocigrpc.oci.runtime import Runtime, find_program
 from ocigrpc.oci.spec import spec_of
@@ -72,7 +74,7 @@ class Planning:
         self._node = node
         self._registry = registry
 
-    def plan(self, request: CreateRequest) -> Plan:
+    def plan(self, request: CreateRequest, deadline: Deadline) -> Plan:
         """What follows from a request; raises ``InvalidArgument`` and what else is wrong."""
         runtime = self._node.requested_runtime(request.runtime_handler)
         container_id = request.container_id or secrets.token_hex(32)
@@ -87,7 +89,9 @@ class Planning:
         terminal = request.terminal or asks_for_terminal(spec)
         record = self._record(request, container_id, runtime, enclosure, terminal)
         shown = _bundle_with_hooks(request, spec)
-        monitor = self._monitor(request, record, runtime, enclosure, shows_bundle=bool(shown))
+        monitor = self._monitor(
+            request, record, runtime, enclosure, deadline, shows_bundle=bool(shown)
+        )
         annotations = {**enclosure.annotations(spec), **request.annotations}
         spec = adopt(spec, enclosure.cgroups_path, annotations, terminal)
         return Plan(request, record, runtime, spec, monitor, enclosure, shown)
@@ -168,6 +172,7 @@ class Planning:
         record: Record,
         runtime: Runtime,
         enclosure: Enclosure,
+        deadline: Deadline,
         *,
         shows_bundle: bool,
     ) -> Monitor:
@@ -194,7 +199,31 @@ class Planning:
             stdin_once=request.stdin_once,
             no_pivot=request.no_pivot,
             shows_bundle=shows_bundle,
+            unknown=self._unknown(request, conmon_path, runtime, enclosure, deadline),
         )
+
+    def _unknown(
+        self,
+        request: CreateRequest,
+        conmon_path: str,
+        runtime: Runtime,
+        enclosure: Enclosure,
+        deadline: Deadline,
+    ) -> frozenset[str]:
+        """The options that conmon and the runtime don't know.
+
+        Raises ``PreconditionFailed`` (OPTION_UNKNOWN) for one that the request needs.
+        """
+        by_conmon = self._node.conmon_options.unknown([conmon_path], OPTIONS, deadline)
+        by_runtime = runtime.unknown_options("", deadline)
+        if request.log_size_max_bytes:
+            require_option("conmon", "--log-size-max", by_conmon)
+        if request.no_pivot:
+            require_option("conmon", "--no-pivot", by_conmon)
+            require_option(runtime.name, "--no-pivot", runtime.unknown_options("create", deadline))
+        if enclosure.by_systemd:
+            require_option(runtime.name, "--systemd-cgroup", by_runtime)
+        return by_conmon | by_runtime
 
     def _enclosure(self, request: CreateRequest, container_id: str) -> Enclosure:
         settings = self._node.settings

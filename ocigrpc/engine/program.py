@@ -14,6 +14,7 @@ from ocigrpc.engine.streams import CloseStdin, ExecExit, ExecStart, Inputs, Stdi
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroup import Cgroup
 from ocigrpc.host.descriptors import is_want_of_descriptors
+from ocigrpc.host.family import descendants, gather
 from ocigrpc.host.process import Child, Process
 from ocigrpc.host.stdio import END_OF_FILE, RUNTIME, STDERR, Stdio
 from ocigrpc.oci.exec import ExecFiles, exec_failure
@@ -45,6 +46,7 @@ class Program:
 
     ``ends_alone`` is whether the talk is over when the program has ended, though others may
     hold its output; ``left`` are descriptors of that then, for the caller to close.
+    ``begins_in`` is where the runtime puts the program, if it can't do so into ``group``.
     """
 
     start: ExecStart
@@ -55,6 +57,7 @@ class Program:
     limit: Deadline
     end_group: Callable[[], None]
     spare_rest: Callable[[], None]
+    begins_in: Cgroup | None = None
     ends_alone: bool = False
     left: Sequence[int] = ()
     process: Process | None = None
@@ -190,6 +193,8 @@ class Program:
         self.is_known = True
         with suppress(ProcessLookupError):
             self.process = Process(pid)
+            if self.begins_in is not None and pid in descendants([self.child.pid]):
+                gather(pid, self.begins_in, self.group)
             # If it has ended meanwhile, its number may be another's.
             if pid not in self.group.members():
                 self.close()

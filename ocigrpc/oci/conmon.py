@@ -21,10 +21,24 @@ from ocigrpc.errors import MonitorFailed, RuntimeFailed, cut
 from ocigrpc.host.process import ENVIRONMENT, Child
 from ocigrpc.host.provenance import bundle_mark
 from ocigrpc.oci.layout import Layout
+from ocigrpc.oci.options import Option
 from ocigrpc.oci.runtime_words import explained
 
 SYNC_LINE_LIMIT_BYTES = 1 << 16
 """conmon passes on at most 8 KiB of the runtime's stderr, escaped; more is not conmon."""
+
+
+OPTIONS = (
+    Option("--exit-dir", "exit codes are in one place only", "/x"),
+    Option("--persist-dir", "exit codes and ends for want of memory are told with less", "/x"),
+    Option("--socket-dir-path", "Attach may not work", "/x"),
+    Option("--full-attach", "Attach may not work where run_dir has a long name"),
+    Option("--log-level", "conmon_log_level is of no effect", "warning"),
+    Option("--leave-stdin-open", "standard input ends with the first client of Attach that leaves"),
+    Option("--log-size-max", "CreateContainer refuses log_size_max_bytes", "1000"),
+    Option("--no-pivot", "CreateContainer refuses no_pivot"),
+)
+"""What we pass to conmon, besides what all its versions know."""
 
 
 class Monitor(Struct, frozen=True):
@@ -45,6 +59,8 @@ class Monitor(Struct, frozen=True):
     no_pivot: bool = False
     shows_bundle: bool = False
     """Whether the runtime's bundle is the one shown, and not the container's own directory."""
+    unknown: frozenset[str] = frozenset()
+    """Options of conmon, and of the runtime, that they do not know."""
 
 
 def create_argv(monitor: Monitor) -> list[str]:
@@ -61,17 +77,21 @@ def create_argv(monitor: Monitor) -> list[str]:
         *("-p", str(layout.init_pid_file)),
         *("-P", str(layout.monitor_pid_file)),
         *("-l", monitor.log_path),
-        *("--persist-dir", str(layout.persist)),
-        *("--exit-dir", str(layout.exits)),
-        *("--socket-dir-path", str(layout.sockets)),
-        "--full-attach",
-        *("--log-level", monitor.log_level),
     ]
+    for words in (
+        ("--persist-dir", str(layout.persist)),
+        ("--exit-dir", str(layout.exits)),
+        ("--socket-dir-path", str(layout.sockets)),
+        ("--full-attach",),
+        ("--log-level", monitor.log_level),
+    ):
+        if words[0] not in monitor.unknown:
+            argv += words
     if monitor.terminal:
         argv.append("-t")
     if monitor.stdin:
         argv.append("-i")
-        if not monitor.stdin_once:
+        if not monitor.stdin_once and "--leave-stdin-open" not in monitor.unknown:
             # Else the first client to leave ends it for the others, too.
             argv.append("--leave-stdin-open")
     if monitor.log_size_max_bytes:
@@ -82,7 +102,8 @@ def create_argv(monitor: Monitor) -> list[str]:
         # Of two the runtime takes the later one; conmon's own is where its sockets are.
         argv.append(f"--runtime-opt=--bundle={layout.shown}")
     argv += [f"--runtime-arg={word}" for word in monitor.runtime_argv]
-    argv += [f"--runtime-arg=--log={layout.runtime_log}", "--runtime-arg=--log-format=json"]
+    if not monitor.unknown & {"--log", "--log-format"}:
+        argv += [f"--runtime-arg=--log={layout.runtime_log}", "--runtime-arg=--log-format=json"]
     return argv
 
 

@@ -17,11 +17,13 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from ocigrpc.deadline import Deadline
 from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
 from ocigrpc.host.process import UMASK
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.capabilities import capabilities_of_exec
 from ocigrpc.oci.conmon import runtime_log_words
+from ocigrpc.oci.options import require_option
 from ocigrpc.oci.root_files import RootFiles
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.runtime_words import explained
@@ -74,33 +76,55 @@ class ExecFiles(Struct, frozen=True):
             return 0
 
 
-def exec_argv(runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str) -> list[str]:
+def exec_argv(
+    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, deadline: Deadline
+) -> list[str]:
     """The command line that runs the program of ``files`` in the container, and waits for it.
 
-    ``subgroup`` is the program's cgroup below the container's; it must exist. The flag is
-    known to runc from 1.1 and crun from 1.0 on. The process says whether it has a terminal.
+    ``subgroup`` is the program's cgroup below the container's; it must exist. A runtime that
+    knows of none, as runc before 1.1 and crun before 1.0, gets it into the container's: see
+    :func:`knows_subgroups`. The process says whether it has a terminal. Raises
+    ``PreconditionFailed`` (OPTION_UNKNOWN) for a runtime that lacks what is needed.
     """
-    return _argv(runtime, container_id, files, subgroup)
+    return _argv(runtime, container_id, files, subgroup, deadline)
 
 
 def detached_argv(
-    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, console: str
+    runtime: Runtime,
+    container_id: str,
+    files: ExecFiles,
+    subgroup: str,
+    console: str,
+    deadline: Deadline,
 ) -> list[str]:
     """The same, but ended once the program runs, which is left to who waits for its end.
 
     The runtime passes nothing on: standard streams are the program's own, and its terminal,
     if it has one, is brought to the socket ``console``.
     """
-    socket = ("--console-socket", console) if console else ()
-    return _argv(runtime, container_id, files, subgroup, "--detach", *socket)
+    words = ("--detach", "--console-socket", console) if console else ("--detach",)
+    return _argv(runtime, container_id, files, subgroup, deadline, *words)
+
+
+def knows_subgroups(runtime: Runtime, deadline: Deadline) -> bool:
+    """Whether the runtime puts a program into the cgroup that it is told."""
+    return "--cgroup" not in runtime.unknown_options("exec", deadline)
 
 
 def _argv(
-    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, *words: str
+    runtime: Runtime,
+    container_id: str,
+    files: ExecFiles,
+    subgroup: str,
+    deadline: Deadline,
+    *words: str,
 ) -> list[str]:
+    unknown = runtime.unknown_options("exec", deadline)
+    for word in ("--process", "--pid-file", *(word for word in words if word.startswith("--"))):
+        require_option(runtime.name, word, unknown)
     return [
-        *runtime.argv("--log", str(files.log), "--log-format", "json", "exec"),
-        *("--cgroup", f"/{subgroup}"),
+        *runtime.argv(*runtime.log_argv(files.log, deadline), "exec"),
+        *(() if "--cgroup" in unknown else ("--cgroup", f"/{subgroup}")),
         *("--process", str(files.process)),
         *("--pid-file", str(files.pid)),
         *words,

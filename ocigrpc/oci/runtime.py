@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
 from ocigrpc.host.process import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
+from ocigrpc.oci.options import Option, Options, require_option
 from ocigrpc.oci.runtime_words import explained
 
 _UNFROZEN = "unable to freeze"
@@ -37,6 +38,34 @@ _STATE_LIMIT_BYTES = 8 << 20
 six times as much."""
 
 _VERSION_LIMIT_BYTES = 256
+
+
+_WORDS_LOST = "its own words for a failure are what it writes on standard error"
+_DETACHED_LOST = "Exec has no terminals, and Exec and ExecSync have no keep_running"
+
+OPTIONS: Mapping[str, Sequence[Option]] = {
+    "": (
+        Option("--log", _WORDS_LOST, os.devnull),
+        Option("--log-format", _WORDS_LOST, "json"),
+        Option("--systemd-cgroup", "it makes no container with the systemd manager"),
+    ),
+    "create": (Option("--no-pivot", "CreateContainer refuses no_pivot"),),
+    "exec": (
+        Option(
+            "--cgroup",
+            "a program of Exec is moved into its own cgroup only after it has begun: what it has "
+            "started and left by then lives on until the container ends",
+            "/x",
+        ),
+        Option("--process", "Exec and ExecSync are refused", "/x"),
+        Option("--pid-file", "Exec and ExecSync are refused", "/x"),
+        Option("--detach", _DETACHED_LOST),
+        Option("--console-socket", _DETACHED_LOST, "/x"),
+    ),
+    "update": (Option("--resources", "UpdateContainerResources is refused", "/x"),),
+    "delete": (Option("--force", "what a failed create has left may stay"),),
+}
+"""What we pass to a runtime, by the verb; before it, for the empty one."""
 
 
 class RuntimeState(Struct, frozen=True):
@@ -61,6 +90,20 @@ class Runtime(Struct, frozen=True):
     global_argv: tuple[str, ...] = ()
     verb_timeout_s: float = 60.0
     env: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
+    options: Options = field(default_factory=Options)
+
+    def unknown_options(self, verb: str, deadline: Deadline) -> frozenset[str]:
+        """Those of ``OPTIONS`` that this binary does not know; raises ``Cancelled``."""
+        words = (verb,) if verb else ()
+        argv = self.argv(*words)
+        return self.options.unknown(argv, OPTIONS[verb], deadline, self.env)
+
+    def log_argv(self, path: Path, deadline: Deadline) -> tuple[str, ...]:
+        """The options that have its own errors written to a file, as JSON lines."""
+        unknown = self.unknown_options("", deadline)
+        if unknown & {"--log", "--log-format"}:
+            return ()
+        return ("--log", str(path), "--log-format", "json")
 
     def find(self) -> str:
         """Absolute path of the binary. Raises ``RuntimeFailed`` (RUNTIME_NOT_FOUND)."""
@@ -141,6 +184,7 @@ class Runtime(Struct, frozen=True):
         The runtime reads them from a file that is in ``directory`` meanwhile, for its
         standard input is /dev/null. Raises ``HostFailed`` besides when it can't be written.
         """
+        require_option(self.name, "--resources", self.unknown_options("update", deadline))
         try:
             with NamedTemporaryFile(dir=directory, prefix=_UPDATE_FILE, buffering=0) as file:
                 file.write(msgspec.json.encode(resources))

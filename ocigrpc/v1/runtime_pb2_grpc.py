@@ -352,7 +352,10 @@ class RuntimeServiceServicer(object):
         (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
         when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS;
         with `keep_running` TOO_MANY_LEFT: 256 programs run on without their clients, or
-        512 have left others behind that hold their output).
+        512 have left others behind that hold their output). FAILED_PRECONDITION
+        (OPTION_UNKNOWN): the runtime lacks an option without which it can't be done, as
+        also of CreateContainer with `no_pivot` or `log_size_max_bytes`, and of
+        UpdateContainerResources.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -196,7 +196,10 @@ class RuntimeServiceStub:
     (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
     when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS;
     with `keep_running` TOO_MANY_LEFT: 256 programs run on without their clients, or
-    512 have left others behind that hold their output).
+    512 have left others behind that hold their output). FAILED_PRECONDITION
+    (OPTION_UNKNOWN): the runtime lacks an option without which it can't be done, as
+    also of CreateContainer with `no_pivot` or `log_size_max_bytes`, and of
+    UpdateContainerResources.
     """
     Exec: _grpc.StreamStreamMultiCallable[_exec_pb2.ExecRequest, _exec_pb2.ExecResponse]
     """Runs a program in a running container, and lets you talk to it. Every byte of its
@@ -507,7 +510,10 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
         when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS;
         with `keep_running` TOO_MANY_LEFT: 256 programs run on without their clients, or
-        512 have left others behind that hold their output).
+        512 have left others behind that hold their output). FAILED_PRECONDITION
+        (OPTION_UNKNOWN): the runtime lacks an option without which it can't be done, as
+        also of CreateContainer with `no_pivot` or `log_size_max_bytes`, and of
+        UpdateContainerResources.
         """
 
     @_abc_1.abstractmethod

@@ -13,6 +13,9 @@ from tests.real.remains import LIMIT_S
 # Holds a verb up between two words of a test: see Gate.
 _GATED = 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'
 
+# A question which options there are does no verb.
+ASKED = 'case " $* " in *" --help "*) exec runc "$@" ;; esac'
+
 FAULTS = {
     "hangs": ("create", 'echo begun > "$gate/begun"; exec sleep 1000'),
     "floods": ("create", "head -c 200000 /dev/zero | tr '\\0' x >&2; exit 1"),
@@ -58,6 +61,7 @@ FAULTS = {
 
 _SCRIPT = """#!/bin/sh
 gate='{gate}'
+{asked}
 for word; do
     [ "$word" = {verb} ] && bad=yes
     id=$word
@@ -76,7 +80,9 @@ def write_faults(directory: Path) -> dict[str, Path]:
     scripts = {}
     for name, (verb, fault) in FAULTS.items():
         scripts[name] = directory / f"{name}.sh"
-        scripts[name].write_text(_SCRIPT.format(verb=verb, fault=fault, gate=directory))
+        scripts[name].write_text(
+            _SCRIPT.format(verb=verb, fault=fault, gate=directory, asked=ASKED)
+        )
         scripts[name].chmod(0o755)
     scripts["forbidden"] = directory / "forbidden"
     scripts["forbidden"].write_text("#!/bin/sh\n")
@@ -122,6 +128,7 @@ FLOODS = "yes | head -c 50000000; yes | head -c 50000000 >&2; exit 1"
 
 _SWITCHED = """#!/bin/sh
 begun='{directory}/begun'
+{asked}
 for word; do
     case $word in
         */*) ;;
@@ -142,7 +149,7 @@ class Switches:
         # For both directions, so that the runtime need not wait for us to open it.
         self._begun = os.open(self._directory / "begun", os.O_RDWR | os.O_NONBLOCK)
         self.path = directory / "switched.sh"
-        self.path.write_text(_SWITCHED.format(directory=self._directory))
+        self.path.write_text(_SWITCHED.format(directory=self._directory, asked=ASKED))
         self.path.chmod(0o755)
 
     @contextmanager

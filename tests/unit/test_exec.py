@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ocigrpc.deadline import Deadline
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.exec import (
     ExecFiles,
@@ -21,7 +22,7 @@ from ocigrpc.oci.root_files import PlannedRoot
 from ocigrpc.oci.runtime import Runtime
 
 NOWHERE = PlannedRoot("/nowhere", ())
-RUNTIME = Runtime("runc", "/usr/sbin/runc", ("--root", "/r"))
+RUNTIME = Runtime("runc", "/nowhere/runc", ("--root", "/r"))
 SPEC: dict[str, object] = {
     "process": {
         "args": ["init"],
@@ -43,18 +44,18 @@ def files(tmp_path: Path) -> ExecFiles:
 
 
 def test_the_command_line_names_the_subgroup_and_the_files() -> None:
-    argv = exec_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1")
+    argv = exec_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", Deadline())
     assert argv == [
-        *("/usr/sbin/runc", "--root", "/r", "--log", "/d/log", "--log-format", "json"),
+        *("/nowhere/runc", "--root", "/r", "--log", "/d/log", "--log-format", "json"),
         *("exec", "--cgroup", "/exec-1", "--process", "/d/process.json"),
         *("--pid-file", "/d/pid", "c"),
     ]
 
 
 def test_a_detached_program_has_its_terminal_brought_to_a_socket() -> None:
-    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "/d/console")
+    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "/d/console", Deadline())
     assert argv[-4:] == ["--detach", "--console-socket", "/d/console", "c"]
-    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "")
+    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "", Deadline())
     assert argv[-2:] == ["--detach", "c"]
 
 
