@@ -55,6 +55,7 @@ class Container:
         self.monitor_hung = False
         self.init_ended_ns = 0
         self.killed_by_us = False
+        self.program_pids: set[int] = set()
         self.stops = 0
 
     @property

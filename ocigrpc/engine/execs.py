@@ -241,6 +241,7 @@ class Execs:
         program = Program(start, files, group, stdio, child, limit, end.end_group, end.spare)
         if not knows_subgroups(self._node.runtime(container.record.runtime_handler), deadline):
             program.begins_in = container.enclosure.container
+        program.known_pids = container.program_pids
         stack.callback(program.close)
         return program
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ocigrpc.deadline import Deadline, Pollable, Waitable
@@ -58,6 +58,7 @@ class Program:
     end_group: Callable[[], None]
     spare_rest: Callable[[], None]
     begins_in: Cgroup | None = None
+    known_pids: set[int] = field(default_factory=set)
     ends_alone: bool = False
     left: Sequence[int] = ()
     process: Process | None = None
@@ -104,6 +105,7 @@ class Program:
     def close(self) -> None:
         """Hold its process no longer."""
         if self.process is not None:
+            self.known_pids.discard(self.process.pid)
             self.process.close()
             self.process = None
 
@@ -198,6 +200,8 @@ class Program:
             # If it has ended meanwhile, its number may be another's.
             if pid not in self.group.members():
                 self.close()
+            else:
+                self.known_pids.add(pid)
         return self.process is None
 
     def _has_ended(self, ready: Sequence[object]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ocigrpc.deadline import Deadline
+from ocigrpc.engine.asleep import awake
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.exits import unknown_exit
 from ocigrpc.engine.node import Node
@@ -32,6 +33,8 @@ log = get_logger()
 
 ALIVE = (State.CREATED, State.RUNNING, State.PAUSED)
 """The states in which there is a first process."""
+
+_HALF_FROZEN = "its cgroup is frozen, but some of its processes are outside of that, and run"
 
 _DYING_S = 2.0
 """Longest that the threads of a first process, which has lost its program, take to end."""
@@ -89,6 +92,8 @@ class Truth:
         state = self._seen(container, record)
         if state is State.STOPPED or state is record.state:
             return _told(container, record, state)
+        if state is State.RUNNING and container.enclosure.container.frozen():
+            return record.view(state, None, "", _HALF_FROZEN)
         if container.verb and state is not None:
             # A verb of ours explains why memory is behind the kernel.
             return _told(container, record, state)
@@ -146,7 +151,9 @@ class Truth:
         if frozen is None:
             return None
         if frozen:
-            return State.PAUSED
+            # Twice: one that is just being put into the cgroup is not outside of it.
+            half = awake(container) and awake(container)
+            return State.RUNNING if half else State.PAUSED
         return State.RUNNING if container.is_started() else State.CREATED
 
     def _asked(self, container: Container, record: Record, deadline: Deadline) -> ContainerView:

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ocigrpc.deadline import Deadline, timed_out
+from ocigrpc.engine.asleep import wait_asleep
 from ocigrpc.engine.container import Container
 from ocigrpc.engine.node import Node
 from ocigrpc.engine.ownership import require_entry
 from ocigrpc.engine.truth import Truth
 from ocigrpc.engine.values import State
-from ocigrpc.errors import Busy, OcigrpcError
+from ocigrpc.errors import Busy, OcigrpcError, PreconditionFailed
+from ocigrpc.host.cgroup import Cgroup
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec, table
 from ocigrpc.oci.executable import require_executable
@@ -22,6 +24,11 @@ from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.shown_bundle import shown_bundle
 
 log = get_logger()
+
+_THAW_S = 1.0
+"""How long the kernel may take to let a group run, before an ancestor must be what holds it."""
+
+_THAW_LOOK_S = 0.002
 
 
 class Verbs:
@@ -38,7 +45,7 @@ class Verbs:
     def start(self, container: Container, deadline: Deadline) -> None:
         """Run the program of a created container."""
         container_id = container.container_id
-        with self._verb("start", container, State.CREATED, deadline) as runtime:
+        with self._verb("start", container, State.CREATED, deadline=deadline) as runtime:
             self._require_executable(container)
             with container.one_change("start"):
                 shown = shown_bundle(Path(container.record.bundle_path))
@@ -58,10 +65,13 @@ class Verbs:
         self.start(container, deadline)
 
     def pause(self, container: Container, deadline: Deadline) -> None:
-        """Freeze a running container; half frozen it is not left."""
+        """Freeze a running container, all of it; half frozen it is not left."""
         container_id = container.container_id
         group = container.enclosure.container
-        with self._verb("pause", container, State.RUNNING, deadline) as runtime:
+        with self._verb("pause", container, State.RUNNING, deadline=deadline) as runtime:
+            if group.frozen():
+                # Somebody else has frozen what was in it, or else it would be paused.
+                self._refuse_awake(container, deadline)
             try:
                 with timed_out("not all processes are frozen", "PAUSE_TIMEOUT", container_id):
                     runtime.pause(container_id, deadline)
@@ -74,17 +84,40 @@ class Verbs:
                     # A stop thaws what is being frozen, and the runtime wonders at it.
                     raise Busy(container_id, "stop") from error
                 raise
+            self._refuse_awake(container, deadline)
             container.change(state=State.PAUSED)
         log.info("container.paused", container_id=container_id)
 
     def resume(self, container: Container, deadline: Deadline) -> None:
         """Thaw a paused container."""
         container_id = container.container_id
-        with self._verb("resume", container, State.PAUSED, deadline) as runtime:
+        group = container.enclosure.container
+        # One that is half frozen, by whomever, runs and can be thawed all the same.
+        wanted = (State.PAUSED, State.RUNNING) if group.frozen() else (State.PAUSED,)
+        with self._verb("resume", container, *wanted, deadline=deadline) as runtime:
             runtime.resume(container_id, deadline)
+            _require_thawed(group, deadline)
             # Somebody may have paused it by hand before it was started.
             container.change(state=State.RUNNING if container.is_started() else State.CREATED)
         log.info("container.resumed", container_id=container_id)
+
+    def _refuse_awake(self, container: Container, deadline: Deadline) -> None:
+        """Thaw a container, and raise ``PreconditionFailed``, if anything of it is not frozen."""
+        group = container.enclosure.container
+        try:
+            found = sorted(wait_asleep(container, deadline))
+        except OcigrpcError:
+            group.thaw()
+            raise
+        if found:
+            group.thaw()
+            raise PreconditionFailed(
+                f"{len(found)} of the container's processes are outside of {group.path}",
+                reason="PROCESS_OUTSIDE_CGROUP",
+                container_id=container.container_id,
+                path=group.path,
+                pids=" ".join(map(str, found[:64])),
+            )
 
     def _require_executable(self, container: Container) -> None:
         """Raise ``CannotRun`` while nothing has run yet, if the program can't."""
@@ -93,12 +126,25 @@ class Verbs:
 
     @contextmanager
     def _verb(
-        self, verb: str, container: Container, wanted: State, deadline: Deadline
+        self, verb: str, container: Container, *wanted: State, deadline: Deadline
     ) -> Iterator[Runtime]:
         """The runtime, with the container for ourselves and in the state that the verb wants."""
         with (
             container.turn(verb, deadline),
-            self._truth.required(container, deadline, wanted),
+            self._truth.required(container, deadline, *wanted),
         ):
             require_entry(container.record)
             yield self._node.runtime(container.record.runtime_handler)
+
+
+def _require_thawed(group: Cgroup, deadline: Deadline) -> None:
+    """Raise ``PreconditionFailed`` (STILL_FROZEN) when something else keeps a group frozen."""
+    bounded = deadline.within(_THAW_S)
+    while group.frozen():
+        if bounded.remaining_s() <= _THAW_LOOK_S:
+            raise PreconditionFailed(
+                f"{group.path} is thawed, but a cgroup above it is frozen",
+                reason="STILL_FROZEN",
+                path=group.path,
+            )
+        deadline.wait(timeout_s=_THAW_LOOK_S)

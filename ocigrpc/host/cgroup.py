@@ -221,6 +221,15 @@ class Cgroup:
         told = [freezer.frozen() for freezer in self._freezers]
         return True in told or (False if False in told else None)
 
+    def frozen_threads(self) -> set[int]:
+        """The threads that are in it, or below it, where it is frozen or about to be."""
+        found = set[int]()
+        freezable = (part for part in self.parts if part.freezable)
+        for part, freezer in zip(freezable, self._freezers, strict=True):
+            if freezer.frozen():
+                found |= part.threads()
+        return found
+
     def freezing(self) -> bool:
         """Whether it is about to be frozen, and something in it may still run."""
         return any(freezer.freezing() for freezer in self._freezers)

@@ -105,6 +105,14 @@ class Part(Struct, frozen=True, omit_defaults=True):
         # 0 is a process that our pid namespace has no number for.
         return pids - {0}
 
+    def threads(self) -> set[int]:
+        """The thread ids in it and in all below it, as our pid namespace numbers them."""
+        name = "cgroup.threads" if self.unified else "tasks"
+        found: set[int] = set()
+        for directory in self.tree():
+            found.update(map(int, (_read(f"{directory}/{name}", whole=True) or "").split()))
+        return found - {0}
+
     def try_remove(self) -> bool:
         """Remove it and all below it; False when the kernel says that it is busy."""
         for directory in reversed(self.tree()):

@@ -35,7 +35,12 @@ OPTIONS = (
     Option("--full-attach", "Attach may not work where run_dir has a long name"),
     Option("--log-level", "conmon_log_level is of no effect", "warning"),
     Option("--leave-stdin-open", "standard input ends with the first client of Attach that leaves"),
-    Option("--log-size-max", "CreateContainer refuses log_size_max_bytes", "1000"),
+    Option(
+        "--log-size-max",
+        "CreateContainer refuses log_size_max_bytes, and logs that the service rotates may "
+        "grow beyond log_max_bytes meanwhile",
+        "1000",
+    ),
     Option("--no-pivot", "CreateContainer refuses no_pivot"),
 )
 """What we pass to conmon, besides what all its versions know."""
@@ -94,7 +99,7 @@ def create_argv(monitor: Monitor) -> list[str]:
         if not monitor.stdin_once and "--leave-stdin-open" not in monitor.unknown:
             # Else the first client to leave ends it for the others, too.
             argv.append("--leave-stdin-open")
-    if monitor.log_size_max_bytes:
+    if monitor.log_size_max_bytes and "--log-size-max" not in monitor.unknown:
         argv += ["--log-size-max", str(monitor.log_size_max_bytes)]
     if monitor.no_pivot:
         argv.append("--no-pivot")

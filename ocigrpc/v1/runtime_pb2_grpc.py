@@ -212,6 +212,8 @@ class RuntimeServiceServicer(object):
         """Freezes every process of a running container; none runs any more when it returns.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
+        FAILED_PRECONDITION (PROCESS_OUTSIDE_CGROUP, with the `pids`) when processes of it,
+        or threads, have left its cgroup, so that they can't be frozen: the container runs on;
         DEADLINE_EXCEEDED (PAUSE_TIMEOUT) when a process can't be frozen in time, as one that
         waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being
         stopped.
@@ -221,9 +223,10 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeContainer(self, request, context):
-        """Thaws a paused container.
+        """Thaws a paused container, or one that is half frozen; it runs when it returns.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED or half
+        frozen; FAILED_PRECONDITION (STILL_FROZEN) when a cgroup above its own is frozen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -96,14 +96,17 @@ class RuntimeServiceStub:
     """Freezes every process of a running container; none runs any more when it returns.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
+    FAILED_PRECONDITION (PROCESS_OUTSIDE_CGROUP, with the `pids`) when processes of it,
+    or threads, have left its cgroup, so that they can't be frozen: the container runs on;
     DEADLINE_EXCEEDED (PAUSE_TIMEOUT) when a process can't be frozen in time, as one that
     waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being
     stopped.
     """
     ResumeContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ResumeContainerRequest, _runtime_pb2.ResumeContainerResponse]
-    """Thaws a paused container.
+    """Thaws a paused container, or one that is half frozen; it runs when it returns.
 
-    Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED.
+    Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED or half
+    frozen; FAILED_PRECONDITION (STILL_FROZEN) when a cgroup above its own is frozen.
     """
     StopContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.StopContainerRequest, _runtime_pb2.StopContainerResponse]
     """Ends a container: its stop signal first and, when `timeout` has passed,
@@ -350,6 +353,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Freezes every process of a running container; none runs any more when it returns.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
+        FAILED_PRECONDITION (PROCESS_OUTSIDE_CGROUP, with the `pids`) when processes of it,
+        or threads, have left its cgroup, so that they can't be frozen: the container runs on;
         DEADLINE_EXCEEDED (PAUSE_TIMEOUT) when a process can't be frozen in time, as one that
         waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being
         stopped.
@@ -361,9 +366,10 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runtime_pb2.ResumeContainerRequest,
         context: _grpc.ServicerContext,
     ) -> _runtime_pb2.ResumeContainerResponse:
-        """Thaws a paused container.
+        """Thaws a paused container, or one that is half frozen; it runs when it returns.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED or half
+        frozen; FAILED_PRECONDITION (STILL_FROZEN) when a cgroup above its own is frozen.
         """
 
     @_abc_1.abstractmethod
