@@ -237,6 +237,10 @@ class Execs:
             group.create()
         umask = umask_of(process)
         child, stdio = self._start(container, start, files, umask, deadline, stack)
+        score = process.get("oomScoreAdj")
+        if isinstance(score, int):
+            # crun does not see to that, and its program inherits it.
+            child.set_oom_score_adj(score)
         limit = Deadline(start.timeout_s)
         program = Program(start, files, group, stdio, child, limit, end.end_group, end.spare)
         if not knows_subgroups(self._node.runtime(container.record.runtime_handler), deadline):

@@ -156,6 +156,11 @@ class Child:
         self._pipes[pipe] = kept + chunk[: self._output_limit_bytes - len(kept)]
         return bool(chunk)
 
+    def set_oom_score_adj(self, score: int) -> None:
+        """Have what it starts from now on inherit this; see proc_pid_oom_score_adj(5)."""
+        with suppress(OSError):
+            Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(score))
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the child alone; nothing happens when it has ended."""
         with suppress(ProcessLookupError):
