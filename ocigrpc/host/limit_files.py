@@ -110,14 +110,14 @@ class Snapshot(Struct, frozen=True):
     def restore(self, keep: Keep) -> Sequence[str]:
         """Write what is otherwise now; the names of those files that can't be put right.
 
-        ``keep`` gets those of the topmost group first.
+        ``keep`` gets all of the topmost group first, since who keeps it may be about to set
+        what it was told by others.
 
         Some limits bound one another, as memory and swap do, so that the order matters:
         as long as a round puts something right, there is another one.
         """
+        keep({name: text for (part, name), text in self.texts if part == self.texts[0][0][0]})
         changed = self._changed()
-        if changed:
-            keep({name: text for part, name, text in changed if part == self.texts[0][0][0]})
         while changed:
             self._move_cpusets(changed)
             for part, name, text in changed:

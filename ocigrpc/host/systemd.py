@@ -115,7 +115,7 @@ def start_scope(
 
 
 def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:
-    """Have systemd know limits of a scope, which are files of cgroup v2, until it is gone.
+    """Have systemd know limits of a scope, which are files of cgroup v2, and set them.
 
     Those that systemd has no property for are left out. Raises ``CgroupFailed``
     (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
@@ -125,6 +125,8 @@ def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:
     if properties:
         with _manager(unit, deadline) as bus:
             bus.call(_MANAGER, "SetUnitProperties", "sba(sv)", unit, True, properties)
+            # It sets them, and those of calls before, ahead of the next call that it answers.
+            bus.call(_PROPERTIES, "Get", "ss", _MANAGER.interface, "Version")
 
 
 def limit_properties(name: str, text: str) -> Sequence[tuple[str, tuple[str, object]]]:
