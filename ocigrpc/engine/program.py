@@ -197,12 +197,14 @@ class Program:
             self.process = Process(pid)
             if self.begins_in is not None and pid in descendants([self.child.pid]):
                 gather(pid, self.begins_in, self.group)
-            # If it has ended meanwhile, its number may be another's.
-            if pid not in self.group.members():
-                self.close()
-            else:
+            if pid in self.group.members():
                 self.known_pids.add(pid)
-        return self.process is None
+                return False
+            # It has ended, and the number may be another's. Or it is on its way: crun names it
+            # before it is in its group.
+            self.is_known = not self.process.alive()
+            self.close()
+        return self.is_known
 
     def _has_ended(self, ready: Sequence[object]) -> bool:
         """Whether the program has, or the runtime that waits for it."""

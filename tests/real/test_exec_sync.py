@@ -11,6 +11,7 @@ import pytest
 
 from ocigrpc.v1 import exec_pb2
 from scripts.samples import usage_of
+from tests.real.conftest import StartService
 from tests.real.exec_client import (
     Talk,
     exec_groups,
@@ -19,6 +20,7 @@ from tests.real.exec_client import (
     process,
     shell,
 )
+from tests.real.faults import Switches
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
@@ -32,6 +34,36 @@ def test_output_and_exit_code_are_told_apart(any_service: Service) -> None:
     assert not result.exit.HasField("signal")
     assert (result.stdout_truncated, result.stderr_truncated) == (False, False)
     until(lambda: not exec_groups(any_service))
+
+
+_LATE = """
+while [ $# -gt 0 ]; do
+    case $1 in --pid-file) pid_file=$2 ;; --cgroup) group=$2 ;; esac
+    shift
+done
+(sleep 0.4; echo hi; exit 7) &
+printf $! > "$pid_file"
+sleep 0.2
+found=
+for file in $(find /sys/fs/cgroup -path "*$group/cgroup.procs"); do
+    echo $! > $file
+    found=yes
+done
+wait $! && exit 8
+[ $? = 7 ] && [ -n "$found" ] && exit 7
+exit 9
+"""
+"""A runtime that names the program before it has put it into its group, as crun does at times."""
+
+
+def test_a_program_that_is_named_before_it_is_in_its_group_is_not_taken_for_ended(
+    start_service: StartService, switches: Switches
+) -> None:
+    service = start_service(runtimes={"runc": {"path": str(switches.path)}})
+    container_id = service.run()
+    with switches.on("exec", _LATE):
+        result = exec_sync(service, container_id, shell("true"))
+    assert (result.stdout, result.exit.exit_code) == (b"hi\n", 7)
 
 
 def test_a_death_by_signal_is_told(any_service: Service) -> None:
