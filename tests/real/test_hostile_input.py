@@ -44,7 +44,7 @@ NEVER_GRANTED: Mapping[str, str] = {
     'seccomp { type: LOCALHOST localhost_ref: "relative" }': "seccomp.localhost_ref",
     # Whoever reads it waits for the kernel to say something.
     'seccomp { type: LOCALHOST localhost_ref: "/proc/kmsg" }': "seccomp.localhost_ref",
-    "resources { cpu_shares: -1 }": "resources.cpu_shares",
+    "resources { cpu_shares: -2 }": "resources.cpu_shares",
     "resources { memory_limit_in_bytes: -2 }": "resources.memory_limit_in_bytes",
     'resources { cpuset_cpus: "2-1" }': "resources.cpuset_cpus",
     "resources { oom_score_adj: 1001 }": "resources.oom_score_adj",
