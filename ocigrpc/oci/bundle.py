@@ -156,6 +156,7 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     _require(short, field, f"process has a text of more than {TEXT_LIMIT_BYTES} bytes")
     problem = f"process.args and process.env take more than {ARGUMENTS_LIMIT_BYTES} bytes"
     _require(arguments_fit(words), field, problem)
+    _check_namespaces(known, field)
     spec["root"] = {**table(spec, "root"), "path": _root(known.root.path, field, bundle_path)}
     spec["ociVersion"] = known.oci_version or OCI_VERSION
     if bundle_path is not None and known.mounts:
@@ -168,6 +169,14 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
         places = dict.fromkeys(_HOOKS_IN_BUNDLE, bundle_path) | {"createContainer": root}
         spec["hooks"] = _hooks_below(places, table(spec, "hooks"), field)
     return spec
+
+
+def _check_namespaces(known: RuntimeSpec, field: str) -> None:
+    """Refuse a namespace that is not there: runtimes say so in words that mean anything."""
+    for each in (known.linux.namespaces if known.linux else None) or ():
+        if each.path and each.path.startswith("/") and not os.path.exists(each.path):
+            problem = f"its {each.type} namespace {cut(each.path, 256)!r} is not there"
+            raise InvalidArgument(field, problem, reason="NAMESPACE_NOT_FOUND", path=each.path)
 
 
 def _check_values(spec: Spec, field: str) -> None:

@@ -278,3 +278,18 @@ def test_only_the_owner_may_read_a_bundle_of_ours(tmp_path: Path) -> None:
     assert layout.bundle.stat().st_mode & 0o777 == 0o700
     assert layout.spec_file.stat().st_mode & 0o777 == 0o600
     assert msgspec.json.decode(layout.spec_file.read_bytes()) == SPEC
+
+
+def test_a_namespace_that_is_not_there_is_refused_by_name(bundle: Path) -> None:
+    spec = copy.deepcopy(SPEC)
+    own = {"type": "uts", "path": "/proc/self/ns/uts"}
+    gone = {"type": "network", "path": f"{bundle}/no/such/namespace"}
+    spec["linux"] = {"namespaces": [{"type": "mount"}, own]}
+    (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+    bundle_spec(str(bundle))
+    spec["linux"] = {"namespaces": [own, gone]}
+    (bundle / "config.json").write_bytes(msgspec.json.encode(spec))
+    with pytest.raises(InvalidArgument) as caught:
+        bundle_spec(str(bundle))
+    assert caught.value.reason == "NAMESPACE_NOT_FOUND"
+    assert caught.value.metadata["path"] == gone["path"]
