@@ -76,6 +76,10 @@ class FileWatch:
                 if not left and self._waiters.pop(watch, None) is not None:
                     self._inotify.remove(watch)
 
+    def position(self) -> int:
+        """Where all that has happened by now ends, heard or not; see ``Event.position``."""
+        return self._inotify.position()
+
     def pass_on(self) -> None:
         """Tell all waiters of what has happened up to now."""
         with self.lock:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import struct
+import termios
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -38,13 +41,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Event(NamedTuple):
     """What happened: to which watch, and for a directory to which ``name`` in it.
 
-    ``cookie`` is the same for the two events of one rename, and 0 otherwise.
+    ``cookie`` is the same for the two events of one rename, and 0 otherwise. ``position`` is
+    where it ends in all that the instance has told.
     """
 
     watch: int
     mask: int
     cookie: int
     name: str
+    position: int = 0
 
 
 class Inotify:
@@ -53,6 +58,7 @@ class Inotify:
     def __init__(self) -> None:
         """Raises ``HostFailed`` when the user has too many already."""
         self._fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify")
+        self._read_bytes = 0
 
     def add(self, path: str, mask: int) -> int:
         """Watch a file or directory; the number of its watch, the same for the same file.
@@ -69,8 +75,17 @@ class Inotify:
     def read(self) -> list[Event]:
         """What has happened since the last call; empty when nothing has."""
         with suppress(BlockingIOError):
-            return list(_events(os.read(self._fd, _BUFFER_BYTES)))
+            data = os.read(self._fd, _BUFFER_BYTES)
+            events = list(_events(data, self._read_bytes))
+            self._read_bytes += len(data)
+            return events
         return []
+
+    def position(self) -> int:
+        """Where all that has happened by now ends, read or not."""
+        unread = array("i", [0])
+        fcntl.ioctl(self._fd, termios.FIONREAD, unread)
+        return self._read_bytes + unread[0]
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -81,14 +96,15 @@ class Inotify:
         os.close(self._fd)
 
 
-def _events(data: bytes) -> Iterator[Event]:
+def _events(data: bytes, position: int) -> Iterator[Event]:
     at = 0
     while at < len(data):
         watch, mask, cookie, size = _HEADER.unpack_from(data, at)
         at += _HEADER.size
         # The name is filled up with NULs.
-        yield Event(watch, mask, cookie, os.fsdecode(data[at : at + size].rstrip(b"\0")))
+        name = os.fsdecode(data[at : at + size].rstrip(b"\0"))
         at += size
+        yield Event(watch, mask, cookie, name, position + at)
 
 
 def _checked(result: int, path: str) -> int:

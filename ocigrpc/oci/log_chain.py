@@ -40,7 +40,8 @@ class LogChain:
         """
         self._log_path = log_path
         self._directory, stem = os.path.split(log_path)
-        self._names = LogNames(self._directory, stem, hold)
+        position = file_watch.position if file_watch is not None else int
+        self._names = LogNames(self._directory, stem, hold, position)
         self._stack = ExitStack()
         self.waiter: Waiter | None = None
         """Wakes who follows."""

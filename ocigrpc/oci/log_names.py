@@ -79,8 +79,6 @@ class HeldFile:
         except BaseException:
             _room.release()
             raise
-        status = os.fstat(self.fd)
-        self.identity = (status.st_dev, status.st_ino)
 
     def close(self) -> None:
         """Let go of it."""
@@ -91,9 +89,10 @@ class HeldFile:
 class _File:
     """A file that was the log once; ``name`` is None when no name leads there any more."""
 
-    def __init__(self, name: str | None, held: HeldFile | None = None) -> None:
+    def __init__(self, name: str | None) -> None:
         self.name = name
-        self.held = held
+        self.held: HeldFile | None = None
+        self.held_at = 0
 
     def let_go(self) -> None:
         if self.held is not None:
@@ -109,7 +108,11 @@ class LogNames:
     kept open besides.
     """
 
-    def __init__(self, directory: str, stem: str, hold: int = 0) -> None:
+    def __init__(
+        self, directory: str, stem: str, hold: int = 0, position: Callable[[], int] = int
+    ) -> None:
+        """``position`` answers where all that has happened by now ends."""
+        self._position = position
         self._path = os.path.join(directory, stem)
         self._stem = stem
         self._spare = os.path.basename(spare_path(stem))
@@ -129,6 +132,8 @@ class LogNames:
         if event.mask & OVERFLOW:
             self._start_over()
             return True
+        if event.name == self._stem:
+            self._let_go_of_later(event)
         known = event.name == self._stem or any(file.name == event.name for file in self._files)
         if event.mask & MOVED_FROM:
             self._moved_from(event)
@@ -199,14 +204,17 @@ class LogNames:
             if self._hold:
                 self._make_room()
                 file.held = HeldFile(self._path)
-                for other in self._files:
-                    # Opened too late, when the one after it was there already.
-                    if other.held is not None and other.held.identity == file.held.identity:
-                        other.let_go()
+                file.held_at = self._position()
         self._files.append(file)
         if len(self._files) > WAITING_LIMIT:
             self._drop(slice(1, 3))
             self._files.insert(1, _File(None))
+
+    def _let_go_of_later(self, event: Event) -> None:
+        """What the name was opened for after this event, may be the file of a later one."""
+        for file in self._files:
+            if file.held is not None and event.position <= file.held_at:
+                file.let_go()
 
     def _make_room(self) -> None:
         held = [file for file in self._files if file.held is not None]

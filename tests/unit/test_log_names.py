@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ocigrpc.host.inotify import CREATE, DELETE, MOVED_FROM, MOVED_TO, OVERFLOW, Event
 from ocigrpc.oci.log_names import LogNames, kept_logs, remove_rotated, rotated_path
 
@@ -149,3 +151,20 @@ def test_what_belongs_to_a_log_is_known_by_its_name(tmp_path: Path) -> None:
     assert {Path(path) for path in kept} == set(tmp_path.iterdir()) - {other}
     remove_rotated(str(log), 2)
     assert set(kept) - set(kept_logs(str(log))) == {f"{log}.3", f"{log}.63"}
+
+
+@pytest.mark.parametrize(("position", "is_held"), [(20, True), (39, True), (40, False)])
+def test_a_file_that_was_opened_after_the_next_had_come_is_not_taken_for_the_one_before(
+    tmp_path: Path, position: int, is_held: bool
+) -> None:
+    names = LogNames(str(tmp_path), "log", 4, lambda: position)
+    (tmp_path / "log").touch()
+    for cookie, end in ((1, 20), (2, 40)):
+        names.learn(Event(0, MOVED_FROM, cookie, "log.tmp", end - 10))
+        names.learn(Event(0, MOVED_TO, cookie, "log", end))
+    held = names.claim()
+    assert (held is not None) is is_held
+    assert names.following is None
+    if held is not None:
+        held.close()
+    names.close()
