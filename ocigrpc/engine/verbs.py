@@ -92,13 +92,14 @@ class Verbs:
         """Thaw a paused container."""
         container_id = container.container_id
         group = container.enclosure.container
-        # One that is half frozen, by whomever, runs and can be thawed all the same.
-        wanted = (State.PAUSED, State.RUNNING) if group.frozen() else (State.PAUSED,)
-        with self._verb("resume", container, *wanted, deadline=deadline) as runtime:
-            runtime.resume(container_id, deadline)
-            _require_thawed(group, deadline)
-            # Somebody may have paused it by hand before it was started.
-            container.change(state=State.RUNNING if container.is_started() else State.CREATED)
+        with container.turn("resume", deadline):
+            # One that is half frozen, by whomever, runs and can be thawed all the same.
+            wanted = (State.PAUSED, State.RUNNING) if group.frozen() else (State.PAUSED,)
+            with self._runtime_in(container, *wanted, deadline=deadline) as runtime:
+                runtime.resume(container_id, deadline)
+                _require_thawed(group, deadline)
+                # Somebody may have paused it by hand before it was started.
+                container.change(state=State.RUNNING if container.is_started() else State.CREATED)
         log.info("container.resumed", container_id=container_id)
 
     def _refuse_awake(self, container: Container, deadline: Deadline) -> None:
@@ -131,8 +132,16 @@ class Verbs:
         """The runtime, with the container for ourselves and in the state that the verb wants."""
         with (
             container.turn(verb, deadline),
-            self._truth.required(container, deadline, *wanted),
+            self._runtime_in(container, *wanted, deadline=deadline) as runtime,
         ):
+            yield runtime
+
+    @contextmanager
+    def _runtime_in(
+        self, container: Container, *wanted: State, deadline: Deadline
+    ) -> Iterator[Runtime]:
+        """The runtime, with the container, whose turn we have, in one of these states."""
+        with self._truth.required(container, deadline, *wanted):
             require_entry(container.record)
             yield self._node.runtime(container.record.runtime_handler)
 
