@@ -44,6 +44,10 @@ SCHEMA_VERSION = 3
 
 _RETRY_S = 1.0
 
+# Made now: msgspec crashes when two threads make one for the same type for the first time.
+_RECORD = msgspec.json.Decoder(Record)
+_EVENT = msgspec.json.Decoder(Event)
+
 
 class _Owed:
     """What has happened and could not be written down yet: records, ended verbs, events.
@@ -106,7 +110,7 @@ class Store:
         """Every container's record."""
         with self._file.explained():
             rows = self._db.execute("SELECT record FROM containers").fetchall()
-            return [msgspec.json.decode(blob, type=Record) for (blob,) in rows]
+            return [_RECORD.decode(blob) for (blob,) in rows]
 
     def intents(self) -> frozenset[tuple[str, str]]:
         """Container id and verb of every change that has begun and not ended."""
@@ -121,7 +125,7 @@ class Store:
                     "SELECT event FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
                     (after, limit),
                 ).fetchall()
-            return [msgspec.json.decode(blob, type=Event) for (blob,) in rows]
+            return [_EVENT.decode(blob) for (blob,) in rows]
 
     def begin(self, verb: str, record: Record, events: tuple[Event, ...] = ()) -> None:
         """Remember that a verb is about to change the container."""
@@ -229,6 +233,6 @@ class Store:
 def _require_readable(db: sqlite3.Connection) -> None:
     """Raise what can't be read of a store."""
     for (blob,) in db.execute("SELECT record FROM containers"):
-        msgspec.json.decode(blob, type=Record)
+        _RECORD.decode(blob)
     for (blob,) in db.execute("SELECT event FROM events"):
-        msgspec.json.decode(blob, type=Event)
+        _EVENT.decode(blob)

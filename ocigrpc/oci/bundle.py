@@ -30,6 +30,9 @@ Spec = dict[str, object]
 """An OCI runtime spec as JSON has it; what we don't know of is kept as it is."""
 
 
+# msgspec crashes when two threads convert to the same type for the first time: not after this.
+msgspec.json.Decoder(RuntimeSpec)
+
 _DEPTH_LIMIT = 64
 """Levels of a spec: the deepest that the standard has is ten."""
 

@@ -227,6 +227,10 @@ class _SyncJson(Struct, frozen=True):
     message: str = ""
 
 
+# Made now: msgspec crashes when two threads make one for the same type for the first time.
+_SYNC_JSON = msgspec.json.Decoder(_SyncJson)
+
+
 def parse_sync_line(line: bytes) -> SyncLine:
     """Read either form of the line: ``{"pid": N}``, or ``{"data": N}`` with --api-version.
 
@@ -234,7 +238,7 @@ def parse_sync_line(line: bytes) -> SyncLine:
     """
     text = line.decode(errors="replace")
     try:
-        decoded = msgspec.json.decode(text, type=_SyncJson, strict=True)
+        decoded = _SYNC_JSON.decode(text)
     except msgspec.DecodeError as error:
         raise _malformed(text) from error
     number = decoded.data if decoded.pid is None else decoded.pid
@@ -266,6 +270,9 @@ class _LogEntry(Struct, frozen=True):
     msg: str = ""
 
 
+_LOG_ENTRY = msgspec.json.Decoder(_LogEntry)
+
+
 def runtime_log_words(path: Path) -> str:
     """The last error in a log that a runtime wrote with ``--log-format=json``; or nothing."""
     try:
@@ -275,7 +282,7 @@ def runtime_log_words(path: Path) -> str:
         return ""
     for line in reversed(lines):
         try:
-            entry = msgspec.json.decode(line, type=_LogEntry)
+            entry = _LOG_ENTRY.decode(line)
         except msgspec.DecodeError:
             continue
         if entry.level in ("error", "fatal"):

@@ -50,6 +50,10 @@ class _Process(Struct):
     env: list[str] | None = None
 
 
+# msgspec crashes when two threads convert to the same type for the first time: not after this.
+msgspec.json.Decoder(_Process)
+
+
 def require_executable(process: Mapping[str, object], read_head: ReadHead) -> None:
     """Raise ``CannotRun`` if the kernel would refuse the file of a program, or its interpreter.
 

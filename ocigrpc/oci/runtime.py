@@ -77,6 +77,10 @@ class RuntimeState(Struct, frozen=True):
     bundle: str = ""
 
 
+# Made now: msgspec crashes when two threads make one for the same type for the first time.
+_STATE = msgspec.json.Decoder(RuntimeState)
+
+
 class Runtime(Struct, frozen=True):
     """One OCI runtime of the settings; every verb is one run of its binary, in ``env``.
 
@@ -213,7 +217,7 @@ class Runtime(Struct, frozen=True):
         """What the runtime says of a container."""
         output = self.state_json(container_id, deadline)
         try:
-            return msgspec.json.decode(output, type=RuntimeState)
+            return _STATE.decode(output)
         except msgspec.DecodeError as error:
             said = cut(output.decode(errors="replace"))
             raise RuntimeFailed(

@@ -155,10 +155,14 @@ def this_machine() -> Machine:
     return Machine(host.machine, host.release)
 
 
+# Made now: msgspec crashes when two threads make one for the same type for the first time.
+_PROFILE = msgspec.json.Decoder(Profile)
+
+
 def parse_profile(content: bytes) -> Profile:
     """The profile that a JSON text is. Raises ``ValueError`` with the path of what is wrong."""
     try:
-        return msgspec.json.decode(content, type=Profile)
+        return _PROFILE.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 

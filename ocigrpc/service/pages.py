@@ -48,6 +48,10 @@ class _Token(msgspec.Struct, frozen=True, array_like=True):
     filter_mark: str
 
 
+# Made now: msgspec crashes when two threads make one for the same type for the first time.
+_TOKEN = msgspec.json.Decoder(_Token)
+
+
 class _Paged(Protocol):
     @property
     def filter(self) -> runtime_pb2.ContainerFilter: ...
@@ -109,6 +113,6 @@ def _token_of(text: str) -> _Token | None:
         return None
     try:
         decoded = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
-        return msgspec.json.decode(decoded, type=_Token)
+        return _TOKEN.decode(decoded)
     except (binascii.Error, UnicodeEncodeError, msgspec.DecodeError):
         return None
