@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +52,37 @@ if "{verb}" in sys.argv:
 os.execvp("{runtime}", ["{runtime}", *sys.argv[1:]])
 """
 
+# Versions that mount nothing of their own any more are imitated in what older ones have left.
+_IMITATED = """#!{python} -S
+import os, signal, subprocess, sys
+
+if "{verb}" in sys.argv:
+    state = os.path.join(sys.argv[sys.argv.index("--root") + 1], sys.argv[-1])
+    os.makedirs(state, exist_ok=True)
+    copy = os.path.join(state, "runc.XxYyZz")
+    if not os.path.exists(copy):
+        # Never one that is there: what is mounted on it is the program itself.
+        open(copy, "x").close()
+    subprocess.run(["mount", "--bind", "{program}", copy], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", copy], check=True)
+    if {hangs}:
+        open("{directory}/begun", "w").write("begun\\n")
+        os.execvp("sleep", ["sleep", "1000"])
+    os.kill(os.getpid(), signal.SIGKILL)
+os.execvp("{runtime}", ["{runtime}", *sys.argv[1:]])
+"""
+
+_MOUNTS_NOTHING = (1, 1, 15)
+"""The first version of runc of which we know that it does without."""
+
+
+@functools.cache
+def _version_of(runtime: str) -> tuple[int, ...]:
+    said = subprocess.check_output([runtime, "--version"], text=True)
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
+    assert found is not None, said
+    return tuple(map(int, found.groups()))
+
 
 def write_killed(
     directory: Path, name: str, runtime: str, verb: str, *, hangs: bool = False
@@ -58,9 +92,15 @@ def write_killed(
     One that ``hangs`` says so in the FIFO that a :class:`Gate` has in the directory.
     """
     script = directory / name
+    imitated = _version_of(runtime) >= _MOUNTS_NOTHING
     script.write_text(
-        _KILLED.format(
-            python=sys.executable, verb=verb, runtime=runtime, hangs=hangs, directory=directory
+        (_IMITATED if imitated else _KILLED).format(
+            python=sys.executable,
+            verb=verb,
+            runtime=runtime,
+            program=shutil.which(runtime),
+            hangs=hangs,
+            directory=directory,
         )
     )
     script.chmod(0o755)
