@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,15 +55,13 @@ os.execvp("{runtime}", ["{runtime}", *sys.argv[1:]])
 _IMITATED = """#!{python} -S
 import os, signal, subprocess, sys
 
-if "{verb}" in sys.argv:
+if "{verb}" in sys.argv and not sys.argv[-1].startswith("-"):
     state = os.path.join(sys.argv[sys.argv.index("--root") + 1], sys.argv[-1])
     os.makedirs(state, exist_ok=True)
-    copy = os.path.join(state, "runc.XxYyZz")
-    if not os.path.exists(copy):
-        # Never one that is there: what is mounted on it is the program itself.
-        open(copy, "x").close()
-    subprocess.run(["mount", "--bind", "{program}", copy], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", copy], check=True)
+    # On a file made just now, and not of the real program: through the mount it could be written.
+    path = os.path.join(state, "runc." + os.urandom(3).hex())
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    subprocess.run(["mount", "--bind", "{program}", path], check=True)
     if {hangs}:
         open("{directory}/begun", "w").write("begun\\n")
         os.execvp("sleep", ["sleep", "1000"])
@@ -93,12 +90,15 @@ def write_killed(
     """
     script = directory / name
     imitated = _version_of(runtime) >= _MOUNTS_NOTHING
+    program = directory / f"{name}-program" / runtime
+    program.parent.mkdir(exist_ok=True)
+    program.write_bytes(b"what it has mounted")
     script.write_text(
         (_IMITATED if imitated else _KILLED).format(
             python=sys.executable,
             verb=verb,
             runtime=runtime,
-            program=shutil.which(runtime),
+            program=program,
             hangs=hangs,
             directory=directory,
         )
