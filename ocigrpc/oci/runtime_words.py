@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ocigrpc.errors import CannotRun, RuntimeFailed, cut
 
-NOT_FOUND_CODE, NOT_EXECUTABLE_CODE = 127, 126
+NOT_FOUND_CODE, NOT_EXECUTABLE_CODE, KILLED_CODE = 127, 126, 137
 """What a shell would have exited with."""
 
 
@@ -63,6 +63,12 @@ _MEANINGS = (
         rf"(open executable|cannot open `.*`): {_REFUSED}",
         "exists but it is not executable|is not a regular file",
         exit_code=NOT_EXECUTABLE_CODE,
+    ),
+    _meaning(
+        # Of runc, whose part in the container was killed before it executed the program.
+        "PROGRAM_KILLED",
+        "read init-p: (connection reset by peer|EOF)",
+        exit_code=KILLED_CODE,
     ),
     # After the programs: the search of one says that it can't enter a directory, too.
     _meaning(

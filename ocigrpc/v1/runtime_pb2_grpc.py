@@ -181,8 +181,8 @@ class RuntimeServiceServicer(object):
         has processes, or there is a scope of its name), FAILED_PRECONDITION (LOG_EXISTS: the
         file that would be its log is there; BUNDLE_EXISTS: what would be its directory is;
         or what the runtime can't do of what you ask for, in its own words as `output`:
-        PROGRAM_NOT_FOUND and PROGRAM_NOT_EXECUTABLE, with the `exit_code` that a shell
-        would have, 127 and 126; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
+        PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and PROGRAM_KILLED (before it had begun),
+        with the `exit_code` that a shell would have, 127, 126 and 137; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
         NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
         SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED), INVALID_ARGUMENT
         (of limits also NOT_SUPPORTED and NOT_AVAILABLE, as in UpdateContainerResources),

@@ -85,6 +85,10 @@ SAID = {
     "string SCMP_ACT_NOSUCH is not a valid action for seccomp": ("SECCOMP_REFUSED", None),
     "runc create failed: unable to create new parent process: namespace path: lstat /no/ns: "
     "no such file or directory": ("NAMESPACE_UNUSABLE", None),
+    "exec failed: unable to start container process: read init-p: connection reset by peer": (
+        "PROGRAM_KILLED",
+        "137",
+    ),
     "container init was OOM-killed (memory limit too low?)": ("MEMORY_LIMIT_TOO_LOW", None),
 }
 
