@@ -17,6 +17,7 @@ from ocigrpc.engine.record import Record
 from ocigrpc.engine.states import RUNTIME_WORDS
 from ocigrpc.engine.values import ContainerView, Provenance, State
 from ocigrpc.errors import (
+    Busy,
     CgroupFailed,
     ContainerNotFound,
     HostFailed,
@@ -132,12 +133,15 @@ class Truth:
         self.require(container, deadline, *wanted)
         try:
             yield
-        except (RuntimeFailed, MonitorFailed, CgroupFailed, HostFailed):
+        except (RuntimeFailed, MonitorFailed, CgroupFailed, HostFailed) as error:
             init = container.init
             if init is not None and init.program() is None:
                 # Runtimes call it stopped already.
                 init.wait(deadline, _DYING_S)
             self.require(container, deadline, *wanted)
+            if init is not None and init.program() is None:
+                # It waits for others of its pid namespace to end, which may be frozen.
+                raise Busy(container.container_id, "its end") from error
             raise
 
     def _seen(self, container: Container, record: Record) -> State | None:

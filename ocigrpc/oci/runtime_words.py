@@ -67,7 +67,7 @@ _MEANINGS = (
     _meaning(
         # Of runc, whose part in the container was killed before it executed the program.
         "PROGRAM_KILLED",
-        "read init-p: (connection reset by peer|EOF)",
+        "container process: read init-p: (connection reset by peer|EOF)",
         exit_code=KILLED_CODE,
     ),
     # After the programs: the search of one says that it can't enter a directory, too.
