@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 
 from ocigrpc.errors import Timeout
+from ocigrpc.oci.log_names import SPARE_SUFFIXES
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.hostile import Case
@@ -65,8 +66,16 @@ class Ordeal:
             self._rpc.StartContainer(start, timeout=LIMIT_S)
         wait = runtime_pb2.WaitContainerRequest(container_id=ENDED)
         self._rpc.WaitContainer(wait, timeout=LIMIT_S)
+        # Its log is tidied soon after, which is no doing of the requests to come.
+        until(lambda: not self._spare_names(ENDED))
         self._before = self._seen()
         self._remains_before = set(self._remains())
+
+    def _spare_names(self, container_id: str) -> list[Path]:
+        """The names that the log of a container has for conmon's next file."""
+        log = self._directory / "log"
+        names = (log / f"{container_id}.log.{suffix}" for suffix in SPARE_SUFFIXES)
+        return [name for name in names if name.exists()]
 
     def endure(self, case: Case) -> None:
         """Send a case; raises ``AssertionError`` with all that is wrong."""

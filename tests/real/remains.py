@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import time
@@ -44,6 +45,16 @@ def below(group: Path, pattern: str) -> list[Path]:
         for directory, groups, files in os.walk(group)
         for name in fnmatch.filter([*groups, *files], pattern)
     ]
+
+
+def pids_in(group: Path) -> list[int]:
+    """The processes in a cgroup, none in one that is gone, or goes while it is read."""
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        return []
 
 
 class Remains:

@@ -15,7 +15,7 @@ from tests.real.conftest import crun_host
 from tests.real.exec_client import Talk, exec_groups
 from tests.real.hosts import cgroup2_host, native
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, pids_in, until
 from tests.real.service import Service
 from tests.real.serving import serving
 
@@ -59,7 +59,7 @@ def elsewhere(service: Service) -> Iterator[list[Path]]:
         yield groups
     finally:
         for group in groups:
-            until(lambda group=group: not (group / "cgroup.procs").read_text())  # type: ignore[misc]
+            until(lambda group=group: not pids_in(group))  # type: ignore[misc]
             group.rmdir()
 
 
@@ -149,11 +149,7 @@ def test_a_program_of_exec_may_be_the_one(frozen_service: Service) -> None:
         talk = Talk(frozen_service, container_id, f"echo up; {_TICKS}")
         talk.read(lambda: b"up" in talk.stdout)
         until(lambda: len(exec_groups(frozen_service)) > 0)
-        (pid, *_) = (
-            int(each)
-            for group in exec_groups(frozen_service)
-            for each in (group / "cgroup.procs").read_text().split()
-        )
+        (pid, *_) = (each for group in exec_groups(frozen_service) for each in pids_in(group))
         move(pid, groups)
         with refused("FAILED_PRECONDITION", "PROCESS_OUTSIDE_CGROUP"):
             frozen_service.pause(container_id)

@@ -20,7 +20,7 @@ from tests.real.exec_client import (
     seconds,
 )
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, pids_in, until
 from tests.real.service import Service
 
 TEN_MEGABYTES = os.urandom(1 << 20) * 10
@@ -189,8 +189,7 @@ def wait_until_held_up(group: Path) -> None:
     seen: list[str] = []
 
     def held_up() -> bool:
-        pid = (group / "cgroup.procs").read_text().strip()
-        if pid.isdigit():
+        for pid in pids_in(group):
             seen.append(Path(f"/proc/{pid}/io").read_text().split()[3])
         return int((seen or ["0"])[-1]) > 100_000 and len(seen) > 40 and len(set(seen[-40:])) == 1
 

@@ -19,7 +19,7 @@ from tests.real.exec_client import (
     shell,
 )
 from tests.real.refusal import refused
-from tests.real.remains import until
+from tests.real.remains import pids_in, until
 from tests.real.service import Service
 
 DAEMON = "(while :; do echo on; echo on >&2; sleep 0.05; touch /tmp/alive; done) & echo begun"
@@ -43,9 +43,7 @@ def test_a_daemon_lives_on_until_the_container_ends(any_service: Service, script
     assert (b"begun\n" in result.stdout) == (script is DAEMON)
     assert lives(any_service, container_id)
     any_service.stop(container_id, timeout_s=0)
-    until(
-        lambda: not any((group / "cgroup.procs").read_text() for group in exec_groups(any_service))
-    )
+    until(lambda: not any(map(pids_in, exec_groups(any_service))))
     any_service.remove(container_id)
     assert nothing_made_is_left(any_service, container_id)
 

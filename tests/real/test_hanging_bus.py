@@ -14,7 +14,7 @@ from ocigrpc.v1.runtime_pb2 import StatusRequest
 from tests.real.conftest import serving, used
 from tests.real.hosts import private_systemd_host
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, below
+from tests.real.remains import LIMIT_S, below, pids_in
 from tests.real.service import Service
 
 TIMEOUT_S = 5.0
@@ -45,8 +45,8 @@ def service(_systemd_service: Service) -> Iterator[Service]:
 def hanging(service: Service, program: str) -> Iterator[None]:
     """A program of the host does nothing in the block."""
     (root,) = service.host.cgroup_roots
-    listed = [file.read_text().split() for file in below(root, "cgroup.procs")]
-    named = {int(pid): Path(f"/proc/{pid}/comm").read_text() for pids in listed for pid in pids}
+    listed = [pids_in(file.parent) for file in below(root, "cgroup.procs")]
+    named = {pid: Path(f"/proc/{pid}/comm").read_text() for pids in listed for pid in pids}
     (pid,) = (pid for pid, name in named.items() if name == f"{program}\n")
     os.kill(pid, signal.SIGSTOP)
     try:

@@ -15,7 +15,7 @@ from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.real.conftest import StartService
 from tests.real.exec_client import Talk, exec_groups
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, pids_in, until
 from tests.real.service import REPOSITORY, SECRET, Service
 from tests.real.test_attach import Client
 
@@ -81,10 +81,10 @@ def test_a_program_of_exec_has_nothing_of_the_service(service: Service, terminal
     variables, _, descriptors = talk.stdout.decode().replace("\r", "").partition("\n\n")
     assert {line.partition("=")[0] for line in variables.splitlines()} <= SHELL_VARIABLES
     assert set(descriptors.split()) - {"begun"} <= {"0", "1", "2", "10", "255"}
-    pid = (exec_groups(service)[0] / "cgroup.procs").read_text().split()[0]
+    pid = pids_in(exec_groups(service)[0])[0]
     # Its pipes, or its terminal, are what it is to talk to the service by.
     own = {os.readlink(f"/proc/{pid}/fd/{number}") for number in (0, 1, 2)}
-    assert not (files_of(service.pid) & files_of(int(pid))) - own
+    assert not (files_of(service.pid) & files_of(pid)) - own
     assert SECRET not in Path(f"/proc/{pid}/environ").read_text()
     talk.leave()
 

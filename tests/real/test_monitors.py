@@ -20,7 +20,7 @@ from ocigrpc.v1.container_pb2 import (
 )
 from tests.real.conftest import StartService
 from tests.real.event_client import Events, word
-from tests.real.remains import LIMIT_S, below, until
+from tests.real.remains import LIMIT_S, below, pids_in, until
 from tests.real.service import Fields, Service
 from tests.real.unknown_exit import expect_unknown_exit
 
@@ -30,12 +30,11 @@ STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
 def monitors(service: Service, container_ids: Sequence[str]) -> list[int]:
     """The pids of the monitors, as we see them: those on the host may be other numbers."""
     return [
-        int(pid)
+        pid
         for container_id in container_ids
         for root in service.host.cgroup_roots
         for group in below(root, f"ocigrpc-conmon-{container_id}*")
-        if group.is_dir()
-        for pid in (group / "cgroup.procs").read_text().split()
+        for pid in pids_in(group)
     ]
 
 
@@ -44,14 +43,14 @@ def kill_monitors(service: Service, *container_ids: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def processes(service: Service, container_id: str) -> set[str]:
+def processes(service: Service, container_id: str) -> set[int]:
     """The pids in its cgroup, in any hierarchy."""
     path = service.status(container_id).cgroup_path
     return {
         pid
         for root in service.host.cgroup_roots
         for file in below(root / path.lstrip("/"), "cgroup.procs")
-        for pid in file.read_text().split()
+        for pid in pids_in(file.parent)
     }
 
 

@@ -21,7 +21,7 @@ from tests.real.exec_client import (
 )
 from tests.real.log_client import lines
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, pids_in, until
 from tests.real.service import Service
 from tests.real.serving import serving
 
@@ -125,7 +125,7 @@ def test_what_it_has_started_at_once_is_moved_with_it(old_service: Service) -> N
     pid = old_service.status(container_id).pid
     talk = Talk(old_service, container_id, "sleep 1000 & sleep 1000 & echo up; wait")
     talk.read(lambda: b"up" in talk.stdout)
-    until(lambda: any(len(members(group)) == 3 for group in exec_groups(old_service)))
+    until(lambda: any(len(pids_in(group)) == 3 for group in exec_groups(old_service)))
     talk.leave()
     until(lambda: in_namespace_of(pid) == {pid})
 
@@ -140,10 +140,6 @@ def in_namespace_of(pid: int) -> set[int]:
         except OSError:
             continue
     return found
-
-
-def members(group: Path) -> list[str]:
-    return (group / "cgroup.procs").read_text().split()
 
 
 def test_a_daemon_lives_on_with_it_as_well(old_service: Service) -> None:

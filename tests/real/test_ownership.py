@@ -18,7 +18,7 @@ from tests.real.conftest import Runtimes, StartService, crun_host, serving
 from tests.real.exec_client import exec_sync, process
 from tests.real.faults import Gate
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, pids_in, until
 from tests.real.service import Service
 from tests.real.strangers import Strangers, stranger
 from tests.real.test_recovery import logged, restart_after_death
@@ -382,13 +382,13 @@ def test_a_scope_that_has_the_name_of_a_containers_lives_on(
     with start_scope(service, unit, slice_name) as scope:
         (root,) = service.host.cgroup_roots
         directory = root / slice_name / unit
-        until(lambda: directory.exists() and bool((directory / "cgroup.procs").read_text()))
+        until(lambda: bool(pids_in(directory)))
         with refused("ALREADY_EXISTS", "CGROUP_IN_USE"):
             service.create(container_id=ID)
         restart_after_death(service)
         assert service.ids() == []
         assert scope.poll() is None
-        assert (directory / "cgroup.procs").read_text()
+        assert pids_in(directory)
         scope.terminate()
     until(lambda: not directory.exists())
 
@@ -405,7 +405,7 @@ def test_a_scope_that_has_taken_the_name_of_one_that_has_ended_lives_on(
     directory = Path(f"{root}{path}")
     until(lambda: not directory.exists())
     with start_scope(service, directory.name, service.cgroup_parent) as scope:
-        until(lambda: directory.exists() and bool((directory / "cgroup.procs").read_text()))
+        until(lambda: bool(pids_in(directory)))
         service.stop(ID, 0)
         with refused("FAILED_PRECONDITION", "CGROUP_NOT_OURS"):
             service.remove(ID)

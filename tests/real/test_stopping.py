@@ -17,7 +17,7 @@ import pytest
 from ocigrpc.v1 import runtime_pb2
 from tests.real.conftest import StartService
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, children, until
+from tests.real.remains import LIMIT_S, children, pids_in, until
 from tests.real.service import Service
 
 STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
@@ -216,6 +216,7 @@ def test_children_in_the_hosts_pid_namespace_do_not_outlive_a_stop(
     assert service.remains() == []
 
 
-def members(service: Service, cgroup_path: str) -> set[str]:
-    files = [Path(f"{root}{cgroup_path}/cgroup.procs") for root in service.host.cgroup_roots]
-    return {pid for file in files if file.exists() for pid in file.read_text().split()}
+def members(service: Service, cgroup_path: str) -> set[int]:
+    """The processes in a container's cgroup, in any hierarchy."""
+    groups = [Path(f"{root}{cgroup_path}") for root in service.host.cgroup_roots]
+    return {pid for group in groups for pid in pids_in(group)}
