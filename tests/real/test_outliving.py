@@ -15,7 +15,7 @@ from tests.real.conftest import StartService
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, until
 from tests.real.service import Service
-from tests.real.test_pausing import SlowDisk
+from tests.real.test_pausing import WRITE, SlowDisk
 from tests.real.test_pausing import disk as disk
 from tests.real.test_recovery import restart_after_death
 from tests.real.test_stopping import members
@@ -126,7 +126,7 @@ def move(service: Service, path: str, pid: int) -> None:
 @contextmanager
 def undying_member(service: Service, path: str, disk: SlowDisk) -> Iterator[None]:
     """A process of a container's cgroup waits for a disk in the block, and can't end."""
-    writes = f"read go; exec dd if=/dev/zero of={disk.path}/file bs=4k count=1 conv=fsync"
+    writes = f"read go; exec {WRITE.format(disk.path)}"
     with (
         subprocess.Popen(["sh", "-c", writes], stdin=subprocess.PIPE, text=True) as member,
         disk.stuck(),
@@ -135,8 +135,7 @@ def undying_member(service: Service, path: str, disk: SlowDisk) -> Iterator[None
         move(service, path, member.pid)
         member.stdin.write("go\n")
         member.stdin.flush()
-        stat = Path(f"/proc/{member.pid}/stat")
-        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "D")
+        until(lambda: disk.holds_up(member.pid))
         yield
 
 

@@ -14,9 +14,12 @@ from tests.real.conftest import crun_host
 from tests.real.disks import FailingDisk
 from tests.real.hosts import cgroup2_host, native
 from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
+from tests.real.remains import LIMIT_S, children, until
 from tests.real.service import Service
 from tests.real.serving import serving
+
+WRITE = "dd if=/dev/zero of={}/file bs=4k count=1 conv=fsync"
+"""A command that writes to the disk at a path, and waits until it has it."""
 
 
 class SlowDisk:
@@ -42,21 +45,22 @@ class SlowDisk:
         finally:
             subprocess.run(["fsfreeze", "--unfreeze", str(self._below.path)], check=True)
 
+    def holds_up(self, pid: int) -> bool:
+        """Whether a process that runs :data:`WRITE` can't be interrupted until it is unstuck.
+
+        Before it has written, that can be for a moment, and for any disk; proc_pid_stat(5).
+        """
+        file = self.path / "file"
+        if not file.exists() or not file.stat().st_size:
+            return False
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SlowDisk]:
     disk = SlowDisk(tmp_path)
     with disk.mounted():
         yield disk
-
-
-def waits_for_a_disk(pid: int) -> bool:
-    """Whether a child of a process is in a sleep that nothing interrupts; proc_pid_stat(5)."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return any(
-        Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "D"
-        for child in children
-    )
 
 
 @pytest.fixture(
@@ -76,7 +80,7 @@ def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_lat
     service_at_disk: Service, disk: SlowDisk
 ) -> None:
     service = service_at_disk
-    config = service.config("dd if=/dev/zero of=/disk/file bs=4k count=1 conv=fsync; sleep 1000")
+    config = service.config(f"{WRITE.format('/disk')}; sleep 1000")
     config.mounts.add(container_path="/disk", host_path=str(disk.path))
     create = runtime_pb2.CreateContainerRequest(config=config)
     created = service.rpc.CreateContainer(create, timeout=LIMIT_S)
@@ -84,7 +88,7 @@ def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_lat
     pause = runtime_pb2.PauseContainerRequest(container_id=container_id)
     with disk.stuck():
         service.start_container(container_id)
-        until(lambda: waits_for_a_disk(created.pid))
+        until(lambda: any(disk.holds_up(int(child)) for child in children(created.pid)))
         with refused("DEADLINE_EXCEEDED") as refusal:
             service.rpc.PauseContainer(pause, timeout=3)
         assert refusal.reason in ("PAUSE_TIMEOUT", "RUNTIME_TIMEOUT")
