@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from ocigrpc.v1 import runtime_pb2
 from tests.real.conftest import crun_host
-from tests.real.exec_client import Talk, exec_groups
+from tests.real.exec_client import Talk, exec_groups, exec_sync, shell
 from tests.real.hosts import cgroup2_host, native
 from tests.real.refusal import refused
 from tests.real.remains import LIMIT_S, pids_in, until
@@ -249,6 +250,28 @@ def test_a_thread_that_was_moved_elsewhere_is_found(frozen_service: Service) -> 
         move(child, [group for group in groups if (group / "tasks").exists()], "tasks")
         require_not_paused(frozen_service, container_id)
         frozen_service.remove(container_id, force=True)
+
+
+def test_one_that_cannot_end_yet_is_busy_with_its_end(service: Service) -> None:
+    # A frozen process of cgroup v1 ignores SIGKILL, and the first one of a pid namespace waits
+    # for all others; pid_namespaces(7).
+    with elsewhere(service) as groups:
+        container_id = service.run(SHELL)
+        pid = service.status(container_id).pid
+        move(child_of(service, container_id), groups)
+        try:
+            for group in groups:
+                freeze(group, True)
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not Path(f"/proc/{pid}/cmdline").read_bytes())
+            with refused("ABORTED", "CONTAINER_BUSY") as refusal:
+                exec_sync(service, container_id, shell("true"))
+            assert refusal.metadata["verb"] == "its end"
+            assert service.state(container_id) == "running"
+        finally:
+            for group in groups:
+                freeze(group, False)
+        assert service.wait(container_id).signal == signal.SIGKILL
 
 
 def test_a_pause_that_is_told_is_one_of_all(frozen_service: Service) -> None:
