@@ -1,6 +1,6 @@
 """What can go wrong, in the service's own words.
 
-Each exception says what happened and knows nothing of gRPC: ``ocigrpc.service.errors``
+Each exception says what happened and knows nothing of gRPC: ``ocigrpc.rpc.errors``
 maps it to a status, in one table. ``reason`` is stable and for programs; ``metadata``
 holds every variable that the message mentions, so that nobody has to parse prose.
 """

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocigrpc.oci.conmon import Monitor, create_argv
-from ocigrpc.oci.layout import Layout
+from ocigrpc.conmon.launch import ConmonOptions, create_argv
+from ocigrpc.oci.paths import ContainerPaths
 
 _ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -27,26 +27,26 @@ class Bare:
     conmon_path: str
     runtime_path: str
 
-    def prepare(self, container_id: str) -> Monitor:
+    def prepare(self, container_id: str) -> ConmonOptions:
         """All that is there before a container is asked for: its bundle, and conmon's argv."""
-        layout = Layout(self.directory / "bare", container_id)
-        for path in (layout.bundle, layout.exits, layout.sockets):
+        paths = ContainerPaths(self.directory / "bare", container_id)
+        for path in (paths.bundle, paths.exits, paths.sockets):
             path.mkdir(parents=True, exist_ok=True)
         spec = json.loads((self.bundle / "config.json").read_text())
         spec["root"]["path"] = str(self.bundle / spec["root"]["path"])
         spec["linux"]["cgroupsPath"] = f"{self.cgroup_parent}/{container_id}"
-        layout.spec_file.write_text(json.dumps(spec))
-        return Monitor(
+        paths.spec_file.write_text(json.dumps(spec))
+        return ConmonOptions(
             conmon_path=self.conmon_path,
             container_id=container_id,
-            layout=layout,
+            paths=paths,
             runtime_path=self.runtime_path,
             runtime_argv=("--root", str(self.directory / "runc")),
-            log_path=str(layout.bundle / "log"),
+            log_path=str(paths.bundle / "log"),
             log_level="warning",
         )
 
-    def create(self, monitor: Monitor) -> int:
+    def create(self, monitor: ConmonOptions) -> int:
         """Create the container; a pidfd of its conmon, to close."""
         sync, theirs_sync = socket.socketpair()
         start, theirs_start = socket.socketpair()
@@ -69,7 +69,7 @@ class Bare:
             answer = sync.recv(4096)
         if json.loads(answer)["pid"] <= 0:
             raise RuntimeError(f"conmon says {answer!r}")
-        return os.pidfd_open(int(monitor.layout.monitor_pid_file.read_text()))
+        return os.pidfd_open(int(monitor.paths.monitor_pid_file.read_text()))
 
     def verb(self, *words: str) -> None:
         """Run one verb of the runtime."""

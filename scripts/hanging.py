@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ocigrpc.settings import Settings
+from ocigrpc.settings.values import Settings
 from ocigrpc.v1 import runtime_pb2 as pb
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.verb_calls import VERBS, begin, make_ready

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import grpc
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import Timeout
 from ocigrpc.v1 import runtime_pb2 as pb
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.waiting import Deadline
 
 START_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 60.0

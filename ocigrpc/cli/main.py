@@ -18,10 +18,10 @@ from typing import NoReturn
 import msgspec
 
 from ocigrpc import __version__
-from ocigrpc.cli.setting_table import Setting, settings_table
-from ocigrpc.cli.sources import CONFIG_VARIABLE, DEFAULT_CONFIG_PATH, load_settings
 from ocigrpc.errors import InvalidSettings
-from ocigrpc.settings import Settings
+from ocigrpc.settings.sources import CONFIG_VARIABLE, DEFAULT_CONFIG_PATH, load_settings
+from ocigrpc.settings.table import Setting, settings_table
+from ocigrpc.settings.values import Settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

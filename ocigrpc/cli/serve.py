@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 
 from ocigrpc.cli.notify import notify
-from ocigrpc.cli.preparation import counted, prepare
+from ocigrpc.cli.prepare import counted, prepare
 from ocigrpc.cli.termination import Termination, termination
-from ocigrpc.deadline import Deadline
 from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.descriptors import raise_limit
-from ocigrpc.host.directory import locked
+from ocigrpc.host.files.directory import locked
 from ocigrpc.host.memory import give_back_large_blocks
 from ocigrpc.log import configure_logging, get_logger
-from ocigrpc.service.server import serving
-from ocigrpc.settings import Settings
+from ocigrpc.rpc.server import serving
+from ocigrpc.service.runtime import runtime_service
+from ocigrpc.settings.values import Settings
+from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
@@ -62,7 +63,7 @@ def _serve_until(end: Termination, settings: Settings) -> bool:
 
 
 def _serve_engine(engine: Engine, end: Termination, settings: Settings) -> bool:
-    with serving(engine, settings) as server:
+    with serving([runtime_service(engine)], settings) as server:
         engine.recover()
         server.open()
         log.info("service.ready", addresses=server.addresses)

@@ -8,29 +8,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine.attaching import Attaching
-from ocigrpc.engine.container import Container
-from ocigrpc.engine.creation import Creation
-from ocigrpc.engine.events import EventFilter, News
-from ocigrpc.engine.execs import Execs
-from ocigrpc.engine.exits import Exits
-from ocigrpc.engine.finishing import Finishing
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.containers.create import Creation
+from ocigrpc.engine.containers.exit_monitor import ExitMonitor
+from ocigrpc.engine.containers.kill import is_outlived, send_signal, signal_group
+from ocigrpc.engine.containers.lifecycle import Verbs
+from ocigrpc.engine.containers.registry import Registry
+from ocigrpc.engine.containers.stats import ContainerStats, repeated, stats_of, stats_of_all
+from ocigrpc.engine.containers.status import ALIVE, Truth
+from ocigrpc.engine.containers.stop import Stopping
+from ocigrpc.engine.containers.update import Limiting
 from ocigrpc.engine.health import Health
-from ocigrpc.engine.killing import is_outlived, send_signal, signal_group
-from ocigrpc.engine.limits import Limiting
-from ocigrpc.engine.log_values import LogBatch, LogQuery
-from ocigrpc.engine.logs import Logs
-from ocigrpc.engine.node import Node
-from ocigrpc.engine.record import Record
-from ocigrpc.engine.recovery import Recovery
-from ocigrpc.engine.registry import Registry
-from ocigrpc.engine.stats import ContainerStats, repeated, stats_of, stats_of_all
-from ocigrpc.engine.stopping import Stopping
-from ocigrpc.engine.store import Store
-from ocigrpc.engine.streams import Answer, AttachStart, ExecResult, ExecStart, Inputs
-from ocigrpc.engine.truth import ALIVE, Truth
-from ocigrpc.engine.values import (
+from ocigrpc.engine.logs.logs import Logs
+from ocigrpc.engine.logs.values import LogBatch, LogQuery
+from ocigrpc.engine.model.events import EventBatch, EventFilter
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
     ContainerView,
@@ -41,12 +35,18 @@ from ocigrpc.engine.values import (
     State,
     Versions,
 )
-from ocigrpc.engine.verbs import Verbs
+from ocigrpc.engine.recovery.recovery import Recovery
+from ocigrpc.engine.recovery.unfinished import UnfinishedWork
+from ocigrpc.engine.sessions.attach import Attaching
+from ocigrpc.engine.sessions.exec import Execs
+from ocigrpc.engine.sessions.messages import Answer, AttachStart, ExecResult, ExecStart, Inputs
+from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerNotFound, LimitReached, RuntimeFailed, StoreFailed, Timeout
-from ocigrpc.host.cgroup import Hierarchies
-from ocigrpc.host.cgroup_limits import Limits
-from ocigrpc.oci.config import Resources
-from ocigrpc.settings import Settings
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.oci.spec.config import Resources
+from ocigrpc.settings.values import Settings
+from ocigrpc.waiting import Deadline
 
 WORDS_LIMIT_BYTES = 1 << 20
 """Most that is passed on of what a runtime says of a container."""
@@ -59,7 +59,7 @@ class Engine:
     they do and how they fail; the exceptions are those of ``ocigrpc.errors``.
     """
 
-    def __init__(self, node: Node, store: Store, registry: Registry, exits: Exits) -> None:
+    def __init__(self, node: Context, store: Store, registry: Registry, exits: ExitMonitor) -> None:
         self._node = node
         self._registry = registry
         self._truth = Truth(node)
@@ -69,10 +69,10 @@ class Engine:
         self._limiting = Limiting(node, self._truth)
         self._execs = Execs(node, registry, self._truth)
         self._attaching = Attaching(node, registry, self._truth)
-        self._journal = store.journal
+        self._event_log = store.event_log
         self._logs = Logs(node)
         exits.when_over = self._logs.watch
-        self._finishing = Finishing(
+        self._finishing = UnfinishedWork(
             node, registry, self._truth, self._verbs, self._stopping, self._execs
         )
         self._recovery = Recovery(
@@ -88,7 +88,7 @@ class Engine:
         When the block ends, containers live on, and the next engine finds them. Raises
         ``StoreFailed``, ``CgroupFailed`` or ``HostFailed`` when it can't work.
         """
-        node = Node(settings, Hierarchies.detect())
+        node = Context(settings, Hierarchies.detect())
         node.make_directories()
         with ExitStack() as undo:
             undo.callback(node.remove_empty_parent)
@@ -98,7 +98,7 @@ class Engine:
             undo.callback(store.close)
             registry = Registry(node, store)
             undo.callback(registry.let_go)
-            exits = Exits(node)
+            exits = ExitMonitor(node)
             undo.callback(exits.close)
             engine = cls(node, store, registry, exits)
             undo.callback(engine._logs.close)
@@ -167,7 +167,7 @@ class Engine:
         """Send signal ``number`` to the first process, or to every one."""
         container = self._registry.get(container_id)
         if not (everyone and is_outlived(container)):
-            self._truth.require(container, deadline, *ALIVE, State.UNKNOWN)
+            self._truth.require_state(container, deadline, *ALIVE, State.UNKNOWN)
         send_signal(container, number)
         if everyone or number == signal.SIGKILL:
             signal_group(container, number, everyone, deadline)
@@ -182,7 +182,7 @@ class Engine:
         """What is true of a container now."""
         return self._truth.look(self._registry.get(container_id), deadline)
 
-    def runtime_words(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
+    def runtime_info(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
         """The runtime's own words on a container, and conmon's process id."""
         container = self._registry.get(container_id)
         words: dict[str, str] = {}
@@ -209,7 +209,7 @@ class Engine:
         """
         states = container_filter.states
         for container in self._matching(container_filter, after):
-            view = self._truth.glance(container)
+            view = self._truth.cached_status(container)
             if not states or view.state in states:
                 yield view
 
@@ -272,9 +272,9 @@ class Engine:
 
     def watch_events(
         self, after: int | None, event_filter: EventFilter, deadline: Deadline
-    ) -> Iterator[News]:
+    ) -> Iterator[EventBatch]:
         """What happens to containers, behind the event ``after``; for ever."""
-        return self._journal.follow(after, event_filter, deadline)
+        return self._event_log.follow(after, event_filter, deadline)
 
     def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:
         """Run a program in a container to its end."""
@@ -289,7 +289,7 @@ class Engine:
         return self._attaching.attach(start, inputs, deadline)
 
 
-def _refuse_lost(path: Path, node: Node) -> None:
+def _refuse_lost(path: Path, node: Context) -> None:
     """Raise ``StoreFailed`` (STORE_MISSING) when there are containers, and no store of them.
 
     Without it, every one of them would be taken for a remnant, and ended.

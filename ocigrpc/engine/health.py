@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine.enclosure import SYSTEMD
-from ocigrpc.engine.node import Node
-from ocigrpc.engine.recovery import Recovery
-from ocigrpc.engine.store import Store
-from ocigrpc.engine.values import Condition, HandlerVersion, Versions
+from ocigrpc.conmon.launch import OPTIONS as CONMON_OPTIONS
+from ocigrpc.engine.containers.cgroups import SYSTEMD
+from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.model.values import Condition, HandlerVersion, Versions
+from ocigrpc.engine.recovery.recovery import Recovery
+from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
-from ocigrpc.host import systemd
-from ocigrpc.oci.conmon import OPTIONS as CONMON_OPTIONS
+from ocigrpc.host.cgroups import systemd
 from ocigrpc.oci.options import Option
 from ocigrpc.oci.runtime import OPTIONS as RUNTIME_OPTIONS
 from ocigrpc.oci.runtime import Runtime, find_program, program_version
-from ocigrpc.oci.seccomp_default import check_host_profile, host_profile
+from ocigrpc.oci.spec.seccomp_default import check_host_profile, host_profile
+from ocigrpc.waiting import Deadline
 
 _VERSION_TIMEOUT_S = 5.0
 _SYSTEMD_TIMEOUT_S = 5.0
@@ -28,7 +28,7 @@ _LOST = "OptionsUnknown"
 class Health:
     """Looks at the programs, the cgroups and the store."""
 
-    def __init__(self, node: Node, store: Store, recovery: Recovery) -> None:
+    def __init__(self, node: Context, store: Store, recovery: Recovery) -> None:
         self._node = node
         self._store = store
         self._recovery = recovery

@@ -24,8 +24,8 @@ from jeepney import (
 from jeepney.auth import BEGIN, Authenticator
 from jeepney.bus import get_connectable_addresses
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import CgroupFailed
+from ocigrpc.waiting import Deadline
 
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
 """Where the system bus is unless DBUS_SYSTEM_BUS_ADDRESS says otherwise; D-Bus specification."""

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from ocigrpc.deadline import Alarm
-from ocigrpc.host.inotify import CREATE, IGNORED, Inotify
-from ocigrpc.host.process import Process
+from ocigrpc.host.files.inotify import CREATE, IGNORED, Inotify
+from ocigrpc.host.processes.process import Process
 from ocigrpc.log import get_logger
+from ocigrpc.waiting import EventFd
 
 log = get_logger()
 
@@ -26,7 +26,7 @@ class Watcher:
         """Raises ``HostFailed``."""
         with ExitStack() as undo:
             self._epoll = undo.enter_context(select.epoll())
-            self._wake = undo.enter_context(Alarm())
+            self._wake = undo.enter_context(EventFd())
             self._epoll.register(self._wake, select.EPOLLIN)
             self._inotify = Inotify()
             undo.callback(self._inotify.close)
@@ -57,7 +57,7 @@ class Watcher:
 
     def close(self) -> None:
         """End the thread; what is still watched is closed and forgotten."""
-        self._wake.ring()
+        self._wake.set()
         self._thread.join()
         self._held.close()
         for process, _ in self._watched.values():

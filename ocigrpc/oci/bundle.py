@@ -14,17 +14,17 @@ from pathlib import Path
 import msgspec
 
 from ocigrpc.errors import HostFailed, InvalidArgument, cut
+from ocigrpc.host.files.create import make_directory, write_new_file
+from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES, read_regular_file_in
 from ocigrpc.oci import go_json
-from ocigrpc.oci.layout import Layout
-from ocigrpc.oci.regular_file import SIZE_LIMIT_BYTES, read_regular_file_in
-from ocigrpc.oci.runtime_spec import OCI_VERSION, Mount, RuntimeSpec
-from ocigrpc.oci.violations import (
+from ocigrpc.oci.paths import ContainerPaths
+from ocigrpc.oci.spec.types import OCI_VERSION, Mount, RuntimeSpec
+from ocigrpc.violations import (
     ARGUMENTS_LIMIT_BYTES,
     PATH_LIMIT_BYTES,
     TEXT_LIMIT_BYTES,
     arguments_fit,
 )
-from ocigrpc.oci.work_file import make_directory, write_new_file
 
 Spec = dict[str, object]
 """An OCI runtime spec as JSON has it; what we don't know of is kept as it is."""
@@ -84,22 +84,22 @@ def adopt(spec: Spec, cgroups_path: str, annotations: dict[str, str], terminal: 
     }
 
 
-def make_bundle(layout: Layout) -> None:
+def make_bundle(paths: ContainerPaths) -> None:
     """Make the container's directory, without a spec yet; raises ``HostFailed`` with the path."""
-    make_directory(layout.bundle)
+    make_directory(paths.bundle)
 
 
-def write_spec(layout: Layout, spec: Spec) -> None:
+def write_spec(paths: ContainerPaths, spec: Spec) -> None:
     """Put the spec into the container's directory; raises ``HostFailed`` with the path."""
-    write_new_file(layout.spec_file, msgspec.json.encode(spec))
+    write_new_file(paths.spec_file, msgspec.json.encode(spec))
 
 
-def fill_spec(layout: Layout, spec: Spec) -> None:
+def fill_spec(paths: ContainerPaths, spec: Spec) -> None:
     """The same where its file is there already, empty, and must stay the one that it is."""
     try:
-        layout.spec_file.write_bytes(msgspec.json.encode(spec))
+        paths.spec_file.write_bytes(msgspec.json.encode(spec))
     except OSError as error:
-        path = layout.spec_file
+        path = paths.spec_file
         raise HostFailed(
             f"can't write {path}: {error.strerror}", path=path, error=error.strerror
         ) from error
@@ -126,12 +126,12 @@ def _read_again(text: bytes) -> Spec:
         return msgspec.convert(go_json.decode(text, RuntimeSpec), Spec)
 
 
-def cgroups_path_of(layout: Layout) -> str:
+def cgroups_path_of(paths: ContainerPaths) -> str:
     """``linux.cgroupsPath`` of a container; raises ``HostFailed`` with the path.
 
     Whoever has made the directory: what is no file is not opened.
     """
-    path = layout.spec_file
+    path = paths.spec_file
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise HostFailed(f"{path} is no file", path=path)

@@ -7,7 +7,7 @@ the service, whose clients have gone then. Its time-out kills one process group,
 
 runc and crun that wait for a program pass on what it writes, and runc takes a terminal's own
 settings from it, at some moment after it has begun. So a program with a terminal, or one that
-may leave others behind, is detached, and waited for by ``ocigrpc.host.reaper``.
+may leave others behind, is detached, and waited for by ``ocigrpc.host.processes.reaper``.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
-from ocigrpc.host.process import UMASK
+from ocigrpc.host.files.create import make_directory, write_new_file
+from ocigrpc.host.processes.process import UMASK
 from ocigrpc.oci.bundle import Spec, table
-from ocigrpc.oci.capabilities import capabilities_of_exec
-from ocigrpc.oci.conmon import runtime_log_words
 from ocigrpc.oci.options import require_option
-from ocigrpc.oci.root_files import RootFiles
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.oci.runtime_words import explained
-from ocigrpc.oci.users import User, check_accounts, user_of
-from ocigrpc.oci.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
-from ocigrpc.oci.work_file import make_directory, write_new_file
+from ocigrpc.oci.runtime_errors import explained
+from ocigrpc.oci.runtime_log import logged_error
+from ocigrpc.oci.spec.capabilities import capabilities_of_exec
+from ocigrpc.oci.spec.root_files import RootFiles
+from ocigrpc.oci.spec.users import User, check_accounts, user_of
+from ocigrpc.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
+from ocigrpc.waiting import Deadline
 
 _PAUSED = ("cannot exec in a paused container", "is paused")
 """What runc and crun say of one that is paused when they come to look."""
@@ -210,7 +210,7 @@ def exec_failure(
     runc tells only on standard error of a file that the kernel won't execute, when it has
     said that the program runs: that is exit code 1 with the words there.
     """
-    words = cut(runtime_log_words(files.log))
+    words = cut(logged_error(files.log))
     if files.pid_written() and not words:
         return None
     if any(paused in words for paused in _PAUSED):

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from ocigrpc.errors import CannotRun
-from ocigrpc.oci.runtime_words import NOT_EXECUTABLE_CODE, NOT_FOUND_CODE
+from ocigrpc.oci.runtime_errors import NOT_EXECUTABLE_CODE, NOT_FOUND_CODE
 
 _HEAD_BYTES = 4096
 """What is read of a file: its headers are at the front."""

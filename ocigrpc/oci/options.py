@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, PreconditionFailed, Timeout
-from ocigrpc.host.process import ENVIRONMENT, run
+from ocigrpc.host.processes.process import ENVIRONMENT, run
+from ocigrpc.waiting import Deadline
 
 _ASK_S = 2.0
 """Longest that one question may take."""

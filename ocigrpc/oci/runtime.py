@@ -13,11 +13,11 @@ from tempfile import NamedTemporaryFile
 import msgspec
 from msgspec import Struct, field
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
-from ocigrpc.host.process import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
+from ocigrpc.host.processes.process import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
 from ocigrpc.oci.options import Option, Options, require_option
-from ocigrpc.oci.runtime_words import explained
+from ocigrpc.oci.runtime_errors import explained
+from ocigrpc.waiting import Deadline
 
 _UNFROZEN = "unable to freeze"
 """What runc says of a group whose processes the kernel did not all freeze in a fifth of a

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ocigrpc.errors import HostFailed
-from ocigrpc.host.mounts import bind_directory, bind_file, unmount
-from ocigrpc.oci.layout import Layout
-from ocigrpc.oci.work_file import make_directory, write_new_file
+from ocigrpc.host.files.create import make_directory, write_new_file
+from ocigrpc.host.files.mounts import bind_directory, bind_file, unmount
+from ocigrpc.oci.paths import ContainerPaths
 
 _MARK = "bundle.id"
 # Which directory was to be shown: nothing else that is mounted there is ours.
@@ -24,27 +24,27 @@ _MARK = "bundle.id"
 _UNMOUNTS_LIMIT = 8
 
 
-def show_bundle(layout: Layout, bundle_path: str) -> None:
-    """Show a bundle at ``layout.shown``, with ``layout.spec_file``, which is made, empty.
+def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
+    """Show a bundle at ``paths.shown``, with ``paths.spec_file``, which is made, empty.
 
     Raises ``HostFailed`` with the path.
     """
-    write_new_file(layout.spec_file)
-    make_directory(layout.shown)
+    write_new_file(paths.spec_file)
+    make_directory(paths.shown)
     try:
         with ExitStack() as undo:
             theirs = _open(undo, bundle_path, os.O_DIRECTORY | os.O_NOFOLLOW)
-            write_new_file(layout.bundle / _MARK, _identity(os.fstat(theirs)))
+            write_new_file(paths.bundle / _MARK, _identity(os.fstat(theirs)))
             # Else it would show itself, and all that is shown of other containers.
-            apart = not layout.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
-            bind_directory(theirs, str(layout.shown), recursive=apart)
-            shown = _open(undo, str(layout.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
+            apart = not paths.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
+            bind_directory(theirs, str(paths.shown), recursive=apart)
+            shown = _open(undo, str(paths.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
             # Not by its name: a link would have us mount over something else.
             spec = _open(undo, "config.json", os.O_NOFOLLOW, shown)
             if not stat.S_ISREG(os.fstat(spec).st_mode):
                 path = f"{bundle_path}/config.json"
                 raise HostFailed(f"{path} is no file any more", path=path)
-            bind_file(str(layout.spec_file), spec)
+            bind_file(str(paths.spec_file), spec)
     except OSError as error:
         raise HostFailed(
             f"can't show {bundle_path} to hooks: {error.strerror}",

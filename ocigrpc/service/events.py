@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ocigrpc.engine.events import Event, EventFilter, EventKind, News, marks_of
-from ocigrpc.oci.violations import Violations
-from ocigrpc.service.answers import exit_status
-from ocigrpc.service.requests import WANTED_LIMIT_BYTES, check_labels
+from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, EventKind, marks_of
+from ocigrpc.service.from_proto import WANTED_LIMIT_BYTES, check_labels
+from ocigrpc.service.to_proto import exit_status
 from ocigrpc.v1 import event_pb2
+from ocigrpc.violations import Violations
 
 MESSAGE_BYTES = 256 << 10
 """How long a message of several events may be; one event alone may be longer."""
@@ -38,7 +38,7 @@ def watch_events_request(
     return request.after if request.HasField("after") else None, event_filter
 
 
-def watch_events_responses(news: News) -> Iterator[event_pb2.WatchEventsResponse]:
+def watch_events_responses(news: EventBatch) -> Iterator[event_pb2.WatchEventsResponse]:
     """News as messages, of which each has the cursor behind its last event."""
     gap = event_pb2.EventGap(first=news.gap.first, last=news.gap.last) if news.gap else None
     events: list[event_pb2.ContainerEvent] = []

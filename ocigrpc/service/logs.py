@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ocigrpc.engine.log_values import LogBatch, LogQuery
-from ocigrpc.oci.log_line import Stream
-from ocigrpc.oci.violations import Violations
-from ocigrpc.service.requests import container_id
+from ocigrpc.conmon.log_line import Stream
+from ocigrpc.engine.logs.values import LogBatch, LogQuery
+from ocigrpc.service.from_proto import container_id
 from ocigrpc.v1 import log_pb2
+from ocigrpc.violations import Violations
 
 _STREAMS = {
     Stream.STDOUT: log_pb2.LOG_STREAM_STDOUT,

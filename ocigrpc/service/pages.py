@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from ocigrpc.engine.values import Position
-from ocigrpc.oci.violations import Violations
+from ocigrpc.engine.model.values import Position
 from ocigrpc.v1 import runtime_pb2
+from ocigrpc.violations import Violations
 
 ANSWER_LIMIT_BYTES = 3 << 20
 """Most that a list takes in one message: with the rest of it, it fits the 4 MiB that clients

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
-import grpc
-
 import ocigrpc
+from ocigrpc.engine.containers.status import ALIVE
 from ocigrpc.engine.engine import Engine
-from ocigrpc.engine.truth import ALIVE
-from ocigrpc.service import answers, configs, events, logs, pages, requests, stats, streams
-from ocigrpc.service.call import Call
+from ocigrpc.rpc.call import Call
+from ocigrpc.rpc.methods import Service
+from ocigrpc.service import (
+    config_from_proto,
+    events,
+    from_proto,
+    logs,
+    pages,
+    stats,
+    streams,
+    to_proto,
+)
+from ocigrpc.service.methods import COUNT_LIMITS, METHODS, SERVICE_NAME
 from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2_grpc
 from ocigrpc.v1 import runtime_pb2 as v1
 
@@ -24,47 +34,47 @@ class RuntimeService:
 
     def Version(self, request: v1.VersionRequest, call: Call) -> v1.VersionResponse:
         """Names and versions."""
-        return answers.version(ocigrpc.__version__, self._engine.versions(call.deadline))
+        return to_proto.version(ocigrpc.__version__, self._engine.versions(call.deadline))
 
     def Status(self, request: v1.StatusRequest, call: Call) -> v1.StatusResponse:
         """What works, and the settings."""
         conditions = self._engine.conditions(call.deadline)
         profile = self._engine.default_seccomp_profile()
-        return answers.status(conditions, self._engine.effective_settings(), profile)
+        return to_proto.status(conditions, self._engine.effective_settings(), profile)
 
     def CreateContainer(
         self, request: v1.CreateContainerRequest, call: Call
     ) -> v1.CreateContainerResponse:
         """A container that is ready to start."""
-        created = self._engine.create(requests.create_request(request), call.deadline)
+        created = self._engine.create(from_proto.create_request(request), call.deadline)
         return v1.CreateContainerResponse(container_id=created.container_id, pid=created.pid)
 
     def StartContainer(
         self, request: v1.StartContainerRequest, call: Call
     ) -> v1.StartContainerResponse:
         """Run its program."""
-        self._engine.start(requests.container_id(request), call.deadline)
+        self._engine.start(from_proto.container_id(request), call.deadline)
         return v1.StartContainerResponse()
 
     def PauseContainer(
         self, request: v1.PauseContainerRequest, call: Call
     ) -> v1.PauseContainerResponse:
         """Freeze it."""
-        self._engine.pause(requests.container_id(request), call.deadline)
+        self._engine.pause(from_proto.container_id(request), call.deadline)
         return v1.PauseContainerResponse()
 
     def ResumeContainer(
         self, request: v1.ResumeContainerRequest, call: Call
     ) -> v1.ResumeContainerResponse:
         """Thaw it."""
-        self._engine.resume(requests.container_id(request), call.deadline)
+        self._engine.resume(from_proto.container_id(request), call.deadline)
         return v1.ResumeContainerResponse()
 
     def StopContainer(
         self, request: v1.StopContainerRequest, call: Call
     ) -> v1.StopContainerResponse:
         """End it, politely first."""
-        container_id, timeout_s = requests.stop_request(request)
+        container_id, timeout_s = from_proto.stop_request(request)
         self._engine.stop(container_id, timeout_s, call.deadline)
         return v1.StopContainerResponse()
 
@@ -72,7 +82,7 @@ class RuntimeService:
         self, request: v1.KillContainerRequest, call: Call
     ) -> v1.KillContainerResponse:
         """Send it a signal."""
-        container_id, signal = requests.kill_request(request)
+        container_id, signal = from_proto.kill_request(request)
         self._engine.kill(container_id, signal, request.all, call.deadline)
         return v1.KillContainerResponse()
 
@@ -80,37 +90,37 @@ class RuntimeService:
         self, request: v1.RemoveContainerRequest, call: Call
     ) -> v1.RemoveContainerResponse:
         """Leave nothing of it."""
-        self._engine.remove(requests.container_id(request), request.force, call.deadline)
+        self._engine.remove(from_proto.container_id(request), request.force, call.deadline)
         return v1.RemoveContainerResponse()
 
     def ContainerStatus(
         self, request: v1.ContainerStatusRequest, call: Call
     ) -> v1.ContainerStatusResponse:
         """What is true of it now."""
-        container_id = requests.container_id(request)
+        container_id = from_proto.container_id(request)
         view = self._engine.status(container_id, call.deadline)
-        answer = v1.ContainerStatusResponse(status=answers.container_status(view))
+        answer = v1.ContainerStatusResponse(status=to_proto.container_status(view))
         if view.state in ALIVE:
             answer.resources.CopyFrom(stats.limits(self._engine.limits(container_id)))
         if request.verbose:
-            answer.info.update(self._engine.runtime_words(container_id, call.deadline))
+            answer.info.update(self._engine.runtime_info(container_id, call.deadline))
         return answer
 
     def ListContainers(
         self, request: v1.ListContainersRequest, call: Call
     ) -> v1.ListContainersResponse:
         """Those that match."""
-        wanted, page = requests.container_filter(request), pages.page_of(request)
+        wanted, page = from_proto.container_filter(request), pages.page_of(request)
         views = self._engine.list_containers(wanted, page.after)
-        containers, token = pages.first_page(map(answers.listed, views), page)
+        containers, token = pages.first_page(map(to_proto.listed, views), page)
         return v1.ListContainersResponse(containers=containers, next_page_token=token)
 
     def WaitContainer(
         self, request: v1.WaitContainerRequest, call: Call
     ) -> v1.WaitContainerResponse:
         """How it ended, once it has."""
-        ended = self._engine.wait(requests.container_id(request), call.deadline)
-        return v1.WaitContainerResponse(exit_status=answers.exit_status(ended))
+        ended = self._engine.wait(from_proto.container_id(request), call.deadline)
+        return v1.WaitContainerResponse(exit_status=to_proto.exit_status(ended))
 
     def ContainerLogs(
         self, request: log_pb2.ContainerLogsRequest, call: Call
@@ -122,7 +132,7 @@ class RuntimeService:
         self, request: log_pb2.ReopenContainerLogRequest, call: Call
     ) -> log_pb2.ReopenContainerLogResponse:
         """Begin a new log file."""
-        self._engine.reopen_log(requests.container_id(request), call.deadline)
+        self._engine.reopen_log(from_proto.container_id(request), call.deadline)
         return log_pb2.ReopenContainerLogResponse()
 
     def WatchEvents(
@@ -137,22 +147,22 @@ class RuntimeService:
         self, request: v1.UpdateContainerResourcesRequest, call: Call
     ) -> v1.UpdateContainerResourcesResponse:
         """Change its limits."""
-        resources = configs.resources(request.resources)
-        limits = self._engine.update(requests.container_id(request), resources, call.deadline)
+        resources = config_from_proto.resources(request.resources)
+        limits = self._engine.update(from_proto.container_id(request), resources, call.deadline)
         return v1.UpdateContainerResourcesResponse(limits=stats.limits(limits))
 
     def ContainerStats(
         self, request: v1.ContainerStatsRequest, call: Call
     ) -> v1.ContainerStatsResponse:
         """What it uses."""
-        found = self._engine.stats(requests.container_id(request))
+        found = self._engine.stats(from_proto.container_id(request))
         return v1.ContainerStatsResponse(stats=stats.container_stats(found))
 
     def ListContainerStats(
         self, request: v1.ListContainerStatsRequest, call: Call
     ) -> v1.ListContainerStatsResponse:
         """What those that match use."""
-        wanted, page = requests.container_filter(request), pages.page_of(request)
+        wanted, page = from_proto.container_filter(request), pages.page_of(request)
         found = self._engine.list_stats(wanted, call.deadline, page.after)
         used, token = pages.first_page(map(stats.listed, found), page)
         return v1.ListContainerStatsResponse(stats=used, next_page_token=token)
@@ -161,7 +171,7 @@ class RuntimeService:
         self, request: v1.WatchStatsRequest, call: Call
     ) -> Iterator[v1.ListContainerStatsResponse]:
         """The same at an interval."""
-        wanted, interval_s = requests.container_filter(request), stats.interval_s(request)
+        wanted, interval_s = from_proto.container_filter(request), stats.interval_s(request)
         for found in self._engine.watch_stats(wanted, interval_s, call.deadline):
             yield from stats.stats_messages(found)
 
@@ -186,8 +196,9 @@ class RuntimeService:
             yield from map(streams.attach_response, talk)
 
 
-def add_runtime_service(engine: Engine, server: grpc.Server) -> None:
-    """Make ``server``, which needs the :class:`Interceptor`, serve ``engine``."""
-    # The interceptor puts a Call where the generated types expect grpc's context.
+def runtime_service(engine: Engine) -> Service:
+    """The service, as it is handed to a server."""
+    # A Call is put where the generated types expect grpc's context.
     servicer = cast(runtime_pb2_grpc.RuntimeServiceServicer, RuntimeService(engine))
-    runtime_pb2_grpc.add_RuntimeServiceServicer_to_server(servicer, server)
+    add = partial(runtime_pb2_grpc.add_RuntimeServiceServicer_to_server, servicer)
+    return Service(SERVICE_NAME, add, METHODS, COUNT_LIMITS)

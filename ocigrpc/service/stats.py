@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ocigrpc.engine.stats import ContainerStats
-from ocigrpc.engine.values import Position
+from ocigrpc.engine.containers.stats import ContainerStats
+from ocigrpc.engine.model.values import Position
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.host.cgroup_limits import Limits
-from ocigrpc.host.cgroup_stats import Pressure, PressureLine
+from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.host.cgroups.stats import Pressure, PressureLine
+from ocigrpc.service.from_proto import seconds_of
 from ocigrpc.service.pages import parts
-from ocigrpc.service.requests import seconds_of
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 
 INTERVAL_DEFAULT_S = 1.0

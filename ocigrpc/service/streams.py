@@ -10,10 +10,8 @@ from typing import TypeAlias, TypeVar
 import grpc
 from msgspec import structs
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine.box import Box
-from ocigrpc.engine.execs import OUTPUT_LIMIT_BYTES
-from ocigrpc.engine.streams import (
+from ocigrpc.engine.sessions.exec import OUTPUT_LIMIT_BYTES
+from ocigrpc.engine.sessions.messages import (
     Answer,
     Attached,
     AttachStart,
@@ -27,11 +25,14 @@ from ocigrpc.engine.streams import (
     TerminalSize,
     weight_bytes,
 )
+from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.errors import InvalidArgument, OcigrpcError
 from ocigrpc.oci.exec import ExecProcess
-from ocigrpc.oci.violations import Violations, entry_field
-from ocigrpc.service import patience, requests
+from ocigrpc.rpc import first_message
+from ocigrpc.service import from_proto
 from ocigrpc.v1 import attach_pb2, exec_pb2, terminal_pb2
+from ocigrpc.violations import Violations, entry_field
+from ocigrpc.waiting import Deadline
 
 BACKLOG_LIMIT_BYTES = 1 << 20
 """Input that waits for a slow program; with more, the client has to wait."""
@@ -74,7 +75,7 @@ def _inputs(
 
     It ends with the call, when grpc ends the messages, or before that with the block.
     """
-    starts, inputs = Box[_Start](1), Box[Input](BACKLOG_LIMIT_BYTES)
+    starts, inputs = PollableQueue[_Start](1), PollableQueue[Input](BACKLOG_LIMIT_BYTES)
 
     def read() -> None:
         try:
@@ -100,8 +101,8 @@ def _inputs(
 
     Thread(target=read, name="inputs", daemon=True).start()
     try:
-        if not deadline.wait(starts.filled, timeout_s=patience.MESSAGE_LIMIT_S):
-            raise patience.late()
+        if not deadline.wait(starts.filled, timeout_s=first_message.MESSAGE_LIMIT_S):
+            raise first_message.late()
         start = starts.take()
         assert start is not None, "it is filled"
         yield start, inputs
@@ -117,9 +118,9 @@ def exec_sync_request(request: exec_pb2.ExecSyncRequest) -> ExecStart:
     found.raise_any()
     return ExecStart(
         output_limit_bytes=request.max_output_bytes or OUTPUT_DEFAULT_BYTES,
-        container_id=requests.container_id(request),
+        container_id=from_proto.container_id(request),
         process=_process(request.process),
-        timeout_s=requests.limit_s(request),
+        timeout_s=from_proto.limit_s(request),
         keep_running=request.keep_running,
     )
 
@@ -165,9 +166,9 @@ def _exec_start(request: exec_pb2.ExecRequest) -> ExecStart:
     start = request.start
     with _below("start"):
         return ExecStart(
-            container_id=requests.container_id(start),
+            container_id=from_proto.container_id(start),
             process=structs.replace(_process(start.process), field="start.process"),
-            timeout_s=requests.limit_s(start),
+            timeout_s=from_proto.limit_s(start),
             stdin=start.stdin,
             terminal=start.terminal,
             terminal_size=_start_size(start),
@@ -181,7 +182,7 @@ def _attach_start(request: attach_pb2.AttachRequest) -> AttachStart:
     start = request.start
     with _below("start"):
         return AttachStart(
-            container_id=requests.container_id(start),
+            container_id=from_proto.container_id(start),
             stdin=start.stdin,
             stdout=start.stdout,
             stderr=start.stderr,

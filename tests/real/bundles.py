@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ocigrpc.oci.config import ContainerConfig
-from ocigrpc.oci.spec import spec_of
+from ocigrpc.oci.spec.build import spec_of
+from ocigrpc.oci.spec.config import ContainerConfig
 
 BUSYBOX = Path("/bin/busybox")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocigrpc.host.process import Process
+from ocigrpc.host.processes.process import Process
 from tests.real.remains import until
 from tests.real.service import Service
 

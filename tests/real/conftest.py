@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.cgroup import Hierarchies
-from ocigrpc.host.hierarchy import Kind
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Kind
 from tests.real.bundles import make_rootfs
 from tests.real.faults import FAULTS, Gate, Switches, write_faults
 from tests.real.hosts import Host, booted_by_systemd, cgroup2_host, native, systemd_host

@@ -2,7 +2,7 @@
 
     python -m tests.real.crashing FUSE PLACE... serve FLAG...
 
-A PLACE names a function, as ``ocigrpc.engine.store:Store.end``. While the file FUSE exists
+A PLACE names a function, as ``ocigrpc.engine.store.store:Store.end``. While the file FUSE exists
 and says ``before PLACE`` or ``after PLACE``, the next call of it is the last: the process
 gets SIGKILL, from itself, before the call has begun, or when it has just ended well. With
 ``hold PLACE`` the call waits until somebody opens the FIFO FUSE.gate for writing.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ocigrpc.deadline import Deadline
+from ocigrpc.waiting import Deadline
 from tests.real.remains import LIMIT_S
 
 # Holds a verb up between two words of a test: see Gate.

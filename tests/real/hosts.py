@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.host.cgroup import Cgroup, Hierarchies
-from ocigrpc.host.hierarchy import Kind
+from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.waiting import Deadline
 
 _ENTER = str(Path(__file__).with_name("enter.py"))
 _START_TIMEOUT_S = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ocigrpc.host.cgroup_limits import weight_of_shares
+from ocigrpc.host.cgroups.limits import weight_of_shares
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service

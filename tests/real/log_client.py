@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from ocigrpc.oci.log_line import parse_log_line
+from ocigrpc.conmon.log_line import parse_log_line
 from ocigrpc.v1 import log_pb2
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service

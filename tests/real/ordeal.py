@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 
+from ocigrpc.conmon.log_names import SPARE_SUFFIXES
 from ocigrpc.errors import Timeout
-from ocigrpc.oci.log_names import SPARE_SUFFIXES
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.hostile import Case

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.waiting import Deadline
 from tests.real.hosts import Host
 
 LIMIT_S = 20.0 * float(os.environ.get("TEST_PATIENCE", "1"))

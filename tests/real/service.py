@@ -18,10 +18,10 @@ from typing import TypedDict, Unpack
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.v1 import config_pb2, container_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ContainerState, MonitorLostPolicy
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.waiting import Deadline
 from tests.real.hosts import Host
 from tests.real.remains import LIMIT_S, Remains, children
 

@@ -8,8 +8,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from ocigrpc.oci.config import ContainerConfig
-from ocigrpc.oci.spec import spec_of
+from ocigrpc.oci.spec.build import spec_of
+from ocigrpc.oci.spec.config import ContainerConfig
 from tests.real.bundles import make_rootfs
 from tests.real.remains import below
 

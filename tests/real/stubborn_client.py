@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import grpc
 
-from ocigrpc.deadline import Deadline
+from ocigrpc.waiting import Deadline
 from tests.real.error_info import error_details
 from tests.real.exec_client import exec_sync, shell
 from tests.real.remains import until

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from google.protobuf.message import Message
 
-from ocigrpc.engine.truth import ASKING_LIMIT
-from ocigrpc.settings import Settings
+from ocigrpc.engine.containers.status import ASKING_LIMIT
+from ocigrpc.settings.values import Settings
 from ocigrpc.v1 import attach_pb2, event_pb2, log_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.real import verb_calls

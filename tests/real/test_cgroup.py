@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import Cancelled, CgroupFailed, Timeout
-from ocigrpc.host import cgroup_kill
-from ocigrpc.host.cgroup import Cgroup, Hierarchies
-from ocigrpc.host.hierarchy import Kind
+from ocigrpc.host.cgroups import kill as cgroup_kill
+from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.waiting import Deadline
 from tests.real.hosts import Host, cgroup2_host, native
 
 LIMIT_S = 20.0
@@ -108,7 +108,7 @@ def freeze(hierarchies: Hierarchies, group: Cgroup) -> None:
 
 
 def test_the_host_detects_its_own_kind(host: Host) -> None:
-    code = "from ocigrpc.host.cgroup import Hierarchies; print(Hierarchies.detect().kind)"
+    code = "from ocigrpc.host.cgroups.cgroup import Hierarchies; print(Hierarchies.detect().kind)"
     said = subprocess.check_output(host.command([sys.executable, "-c", code]), text=True)
     if host.name == "cgroup2":
         assert said.strip() == Kind.V2
@@ -376,9 +376,9 @@ def test_kill_says_timeout_when_a_member_outlives_the_deadline(
 def test_kill_refuses_to_kill_the_service_itself(host: Host, group: Cgroup) -> None:
     code = """
 import os, sys
-from ocigrpc.deadline import Deadline
+from ocigrpc.waiting import Deadline
 from ocigrpc.errors import CgroupFailed
-from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.cgroups.cgroup import Hierarchies
 group = Hierarchies.detect().group(sys.argv[1])
 group.create()
 group.add(os.getpid())

@@ -13,9 +13,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.v1.runtime_pb2 import ListContainersRequest
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import StartService
 from tests.real.remains import LIMIT_S
 from tests.real.test_tls import Served

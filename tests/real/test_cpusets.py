@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.host import cpuset
-from ocigrpc.host.cgroup import Hierarchies
-from ocigrpc.host.cgroup_stats import part_of
+from ocigrpc.host.cgroups import cpuset
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.stats import part_of
 from tests.real.conftest import StartService, with_controllers
 from tests.real.exec_client import exec_sync, shell
 from tests.real.limits_client import directories, files, in_force, is_v2, send_back, update

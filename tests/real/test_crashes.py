@@ -41,17 +41,20 @@ class Moment(NamedTuple):
 
 def moments() -> Iterator[Moment]:
     """Every step of every verb that has more than one."""
-    store, creation = "ocigrpc.engine.store:Store", "ocigrpc.engine.creation"
-    enclosure, launch = "ocigrpc.engine.enclosure:Enclosure", "ocigrpc.oci.conmon:Launch"
-    runtime, child = "ocigrpc.oci.runtime:Runtime", "ocigrpc.host.process:Child.__init__"
-    cgroup, node = "ocigrpc.host.cgroup:Cgroup", "ocigrpc.engine.node:Node"
+    store, creation = "ocigrpc.engine.store.store:Store", "ocigrpc.engine.containers.create"
+    cgroups, launch = (
+        "ocigrpc.engine.containers.cgroups:ContainerCgroups",
+        "ocigrpc.conmon.launch:Launch",
+    )
+    runtime, child = "ocigrpc.oci.runtime:Runtime", "ocigrpc.host.processes.process:Child.__init__"
+    cgroup, node = "ocigrpc.host.cgroups.cgroup:Cgroup", "ocigrpc.engine.containers.context:Context"
 
     yield Moment("create", "before", f"{store}.begin", "gone")
     yield Moment("create", "after", f"{store}.begin", "gone")
     yield Moment("create", "after", f"{creation}:make_bundle", "gone")
     yield Moment("create", "before", f"{launch}.__enter__", "gone")
     yield Moment("create", "after", f"{launch}.__enter__", "gone")
-    yield Moment("create", "after", f"{enclosure}.enter", "gone")
+    yield Moment("create", "after", f"{cgroups}.enter", "gone")
     yield Moment("create", "after", f"{creation}:write_spec", "gone")
     yield Moment("create", "after", f"{launch}.go", "gone")
     yield Moment("create", "after", f"{launch}.created_pid", "gone")
@@ -73,11 +76,13 @@ def moments() -> Iterator[Moment]:
 
     yield Moment("stop", "before", f"{store}.begin", "running")
     yield Moment("stop", "after", f"{store}.begin", "stopped", 42)
-    yield Moment("stop", "after", "ocigrpc.engine.stopping:send_signal", "stopped", 42)
+    yield Moment("stop", "after", "ocigrpc.engine.containers.stop:send_signal", "stopped", 42)
     yield Moment("stop", "before", f"{store}.put", "stopped", 42)
     yield Moment("stop", "after", f"{store}.put", "stopped", 42)
-    yield Moment("stop", "after", "ocigrpc.engine.stopping:Stopping.stop", "stopped", 42)
-    yield Moment("stop_at_once", "after", "ocigrpc.engine.killing:send_signal", "stopped", 137)
+    yield Moment("stop", "after", "ocigrpc.engine.containers.stop:Stopping.stop", "stopped", 42)
+    yield Moment(
+        "stop_at_once", "after", "ocigrpc.engine.containers.kill:send_signal", "stopped", 137
+    )
     yield Moment("stop_at_once", "after", f"{cgroup}.kill", "stopped", 137)
     yield Moment("stop_at_once", "before", f"{store}.put", "stopped", 137)
 
@@ -92,7 +97,7 @@ def moments() -> Iterator[Moment]:
         yield Moment(verb, "after", f"{node}.remove_files", "gone", ended)
         yield Moment(verb, "after", f"{store}.delete", "gone", ended)
 
-    yield Moment("exec", "after", "ocigrpc.engine.execs:write_process", "running")
+    yield Moment("exec", "after", "ocigrpc.engine.sessions.exec:write_process", "running")
     yield Moment("exec", "after", f"{cgroup}.create", "running")
     yield Moment("exec", "after", child, "running")
     yield Moment("exec", "after", "ocigrpc.oci.exec:ExecFiles.pid_written", "running")

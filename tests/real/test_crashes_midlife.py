@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.host.process import Process
+from ocigrpc.host.processes.process import Process
 from tests.real.conftest import StartService
 from tests.real.event_client import Events
 from tests.real.faults import Switches
@@ -33,21 +33,21 @@ while :; do
     j=0; while [ $j -lt 100 ]; do j=$((j+1)); i=$((i+1)); echo $i; done; sleep $rest
 done"""
 
-CONTROL = "ocigrpc.oci.control:Control.send"
-ASK = "ocigrpc.engine.log_reopening:_Request.ask"
+CONTROL = "ocigrpc.conmon.control:Control.send"
+ASK = "ocigrpc.engine.logs.reopen:_Request.ask"
 
 UPDATES = [
-    ("before", "ocigrpc.engine.store:Store.begin", "old"),
-    ("after", "ocigrpc.engine.store:Store.begin", "old"),
-    ("after", "ocigrpc.host.process:Child.__init__", "old"),
+    ("before", "ocigrpc.engine.store.store:Store.begin", "old"),
+    ("after", "ocigrpc.engine.store.store:Store.begin", "old"),
+    ("after", "ocigrpc.host.processes.process:Child.__init__", "old"),
     ("after", "ocigrpc.oci.runtime:Runtime.update", "old"),
-    ("before", "ocigrpc.engine.store:Store.note", "old"),
-    ("after", "ocigrpc.engine.store:Store.note", "new"),
+    ("before", "ocigrpc.engine.store.store:Store.note", "old"),
+    ("after", "ocigrpc.engine.store.store:Store.note", "new"),
 ]
 """When and where a service dies over new limits, and which ones hold then."""
 
 REOPENINGS = [
-    ("before", "ocigrpc.engine.log_reopening:Reopening.reopen"),
+    ("before", "ocigrpc.engine.logs.reopen:Reopening.reopen"),
     ("before", CONTROL),
     ("after", CONTROL),
     ("after", ASK),
@@ -55,14 +55,14 @@ REOPENINGS = [
 """When and where one dies that makes a new log, for a client."""
 
 ROTATIONS = [
-    ("before", "ocigrpc.engine.rotation:keep_log"),
-    ("before", "ocigrpc.oci.log_keeping:_shift"),
+    ("before", "ocigrpc.engine.logs.rotate:keep_log"),
+    ("before", "ocigrpc.conmon.log_rotation:_shift"),
     ("after", "os:replace"),
-    ("after", "ocigrpc.oci.log_keeping:_shift"),
+    ("after", "ocigrpc.conmon.log_rotation:_shift"),
     ("after", "os:rename"),
     ("before", "os:link"),
     ("after", "os:link"),
-    ("after", "ocigrpc.engine.rotation:keep_log"),
+    ("after", "ocigrpc.engine.logs.rotate:keep_log"),
 ]
 """The same for one that keeps what conmon has rotated."""
 

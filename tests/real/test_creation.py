@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.cgroup import Hierarchies
-from ocigrpc.host.hierarchy import Kind
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Kind
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.real.bundles import make_bundle, spec_json
 from tests.real.refusal import refused

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.v1.runtime_pb2 import (
     ContainerStatusRequest,
     CreateContainerRequest,
     PauseContainerRequest,
     StopContainerRequest,
 )
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import serving, used
 from tests.real.faults import FAULTS, Gate, write_faults
 from tests.real.hosts import native

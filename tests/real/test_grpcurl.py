@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.service.policy import SERVICE_NAME
+from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2
 from tests.real.grpcurl import grpcurl_path
 from tests.real.remains import until

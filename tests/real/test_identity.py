@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine import killing
-from ocigrpc.engine.container import Container
-from ocigrpc.engine.enclosure import Enclosure
-from ocigrpc.engine.store import Store
-from ocigrpc.engine.store_file import add_seal
-from ocigrpc.host.cgroup import Hierarchies
-from ocigrpc.host.process import Process
+from ocigrpc.engine.containers import kill as killing
+from ocigrpc.engine.containers.cgroups import ContainerCgroups
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.store.database import add_seal
+from ocigrpc.engine.store.store import Store
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.processes.process import Process
 from ocigrpc.v1.container_pb2 import MONITOR_LOST_POLICY_KILL, ExitProvenance
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import StartService
 from tests.real.event_client import Events
 from tests.real.refusal import refused
@@ -145,11 +145,11 @@ def test_what_lived_before_a_reboot_is_stopped_and_says_why(
 def test_who_kills_late_does_not_touch_the_next_container_of_the_same_id(
     tmp_path: Path, kill: Callable[[Container, Deadline], None]
 ) -> None:
-    enclosure = Enclosure(Hierarchies.detect(), "cgroupfs", f"/{tmp_path.name}", "one")
+    cgroups = ContainerCgroups(Hierarchies.detect(), "cgroupfs", f"/{tmp_path.name}", "one")
     with closing(Store(tmp_path / "store", 100)) as store, ExitStack() as undo:
-        removed = Container(RECORD, store, enclosure)
+        removed = Container(RECORD, store, cgroups)
         removed.removed.set()
-        enclosure.container.create()
-        undo.callback(Hierarchies.detect().group(enclosure.parent).remove, Deadline(LIMIT_S))
-        enclosure.container.add(undo.enter_context(stranger()))
+        cgroups.container.create()
+        undo.callback(Hierarchies.detect().group(cgroups.parent).remove, Deadline(LIMIT_S))
+        cgroups.container.add(undo.enter_context(stranger()))
         kill(removed, Deadline(LIMIT_S))

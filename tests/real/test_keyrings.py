@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ocigrpc.oci.config import ContainerConfig, Mount
-from ocigrpc.oci.spec import spec_of
+from ocigrpc.oci.spec.build import spec_of
+from ocigrpc.oci.spec.config import ContainerConfig, Mount
 from ocigrpc.v1 import runtime_pb2
 from tests.real import keys
 from tests.real.conftest import crun_host

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from ocigrpc.service.requests import LABELS_LIMIT_BYTES
+from ocigrpc.service.from_proto import LABELS_LIMIT_BYTES
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.real.conftest import crun_host, serving, used

@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ocigrpc.host.cgroup_limits import page_sizes, shares_of_weight, weight_of_shares
+from ocigrpc.host.cgroups.limits import page_sizes, shares_of_weight, weight_of_shares
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.real.bundles import spec_json
 from tests.real.conftest import StartService, with_controllers

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.v1 import event_pb2, runtime_pb2
+from ocigrpc.waiting import Deadline
 from scripts.samples import usage_of
 from tests.real.conftest import StartService
 from tests.real.load import Load

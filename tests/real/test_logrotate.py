@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.deadline import Deadline
+from ocigrpc.waiting import Deadline
 from tests.real.log_client import numbers, reopen, responses
 from tests.real.remains import LIMIT_S
 from tests.real.service import Service

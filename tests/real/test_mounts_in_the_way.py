@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import PreconditionFailed
-from ocigrpc.host.tree import mounts_at, remove_tree
+from ocigrpc.host.files.tree import mounts_at, remove_tree
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest, RemoveContainerRequest
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import Runtimes, StartService
 from tests.real.exec_client import exec_sync, process
 from tests.real.faults import Gate

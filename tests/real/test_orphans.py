@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.v1.runtime_pb2 import PauseContainerRequest, RemoveContainerRequest
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import Runtimes, StartService
 from tests.real.exec_client import Talk, nothing_runs_but
 from tests.real.faults import Gate

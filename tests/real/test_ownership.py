@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.cgroups.cgroup import Hierarchies
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import Runtimes, StartService, crun_host, serving
 from tests.real.exec_client import exec_sync, process
 from tests.real.faults import Gate

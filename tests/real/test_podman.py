@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from ocigrpc.oci.config import (
+from ocigrpc.oci.exec import ExecProcess, process_of
+from ocigrpc.oci.spec.build import spec_of
+from ocigrpc.oci.spec.config import (
     ContainerConfig,
     Device,
     Mount,
@@ -24,9 +26,7 @@ from ocigrpc.oci.config import (
     Resources,
     Rlimit,
 )
-from ocigrpc.oci.exec import ExecProcess, process_of
-from ocigrpc.oci.root_files import PlannedRoot
-from ocigrpc.oci.spec import spec_of
+from ocigrpc.oci.spec.root_files import PlannedRoot
 from tests.real.podman import COMMAND, Podman
 from tests.real.spec_differences import Differences, differences
 

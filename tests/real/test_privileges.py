@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.oci.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES
+from ocigrpc.oci.spec.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.real.bundles import make_rootfs
 from tests.real.conftest import crun_host

@@ -18,11 +18,11 @@ import grpc
 import msgspec
 import pytest
 
-from ocigrpc.cli.setting_table import Setting, settings_table
-from ocigrpc.cli.sources import load_settings
-from ocigrpc.deadline import Deadline
-from ocigrpc.host.cgroup import Cgroup, Hierarchies
-from ocigrpc.settings import RuntimeHandler, Settings
+from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
+from ocigrpc.settings.sources import load_settings
+from ocigrpc.settings.table import Setting, settings_table
+from ocigrpc.settings.values import RuntimeHandler, Settings
+from ocigrpc.waiting import Deadline
 from tests.real.grpcurl import grpcurl_path
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,7 +10,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.v1.event_pb2 import EventFilter, EventKind, WatchEventsRequest
 from ocigrpc.v1.runtime_pb2 import (
     CreateContainerRequest,
@@ -18,6 +17,7 @@ from ocigrpc.v1.runtime_pb2 import (
     StartContainerRequest,
     StatusRequest,
 )
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import Runtimes, StartService
 from tests.real.exec_client import Talk, exec_groups
 from tests.real.faults import Gate
@@ -201,7 +201,7 @@ def test_until_all_are_found_status_says_how_far_it_is(start_service: StartServi
     service = start_service()
     container_id = service.run()
     service.die()
-    place, fuse = "ocigrpc.engine.recovery:Recovery._find", service.directory / "fuse"
+    place, fuse = "ocigrpc.engine.recovery.recovery:Recovery._find", service.directory / "fuse"
     fuse.write_text(f"hold {place}")
     os.mkfifo(fuse.with_suffix(".gate"))
     service.launch("tests.real.crashing", str(fuse), place)

@@ -10,13 +10,13 @@ from contextlib import closing
 import grpc
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.v1.container_pb2 import ExitProvenance
 from ocigrpc.v1.runtime_pb2 import (
     CreateContainerRequest,
     CreateContainerResponse,
     WaitContainerRequest,
 )
+from ocigrpc.waiting import Deadline
 from tests.real.conftest import Runtimes, StartService
 from tests.real.faults import Gate
 from tests.real.refusal import refused

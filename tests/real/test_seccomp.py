@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ocigrpc.oci.capabilities import DEFAULT_CAPABILITIES
-from ocigrpc.oci.config import Seccomp, SeccompType
-from ocigrpc.oci.seccomp_default import HOST_PROFILES, own_profile
+from ocigrpc.oci.spec.capabilities import DEFAULT_CAPABILITIES
+from ocigrpc.oci.spec.config import Seccomp, SeccompType
+from ocigrpc.oci.spec.seccomp_default import HOST_PROFILES, own_profile
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.real.bundles import spec_json
 from tests.real.hosts import Host, native

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.oci.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES, held_capabilities
-from ocigrpc.oci.config import Device, Resources, Rlimit
+from ocigrpc.oci.spec.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES, held_capabilities
+from ocigrpc.oci.spec.config import Device, Resources, Rlimit
 from tests.real.shell_container import CONTAINER_ID, RUNTIMES, Ended, ShellContainers, said
 
 

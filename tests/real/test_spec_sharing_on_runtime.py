@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.oci.config import Mount, Namespace, NamespaceMode, NamespaceType, Propagation
+from ocigrpc.oci.spec.config import Mount, Namespace, NamespaceMode, NamespaceType, Propagation
 from tests.real.bundles import BUSYBOX
 from tests.real.shell_container import RUNTIMES, ShellContainers, said
 

@@ -16,10 +16,10 @@ import msgspec
 import pytest
 from jeepney import DBusAddress
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import Cancelled, CgroupFailed, Timeout
-from ocigrpc.host import systemd
+from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.dbus import connect
+from ocigrpc.waiting import Deadline
 from tests.real.hosts import Host, systemd_host
 
 pytestmark = pytest.mark.node

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.service.policy import SERVICE_NAME
+from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1.runtime_pb2 import ListContainersRequest, VersionRequest
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.real.certificates import Authority

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ocigrpc.errors import Timeout
-from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.cgroups.cgroup import Hierarchies
 from ocigrpc.v1.container_pb2 import ContainerState, ContainerStatus
 from tests.real.remains import until
 from tests.real.service import Service

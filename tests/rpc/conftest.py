@@ -9,15 +9,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.service.door import Door
-from ocigrpc.service.gate import Gate
-from ocigrpc.service.interceptor import Interceptor
-from ocigrpc.service.runtime import RuntimeService
+from ocigrpc.service.runtime import RuntimeService, runtime_service
 from ocigrpc.v1.runtime_pb2_grpc import (
     RuntimeServiceStub,
     add_RuntimeServiceServicer_to_server,
 )
 from tests.rpc.fake_engine import FakeEngine
+from tests.rpc.running import interceptor_of
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def grpc_addr() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def grpc_interceptors() -> list[grpc.ServerInterceptor]:
-    return [Interceptor(Gate(calls_limit=4, streams_limit=4), Door("unix:/test.sock"))]
+    return [interceptor_of(runtime_service(FakeEngine()), limit=4)]
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator, Mapping, Sequence
 
-from ocigrpc.deadline import Deadline, Latch
 from ocigrpc.engine.engine import Engine
-from ocigrpc.engine.values import (
+from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
     ContainerView,
@@ -21,7 +20,8 @@ from ocigrpc.engine.values import (
     State,
     Versions,
 )
-from ocigrpc.host.cgroup_limits import Limits
+from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.waiting import Deadline, Latch
 
 VIEW = ContainerView(
     container_id="c1",
@@ -135,8 +135,8 @@ class FakeEngine(Engine):
     def limits(self, container_id: str) -> Limits:
         return Limits(pids_limit=33)
 
-    def runtime_words(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
-        self._do("runtime_words", container_id, deadline=deadline)
+    def runtime_info(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
+        self._do("runtime_info", container_id, deadline=deadline)
         return {"state": "{}", "monitor_pid": "12"}
 
     def list_containers(

@@ -10,8 +10,13 @@ from typing import NamedTuple, TypeAlias
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from ocigrpc.service.server import Server, serving
-from ocigrpc.settings import Settings
+from ocigrpc.rpc.admission import Admission
+from ocigrpc.rpc.interceptor import Interceptor
+from ocigrpc.rpc.listener import Listener
+from ocigrpc.rpc.methods import MethodTable, Service
+from ocigrpc.rpc.server import Server, serving
+from ocigrpc.service.runtime import runtime_service
+from ocigrpc.settings.values import Settings
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
@@ -44,6 +49,13 @@ class Running(NamedTuple):
             assert self.engine.entered.get(timeout=LIMIT_S) == verb
 
 
+def interceptor_of(service: Service, limit: int) -> Interceptor:
+    """What a server conducts a service with, with places for so many calls of each RPC."""
+    methods = MethodTable([service])
+    admission = Admission(methods.places(limit, limit))
+    return Interceptor(admission, Listener("unix:/test.sock"), methods, service.count_limits)
+
+
 @contextmanager
 def running(socket_path: Path, *, opened: bool = True) -> Iterator[Running]:
     engine = FakeEngine()
@@ -55,7 +67,7 @@ def running(socket_path: Path, *, opened: bool = True) -> Iterator[Running]:
         drain_timeout_s=LIMIT_S,
     )
     with (
-        serving(engine, settings) as server,
+        serving([runtime_service(engine)], settings) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
         if opened:

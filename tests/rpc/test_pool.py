@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextvars import ContextVar, copy_context
 
-from ocigrpc.service.pool import Pool, close_after_call
+from ocigrpc.rpc.pool import Pool, close_after_call
 
 LIMIT_S = 10.0
 

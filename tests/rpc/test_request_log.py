@@ -11,11 +11,11 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import ContainerNotFound
 from ocigrpc.log import get_logger
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.waiting import Deadline
 from tests.rpc.fake_engine import FakeEngine
 
 PAUSE = v1.PauseContainerRequest(container_id="c1")

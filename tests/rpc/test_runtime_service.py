@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 import ocigrpc
-from ocigrpc.engine.values import (
+from ocigrpc.engine.model.values import (
     BundleSource,
     ContainerFilter,
     CreateRequest,

@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 )
 
 from ocigrpc.errors import Cancelled
-from ocigrpc.service.interceptor import OTHER_STREAMS_LIMIT
-from ocigrpc.service.policy import SERVICE_NAME
-from ocigrpc.service.server import Server
+from ocigrpc.rpc.interceptor import OTHER_STREAMS_LIMIT
+from ocigrpc.rpc.server import Server
+from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2 as v1
 from tests.real.remains import until
 from tests.rpc.fake_engine import LIMIT_S
@@ -178,7 +178,7 @@ def test_drain_refuses_new_calls_and_lets_running_ones_finish(served: Running) -
     served.hold("pause", 1)
     drain = drain_in_thread(served.server, LIMIT_S)
     wait_until_not_serving(served.channel)
-    # The gate closes right after health has been told.
+    # The admission closes right after health has been told.
     until(lambda: _is_refused(served))
     failure = failure_of(lambda: served.stub.ContainerStatus(STATUS, timeout=LIMIT_S))
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")

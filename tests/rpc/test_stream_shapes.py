@@ -16,13 +16,12 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from ocigrpc.errors import ContainerNotFound
-from ocigrpc.service.call import Call
-from ocigrpc.service.door import Door
-from ocigrpc.service.gate import Gate
-from ocigrpc.service.interceptor import Interceptor
-from ocigrpc.service.policy import SERVICE_NAME
+from ocigrpc.rpc.call import Call
+from ocigrpc.service.methods import SERVICE_NAME
+from ocigrpc.service.runtime import runtime_service
 from ocigrpc.v1.runtime_pb2 import PauseContainerRequest as Request
-from tests.rpc.fake_engine import LIMIT_S
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine
+from tests.rpc.running import interceptor_of
 from tests.rpc.statuses import failure_of
 
 ONE = Request(container_id="c1")
@@ -81,7 +80,7 @@ def channel() -> Iterator[grpc.Channel]:
     server = grpc.server(
         ThreadPoolExecutor(4),
         handlers=[Streams()],
-        interceptors=[Interceptor(Gate(1, 1), Door("unix:/test.sock"))],
+        interceptors=[interceptor_of(runtime_service(FakeEngine()), limit=1)],
     )
     with tempfile.TemporaryDirectory(prefix="ocigrpc-") as directory:
         address = f"unix:{Path(directory) / 'test.sock'}"
@@ -151,7 +150,7 @@ def test_client_that_leaves_a_stream_ends_its_handler(
     answers.cancel()
     while ended.get(timeout=LIMIT_S) != "endless":
         pass
-    # The gate lets one stream in at a time: a second one proves that the first has left.
+    # The admission lets one stream in at a time: a second one proves that the first has left.
     wait_for(lambda: list(echo_rpc(channel)(ONE, timeout=LIMIT_S)) == [ONE, ONE])
     assert lines[0]["code"] == "CANCELLED"
 

@@ -11,16 +11,17 @@ from typing import Any, NamedTuple, TypeAlias
 import grpc
 import pytest
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine.events import Event, EventFilter, EventKind, News, marks_of
-from ocigrpc.engine.store import Store
-from ocigrpc.engine.values import ExitStatus, Provenance
+from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, EventKind, marks_of
+from ocigrpc.engine.model.values import ExitStatus, Provenance
+from ocigrpc.engine.store.store import Store
+from ocigrpc.rpc.server import serving
 from ocigrpc.service.events import MESSAGE_BYTES
-from ocigrpc.service.server import serving
-from ocigrpc.settings import Settings
+from ocigrpc.service.runtime import runtime_service
+from ocigrpc.settings.values import Settings
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.waiting import Deadline
 from tests.real.remains import until
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
 from tests.rpc.statuses import Failure
@@ -41,8 +42,8 @@ class JournalEngine(FakeEngine):
 
     def watch_events(
         self, after: int | None, event_filter: EventFilter, deadline: Deadline
-    ) -> Iterator[News]:
-        return self.store.journal.follow(after, event_filter, deadline)
+    ) -> Iterator[EventBatch]:
+        return self.store.event_log.follow(after, event_filter, deadline)
 
 
 class Served(NamedTuple):
@@ -59,7 +60,7 @@ class Served(NamedTuple):
         return self.stub.WatchEvents(request, timeout=LIMIT_S)
 
     def followers(self) -> int:
-        return len(self.store.journal._followers)
+        return len(self.store.event_log._followers)
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def served(socket_path: Path, tmp_path: Path) -> Iterator[Served]:
     settings = Settings(socket_path=str(socket_path), stream_threads=STREAMS)
     with (
         closing(Store(tmp_path / "db", HISTORY)) as store,
-        serving(JournalEngine(store), settings) as server,
+        serving([runtime_service(JournalEngine(store))], settings) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
         server.open()
@@ -262,7 +263,7 @@ def test_an_idle_stream_costs_no_wake_up(served: Served) -> None:
     watches = [served.watch(container_id="nobody") for _ in range(20)]
     for watch in watches:
         next(watch)
-    until(lambda: all(each.waits for each in served.store.journal._followers))
+    until(lambda: all(each.waits for each in served.store.event_log._followers))
     before = woken(others)
     writes = HISTORY // 2 - 1
     for _ in range(writes):

@@ -6,9 +6,10 @@ import pytest
 from google.protobuf.message import Message
 
 from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument
-from ocigrpc.oci.violations import WORDS_LIMIT, Violations, entry_field
-from ocigrpc.service.bounds import COUNT_LIMIT, COUNT_LIMITS, check_counts
+from ocigrpc.rpc.bounds import COUNT_LIMIT, check_counts
+from ocigrpc.service.methods import COUNT_LIMITS
 from ocigrpc.v1 import config_pb2, exec_pb2, runtime_pb2
+from ocigrpc.violations import WORDS_LIMIT, Violations, entry_field
 
 Config = config_pb2.ContainerConfig
 Create = runtime_pb2.CreateContainerRequest
@@ -36,7 +37,7 @@ Create = runtime_pb2.CreateContainerRequest
 )
 def test_too_many_of_anything_are_refused_by_the_fields_path(request_: Message, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        check_counts(request_)
+        check_counts(request_, COUNT_LIMITS)
     assert caught.value.reason == "TOO_MANY"
     assert [each.field for each in caught.value.violations] == [field]
 
@@ -44,7 +45,7 @@ def test_too_many_of_anything_are_refused_by_the_fields_path(request_: Message, 
 def test_as_many_as_are_allowed_are_taken() -> None:
     labels = {str(number): "" for number in range(COUNT_LIMIT)}
     config = Config(args=[""] * 10_000, mounts=[{"options": ["ro"] * 64}])
-    check_counts(Create(labels=labels, config=config))
+    check_counts(Create(labels=labels, config=config), COUNT_LIMITS)
 
 
 def test_the_limits_are_of_fields_that_there_are() -> None:

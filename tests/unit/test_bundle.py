@@ -19,7 +19,7 @@ from ocigrpc.oci.bundle import (
     text_spec,
     write_spec,
 )
-from ocigrpc.oci.layout import Layout
+from ocigrpc.oci.paths import ContainerPaths
 
 SPEC: dict[str, object] = {
     "ociVersion": "1.0.2",
@@ -271,13 +271,13 @@ def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_read_a_bundle_of_ours(tmp_path: Path) -> None:
-    layout = Layout(tmp_path, "c1")
+    paths = ContainerPaths(tmp_path, "c1")
     (tmp_path / "containers").mkdir()
-    make_bundle(layout)
-    write_spec(layout, SPEC)
-    assert layout.bundle.stat().st_mode & 0o777 == 0o700
-    assert layout.spec_file.stat().st_mode & 0o777 == 0o600
-    assert msgspec.json.decode(layout.spec_file.read_bytes()) == SPEC
+    make_bundle(paths)
+    write_spec(paths, SPEC)
+    assert paths.bundle.stat().st_mode & 0o777 == 0o700
+    assert paths.spec_file.stat().st_mode & 0o777 == 0o600
+    assert msgspec.json.decode(paths.spec_file.read_bytes()) == SPEC
 
 
 def test_a_namespace_that_is_not_there_is_refused_by_name(bundle: Path) -> None:

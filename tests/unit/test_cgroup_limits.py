@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.cgroup import Cgroup
-from ocigrpc.host.cgroup_limits import Limits, read_limits
-from ocigrpc.host.cgroup_part import Part
-from ocigrpc.host.cgroup_stats import NO_LIMIT
-from ocigrpc.host.limit_files import Snapshot, wishes_of
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.cgroups.limit_files import Snapshot, wishes_of
+from ocigrpc.host.cgroups.limits import Limits, read_limits
+from ocigrpc.host.cgroups.stats import NO_LIMIT
 
 V1 = {
     "cpu": {"cpu.shares": "512", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"},
@@ -43,7 +43,9 @@ def v1(directory: Path) -> Cgroup:
         for name, text in files.items():
             (directory / controller / name).write_text(f"{text}\n")
         parts.append(
-            Part(str(directory / controller), str(directory), frozenset({controller}), False)
+            ControllerGroup(
+                str(directory / controller), str(directory), frozenset({controller}), False
+            )
         )
     return Cgroup("/c", tuple(parts))
 
@@ -51,7 +53,7 @@ def v1(directory: Path) -> Cgroup:
 def v2(directory: Path, **files: str) -> Cgroup:
     for name, text in (V2 | files).items():
         (directory / name).write_text(f"{text}\n")
-    return Cgroup("/c", (Part(str(directory), str(directory), frozenset(), True),))
+    return Cgroup("/c", (ControllerGroup(str(directory), str(directory), frozenset(), True),))
 
 
 def test_limits_of_a_v1_group(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_memory_and_swap_have_no_limit_together_when_one_has_none(
 
 
 def test_what_the_host_does_not_limit_is_unknown(tmp_path: Path) -> None:
-    group = Cgroup("/c", (Part(str(tmp_path), str(tmp_path), frozenset(), True),))
+    group = Cgroup("/c", (ControllerGroup(str(tmp_path), str(tmp_path), frozenset(), True),))
     assert read_limits([group], {"memory.high"}) == Limits()
 
 
@@ -135,7 +137,7 @@ def test_a_snapshot_of_a_group_that_is_gone_has_nothing_to_put_back(tmp_path: Pa
 
 def test_a_snapshot_names_what_it_could_not_put_back() -> None:
     # The kernel refuses to write it, and says another uuid at each reading.
-    part = Part("/proc/sys/kernel/random", "/", frozenset(), True)
+    part = ControllerGroup("/proc/sys/kernel/random", "/", frozenset(), True)
     before = Snapshot.take([Cgroup("/c", (part,))], {"uuid"})
     assert before.restore(KEPT.update) == ["uuid"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ocigrpc.errors import CgroupFailed
-from ocigrpc.host.systemd import limit_properties, scope_path, slice_path
+from ocigrpc.host.cgroups.systemd import limit_properties, scope_path, slice_path
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocigrpc.host.cgroup import Cgroup
-from ocigrpc.host.cgroup_part import Part
-from ocigrpc.host.cgroup_stats import (
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.cgroups.stats import (
     NO_LIMIT,
     CpuUsage,
     IoUsage,
@@ -110,25 +110,25 @@ NOTHING = Usage(
 )
 
 
-def v1_parts(directory: Path, files: Mapping[str, Mapping[str, str]]) -> list[Part]:
+def v1_parts(directory: Path, files: Mapping[str, Mapping[str, str]]) -> list[ControllerGroup]:
     """Parts of hierarchies of one controller each; the group is "c" in each."""
     return [
         written(directory / name, contents, frozenset({name})) for name, contents in files.items()
     ]
 
 
-def v2_part(directory: Path, files: Mapping[str, str]) -> Part:
+def v2_part(directory: Path, files: Mapping[str, str]) -> ControllerGroup:
     return written(directory / "unified", files, frozenset())
 
 
-def written(top: Path, files: Mapping[str, str], controllers: frozenset[str]) -> Part:
+def written(top: Path, files: Mapping[str, str], controllers: frozenset[str]) -> ControllerGroup:
     (top / "c").mkdir(parents=True)
     for name, text in files.items():
         (top / "c" / name).write_text(text)
-    return Part(str(top / "c"), str(top), controllers, not controllers)
+    return ControllerGroup(str(top / "c"), str(top), controllers, not controllers)
 
 
-def usage(*parts: Part) -> Usage:
+def usage(*parts: ControllerGroup) -> Usage:
     return read_usage(Cgroup("/c", parts))
 
 
@@ -168,7 +168,10 @@ def test_a_v2_side_that_the_processes_are_not_in_tells_nothing(tmp_path: Path) -
 
 
 def test_usage_of_a_group_that_is_gone_is_unknown(tmp_path: Path) -> None:
-    gone = [Part(str(tmp_path / name), str(tmp_path), frozenset({name}), False) for name in V1]
+    gone = [
+        ControllerGroup(str(tmp_path / name), str(tmp_path), frozenset({name}), False)
+        for name in V1
+    ]
     assert usage(*gone) == NOTHING
 
 

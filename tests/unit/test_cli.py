@@ -17,9 +17,9 @@ import pytest
 
 import ocigrpc
 from ocigrpc.cli.notify import notify
-from ocigrpc.cli.preparation import make_private_directory, prepare, require_program
+from ocigrpc.cli.prepare import make_private_directory, prepare, require_program
 from ocigrpc.errors import HostFailed
-from ocigrpc.settings import RuntimeHandler, Settings
+from ocigrpc.settings.values import RuntimeHandler, Settings
 
 _ROOT = Path(ocigrpc.__file__).parents[1]
 _LIMIT_S = 30.0

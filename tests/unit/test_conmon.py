@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocigrpc.conmon.launch import ConmonOptions, create_argv, parse_sync_line
 from ocigrpc.errors import MonitorFailed
-from ocigrpc.oci.conmon import Monitor, create_argv, parse_sync_line, runtime_log_words
-from ocigrpc.oci.layout import Layout
+from ocigrpc.oci.paths import ContainerPaths
+from ocigrpc.oci.runtime_log import logged_error
 
-PLAIN = Monitor(
+PLAIN = ConmonOptions(
     conmon_path="/usr/bin/conmon",
     container_id="c1",
-    layout=Layout(Path("/run/o"), "c1"),
+    paths=ContainerPaths(Path("/run/o"), "c1"),
     runtime_path="/usr/sbin/runc",
     runtime_argv=("--root", "/r"),
     log_path="/logs/c1.log",
@@ -90,8 +91,8 @@ def test_runtime_log_gives_the_last_error(tmp_path: Path) -> None:
         '{"level":"info","msg":"chatter"}\n'
         "torn li"
     )
-    assert runtime_log_words(log) == "second"
+    assert logged_error(log) == "second"
 
 
 def test_runtime_log_that_is_missing_has_no_words(tmp_path: Path) -> None:
-    assert runtime_log_words(tmp_path / "none") == ""
+    assert logged_error(tmp_path / "none") == ""

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine.container import Container
-from ocigrpc.engine.enclosure import Enclosure
-from ocigrpc.engine.events import EventFilter, EventKind
-from ocigrpc.engine.store import Store
-from ocigrpc.engine.values import ExitStatus, Provenance, State
+from ocigrpc.engine.containers.cgroups import ContainerCgroups
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.model.events import EventFilter, EventKind
+from ocigrpc.engine.model.values import ExitStatus, Provenance, State
+from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import StoreFailed
-from ocigrpc.host.cgroup import Hierarchies
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.waiting import Deadline
 from tests.unit.test_store import RECORD
 
 EXIT = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=3)
@@ -33,21 +33,21 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def container(store: Store) -> Container:
     """One that is being created."""
     record = msgspec.structs.replace(RECORD, state=State.CREATING, init=None, exit_status=None)
-    enclosure = Enclosure(Hierarchies.detect(), "cgroupfs", "/nobody", record.container_id)
-    container = Container(record, store, enclosure)
+    cgroups = ContainerCgroups(Hierarchies.detect(), "cgroupfs", "/nobody", record.container_id)
+    container = Container(record, store, cgroups)
     container.begin("create")
     return container
 
 
 def create(container: Container) -> None:
-    container.change("create", state=State.CREATED)
+    container.update("create", state=State.CREATED)
 
 
 def told(store: Store) -> list[str]:
     """The kinds of all events until now."""
-    last = next(store.journal.follow(None, EventFilter(), Deadline())).cursor
+    last = next(store.event_log.follow(None, EventFilter(), Deadline())).cursor
     kinds: list[str] = []
-    for news in store.journal.follow(0, EventFilter(), Deadline(20)):
+    for news in store.event_log.follow(0, EventFilter(), Deadline(20)):
         kinds += [event.kind.value for event in news.events]
         if news.cursor >= last:
             break
@@ -56,34 +56,34 @@ def told(store: Store) -> list[str]:
 
 def test_each_change_is_told_once(container: Container, store: Store) -> None:
     create(container)
-    container.change(state=State.RUNNING, started_ns=5)
+    container.update(state=State.RUNNING, started_ns=5)
     container.begin("stop")
-    container.change(state=State.STOPPED, exit_status=EXIT)
-    container.change("stop")
+    container.update(state=State.STOPPED, exit_status=EXIT)
+    container.update("stop")
     container.begin("remove")
-    container.forget()
+    container.delete()
     assert told(store) == ["created", "started", "exited", "removed"]
 
 
 def test_an_undone_create_is_not_told(container: Container, store: Store) -> None:
-    container.forget()
+    container.delete()
     assert told(store) == []
 
 
 def test_what_leaves_no_trace_is_told_all_the_same(container: Container, store: Store) -> None:
     create(container)
-    container.tell(EventKind.UPDATED)
-    container.tell(EventKind.UPDATED)
+    container.record_event(EventKind.UPDATED)
+    container.record_event(EventKind.UPDATED)
     assert told(store) == ["created", "updated", "updated"]
 
 
 def test_a_removed_container_is_not_written_again(container: Container, store: Store) -> None:
     create(container)
-    container.forget()
-    container.change(state=State.STOPPED, exit_status=EXIT)
+    container.delete()
+    container.update(state=State.STOPPED, exit_status=EXIT)
     container.begin("stop")
-    container.change("stop")
-    container.tell(EventKind.UPDATED)
+    container.update("stop")
+    container.record_event(EventKind.UPDATED)
     assert store.records() == []
     assert store.intents() == frozenset()
     assert told(store) == ["created", "removed"]
@@ -94,11 +94,11 @@ def test_what_could_not_be_written_is_told_with_the_next_change(
 ) -> None:
     create(container)
     store._db.execute("PRAGMA query_only = ON")
-    container.change(state=State.RUNNING, started_ns=5)
+    container.update(state=State.RUNNING, started_ns=5)
     assert container.record.state is State.RUNNING
     store._db.execute("PRAGMA query_only = OFF")
     assert told(store) == ["created"]
-    container.change(state=State.STOPPED, exit_status=EXIT)
+    container.update(state=State.STOPPED, exit_status=EXIT)
     assert told(store) == ["created", "started", "exited"]
     assert store.records() == [container.record]
 
@@ -107,11 +107,11 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
     container: Container, store: Store
 ) -> None:
     create(container)
-    with container.one_change("start"):
-        container.change(state=State.STOPPED, exit_status=EXIT)
+    with container.transaction("start"):
+        container.update(state=State.STOPPED, exit_status=EXIT)
         assert container.record.exit_status == EXIT
         assert told(store) == ["created"]
-        container.change(state=State.RUNNING, started_ns=5)
+        container.update(state=State.RUNNING, started_ns=5)
     assert told(store) == ["created", "started", "exited"]
     assert container.record.state is State.STOPPED
     assert store.records() == [container.record]
@@ -119,8 +119,8 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
 
 def test_an_end_during_a_start_that_failed_is_told(container: Container, store: Store) -> None:
     def start() -> None:
-        with container.one_change("start"):
-            container.change(state=State.STOPPED, exit_status=KILLED)
+        with container.transaction("start"):
+            container.update(state=State.STOPPED, exit_status=KILLED)
             raise KeyError
 
     create(container)
@@ -133,13 +133,13 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
     container: Container, store: Store
 ) -> None:
     create(container)
-    with container.one_change("start"):
+    with container.transaction("start"):
         container.begin("stop")
         assert store.intents() == {("c1", "start"), ("c1", "stop")}
-        container.change(state=State.STOPPED, exit_status=EXIT)
-        container.change("stop")
+        container.update(state=State.STOPPED, exit_status=EXIT)
+        container.update("stop")
         assert store.intents() == {("c1", "start")}
-        container.change(state=State.RUNNING, started_ns=5)
+        container.update(state=State.RUNNING, started_ns=5)
     assert store.intents() == frozenset()
     assert told(store) == ["created", "started", "exited"]
 
@@ -147,9 +147,9 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
 def test_a_removal_tells_what_was_not_told_before(container: Container, store: Store) -> None:
     create(container)
     store._db.execute("PRAGMA query_only = ON")
-    container.change(state=State.STOPPED, exit_status=KILLED)
+    container.update(state=State.STOPPED, exit_status=KILLED)
     store._db.execute("PRAGMA query_only = OFF")
-    container.forget()
+    container.delete()
     assert told(store) == ["created", "exited", "removed"]
 
 
@@ -157,9 +157,9 @@ def test_a_removal_that_could_not_be_written_is_none(container: Container, store
     create(container)
     store._db.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreFailed):
-        container.forget()
+        container.delete()
     store._db.execute("PRAGMA query_only = OFF")
-    container.change(state=State.STOPPED, exit_status=EXIT)
+    container.update(state=State.STOPPED, exit_status=EXIT)
     assert store.records() == [container.record]
 
 
@@ -168,8 +168,8 @@ def test_a_create_that_could_not_be_written_is_forgotten(
 ) -> None:
     store._db.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreFailed):
-        container.settle("create", state=State.CREATED)
-    container.forget()
+        container.commit("create", state=State.CREATED)
+    container.delete()
     store._db.execute("PRAGMA query_only = OFF")
-    container.change(state=State.STOPPED, exit_status=EXIT)
+    container.update(state=State.STOPPED, exit_status=EXIT)
     assert told(store) == []

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.deadline import Deadline
+from ocigrpc.conmon.control import REOPEN_LOG, Control
 from ocigrpc.errors import Timeout
-from ocigrpc.oci.control import REOPEN_LOG, Control
+from ocigrpc.waiting import Deadline
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.errors import HostFailed
-from ocigrpc.host.directory import locked
+from ocigrpc.host.files.directory import locked
 
 _HOLD = (
     "import sys\n"
-    "from ocigrpc.host.directory import locked\n"
+    "from ocigrpc.host.files.directory import locked\n"
     "with locked(sys.argv[1]):\n"
     "    print(flush=True)\n"
     "    sys.stdin.read()\n"

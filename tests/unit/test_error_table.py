@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument, OcigrpcError, RuntimeFailed, WrongState
-from ocigrpc.service import errors
-from ocigrpc.service.errors import TRAILER_LIMIT_BYTES, code_of, status_of
+from ocigrpc.rpc import errors
+from ocigrpc.rpc.errors import TRAILER_LIMIT_BYTES, code_of, status_of
 
 
 def kinds(kind: type[OcigrpcError] = OcigrpcError) -> Iterator[type[OcigrpcError]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ocigrpc.engine.events import (
+from ocigrpc.engine.model.events import (
     Event,
     EventFilter,
     EventKind,
@@ -14,8 +14,8 @@ from ocigrpc.engine.events import (
     last_events,
     marks_of,
 )
-from ocigrpc.engine.record import Record
-from ocigrpc.engine.values import ExitStatus, Provenance, State
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import ExitStatus, Provenance, State
 from tests.unit.test_store import RECORD
 
 CREATING = msgspec.structs.replace(RECORD, state=State.CREATING, init=None, exit_status=None)

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.exec import (
     ExecFiles,
@@ -18,8 +17,9 @@ from ocigrpc.oci.exec import (
     process_of,
     umask_of,
 )
-from ocigrpc.oci.root_files import PlannedRoot
 from ocigrpc.oci.runtime import Runtime
+from ocigrpc.oci.spec.root_files import PlannedRoot
+from ocigrpc.waiting import Deadline
 
 NOWHERE = PlannedRoot("/nowhere", ())
 RUNTIME = Runtime("runc", "/nowhere/runc", ("--root", "/r"))

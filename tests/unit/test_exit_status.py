@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocigrpc.engine.exits import told_exit, unknown_exit
-from ocigrpc.engine.values import Provenance
-from ocigrpc.oci.exit_file import ExitFile, exit_signal, read_exit_file
+from ocigrpc.conmon.exit_file import ExitFile, exit_signal, read_exit_file
+from ocigrpc.engine.containers.exit_monitor import told_exit, unknown_exit
+from ocigrpc.engine.model.values import Provenance
 
 
 @given(st.integers(min_value=0, max_value=255))

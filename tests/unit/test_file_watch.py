@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import HostFailed
-from ocigrpc.host.file_watch import FileWatch, Waiter
-from ocigrpc.host.inotify import CREATE, MOVED_FROM, MOVED_TO, Event
+from ocigrpc.host.files.inotify import CREATE, MOVED_FROM, MOVED_TO, Event
+from ocigrpc.host.files.watch import FileWatch, Waiter
+from ocigrpc.waiting import Deadline
 
 LIMIT_S = 10.0
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ocigrpc.oci.go_json import decode
-from ocigrpc.oci.runtime_spec import RuntimeSpec
+from ocigrpc.oci.spec.types import RuntimeSpec
 
 PLAIN: dict[str, object] = {
     "ociVersion": "1.0.2",

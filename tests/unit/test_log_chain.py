@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.file_watch import FileWatch
-from ocigrpc.oci.log_chain import LogChain
+from ocigrpc.conmon.log_chain import LogChain
+from ocigrpc.host.files.watch import FileWatch
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocigrpc.oci.log_file import LINE_LIMIT_BYTES, LogFile
+from ocigrpc.conmon.log_file import LINE_LIMIT_BYTES, LogFile
 
 # Some longer than a block, which is as long as a line can be.
 _SIZES = st.integers(0, 50) | st.integers(LINE_LIMIT_BYTES - 2, LINE_LIMIT_BYTES + 2)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocigrpc.oci.log_line import LogLine, Stream, parse_log_line
+from ocigrpc.conmon.log_line import LogLine, Stream, parse_log_line
 
 _CONTENT = st.binary(max_size=100).map(lambda content: content.replace(b"\n", b""))
 _TIMES = st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.inotify import CREATE, DELETE, MOVED_FROM, MOVED_TO, OVERFLOW, Event
-from ocigrpc.oci.log_names import LogNames, kept_logs, remove_rotated, rotated_path
+from ocigrpc.conmon.log_names import LogNames, kept_logs, remove_rotated, rotated_path
+from ocigrpc.host.files.inotify import CREATE, DELETE, MOVED_FROM, MOVED_TO, OVERFLOW, Event
 
 
 def renamed(before: str, after: str, cookie: int) -> list[Event]:

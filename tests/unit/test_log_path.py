@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ocigrpc.conmon.log_path import check_log_path
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.log_path import check_log_path
 
 
 def test_a_new_name_and_a_file_that_is_there_are_taken(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ocigrpc.oci.seccomp_profile import Machine, parse_profile, resolve
+from ocigrpc.oci.spec.seccomp_profile import Machine, parse_profile, resolve
 
 MACHINE = Machine("x86_64", "6.1.0-13-amd64")
 ALLOW = "SCMP_ACT_ALLOW"

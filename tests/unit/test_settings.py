@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocigrpc.cli.setting_table import settings_table
-from ocigrpc.cli.sources import CONFIG_LIMIT_BYTES, load_settings
 from ocigrpc.errors import InvalidSettings
-from ocigrpc.settings import FileMode, RuntimeHandler, Settings, problems
+from ocigrpc.settings.sources import CONFIG_LIMIT_BYTES, load_settings
+from ocigrpc.settings.table import settings_table
+from ocigrpc.settings.values import FileMode, RuntimeHandler, Settings, problems
 
 WriteConfig = Callable[[str], str]
 

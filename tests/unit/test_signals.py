@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from ocigrpc.engine.signals import parse_signal
+from ocigrpc.engine.model.signals import parse_signal
 from ocigrpc.errors import InvalidArgument
 
 

@@ -12,8 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument
-from ocigrpc.oci.capabilities import DEFAULT_CAPABILITIES, held_capabilities
-from ocigrpc.oci.config import (
+from ocigrpc.oci.spec.build import (
+    DEFAULT_PATH,
+    MASKED_PATHS,
+    READONLY_PATHS,
+    environment_of,
+    spec_of,
+)
+from ocigrpc.oci.spec.capabilities import DEFAULT_CAPABILITIES, held_capabilities
+from ocigrpc.oci.spec.config import (
     ContainerConfig,
     Namespace,
     NamespaceMode,
@@ -22,15 +29,8 @@ from ocigrpc.oci.config import (
     Seccomp,
     SeccompType,
 )
-from ocigrpc.oci.seccomp_default import default_profile
-from ocigrpc.oci.spec import (
-    DEFAULT_PATH,
-    MASKED_PATHS,
-    READONLY_PATHS,
-    environment_of,
-    spec_of,
-)
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.spec.seccomp_default import default_profile
+from ocigrpc.violations import Violations
 
 Spec = Callable[..., Any]
 Refusal = Callable[..., tuple[list[str], str]]

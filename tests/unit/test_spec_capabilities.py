@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.capabilities import (
+from ocigrpc.oci.spec.capabilities import (
     CAPABILITIES,
     DEFAULT_CAPABILITIES,
     CapabilitySets,
     capabilities_of,
     capabilities_of_exec,
 )
-from ocigrpc.oci.config import ContainerConfig
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.spec.config import ContainerConfig
+from ocigrpc.violations import Violations
 
 ALL = frozenset(CAPABILITIES)
 capability = st.sampled_from(CAPABILITIES)

@@ -10,10 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.config import ContainerConfig, Mount, NamespaceMode, NamespaceType, Propagation
-from ocigrpc.oci.mounts import DEFAULT_MOUNTS, SpecMount, merge_mounts, mounts_of
-from ocigrpc.oci.namespaces import Namespaces
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.spec.config import (
+    ContainerConfig,
+    Mount,
+    NamespaceMode,
+    NamespaceType,
+    Propagation,
+)
+from ocigrpc.oci.spec.mounts import DEFAULT_MOUNTS, SpecMount, merge_mounts, mounts_of
+from ocigrpc.oci.spec.namespaces import Namespaces
+from ocigrpc.violations import Violations
 
 DEFAULT_DESTINATIONS = [mount.destination for mount in DEFAULT_MOUNTS]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.config import ContainerConfig, Namespace, NamespaceMode, NamespaceType
-from ocigrpc.oci.namespaces import Namespaces, namespaces_of, sysctls_of
-from ocigrpc.oci.violations import Violations
+from ocigrpc.oci.spec.config import ContainerConfig, Namespace, NamespaceMode, NamespaceType
+from ocigrpc.oci.spec.namespaces import Namespaces, namespaces_of, sysctls_of
+from ocigrpc.violations import Violations
 
 NEW = {"type": "mount"}
 

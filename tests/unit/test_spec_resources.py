@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.host.cgroup_limits import (
+from ocigrpc.host.cgroups.limits import (
     SHARES_MAX,
     WEIGHT_MAX,
     shares_of_weight,
     weight_of_shares,
 )
-from ocigrpc.oci.config import (
+from ocigrpc.oci.spec.config import (
     ContainerConfig,
     Device,
     DeviceCgroupRule,
@@ -27,8 +27,8 @@ from ocigrpc.oci.config import (
     Resources,
     Rlimit,
 )
-from ocigrpc.oci.devices import Devices, devices_in, devices_of
-from ocigrpc.oci.resources import (
+from ocigrpc.oci.spec.devices import Devices, devices_in, devices_of
+from ocigrpc.oci.spec.resources import (
     changes_of,
     limits_of,
     oom_score_adj_of,
@@ -36,7 +36,7 @@ from ocigrpc.oci.resources import (
     rlimits_of,
     with_weight,
 )
-from ocigrpc.oci.violations import Violations
+from ocigrpc.violations import Violations
 
 
 def resources(limits: Resources) -> dict[str, object]:
@@ -309,7 +309,7 @@ def test_what_every_container_has_is_left_out_of_a_directory(tree: Path) -> None
 def test_a_directory_with_too_much_in_it_is_refused(
     tree: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(f"ocigrpc.oci.devices.{limit}", 1)
+    monkeypatch.setattr(f"ocigrpc.oci.spec.devices.{limit}", 1)
     with pytest.raises(InvalidArgument) as caught:
         devices(Device(str(tree)))
     assert caught.value.reason == "TOO_MANY"

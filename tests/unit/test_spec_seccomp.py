@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from ocigrpc.errors import HostFailed, InvalidArgument
-from ocigrpc.oci.config import ContainerConfig, Seccomp, SeccompType
-from ocigrpc.oci.regular_file import SIZE_LIMIT_BYTES
-from ocigrpc.oci.seccomp import seccomp_of
-from ocigrpc.oci.seccomp_default import (
+from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES
+from ocigrpc.oci.spec.config import ContainerConfig, Seccomp, SeccompType
+from ocigrpc.oci.spec.seccomp import seccomp_of
+from ocigrpc.oci.spec.seccomp_default import (
     check_host_profile,
     default_profile,
     host_profile,
     own_profile,
 )
-from ocigrpc.oci.violations import Violations
+from ocigrpc.violations import Violations
 
 
 def built(seccomp: Seccomp | None, *, privileged: bool = False) -> dict[str, object] | None:

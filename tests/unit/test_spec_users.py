@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.oci.mounts import SpecMount
-from ocigrpc.oci.regular_file import SIZE_LIMIT_BYTES
-from ocigrpc.oci.root_files import PlannedRoot
-from ocigrpc.oci.users import User, parse_group, parse_passwd, user_of
-from ocigrpc.oci.violations import Violations
+from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES
+from ocigrpc.oci.spec.mounts import SpecMount
+from ocigrpc.oci.spec.root_files import PlannedRoot
+from ocigrpc.oci.spec.users import User, parse_group, parse_passwd, user_of
+from ocigrpc.violations import Violations
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from ocigrpc.engine.states import RUNTIME_WORDS, TRANSITIONS, may_follow
-from ocigrpc.engine.values import State
+from ocigrpc.engine.model.states import RUNTIME_WORDS, TRANSITIONS, may_follow
+from ocigrpc.engine.model.values import State
 
 LEGAL = {
     ("creating", "created"),

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine.stats import ContainerStats, repeated
+from ocigrpc.engine.containers.stats import ContainerStats, repeated
 from ocigrpc.errors import Cancelled, Timeout
+from ocigrpc.waiting import Deadline
 
 INTERVAL_S = 0.1
 

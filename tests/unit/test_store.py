@@ -11,20 +11,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocigrpc.deadline import Deadline
-from ocigrpc.engine.events import Event, EventFilter, EventKind
-from ocigrpc.engine.record import Record, fingerprint
-from ocigrpc.engine.store import SCHEMA_VERSION, Store
-from ocigrpc.engine.store_file import add_seal
-from ocigrpc.engine.values import (
+from ocigrpc.engine.model.events import Event, EventFilter, EventKind
+from ocigrpc.engine.model.record import Record, fingerprint
+from ocigrpc.engine.model.values import (
     BundleSource,
     CreateRequest,
     ExitStatus,
     Provenance,
     State,
 )
+from ocigrpc.engine.store.database import add_seal
+from ocigrpc.engine.store.store import SCHEMA_VERSION, Store
 from ocigrpc.errors import StoreFailed
-from ocigrpc.host.process import Identity
+from ocigrpc.host.processes.process import Identity
+from ocigrpc.waiting import Deadline
 
 Contents = tuple[list[Record], frozenset[tuple[str, str]], list[Event]]
 
@@ -228,7 +228,7 @@ def test_a_store_with_an_empty_page_is_refused(path: Path, sound: tuple[bytes, C
         assert refused(path).reason in ("STORE_CORRUPT", "STORE_FOREIGN"), where
 
 
-@pytest.mark.parametrize("table", ["containers", "intents", "events", "journal"])
+@pytest.mark.parametrize("table", ["containers", "intents", "events", "event_log"])
 @pytest.mark.parametrize("change", ["DROP TABLE {}", "ALTER TABLE {} RENAME TO other"])
 def test_a_store_without_one_of_its_tables_is_refused(
     path: Path, sound: tuple[bytes, Contents], table: str, change: str
@@ -245,7 +245,7 @@ def test_a_store_without_one_of_its_tables_is_refused(
         "UPDATE containers SET container_id = 'other' WHERE container_id = 'c7'",
         "UPDATE intents SET verb = 'start' WHERE container_id = 'c7'",
         "UPDATE events SET sequence = sequence - 1",
-        "UPDATE journal SET first = first - 1",
+        "UPDATE event_log SET first = first - 1",
     ],
 )
 def test_a_row_that_nobody_has_written_so_is_refused(
@@ -395,7 +395,7 @@ def test_what_is_owed_is_written_before_anything_else(store: Store) -> None:
 
 def test_what_is_owed_is_written_without_another_change(store: Store) -> None:
     owe(store, 1)
-    news = store.journal.follow(0, EventFilter(), Deadline(20))
+    news = store.event_log.follow(0, EventFilter(), Deadline(20))
     assert [event.time_ns for told in (next(news), next(news)) for event in told.events] == [0]
     assert store.records() == [RECORD]
 
@@ -406,7 +406,7 @@ def test_of_more_events_than_are_kept_those_that_are_lost_are_told_as_a_gap(path
         after = store._events(0, 10)[0].sequence
         owe(store, 25)
         store.check()
-        news = next(store.journal.follow(after, EventFilter(), Deadline(20)))
+        news = next(store.event_log.follow(after, EventFilter(), Deadline(20)))
         assert news.gap is not None
         assert (news.gap.first, news.gap.last) == (after + 1, after + 15)
         kept = [(event.sequence, event.time_ns) for event in store._events(after, 100)]

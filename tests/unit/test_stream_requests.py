@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ocigrpc.deadline import Deadline
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.service.streams import attach_inputs, exec_inputs
 from ocigrpc.v1.attach_pb2 import AttachRequest, AttachStart
 from ocigrpc.v1.exec_pb2 import ExecProcess, ExecRequest, ExecStart
 from ocigrpc.v1.terminal_pb2 import TerminalSize
+from ocigrpc.waiting import Deadline
 
 PROCESS = ExecProcess(command=["true"])
 LARGE = TerminalSize(rows=70_000, columns=1)

@@ -1,0 +1,102 @@
+"""What has to be there before the service starts: directories and programs."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import msgspec
+
+from ocigrpc.errors import HostFailed, InvalidSettings
+from ocigrpc.host import descriptors
+from ocigrpc.host.files.directory import distrust
+from ocigrpc.log import get_logger
+from ocigrpc.oci.runtime import find_program
+from ocigrpc.settings.values import Settings
+
+log = get_logger()
+
+_PACKAGES = ("conmon", "runc", "crun")
+"""Programs whose package on Debian and Ubuntu has their own name."""
+
+
+_CONTAINERS = 10_000
+"""Most that there may be if the settings do not say."""
+
+
+def counted(settings: Settings) -> Settings:
+    """The settings with a number of containers that the limit of open files carries.
+
+    Raises ``InvalidSettings`` (OPEN_FILES_LIMIT) when it does not carry theirs.
+    """
+    limit, containers = descriptors.limit(), settings.max_containers
+    carried = descriptors.carried_by(limit)
+    if containers > carried:
+        wanted = descriptors.wanted_for(containers)
+        raise InvalidSettings(
+            f"max_containers: {containers} want a limit of {wanted} open files, which is {limit}"
+            f" (RLIMIT_NOFILE, LimitNOFILE= of systemd) and carries {carried}",
+            reason="OPEN_FILES_LIMIT",
+            key="max_containers",
+            wanted=wanted,
+            limit=limit,
+            carried=carried,
+        )
+    return msgspec.structs.replace(
+        settings, max_containers=containers or max(1, min(_CONTAINERS, carried))
+    )
+
+
+def prepare(settings: Settings) -> None:
+    """Make the service's directories, and find its programs.
+
+    Raises ``HostFailed``, with the ``path`` that can't be used if it is one. Runtimes other
+    than the default one are not looked for: Status tells of them.
+    """
+    if os.geteuid():
+        raise HostFailed("the service has to run as root", reason="NOT_ROOT", uid=os.geteuid())
+    require_program(settings.conmon_path)
+    require_program(settings.runtimes[settings.default_runtime].path)
+    for path in (settings.root_dir, settings.run_dir, settings.log_dir):
+        make_private_directory(path)
+
+
+def require_program(path: str) -> None:
+    """Raise ``HostFailed``, which says how to install it, unless ``path`` can be run."""
+    if find_program(path) is not None:
+        return
+    name = os.path.basename(path)
+    install = f"apt-get install {name}" if name in _PACKAGES else ""
+    hint = f"; to install it: {install}" if install else ""
+    raise HostFailed(
+        f"program {path!r} is missing or not executable{hint}",
+        reason="PROGRAM_NOT_FOUND",
+        path=path,
+        install=install,
+    )
+
+
+def make_private_directory(path: str) -> None:
+    """Make a directory with mode 0700, and those above it with the usual mode.
+
+    One that exists is kept as it is, if nobody else can write in it. Raises ``HostFailed``
+    otherwise.
+    """
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        problem = distrust(path, [os.geteuid()])
+        mode = stat.S_IMODE(os.lstat(path).st_mode)
+    except FileExistsError as error:
+        raise _unusable(path, "is not a directory") from error
+    except OSError as error:
+        raise _unusable(path, error.strerror or str(error)) from error
+    if problem:
+        raise _unusable(path, problem)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning("directory.open_to_others", path=path, mode=f"{mode:04o}")
+
+
+def _unusable(path: str, detail: str) -> HostFailed:
+    return HostFailed(
+        f"directory {path!r} {detail}", reason="DIRECTORY_UNUSABLE", path=path, detail=detail
+    )

@@ -1,0 +1,115 @@
+"""Keeps the files of a log that conmon would throw away.
+
+When a log has the size that conmon was given as its limit, conmon opens ``LOG.tmp`` for the
+next one and renames it over the log: no log is ever larger, whoever else has time or not.
+Its old file would be gone, but for a second name of it, ``LOG.held``. And the next file is
+there beforehand, with a second name of its own, ``LOG.next``: so two files outlive conmon
+before anybody has to look. It can also be opened on a disk that takes no more files, where
+conmon would end.
+
+``LOG.tmp`` is conmon's: it is never renamed or removed under a conmon that may be between its
+two steps, as that would end it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+
+from ocigrpc.conmon.log_names import (
+    ROTATED_LIMIT,
+    held_path,
+    next_path,
+    remove_rotated,
+    rotated_path,
+    spare_path,
+)
+
+
+def keep_log(log_path: str, files: int) -> int:
+    """Number the files that conmon has left, and have the next ones kept; how many they were.
+
+    Of ``files`` in all the log itself is one. To be called when conmon has renamed a file to
+    the log's name, and before it first may; by one thread at a time. Cut off anywhere, it is
+    finished by the next call. Raises ``OSError``.
+    """
+    log = _identity(log_path)
+    if log is None:
+        return 0
+    count = _number_left(log_path, files, log)
+    held, following = held_path(log_path), next_path(log_path)
+    # Should it be another one by now, that is known by its own rename.
+    with suppress(FileNotFoundError):
+        if _identity(held) != log and _identity(following) == log:
+            os.rename(following, held)
+        # Before the links, which may want room: without it conmon would end.
+        if _identity(following) is None:
+            _make_spare(log_path)
+        if _identity(held) != log:
+            os.link(log_path, held)
+        if _identity(following) is None:
+            os.link(spare_path(log_path), following)
+    return count
+
+
+def tidy_log(log_path: str, files: int) -> None:
+    """Leave of an ended container's log what there is to read; raises ``OSError``."""
+    log = _identity(log_path)
+    if log is not None:
+        _number_left(log_path, files, log)
+    for path in (held_path(log_path), next_path(log_path), spare_path(log_path)):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _make_spare(log_path: str) -> None:
+    """Have a next file for conmon, which would end without one; old lines make room for it."""
+    for number in range(ROTATED_LIMIT, -1, -1):
+        try:
+            os.close(os.open(spare_path(log_path), os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not number:
+                raise
+            with suppress(FileNotFoundError):
+                os.unlink(rotated_path(log_path, number))
+        else:
+            return
+
+
+def _number_left(log_path: str, files: int, log: tuple[int, int]) -> int:
+    """Number the files that were the log before it; how many they were."""
+    count = 0
+    present = (log, _identity(spare_path(log_path)))
+    for path in (held_path(log_path), next_path(log_path)):
+        with suppress(FileNotFoundError):
+            status = os.lstat(path)
+            if (status.st_dev, status.st_ino) in present:
+                continue
+            if status.st_nlink > 1:
+                os.unlink(path)  # Somebody has renamed it to where they want it.
+            else:
+                _shift(log_path, files)
+                os.rename(path, rotated_path(log_path, 1))
+            count += 1
+    return count
+
+
+def _shift(log_path: str, files: int) -> None:
+    """Rename each numbered file to the next number; what is beyond the last one is gone."""
+    last = files - 1
+    # A number that is free spares those behind it.
+    free = (n for n in range(1, last) if not os.path.lexists(rotated_path(log_path, n)))
+    for number in range(next(free, last), 1, -1):
+        os.replace(rotated_path(log_path, number - 1), rotated_path(log_path, number))
+    remove_rotated(log_path, files)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

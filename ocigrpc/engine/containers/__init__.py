@@ -1,0 +1,1 @@
+"""A container: its creation, lifecycle, status, limits and end."""

@@ -1,0 +1,166 @@
+"""Where a container and its monitor are kept: two cgroups, by either cgroup manager.
+
+They are siblings under the container's parent. With ``cgroupfs`` the service makes the
+monitor's group and the runtime the container's; with ``systemd`` both are transient
+scopes, and the monitor's is ordered to be stopped after the container's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ocigrpc.errors import CgroupFailed, ContainerExists, Timeout
+from ocigrpc.host.cgroups import systemd
+from ocigrpc.host.cgroups.cgroup import Cgroup, GroupIdentity, Hierarchies
+from ocigrpc.log import get_logger
+from ocigrpc.waiting import Deadline
+
+CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
+_CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
+_KEEP_S = 10.0
+_SUBGROUP = "run.oci.systemd.subgroup"
+"""What crun(1) calls it in a spec's annotations."""
+
+log = get_logger()
+
+
+def placed_by(cgroups_path: str) -> tuple[str, str]:
+    """The manager and the parent that an cgroups with this ``linux.cgroupsPath`` has."""
+    if cgroups_path.startswith("/"):
+        return CGROUPFS, cgroups_path.rpartition("/")[0]
+    return SYSTEMD, cgroups_path.partition(":")[0]
+
+
+def is_group_of(cgroups_path: str, container_id: str) -> bool:
+    """Whether a ``linux.cgroupsPath`` is one of an cgroups of this container."""
+    ours = f"/{_CONTAINER}-{container_id}", f":{_CONTAINER}:{container_id}"
+    return cgroups_path.endswith(ours)
+
+
+class ContainerCgroups:
+    """The two cgroups of one container: ``container``'s own, and its ``monitor``'s.
+
+    Their names prove nothing: after :meth:`pin` they are those very groups, and what
+    has their names later is not touched.
+    """
+
+    def __init__(
+        self, hierarchies: Hierarchies, manager: str, parent: str, container_id: str
+    ) -> None:
+        self.manager = manager
+        self.parent = parent
+        self.by_systemd = manager == SYSTEMD
+        self._container_id = container_id
+        self.container = hierarchies.group(self._path(_CONTAINER))
+        self.monitor = hierarchies.group(self._path(_MONITOR))
+
+    @property
+    def cgroups_path(self) -> str:
+        """``linux.cgroupsPath`` of the spec, in the form that the manager wants."""
+        if self.by_systemd:
+            return f"{self.parent}:{_CONTAINER}:{self._container_id}"
+        return self.container.path
+
+    def pin(
+        self, container: GroupIdentity | None = None, monitor: GroupIdentity | None = None
+    ) -> None:
+        """From now on be those groups, and no others of their names."""
+        if container is not None:
+            before, self.container = self.container, self.container.pinned(container)
+            if before.is_held:
+                before.let_go()
+                self.container.hold()
+        if monitor is not None:
+            self.monitor = self.monitor.pinned(monitor)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is known which groups are the container's."""
+        return self.container.is_pinned
+
+    def annotations(self, spec: Mapping[str, object]) -> dict[str, str]:
+        """What a spec has to say besides for the runtime to use the group, and none below it.
+
+        crun makes one below a scope, which it freezes, and looks for the groups of exec in.
+        """
+        said = spec.get("annotations")
+        if not self.by_systemd or (isinstance(said, dict) and _SUBGROUP in said):
+            return {}
+        return {_SUBGROUP: ""}
+
+    def refuse_occupied(self) -> None:
+        """Raise ``ContainerExists`` (CGROUP_IN_USE) when a process is where ours would be."""
+        for group in (self.container, self.monitor):
+            if group.populated():
+                raise ContainerExists(
+                    f"cgroup {group.path} has processes already",
+                    reason="CGROUP_IN_USE",
+                    path=group.path,
+                )
+
+    def enter(self, monitor_pid: int, deadline: Deadline) -> None:
+        """Put conmon where it belongs; it must not have become a daemon yet.
+
+        Raises ``ContainerExists`` (CGROUP_IN_USE) when there is a scope of its name, or of
+        the container's, ``CgroupFailed``, ``Timeout`` or ``Cancelled``.
+        """
+        if self.by_systemd:
+            self._start_scope(monitor_pid, deadline)
+        else:
+            self.monitor.create()
+            self.monitor.add(monitor_pid)
+        self.pin(monitor=self.monitor.identity())
+
+    def _start_scope(self, monitor_pid: int, deadline: Deadline) -> None:
+        try:
+            systemd.start_scope(
+                self._unit(_MONITOR),
+                [monitor_pid],
+                self.parent,
+                deadline,
+                description=f"conmon of container {self._container_id}",
+                before=[self._unit(_CONTAINER)],
+                # Whatever slice it is in, the runtime would take it for the container's.
+                without=self._unit(_CONTAINER),
+            )
+        except CgroupFailed as error:
+            if error.reason != "SCOPE_EXISTS":
+                raise
+            raise ContainerExists(
+                error.message, reason="CGROUP_IN_USE", **error.metadata
+            ) from error
+
+    def keep_limits(self, texts: Mapping[str, str]) -> None:
+        """Have the manager know limits of the container that are set without it.
+
+        ``texts`` are files of cgroup v2. When it sets another one, systemd sets again all
+        that it knows.
+        """
+        if self.by_systemd:
+            try:
+                systemd.set_limits(self._unit(_CONTAINER), texts, Deadline(_KEEP_S))
+            except (CgroupFailed, Timeout) as error:
+                log.warning("limits.not_kept", reason=error.reason, error=error.message)
+
+    def remove_container(self, deadline: Deadline) -> None:
+        """Remove the container's group, which has no processes any more."""
+        self._remove(_CONTAINER, self.container, deadline)
+
+    def remove_monitor(self, deadline: Deadline) -> None:
+        """Remove the group of a monitor that has ended."""
+        self._remove(_MONITOR, self.monitor, deadline)
+
+    def _remove(self, stem: str, group: Cgroup, deadline: Deadline) -> None:
+        if self.by_systemd and group.exists():
+            # systemd removes a scope with its last process; this one has lost its way.
+            systemd.stop_scope(self._unit(stem), deadline)
+        else:
+            group.remove(deadline)
+
+    def _path(self, stem: str) -> str:
+        if self.by_systemd:
+            return systemd.scope_path(self.parent, self._unit(stem))
+        return f"{self.parent.rstrip('/')}/{stem}-{self._container_id}"
+
+    def _unit(self, stem: str) -> str:
+        return f"{stem}-{self._container_id}.scope"

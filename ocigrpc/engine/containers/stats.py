@@ -1,0 +1,84 @@
+"""What containers use: now, of many, and at an interval."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Set
+
+from msgspec import Struct
+
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.containers.status import ALIVE, Truth
+from ocigrpc.engine.model.values import Position, State
+from ocigrpc.errors import WrongState
+from ocigrpc.host.cgroups.stats import Usage, read_usage
+from ocigrpc.waiting import Deadline
+
+
+class ContainerStats(Struct, frozen=True):
+    """What one container used at ``timestamp_ns`` since 1970."""
+
+    container_id: str
+    name: str
+    labels: dict[str, str]
+    timestamp_ns: int
+    usage: Usage
+    position: Position = (0, "")
+    """Of the container, in lists."""
+
+
+def stats_of(container: Container, truth: Truth) -> ContainerStats:
+    """What it uses now, from its cgroup alone; raises ``WrongState`` when it has stopped."""
+    return _read(container, truth)[0]
+
+
+def stats_of_all(
+    containers: Iterable[Container], states: Set[State], truth: Truth, deadline: Deadline
+) -> Iterator[ContainerStats]:
+    """Those of ``containers`` in ``states``, empty for any, that have any, as they are taken.
+
+    Raises ``Timeout`` or ``Cancelled``.
+    """
+    for container in containers:
+        deadline.check()
+        if container.record.exit_status is not None:
+            continue
+        try:
+            stats, state = _read(container, truth)
+        except WrongState:
+            continue
+        if not states or state in states:
+            yield stats
+
+
+def repeated(
+    read: Callable[[], Iterable[ContainerStats]], interval_s: float, deadline: Deadline
+) -> Iterator[Iterable[ContainerStats]]:
+    """What ``read`` says now and at every multiple of ``interval_s`` from now.
+
+    Times that pass while the receiver is not ready are left out. Never ends by itself:
+    raises ``Timeout`` or ``Cancelled``.
+    """
+    began_s = time.monotonic()
+    while True:
+        yield read()
+        passed_s = time.monotonic() - began_s
+        deadline.wait(timeout_s=interval_s - passed_s % interval_s)
+
+
+def _read(container: Container, truth: Truth) -> tuple[ContainerStats, State]:
+    timestamp_ns = time.time_ns()
+    usage = read_usage(container.cgroups.container)
+    # Looked at afterwards: what was alive then, has been while its cgroup was read.
+    view = truth.cached_status(container)
+    if view.state not in ALIVE:
+        raise WrongState(view.container_id, view.state, "created, running or paused")
+    stats = ContainerStats(
+        container_id=view.container_id,
+        name=view.name,
+        labels=view.labels,
+        timestamp_ns=timestamp_ns,
+        usage=usage,
+        position=container.position,
+    )
+    return stats, view.state

@@ -1,0 +1,90 @@
+"""The logs of containers: read, reopened, rotated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from ocigrpc.conmon.log_chain import LogChain
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.logs.reader import LogReader
+from ocigrpc.engine.logs.reopen import Reopening
+from ocigrpc.engine.logs.rotate import Rotation
+from ocigrpc.engine.logs.values import LogBatch, LogQuery
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import State
+from ocigrpc.errors import HostFailed, PreconditionFailed, WrongState
+from ocigrpc.host.files.watch import FileWatch
+from ocigrpc.log import get_logger
+from ocigrpc.waiting import Deadline
+
+log = get_logger()
+
+# Files that are kept open for a follower who has not come to them. What the service itself
+# removes is to make room; of others, a rotation compresses and removes what it will.
+_HOLD_OURS = 4
+_HOLD_THEIRS = 64
+
+
+class Logs:
+    """What is done with logs; it takes no container's turn, so no verb holds it up."""
+
+    def __init__(self, node: Context) -> None:
+        """Raises ``HostFailed``."""
+        with ExitStack() as undo:
+            self._file_watch = FileWatch()
+            undo.callback(self._file_watch.close)
+            self._reopening = Reopening(node, self._file_watch)
+            self._rotation = Rotation(node.settings.log_max_files)
+            undo.pop_all()
+
+    def watch(self, container: Container) -> None:
+        """Keep the container's log from now on, if it is the service's to rotate.
+
+        To be called again when it has ended.
+        """
+        self._rotation.watch(container)
+
+    def read(self, container: Container, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
+        """The lines of its log; raises what ``ContainerLogs`` in the proto says."""
+        record = container.record
+        if record.state is State.CREATING:
+            raise WrongState(record.container_id, record.state, "made")
+        try:
+            chain = self._chain(record, query.follow)
+        except OSError as error:
+            raise HostFailed(
+                f"can't read {record.log_path}: {error.strerror}",
+                path=record.log_path,
+                error=error.strerror,
+            ) from error
+        with chain:
+            if not chain.files and (not query.follow or record.exit_status is not None):
+                raise PreconditionFailed(
+                    f"the log {record.log_path} is not there",
+                    reason="LOG_MISSING",
+                    path=record.log_path,
+                )
+            reader = LogReader(query, chain)
+            if chain.waiter is None:
+                yield from reader.snapshot(deadline)
+            else:
+                yield from reader.follow(container, chain.waiter, deadline)
+
+    def _chain(self, record: Record, follow: bool) -> LogChain:
+        if not follow:
+            return LogChain(record.log_path, record.log_is_ours)
+        hold = _HOLD_OURS if record.log_is_ours else _HOLD_THEIRS
+        return LogChain(record.log_path, record.log_is_ours, self._file_watch, hold)
+
+    def reopen(self, container: Container, deadline: Deadline) -> None:
+        """Begin a new log; raises what ``ReopenContainerLog`` in the proto says."""
+        with self._reopening.turn(container, deadline):
+            self._reopening.reopen(container, deadline)
+        log.info("log.reopened", container_id=container.container_id)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._rotation.close()
+        self._file_watch.close()

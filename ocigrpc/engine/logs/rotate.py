@@ -1,0 +1,187 @@
+"""Keeps the logs of containers small: a few files of a few bytes each.
+
+For logs in the service's own directory, which nobody else rotates. conmon itself begins a new
+file when one is full, also while the service is down or has no time; what is done here is to
+keep the old ones, see :mod:`ocigrpc.conmon.log_rotation`. One thread serves all containers, and
+wakes when a file takes the place of a log.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import select
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+
+from ocigrpc.conmon.log_names import remove_rotated
+from ocigrpc.conmon.log_rotation import keep_log, tidy_log
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.errors import OcigrpcError, host_failure
+from ocigrpc.host.files.inotify import (
+    IGNORED,
+    MOVE_SELF,
+    MOVED_TO,
+    ONLYDIR,
+    OVERFLOW,
+    Event,
+    Inotify,
+)
+from ocigrpc.log import get_logger
+from ocigrpc.waiting import EventFd
+
+log = get_logger()
+
+_DIRECTORY = MOVED_TO | MOVE_SELF | ONLYDIR
+# Between two tries, and two lines in the log about the same.
+_RETRY_S = 10.0
+
+
+class Rotation:
+    """Keeps the last ``files`` files of each log that it is given, the log itself among them."""
+
+    def __init__(self, files: int) -> None:
+        """Raises ``HostFailed``."""
+        self._files = files
+        self._inotify = Inotify()
+        self._new: queue.SimpleQueue[Container | None] = queue.SimpleQueue()
+        self._wake = EventFd()
+        self._known: dict[str, Container] = {}
+        self._directories: dict[int, str] = {}
+        self._failed: set[str] = set()
+        self._retry_s = math.inf
+        self._lost = 0
+        self._told_s = -math.inf
+        self._thread = threading.Thread(target=self._run, name="rotation", daemon=True)
+        self._thread.start()
+
+    def watch(self, container: Container) -> None:
+        """Keep what conmon leaves of its log, until it ends; to be called again then."""
+        if container.record.log_limit_bytes:
+            self._tell(container)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._tell(None)
+        self._thread.join()
+        self._wake.close()
+        self._inotify.close()
+
+    def _tell(self, container: Container | None) -> None:
+        self._new.put(container)
+        self._wake.set()
+
+    def _run(self) -> None:
+        poller = select.poll()
+        poller.register(self._inotify, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
+        # Each step is a call, so that no local variable keeps a container that is removed.
+        while True:
+            poller.poll(self._pause_ms())
+            self._wake.clear()
+            if not self._begin_new():
+                return
+            self._hear(self._inotify.read())
+            if self._retry_s <= time.monotonic():
+                self._retry()
+
+    def _pause_ms(self) -> int | None:
+        if self._retry_s == math.inf:
+            return None
+        return max(0, math.ceil((self._retry_s - time.monotonic()) * 1000))
+
+    def _begin_new(self) -> bool:
+        """Take up the containers that there are new; false when it is time to end."""
+        while not self._new.empty():
+            container = self._new.get()
+            if container is None:
+                return False
+            self._known[container.record.log_path] = container
+            self._look(container.record.log_path)
+        return True
+
+    def _hear(self, events: list[Event]) -> None:
+        if any(event.mask & OVERFLOW for event in events):
+            for log_path in list(self._known):
+                self._look(log_path)
+        renamed = Counter(
+            f"{self._directories[event.watch]}/{event.name}"
+            for event in events
+            if event.mask & MOVED_TO and event.watch in self._directories
+        )
+        for log_path, count in renamed.items():
+            if log_path in self._known:
+                self._look(log_path, count)
+        for event in events:
+            if event.mask & (IGNORED | MOVE_SELF):
+                self._make_again(self._directories.pop(event.watch, ""))
+                self._inotify.remove(event.watch)
+
+    def _make_again(self, directory: str) -> None:
+        """Have a directory that was removed: conmon, which can't make a file there, ends."""
+        for log_path in [each for each in self._known if os.path.dirname(each) == directory]:
+            with suppress(OSError):
+                os.mkdir(directory, 0o700)
+            self._look(log_path)
+
+    def _retry(self) -> None:
+        failed, self._failed, self._retry_s = self._failed, set(), math.inf
+        for log_path in failed & self._known.keys():
+            self._look(log_path)
+
+    def _look(self, log_path: str, renamed: int = 0) -> None:
+        """Keep what there is to keep of a log; forget it when its container has ended."""
+        container = self._known[log_path]
+        try:
+            try:
+                if _is_over(container):
+                    self._end(log_path, container)
+                else:
+                    self._keep(log_path, container, renamed)
+            except OSError as error:
+                raise host_failure(error) from error
+        except OcigrpcError as error:
+            self._failed.add(log_path)
+            self._retry_s = min(self._retry_s, time.monotonic() + _RETRY_S)
+            log.error(
+                "log.rotation_failed",
+                container_id=container.container_id,
+                reason=error.reason,
+                error=error.message,
+            )
+
+    def _keep(self, log_path: str, container: Container, renamed: int) -> None:
+        # Also when it is there already, as the directory may be another one of its name.
+        directory = os.path.dirname(log_path)
+        self._directories[self._inotify.add(directory, _DIRECTORY)] = directory
+        kept = keep_log(log_path, self._files)
+        if renamed > kept:
+            self._note_lost(container, renamed - kept)
+        if _is_over(container):
+            self._end(log_path, container)
+
+    def _end(self, log_path: str, container: Container) -> None:
+        if self._known.get(log_path) is container:
+            del self._known[log_path]
+        # What is there may be the log of another one of the same id by now.
+        if not (container.removed.is_set() and os.path.lexists(log_path)):
+            tidy_log(log_path, self._files)
+        if container.removed.is_set() and not os.path.lexists(log_path):
+            remove_rotated(log_path, 1)
+
+    def _note_lost(self, container: Container, count: int) -> None:
+        self._lost += count
+        if time.monotonic() - self._told_s >= _RETRY_S:
+            log.warning(
+                "log.files_lost", container_id=container.container_id, all_containers=self._lost
+            )
+            self._told_s, self._lost = time.monotonic(), 0
+
+
+def _is_over(container: Container) -> bool:
+    record = container.record
+    ended = record.exit_status is not None or record.monitor_lost
+    return ended or container.removed.is_set()

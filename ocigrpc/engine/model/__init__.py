@@ -1,0 +1,1 @@
+"""What all rooms of the engine share: frozen values, states, records, events, signals."""

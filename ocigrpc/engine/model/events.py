@@ -1,0 +1,150 @@
+"""What happens to containers, as events: plain values, and the rules that make them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import ExitStatus, State
+
+# Of ten million labels hardly two have the same mark.
+_MARK_BYTES = 7
+
+
+class EventKind(StrEnum):
+    """What has happened to a container."""
+
+    CREATED = "created"
+    STARTED = "started"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    UPDATED = "updated"
+    MONITOR_LOST = "monitor_lost"
+    OOM = "oom"
+    EXITED = "exited"
+    REMOVED = "removed"
+
+
+class Event(Struct, frozen=True, omit_defaults=True):
+    """One thing that has happened. ``exit_status`` is there when it has exited.
+
+    ``sequence`` is 0 until the event log has given it a number. ``marks`` stand for the labels
+    of the container, which may be thousands of times as long.
+    """
+
+    kind: EventKind
+    container_id: str
+    time_ns: int
+    sequence: int = 0
+    name: str = ""
+    marks: tuple[int, ...] = ()
+    exit_status: ExitStatus | None = None
+
+
+class EventFilter(Struct, frozen=True):
+    """Which events; empty fields match all. ``marks`` are those of labels that it must have."""
+
+    container_id: str = ""
+    marks: frozenset[int] = frozenset()
+    kinds: frozenset[EventKind] = frozenset()
+
+    def matches(self, event: Event) -> bool:
+        """Whether it is one of them."""
+        return (
+            self.container_id in ("", event.container_id)
+            and (not self.kinds or event.kind in self.kinds)
+            and self.marks.issubset(event.marks)
+        )
+
+
+def marks_of(labels: Mapping[str, str]) -> tuple[int, ...]:
+    """A number for each label, the same for the same label, and for others another."""
+    return tuple(_mark_of(f"{key}\0{value}".encode()) for key, value in labels.items())
+
+
+def _mark_of(label: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(label, digest_size=_MARK_BYTES).digest())
+
+
+class Gap(Struct, frozen=True):
+    """The first and the last number of those that are missing."""
+
+    first: int
+    last: int
+
+
+class EventBatch(Struct, frozen=True):
+    """Events, all that there are up to ``cursor``, from where the last news ended."""
+
+    cursor: int
+    events: tuple[Event, ...] = ()
+    gap: Gap | None = None
+
+
+def event_of(kind: EventKind, record: Record, time_ns: int) -> Event:
+    """An event of the container of this record."""
+    return Event(
+        kind=kind,
+        container_id=record.container_id,
+        time_ns=time_ns,
+        name=record.name,
+        marks=marks_of(record.labels),
+        exit_status=record.exit_status if kind is EventKind.EXITED else None,
+    )
+
+
+def events_between(before: Record, after: Record, time_ns: int) -> tuple[Event, ...]:
+    """What has happened to a container from one record of it to a later one, in order.
+
+    Much may have happened at once. Of what has no trace in the later record, such as a
+    pause that was ended, nothing is told; nor of what was undone, as a create can be.
+    """
+    if before is after:
+        return ()
+    return tuple(event_of(kind, after, time_ns) for kind in _kinds(before, after))
+
+
+def last_events(before: Record, after: Record, time_ns: int) -> tuple[Event, ...]:
+    """The same for a container that is removed, ``after`` being the last that is known."""
+    if before.state is State.CREATING:
+        return ()
+    kinds = (*_kinds(before, after), EventKind.REMOVED)
+    return tuple(event_of(kind, after, time_ns) for kind in kinds)
+
+
+def numbered(events: tuple[Event, ...], first: int) -> tuple[Event, ...]:
+    """The events with their numbers, beginning with ``first``."""
+    return tuple(
+        msgspec.structs.replace(event, sequence=first + index) for index, event in enumerate(events)
+    )
+
+
+def _kinds(before: Record, after: Record) -> Iterator[EventKind]:
+    was, is_now = before.state, after.state
+    if was is State.CREATING and is_now is not State.CREATING:
+        yield EventKind.CREATED
+    # By hand, or by a service that died over it, it is started without our knowing when.
+    started = was is State.CREATED and (is_now is State.RUNNING or _ended_by_itself(after))
+    if started or (after.started_ns and not before.started_ns):
+        yield EventKind.STARTED
+    if is_now is State.PAUSED is not was:
+        yield EventKind.PAUSED
+    if was is State.PAUSED and is_now in (State.CREATED, State.RUNNING):
+        yield EventKind.RESUMED
+    if after.monitor_lost and not before.monitor_lost:
+        yield EventKind.MONITOR_LOST
+    if after.oom_kills > before.oom_kills:
+        yield EventKind.OOM
+    if after.exit_status is not None and before.exit_status is None:
+        yield EventKind.EXITED
+
+
+def _ended_by_itself(record: Record) -> bool:
+    """Whether its program ran: what waits to be started can only be killed."""
+    ended = record.exit_status
+    return ended is not None and ended.exit_code is not None and ended.signal is None

@@ -1,0 +1,114 @@
+"""What is remembered of a container, in memory and in the store."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from msgspec import Struct
+
+from ocigrpc.engine.model.values import (
+    ContainerView,
+    CreateRequest,
+    ExitStatus,
+    MonitorLostPolicy,
+    State,
+)
+from ocigrpc.host.cgroups.cgroup import GroupIdentity
+from ocigrpc.host.cgroups.limit_files import Snapshot
+from ocigrpc.host.files.statx import FileIdentity
+from ocigrpc.host.processes.process import Identity
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    """One container. Changed only as a whole, by ``msgspec.structs.replace``.
+
+    ``init`` and ``monitor`` name the container's first process and conmon for as long as a
+    signal may have to reach them, also after a restart of the service; ``init_program`` is
+    what ``init`` executes until the container is started (device and inode).
+    ``oom_kills`` is how many of its processes the kernel is known to have killed for want
+    of memory.
+    ``limits_before`` is what an update that is under way began with.
+    ``stop_timeout_s`` is that of the last stop that was begun.
+    ``log_place`` is ``log_path`` without links: no two containers have the same.
+    ``log_is_new`` is whether the create makes the log, whoever has chosen its path.
+    ``log_limit_bytes`` is how large a log grows that the service rotates, else 0.
+    ``made_parent`` is the topmost of the cgroups above it that were not there before.
+    ``runtime_entry`` is where the runtime has what it knows of the container, as far as we know:
+    while it is being made with nothing there, for there was nothing; then which one it is.
+    ``container_group`` and ``monitor_group`` are its cgroups.
+    """
+
+    container_id: str
+    fingerprint: str
+    created_ns: int
+    state: State
+    runtime_handler: str
+    cgroup_manager: str
+    cgroup_parent: str
+    cgroup_path: str
+    bundle_path: str
+    log_path: str
+    stop_signal: int
+    name: str = ""
+    log_place: str = ""
+    log_is_ours: bool = False
+    log_is_new: bool = False
+    log_size_max_bytes: int = 0
+    log_limit_bytes: int = 0
+    made_parent: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    terminal: bool = False
+    stdin: bool = False
+    stdin_once: bool = False
+    init: Identity | None = None
+    init_program: tuple[int, int] | None = None
+    monitor: Identity | None = None
+    monitor_lost: bool = False
+    monitor_lost_policy: MonitorLostPolicy = MonitorLostPolicy.LEAVE
+    oom_kills: int = 0
+    limits_before: Snapshot | None = None
+    started_ns: int = 0
+    stop_timeout_s: float = 0
+    exit_status: ExitStatus | None = None
+    runtime_entry: FileIdentity | None = None
+    container_group: GroupIdentity | None = None
+    monitor_group: GroupIdentity | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the first process while it lives, otherwise 0."""
+        return self.init.pid if self.init and self.state is not State.STOPPED else 0
+
+    def view(
+        self, state: State, exit_status: ExitStatus | None, runtime_state: str, message: str
+    ) -> ContainerView:
+        """What is told of it when its state is found to be ``state``."""
+        alive = self.init is not None and state is not State.STOPPED
+        return ContainerView(
+            container_id=self.container_id,
+            name=self.name,
+            state=state,
+            pid=self.init.pid if self.init is not None and alive else 0,
+            created_ns=self.created_ns,
+            started_ns=self.started_ns,
+            exit_status=exit_status,
+            log_path=self.log_path,
+            labels=self.labels,
+            annotations=self.annotations,
+            runtime_handler=self.runtime_handler,
+            bundle_path=self.bundle_path,
+            cgroup_path=self.cgroup_path,
+            terminal=self.terminal,
+            stdin=self.stdin,
+            monitor_lost=self.monitor_lost,
+            monitor_lost_policy=self.monitor_lost_policy,
+            runtime_state=runtime_state,
+            message=message,
+        )
+
+
+def fingerprint(request: CreateRequest) -> str:
+    """The same for equal requests, and for no two others."""
+    return hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()

@@ -1,0 +1,1 @@
+"""After a start: find what there is, finish or undo what was cut off."""

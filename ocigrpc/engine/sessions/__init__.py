@@ -1,0 +1,1 @@
+"""Clients that talk to a container: exec and attach."""

@@ -1,0 +1,1 @@
+"""What outlives the service: one SQLite database, and the event log in it."""

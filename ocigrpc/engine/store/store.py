@@ -1,0 +1,238 @@
+"""The store: every container's record, every change that has begun but not ended, and events.
+
+SQLite in WAL mode with ``synchronous=NORMAL``: what is written survives the end of the
+service at any moment; a loss of power may take the last moments with it, but then no
+container lives on either. There is one writer, this process: it keeps others out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from ocigrpc.engine.model.events import Event
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.store import event_log
+from ocigrpc.engine.store.database import Database
+from ocigrpc.engine.store.event_log import EventLog
+from ocigrpc.errors import StoreFailed
+from ocigrpc.log import get_logger
+
+log = get_logger()
+
+_SCHEMA = (
+    """
+CREATE TABLE containers (
+    container_id TEXT PRIMARY KEY, record BLOB NOT NULL, seal INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE intents (
+    container_id TEXT NOT NULL, verb TEXT NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY (container_id, verb)
+) WITHOUT ROWID;
+"""
+    + event_log.SCHEMA
+)
+
+SCHEMA_VERSION = 3
+"""Rises with every change of the schema, and of what the columns hold."""
+
+_RETRY_S = 1.0
+
+# Made now: msgspec crashes when two threads make one for the same type for the first time.
+_RECORD = msgspec.json.Decoder(Record)
+_EVENT = msgspec.json.Decoder(Event)
+
+
+class _Pending:
+    """What has happened and could not be written down yet: records, ended verbs, events.
+
+    Of the events the last ``history`` are kept; how many are not is counted as ``dropped``.
+    """
+
+    def __init__(self, history: int) -> None:
+        self.records: dict[str, Record] = {}
+        self.ended: set[tuple[str, str]] = set()
+        self.events: deque[Event] = deque(maxlen=history)
+        self.dropped = 0
+
+    def add(self, ended: str, record: Record, events: tuple[Event, ...]) -> None:
+        """Owe a change, and the end of a verb unless ``ended`` is empty."""
+        self.records[record.container_id] = record
+        if ended:
+            self.ended.add((record.container_id, ended))
+        before = len(self.events) + len(events)
+        self.events.extend(events)
+        self.dropped += before - len(self.events)
+
+    def clear(self) -> None:
+        """Owe nothing."""
+        self.records.clear()
+        self.ended.clear()
+        self.events.clear()
+        self.dropped = 0
+
+
+class Store:
+    """Records by container id, the intents of verbs that are under way, and the event log.
+
+    Events are written together with the change that they tell of, or not at all. What
+    :meth:`note` can't write is owed: it goes before whatever is written next, and is tried
+    again every second until then. Every other method raises ``StoreFailed`` with the path
+    when it can't be done.
+    """
+
+    def __init__(self, path: Path, event_history: int) -> None:
+        self._file = Database(path, _SCHEMA, SCHEMA_VERSION, _require_readable)
+        self.event_log = EventLog(event_history, self._events)
+        self._lock = threading.Lock()
+        self._owed = _Pending(event_history)
+        self._owing = threading.Event()
+        self._closing = threading.Event()
+        with self._file.explained():
+            self._db = self._file.open()
+            try:
+                with self._changing():
+                    self.event_log.load(self._db)
+                self._file.hold()
+            except BaseException:
+                self._db.close()
+                raise
+        self._settler = threading.Thread(target=self._settle, name="store", daemon=True)
+        self._settler.start()
+
+    def records(self) -> list[Record]:
+        """Every container's record."""
+        with self._file.explained():
+            rows = self._db.execute("SELECT record FROM containers").fetchall()
+            return [_RECORD.decode(blob) for (blob,) in rows]
+
+    def intents(self) -> frozenset[tuple[str, str]]:
+        """Container id and verb of every change that has begun and not ended."""
+        with self._file.explained():
+            return frozenset(self._db.execute("SELECT container_id, verb FROM intents").fetchall())
+
+    def _events(self, after: int, limit: int) -> list[Event]:
+        with self._file.explained():
+            # Nobody else can read it, and what is not committed is not for the reader.
+            with self._lock:
+                rows = self._db.execute(
+                    "SELECT event FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
+                    (after, limit),
+                ).fetchall()
+            return [_EVENT.decode(blob) for (blob,) in rows]
+
+    def begin(self, verb: str, record: Record, events: tuple[Event, ...] = ()) -> None:
+        """Remember that a verb is about to change the container."""
+        with self._transaction(events):
+            self._put(record)
+            self._db.execute(
+                "INSERT OR REPLACE INTO intents VALUES (?1, ?2, seal(?1, ?2))",
+                (record.container_id, verb),
+            )
+
+    def put(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
+        """Remember a change; with ``ended``, as the outcome of that verb, which had begun."""
+        with self._transaction(events):
+            self._put(record)
+            self._end(record.container_id, ended)
+
+    def note(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
+        """The same for what has happened, and can't be undone: if not now, it is written later."""
+        try:
+            self.put(record, events, ended=ended)
+        except StoreFailed as error:
+            log.error("store.owing", reason=error.reason, error=error.message)
+            with self._lock:
+                self._owed.add(ended, record, events)
+                self._owing.set()
+
+    def delete(self, container_id: str, events: tuple[Event, ...] = ()) -> None:
+        """Forget the container, and what had begun with it."""
+        with self._transaction(events):
+            self._db.execute("DELETE FROM containers WHERE container_id = ?", (container_id,))
+            self._db.execute("DELETE FROM intents WHERE container_id = ?", (container_id,))
+
+    def check(self) -> None:
+        """Prove that it can be written, by writing nothing of note."""
+        with self._transaction():
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Write all to the main file, and let go of it."""
+        with self._lock:
+            self._closing.set()
+            self._owing.set()
+        self._settler.join()
+        with self._lock:
+            self._db.close()
+
+    def _put(self, record: Record) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO containers VALUES (?1, ?2, seal(?1, ?2))",
+            (record.container_id, msgspec.json.encode(record)),
+        )
+
+    def _end(self, container_id: str, verb: str) -> None:
+        self._db.execute(
+            "DELETE FROM intents WHERE container_id = ? AND verb = ?", (container_id, verb)
+        )
+
+    def _settle(self) -> None:
+        """Try what is owed again and again; a last time at the end."""
+        while self._owing.wait() and not self._closing.wait(_RETRY_S):
+            self._settle_once()
+        if self._owed.records and not self._settle_once():
+            log.error("store.owed_lost", container_ids=list(self._owed.records))
+
+    def _settle_once(self) -> bool:
+        try:
+            with self._transaction():
+                pass
+        except StoreFailed:
+            return False
+        return True
+
+    @contextmanager
+    def _transaction(self, events: tuple[Event, ...] = ()) -> Iterator[None]:
+        with self._lock, self._file.explained():
+            self._file.require_in_place()
+            owed = self._owed
+            with self._changing():
+                for record in owed.records.values():
+                    self._put(record)
+                for container_id, verb in owed.ended:
+                    self._end(container_id, verb)
+                yield
+                added = self.event_log.append(self._db, (*owed.events, *events), owed.dropped)
+            self.event_log.publish(added)
+            if owed.records:
+                log.info("store.settled", records=len(owed.records), events=len(owed.events))
+                owed.clear()
+                if not self._closing.is_set():
+                    self._owing.clear()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # SQLite has rolled back by itself after some errors, as when the disk is full.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def _require_readable(db: sqlite3.Connection) -> None:
+    """Raise what can't be read of a store."""
+    for (blob,) in db.execute("SELECT record FROM containers"):
+        _RECORD.decode(blob)
+    for (blob,) in db.execute("SELECT event FROM events"):
+        _EVENT.decode(blob)

@@ -1,0 +1,1 @@
+"""Cgroups of either generation, and systemd as their manager."""

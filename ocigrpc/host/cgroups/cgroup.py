@@ -1,0 +1,341 @@
+"""Cgroups by their path, on cgroup v1, hybrid and v2 hosts alike.
+
+A path such as ``/ocigrpc/ocigrpc-container-x`` names one group in every hierarchy that
+the host has; a :class:`Cgroup` is all of those together.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from ocigrpc.errors import CgroupFailed, Timeout
+from ocigrpc.host.cgroups import kill as cgroup_kill
+from ocigrpc.host.cgroups.controller import NO_GROUP, ControllerGroup, Populated
+from ocigrpc.host.cgroups.freezer import freezers
+from ocigrpc.host.cgroups.hierarchy import (
+    Hierarchy,
+    Kind,
+    kind_of,
+    parse_mountinfo,
+    parse_proc_cgroup,
+)
+from ocigrpc.host.processes.process import boot_id
+from ocigrpc.waiting import Deadline
+
+_ENTER_S = 0.1
+"""How long to wait for a killed group to be empty before looking who has entered it."""
+
+_RETRY_MOST_S = 0.02
+"""Longest pause between two attempts to remove a group that is busy."""
+
+_FREEZING_LOOK_S = 0.005
+"""Between two looks whether a group is frozen by now."""
+
+
+class Hierarchies(Struct, frozen=True):
+    """The cgroup hierarchies of this host, and what kind of host they make it."""
+
+    kind: Kind
+    all: tuple[Hierarchy, ...]
+
+    @classmethod
+    def parse(cls, mountinfo: str) -> Self:
+        """From the text of a mountinfo; ``CgroupFailed`` (CGROUPS_MISSING) if it has none."""
+        found = tuple(parse_mountinfo(mountinfo))
+        if not found:
+            raise CgroupFailed("no cgroup hierarchy is mounted", reason="CGROUPS_MISSING")
+        return cls(kind=kind_of(found), all=found)
+
+    @classmethod
+    def detect(cls, mountinfo: str | Path = "/proc/self/mountinfo") -> Self:
+        """From the mounts that this process sees."""
+        return cls.parse(Path(mountinfo).read_text(errors="surrogateescape"))
+
+    def group(self, path: str) -> Cgroup:
+        """The group at an absolute path below the hierarchies' mount points; never "/".
+
+        Raises ``CgroupFailed`` (CGROUP_PATH_INVALID) for any other path.
+        """
+        check_path(path)
+        return Cgroup(
+            path,
+            tuple(
+                ControllerGroup(
+                    directory=hierarchy.mount_point.rstrip("/") + path,
+                    top=hierarchy.mount_point,
+                    controllers=hierarchy.controllers,
+                    unified=hierarchy.unified,
+                )
+                for hierarchy in self.all
+            ),
+        )
+
+    def controllers(self) -> frozenset[str]:
+        """What can be limited in groups of this host."""
+        found = frozenset[str]().union(*(hierarchy.controllers for hierarchy in self.all))
+        if self.kind is Kind.V2:
+            (top,) = (hierarchy.mount_point for hierarchy in self.all)
+            part = ControllerGroup(top, top, frozenset(), unified=True)
+            found |= set((part.read("cgroup.controllers") or "").split())
+        return found
+
+    def group_of(self, pid: int) -> str:
+        """The path of the group that a process is in; "/" is possible.
+
+        Where a v1 process is in several, the freezer's: it is what pause acts on. Raises
+        ``ProcessLookupError``, or ``CgroupFailed`` (CGROUP_OUTSIDE).
+        """
+        try:
+            text = Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape")
+        except OSError as error:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+        return self.parse_group_of(text)
+
+    def parse_group_of(self, proc_cgroup: str) -> str:
+        """What :meth:`group_of` says, from the text of a /proc/PID/cgroup."""
+        paths = parse_proc_cgroup(proc_cgroup)
+        known = [hierarchy for hierarchy in self.all if hierarchy.controllers in paths]
+        if not known:
+            raise CgroupFailed("the process is in none of the hierarchies", reason="CGROUP_OUTSIDE")
+        # False sorts first: the freezer, else any v1 hierarchy, else cgroup2.
+        telling = min(known, key=lambda h: ("freezer" not in h.controllers, h.unified))
+        return telling.below_root(paths[telling.controllers])
+
+
+class GroupIdentity(Struct, frozen=True, omit_defaults=True):
+    """A group in writing: its inode in each hierarchy, by its mount point, in a boot."""
+
+    boot_id: str
+    inodes: dict[str, int] = {}
+
+
+class Cgroup:
+    """One group in all hierarchies. It need not exist.
+
+    As :meth:`pinned`, it is one very group: another that has its name later is not touched.
+    """
+
+    def __init__(self, path: str, parts: tuple[ControllerGroup, ...]) -> None:
+        self.path = path
+        self.parts = parts
+        self._freezers = freezers(parts)
+        self.is_held = False
+        """Whether what :meth:`frozen` reads is kept open."""
+
+    def __repr__(self) -> str:
+        return f"Cgroup({self.path!r})"
+
+    def identity(self) -> GroupIdentity:
+        """Which group has the name now; of no hierarchy where there is none."""
+        found = {part.top: part.inode_now() for part in self.parts}
+        there = {top: inode for top, inode in found.items() if inode != NO_GROUP}
+        return GroupIdentity(boot_id(), there)
+
+    def pinned(self, identity: GroupIdentity) -> Cgroup:
+        """The group of this identity, and no other."""
+        inodes = identity.inodes if identity.boot_id == boot_id() else {}
+        parts = (
+            msgspec.structs.replace(part, inode=inodes.get(part.top, NO_GROUP))
+            for part in self.parts
+        )
+        return Cgroup(self.path, tuple(parts))
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is one very group."""
+        return any(part.inode for part in self.parts)
+
+    def child(self, name: str) -> Cgroup:
+        """The group of this name directly below, in the hierarchies that this one is in."""
+        parts = (
+            msgspec.structs.replace(part, directory=f"{part.directory}/{name}", inode=0)
+            for part in self.parts
+            if part.inode != NO_GROUP
+        )
+        return Cgroup(f"{self.path}/{name}", tuple(parts))
+
+    def strangers(self) -> list[int]:
+        """The pids in groups that have its name, and are not it."""
+        replaced = [part for part in self.parts if part.is_replaced()]
+        others = (msgspec.structs.replace(part, inode=0) for part in replaced)
+        return sorted(set[int]().union(*(part.members() for part in others)))
+
+    def create(self) -> bool:
+        """Make it, and its parents, in every hierarchy; False if any of it was there.
+
+        Raises ``CgroupFailed``, and then nothing that it made is left.
+        """
+        with ExitStack() as undo:
+            fresh = [part.create(undo) for part in self.parts]
+            undo.pop_all()
+        return all(fresh)
+
+    def add(self, pid: int) -> None:
+        """Move a process into it, in every hierarchy; raises ``CgroupFailed``."""
+        for part in self.parts:
+            part.write("cgroup.procs", str(pid))
+
+    def exists(self) -> bool:
+        """Whether any hierarchy has it."""
+        return any(part.exists() for part in self.parts)
+
+    def has_groups(self) -> bool:
+        """Whether any hierarchy has groups below it."""
+        return any(part.has_groups() for part in self.parts)
+
+    def members(self) -> list[int]:
+        """The pids in it and in the groups below it, in any hierarchy, in rising order."""
+        return sorted(cgroup_kill.members(self.parts))
+
+    def populated(self) -> bool:
+        """Whether any process is in it or below it."""
+        if len(self.parts) == 1 and self.parts[0].unified:
+            if not self.parts[0].exists():
+                return False
+            events = self.parts[0].read("cgroup.events") or ""
+            return "populated 1" in events.splitlines()
+        return any(part.members() for part in self.parts)
+
+    def hold(self) -> None:
+        """From now on keep open what :meth:`frozen` reads, at most two files."""
+        self.is_held = True
+        for freezer in self._freezers:
+            freezer.hold()
+
+    def let_go(self) -> None:
+        """Keep nothing open any more."""
+        self.is_held = False
+        for freezer in self._freezers:
+            freezer.let_go()
+
+    def frozen(self) -> bool | None:
+        """Whether it is frozen, or about to be; None when no hierarchy can tell."""
+        told = [freezer.frozen() for freezer in self._freezers]
+        return True in told or (False if False in told else None)
+
+    def frozen_threads(self) -> set[int]:
+        """The threads that are in it, or below it, where it is frozen or about to be."""
+        found = set[int]()
+        freezable = (part for part in self.parts if part.freezable)
+        for part, freezer in zip(freezable, self._freezers, strict=True):
+            if freezer.frozen():
+                found |= part.threads()
+        return found
+
+    def freezing(self) -> bool:
+        """Whether it is about to be frozen, and something in it may still run."""
+        return any(freezer.freezing() for freezer in self._freezers)
+
+    def wait_frozen(self, deadline: Deadline) -> None:
+        """Wait until nothing in it runs any more, if it is about to be frozen.
+
+        Raises ``Timeout`` or ``Cancelled``, with the group as it is.
+        """
+        # In v1 the kernel tells nobody when it is.
+        while self.freezing():
+            deadline.wait(timeout_s=_FREEZING_LOOK_S)
+
+    def thaw(self) -> None:
+        """Let it run, and all groups below it; nothing when it is gone."""
+        for part in self.parts:
+            if part.freezable:
+                part.thaw()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to every process in it and below it, frozen ones too.
+
+        Raises ``CgroupFailed`` (CGROUP_OWN when the service itself is a member).
+        """
+        cgroup_kill.send_signal(self.parts, number)
+
+    def kill(self, deadline: Deadline) -> None:
+        """SIGKILL every process in it, and below it, until there is none.
+
+        Raises ``Timeout`` when the deadline passes with any of them alive, ``Cancelled``,
+        or ``CgroupFailed`` (CGROUP_OWN when the service itself is a member).
+        """
+        if self.exists():
+            with self._named_timeout():
+                cgroup_kill.kill(self.parts, deadline)
+
+    def remove(self, deadline: Deadline) -> None:
+        """Remove it and all groups below it; fine when there is nothing.
+
+        A group is busy while processes end, and for a moment after: it is tried until the
+        deadline. Raises ``Timeout``, ``Cancelled`` or ``CgroupFailed``.
+        """
+        retry_s = cgroup_kill.RETRY_FIRST_S
+        busy = [part for part in self.parts if not part.try_remove()]
+        with self._named_timeout():
+            while busy:
+                _wait_for_less(busy, deadline, retry_s)
+                retry_s = min(retry_s * 2, _RETRY_MOST_S)
+                busy = [part for part in busy if not part.try_remove()]
+
+    def end(self, deadline: Deadline) -> None:
+        """Kill all that is in it, and remove it, whatever enters it meanwhile.
+
+        Raises what :meth:`kill` and :meth:`remove` raise.
+        """
+        while True:
+            self.kill(deadline)
+            try:
+                self.remove(deadline.within(_ENTER_S))
+                return
+            except Timeout:
+                if not deadline.remaining_s():
+                    raise
+
+    def remove_if_empty(self) -> None:
+        """Remove it where it has neither processes nor groups; for parents of groups."""
+        for part in self.parts:
+            part.remove_if_empty()
+
+    def oom_kills(self) -> int | None:
+        """How many processes in it the OOM killer took; None when nobody counts."""
+        counts = [count for part in self.parts if (count := part.oom_kills()) is not None]
+        return sum(counts) if counts else None
+
+    @contextmanager
+    def _named_timeout(self) -> Iterator[None]:
+        try:
+            yield
+        except Timeout as error:
+            pids = self.members()
+            raise Timeout(
+                f"cgroup {self.path} still has {len(pids)} processes",
+                path=self.path,
+                pids=" ".join(map(str, pids[:64])),
+            ) from error
+
+
+def _wait_for_less(busy: list[ControllerGroup], deadline: Deadline, retry_s: float) -> None:
+    """Wait until a busy group may have become removable."""
+    if busy[0].unified:
+        try:
+            with Populated(busy[0]) as populated:
+                if populated.now():
+                    deadline.wait(populated.fileno(), timeout_s=retry_s)
+                    return
+        except FileNotFoundError:
+            pass
+    deadline.wait(timeout_s=retry_s)
+
+
+def check_path(path: str) -> None:
+    """Raise ``CgroupFailed`` (CGROUP_PATH_INVALID) unless it names a group below the root."""
+    names = path.split("/")
+    # cgroup names hold no newline: the kernel refuses them, /proc/PID/cgroup is of lines.
+    wrong = [name for name in names[1:] if name in ("", ".", "..") or len(os.fsencode(name)) > 255]
+    if names[0] or len(names) < 2 or wrong or "\0" in path or "\n" in path:
+        raise CgroupFailed(
+            f"{path!r} is not a cgroup path", reason="CGROUP_PATH_INVALID", path=path
+        )

@@ -1,0 +1,291 @@
+"""One directory in one cgroup hierarchy, and its files, of either generation."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Self
+
+from msgspec import Struct
+
+from ocigrpc.errors import CgroupFailed
+
+GONE = (errno.ENOENT, errno.ENODEV)
+"""What the kernel says of a file whose group is not there, or not any more."""
+
+_CHUNK_BYTES = 1 << 14
+
+NO_GROUP = -1
+"""The ``inode`` of a part that is known not to be there, whatever has its name."""
+
+
+class ControllerGroup(Struct, frozen=True, omit_defaults=True):
+    """A cgroup as one hierarchy has it: ``directory`` is below the mount point ``top``.
+
+    With an ``inode`` it is that very group, and no other of its name: for one that is another
+    there is nothing here, so that nothing is done to it. The kernel gives no inode of a cgroup
+    twice in a boot.
+    """
+
+    directory: str
+    top: str
+    controllers: frozenset[str]
+    unified: bool
+    inode: int = 0
+
+    def read(self, name: str) -> str | None:
+        """A file of the group; None when it, or the group, is not there."""
+        return _read(f"{self.directory}/{name}")
+
+    def write(self, name: str, text: str, *, gone_is_fine: bool = False) -> None:
+        """Write a file of the group; raises ``CgroupFailed``."""
+        if self.inode and not self.exists():
+            if gone_is_fine:
+                return
+            gone = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise failed("write", f"{self.directory}/{name}", gone)
+        _write(f"{self.directory}/{name}", text, gone_is_fine=gone_is_fine)
+
+    def inode_now(self) -> int:
+        """Of the directory, whichever it is; ``NO_GROUP`` when there is none."""
+        try:
+            return os.lstat(self.directory).st_ino
+        except OSError:
+            return NO_GROUP
+
+    def exists(self) -> bool:
+        """Whether the directory is there."""
+        inode = self.inode_now()
+        return inode != NO_GROUP and self.inode in (0, inode)
+
+    def is_replaced(self) -> bool:
+        """Whether another group has its name."""
+        return self.inode != 0 and self.inode_now() not in (NO_GROUP, self.inode)
+
+    def create(self, undo: ExitStack) -> bool:
+        """Make the directory and its parents; False when it was there.
+
+        ``undo`` gets the removal of what was made.
+        """
+        fresh = _make(self.directory, self.top, undo)
+        if "cpuset" in self.controllers:
+            # A v1 cpuset starts empty, and attaching to an empty one is ENOSPC.
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                _inherit(self.directory, self.top, name)
+        return fresh
+
+    def tree(self) -> list[str]:
+        """The directory and all below it, parents first; empty when it is gone."""
+        found: list[str] = []
+        waiting = [self.directory] if not self.inode or self.exists() else []
+        while waiting:
+            directory = waiting.pop()
+            with suppress(FileNotFoundError):
+                has_groups = _has_groups(directory)
+                found.append(directory)
+                if has_groups:
+                    with os.scandir(directory) as entries:
+                        waiting += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+        return found
+
+    def has_groups(self) -> bool:
+        """Whether there are groups below it; false when it is gone."""
+        with suppress(FileNotFoundError):
+            return _has_groups(self.directory)
+        return False
+
+    def members(self) -> set[int]:
+        """The pids in it and in all below it, as our pid namespace numbers them."""
+        pids: set[int] = set()
+        for directory in self.tree():
+            pids.update(map(int, (_read(f"{directory}/cgroup.procs", whole=True) or "").split()))
+        # 0 is a process that our pid namespace has no number for.
+        return pids - {0}
+
+    def threads(self) -> set[int]:
+        """The thread ids in it and in all below it, as our pid namespace numbers them."""
+        name = "cgroup.threads" if self.unified else "tasks"
+        found: set[int] = set()
+        for directory in self.tree():
+            found.update(map(int, (_read(f"{directory}/{name}", whole=True) or "").split()))
+        return found - {0}
+
+    def try_remove(self) -> bool:
+        """Remove it and all below it; False when the kernel says that it is busy."""
+        for directory in reversed(self.tree()):
+            try:
+                os.rmdir(directory)
+            except OSError as error:
+                if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+                    return False
+                if error.errno not in GONE:
+                    raise failed("remove", directory, error) from error
+        return True
+
+    def remove_if_empty(self) -> None:
+        """Remove it when it has neither processes nor groups; else leave it."""
+        if not self.inode or self.exists():
+            _remove_if_empty(self.directory)
+
+    def oom_kills(self) -> int | None:
+        """How many in it and below it the OOM killer took; None if this hierarchy can't tell."""
+        if self.unified:
+            # This one counts what is below by itself; the v1 file does not.
+            return _oom_kills(f"{self.directory}/memory.events")
+        if "memory" not in self.controllers:
+            return None
+        counts = [_oom_kills(f"{directory}/memory.oom_control") for directory in self.tree()]
+        told = [count for count in counts if count is not None]
+        return sum(told) if told else None
+
+    @property
+    def freezable(self) -> bool:
+        """Whether this hierarchy can freeze."""
+        return self.unified or "freezer" in self.controllers
+
+    def freeze(self) -> None:
+        """Begin to freeze all in it; nothing when it is gone."""
+        if not self.inode or self.exists():
+            self._set_frozen(self.directory, True)
+
+    def thaw(self) -> None:
+        """Thaw it and all below it, for a v1 group that is frozen itself stays so."""
+        for directory in self.tree():
+            self._set_frozen(directory, False)
+
+    def _set_frozen(self, directory: str, frozen: bool) -> None:
+        name, states = "freezer.state", ("THAWED", "FROZEN")
+        if self.unified:
+            name, states = "cgroup.freeze", ("0", "1")
+        if os.path.exists(f"{directory}/{name}"):
+            _write(f"{directory}/{name}", states[frozen], gone_is_fine=True)
+
+
+class Populated:
+    """Tells, and can be polled for, whether anything lives in a cgroup2 group.
+
+    ``fileno`` is readable when that may have changed since :meth:`now`.
+    """
+
+    def __init__(self, part: ControllerGroup) -> None:
+        """Entering it raises ``FileNotFoundError`` when there is no such group."""
+        self._part = part
+
+    def now(self) -> bool:
+        """Whether there is a process in the group or below; False when it is gone."""
+        try:
+            return b"populated 1" in os.pread(self._events, 4096, 0).splitlines()
+        except OSError:
+            return False
+
+    def fileno(self) -> int:
+        """Descriptor to poll for reading."""
+        return self._epoll.fileno()
+
+    def __enter__(self) -> Self:
+        if not self._part.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._part.directory)
+        with ExitStack() as stack:
+            path = f"{self._part.directory}/cgroup.events"
+            self._events = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, self._events)
+            # The file itself is always readable and says changes by POLLPRI; the epoll
+            # makes them POLLIN, which is what a Deadline waits for.
+            self._epoll = stack.enter_context(select.epoll(1))
+            self._epoll.register(self._events, select.EPOLLPRI)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+
+def failed(verb: str, path: str, error: OSError) -> CgroupFailed:
+    """The error that a file or directory of a group could not be dealt with."""
+    return CgroupFailed(f"can't {verb} {path}: {error.strerror}", path=path, error=error.strerror)
+
+
+def _read(path: str, *, whole: bool = False) -> str | None:
+    # One read gets all of any file but a list of processes, and stats are of many files.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = chunk = os.read(fd, _CHUNK_BYTES)
+            while whole and chunk:
+                chunk = os.read(fd, _CHUNK_BYTES)
+                text += chunk
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno in GONE:
+            return None
+        if error.errno == errno.EOPNOTSUPP:
+            # A threaded group: its processes are listed by the group above it.
+            return ""
+        raise failed("read", path, error) from error
+    return text.decode()
+
+
+def _write(path: str, text: str, *, gone_is_fine: bool = False) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if not (gone_is_fine and error.errno in GONE):
+            raise failed("write", path, error) from error
+
+
+def _make(directory: str, top: str, undo: ExitStack) -> bool:
+    while True:
+        try:
+            os.mkdir(directory, 0o755)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            parent = os.path.dirname(directory)
+            if error.errno != errno.ENOENT or parent == top:
+                raise failed("create", directory, error) from error
+            # Once more afterwards: somebody may remove the empty parent meanwhile.
+            _make(parent, top, undo)
+        else:
+            undo.callback(_remove_if_empty, directory)
+            return True
+
+
+def _oom_kills(path: str) -> int | None:
+    for line in (_read(path) or "").splitlines():
+        key, _, value = line.partition(" ")
+        if key == "oom_kill":
+            return int(value)
+    return None
+
+
+def _has_groups(directory: str) -> bool:
+    # Two links are its name and its ".".
+    return os.lstat(directory).st_nlink > 2
+
+
+def _remove_if_empty(directory: str) -> None:
+    with suppress(OSError):
+        os.rmdir(directory)
+
+
+def _inherit(directory: str, top: str, name: str) -> str:
+    """The value of ``name``, filled in from the nearest ancestor that has one."""
+    value = (_read(f"{directory}/{name}") or "").strip()
+    if value or directory == top:
+        return value
+    value = _inherit(os.path.dirname(directory), top, name)
+    _write(f"{directory}/{name}", value)
+    return value

@@ -1,0 +1,114 @@
+"""Sets of CPUs and memory nodes: cpuset(7), and what groups in groups do to one another's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ocigrpc.errors import CgroupFailed
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.cgroups.stats import part_of
+
+FILES = ("cpuset.cpus", "cpuset.mems")
+
+_ROUNDS = 64
+"""How often to try while new groups appear below, each of which has what the others had."""
+
+_Set = frozenset[int]
+
+
+def parse_set(text: str) -> _Set:
+    """A list as the kernel writes it: "0-2,4"; an empty one is none."""
+    ranges = [part.partition("-") for part in text.strip().split(",") if part]
+    return frozenset(
+        number for low, _, high in ranges for number in range(int(low), int(high or low) + 1)
+    )
+
+
+def set_text(numbers: _Set) -> str:
+    """Such a list, each number by itself."""
+    return ",".join(map(str, sorted(numbers)))
+
+
+def largest(text: str) -> int:
+    """The largest number in a list that is not empty; without counting those before it."""
+    return max(int(part.rpartition("-")[2]) for part in text.split(","))
+
+
+def available(group: Cgroup, name: str) -> _Set | None:
+    """What the group above has of ``name``, one of FILES; None when the host has none of it.
+
+    That of the nearest group that exists, since the others will be made like it.
+    """
+    part = part_of(group, "cpuset") or part_of(group, "")
+    if part is None:
+        return None
+    name = name if "cpuset" in part.controllers else f"{name}.effective"
+    above = os.path.dirname(part.directory)
+    while len(above) >= len(part.top):
+        text = ControllerGroup(above, part.top, part.controllers, part.unified).read(name)
+        if text is not None and text.strip():
+            return parse_set(text)
+        above = os.path.dirname(above)
+    return None
+
+
+def below(part: ControllerGroup) -> Sequence[ControllerGroup]:
+    """The groups below a v1 group, parents first."""
+    return [
+        ControllerGroup(directory, part.top, part.controllers, part.unified)
+        for directory in part.tree()[1:]
+    ]
+
+
+def move(part: ControllerGroup, name: str, goal: str, known: Mapping[str, str]) -> bool:
+    """Give a v1 group the set ``goal``; false when the kernel refuses.
+
+    A group can't lose what one below it has, and can't gain what the one above it lacks. So
+    all of them get what they have and what they will have, from the top, and then only
+    that, from the bottom. ``known`` is what groups below will have, by their directories. Of
+    the others, those that have what the one above has go on to, and the rest keep what is
+    left of theirs, or get all if nothing is.
+    """
+    wanted = parse_set(goal)
+    for _ in range(_ROUNDS):
+        plan = _planned(part, name, wanted, known)
+        for directory, has, will in plan:
+            if not will <= has:
+                _try_set(directory, name, has | will)
+        for directory, has, will in reversed(plan):
+            if will != has:
+                _try_set(directory, name, will)
+        # Somebody may have made another group meanwhile, with what the one above it had.
+        if parse_set(part.read(name) or "") == wanted:
+            return True
+    return False
+
+
+def _planned(
+    part: ControllerGroup, name: str, wanted: _Set, known: Mapping[str, str]
+) -> list[tuple[str, _Set, _Set]]:
+    """Each group, parents first, with what it has and what it will have."""
+    plan: dict[str, tuple[_Set, _Set]] = {}
+    for directory in part.tree():
+        text = ControllerGroup(directory, part.top, part.controllers, part.unified).read(name)
+        if text is None or not text.strip():
+            continue
+        has = parse_set(text)
+        if directory == part.directory:
+            will = wanted
+        elif directory in known:
+            will = parse_set(known[directory])
+        else:
+            had_above, will_above = plan.get(os.path.dirname(directory), (has, wanted))
+            will = will_above if has == had_above else (has & will_above) or will_above
+        plan[directory] = (has, will)
+    return [(directory, has, will) for directory, (has, will) in plan.items()]
+
+
+def _try_set(directory: str, name: str, numbers: _Set) -> None:
+    try:
+        ControllerGroup(directory, "", frozenset(), False).write(name, set_text(numbers))
+    except CgroupFailed:
+        return

@@ -1,0 +1,280 @@
+"""The files of the limits of cgroups: what they are to hold, and put as they are to be.
+
+Setting them is the OCI runtime's work, which keeps notes of its own. But not every runtime can
+say every limit, and some set more than they were asked for; so what is to hold is compared
+with what holds, and put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Self
+
+from msgspec import Struct
+
+from ocigrpc.errors import CgroupFailed
+from ocigrpc.host.cgroups import cpuset
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.cgroups.limits import (
+    SHARES_DEFAULT,
+    WEIGHT_DEFAULT,
+    Limits,
+    huge_files,
+    huge_number,
+    page_sizes,
+    read_texts,
+    texts_of,
+)
+from ocigrpc.host.cgroups.stats import NO_LIMIT, PAGE_BYTES, part_of
+
+Keep = Callable[[Mapping[str, str]], None]
+"""Takes note of what files are about to hold, by their names."""
+
+_MEMORY_FILES = frozenset(
+    ("memory.max", "memory.swap.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+)
+# What takes a device's line out of a file that has one for each.
+_NO_LINE = {
+    "io.max": "rbps=max wbps=max riops=max wiops=max",
+    "io.latency": "target=0",
+    "io.weight": "default",
+    "io.bfq.weight": "default",
+}
+
+
+class Wish(Struct, frozen=True):
+    """A file that one limit is about, by its field of ``Limits``, and what it is to hold.
+
+    ``part`` is None when no hierarchy of the host has the controller.
+    """
+
+    field: str
+    part: ControllerGroup | None
+    name: str
+    text: str
+
+
+class Snapshot(Struct, frozen=True):
+    """What the files of the limits of groups held at one moment, or are to hold."""
+
+    texts: tuple[tuple[tuple[ControllerGroup, str], str], ...]
+
+    @classmethod
+    def take(
+        cls,
+        groups: Sequence[Cgroup],
+        unified_names: Collection[str] = (),
+        *,
+        with_cpusets_below: bool = False,
+    ) -> Self:
+        """Of the limits as they are now.
+
+        With the cpusets of the groups below, with cgroup v1: those above bound them.
+        """
+        texts = [each for group in groups for each in texts_of(group, unified_names)]
+        part = part_of(groups[0], "cpuset")
+        if with_cpusets_below and part is not None:
+            seen = {place for place, _ in texts}
+            places = [(each, name) for each in cpuset.below(part) for name in cpuset.FILES]
+            texts += read_texts(place for place in places if place not in seen)
+        return cls(tuple(texts))
+
+    def with_limits(self, groups: Sequence[Cgroup], wanted: Limits) -> Self:
+        """What is to hold in ``groups``: this, but for what is ``wanted``."""
+        texts = dict(self.texts)
+        wishes = [wish for group in groups for wish in wishes_of(group, wanted, texts)]
+        for wish in wishes:
+            if wish.part is not None and (wish.part, wish.name) in texts:
+                texts[wish.part, wish.name] = wish.text
+        ours = {part for group in groups for part in group.parts}
+        return type(self)(
+            tuple(
+                ((part, name), text)
+                for (part, name), text in texts.items()
+                # What the kernel makes of a line for a file that is not of ours, only it knows.
+                if part in ours and name not in wanted.unified
+            )
+        )
+
+    def lacks(self, group: Cgroup, wanted: Limits) -> Sequence[str]:
+        """The fields of ``wanted`` for which the group, which exists, has no file."""
+        texts = dict(self.texts)
+        wishes = wishes_of(group, wanted, texts)
+        return [
+            wish.field
+            for wish in wishes
+            if wish.part is None or (wish.part, wish.name) not in texts
+        ]
+
+    def restore(self, keep: Keep) -> Sequence[str]:
+        """Write what is otherwise now; the names of those files that can't be put right.
+
+        ``keep`` gets all of the topmost group first, since who keeps it may be about to set
+        what it was told by others.
+
+        Some limits bound one another, as memory and swap do, so that the order matters:
+        as long as a round puts something right, there is another one.
+        """
+        keep({name: text for (part, name), text in self.texts if part == self.texts[0][0][0]})
+        changed = self._changed()
+        while changed:
+            self._move_cpusets(changed)
+            for part, name, text in changed:
+                _try_write(part, name, text)
+            before, changed = len(changed), self._changed()
+            if len(changed) == before:
+                break
+        return [name for _, name, _ in changed]
+
+    def move_cpusets(self) -> None:
+        """With cgroup v1, give the group and those below it their cpusets, if it can be done.
+
+        Ahead of the OCI runtime, which knows of no group but one.
+        """
+        self._move_cpusets(self._changed())
+
+    def _move_cpusets(self, changed: Sequence[tuple[ControllerGroup, str, str]]) -> None:
+        moved = (name for part, name, _ in changed if "cpuset" in part.controllers)
+        for name in dict.fromkeys(moved):
+            # The topmost group comes first.
+            texts = [(part, text) for (part, each), text in self.texts if each == name]
+            (part, goal), *rest = texts
+            cpuset.move(part, name, goal, {each.directory: text for each, text in rest})
+
+    def _changed(self) -> list[tuple[ControllerGroup, str, str]]:
+        return [
+            (part, name, text) for (part, name), text in self.texts if not _holds(part, name, text)
+        ]
+
+
+def wishes_of(
+    group: Cgroup, wanted: Limits, now: Mapping[tuple[ControllerGroup, str], str]
+) -> Sequence[Wish]:
+    """The files that ``wanted`` is about, but those of ``unified``; ``now`` is what they hold."""
+    unified = part_of(group, "")
+    if unified is not None and len(group.parts) == 1:
+        return list(
+            _v2_wishes(
+                unified,
+                wanted,
+                {name: text for (part, name), text in now.items() if part == unified},
+            )
+        )
+    return [
+        Wish(field, part_of(group, controller), name, text)
+        for controller, field, name, text in _v1_wishes(group, wanted)
+    ]
+
+
+def _v1_wishes(group: Cgroup, wanted: Limits) -> Iterator[tuple[str, str, str, str]]:
+    shares = wanted.cpu_shares
+    if shares is not None:
+        number = SHARES_DEFAULT if shares == NO_LIMIT else shares
+        yield "cpu", "cpu_shares", "cpu.shares", str(number)
+    for field, controller, name in (
+        ("cpu_period_us", "cpu", "cpu.cfs_period_us"),
+        ("cpu_quota_us", "cpu", "cpu.cfs_quota_us"),
+        ("memory_limit_bytes", "memory", "memory.limit_in_bytes"),
+        ("memory_swap_limit_bytes", "memory", "memory.memsw.limit_in_bytes"),
+    ):
+        number = getattr(wanted, field)
+        if number is not None:
+            yield controller, field, name, str(number)
+    if wanted.pids_limit is not None:
+        yield "pids", "pids_limit", "pids.max", _or_max(wanted.pids_limit)
+    for field, text, name in _cpusets(wanted):
+        if text is not None:
+            above = cpuset.available(group, name)
+            yield "cpuset", field, name, text or cpuset.set_text(above or frozenset())
+    for size, limit in wanted.hugepage_limits.items():
+        yield "hugetlb", "hugepage_limits", f"hugetlb.{size}.limit_in_bytes", str(limit)
+
+
+def _v2_wishes(part: ControllerGroup, wanted: Limits, now: Mapping[str, str]) -> Iterator[Wish]:
+    def wish(field: str, name: str, text: str) -> Wish:
+        return Wish(field, part, name, text)
+
+    weight = wanted.cpu_weight
+    if weight is not None:
+        yield wish(
+            "cpu_weight", "cpu.weight", str(WEIGHT_DEFAULT if weight == NO_LIMIT else weight)
+        )
+    quota, period = wanted.cpu_quota_us, wanted.cpu_period_us
+    if quota is not None or period is not None:
+        old_quota, _, old_period = now.get("cpu.max", "max 100000").strip().partition(" ")
+        text = f"{old_quota if quota is None else _or_max(quota)} {period or old_period}"
+        yield wish("cpu_period_us" if quota is None else "cpu_quota_us", "cpu.max", text)
+    for field, cpus, name in _cpusets(wanted):
+        if cpus is not None:
+            yield wish(field, name, cpus)
+    memory, both = wanted.memory_limit_bytes, wanted.memory_swap_limit_bytes
+    if memory is not None:
+        yield wish("memory_limit_bytes", "memory.max", _or_max(memory))
+    if both is not None:
+        limited = both != NO_LIMIT and memory is not None
+        swap = str(both - (memory or 0)) if limited else "max"
+        yield wish("memory_swap_limit_bytes", "memory.swap.max", swap)
+    if wanted.pids_limit is not None:
+        yield wish("pids_limit", "pids.max", _or_max(wanted.pids_limit))
+    for size, limit in wanted.hugepage_limits.items():
+        yield wish("hugepage_limits", f"hugetlb.{size}.max", _or_max(limit))
+
+
+def _cpusets(wanted: Limits) -> Sequence[tuple[str, str | None, str]]:
+    cpus, mems = cpuset.FILES
+    return ("cpuset_cpus", wanted.cpuset_cpus, cpus), ("cpuset_mems", wanted.cpuset_mems, mems)
+
+
+def _or_max(limit: int) -> str:
+    return "max" if limit == NO_LIMIT else str(limit)
+
+
+def _holds(part: ControllerGroup, name: str, text: str) -> bool:
+    """Whether a file says the same as ``text``, in what the kernel makes of it."""
+    now = part.read(name)
+    if now is None:
+        # A file that is gone, is gone with its group.
+        return True
+    if name in cpuset.FILES:
+        if not text.strip():
+            return not now.strip() or cpuset.parse_set(_everything(part, name)) <= cpuset.parse_set(
+                now
+            )
+        return cpuset.parse_set(text) == cpuset.parse_set(now)
+    unit = PAGE_BYTES if name in _MEMORY_FILES else _huge_unit(name)
+    if unit:
+        return _whole(text, unit) == _whole(now, unit)
+    return text.split() == now.split()
+
+
+def _huge_unit(name: str) -> int:
+    return next((each for size, each in page_sizes().items() if name in huge_files(size)), 0)
+
+
+def _whole(text: str, unit: int) -> int:
+    number = huge_number(text)
+    return number if number == NO_LIMIT else number // unit
+
+
+def _everything(part: ControllerGroup, name: str) -> str:
+    """What a group of cgroup v2 has that is not limited, as a list."""
+    top = ControllerGroup(part.top, part.top, part.controllers, part.unified)
+    return top.read(f"{name}.effective") or ""
+
+
+def _try_write(part: ControllerGroup, name: str, text: str) -> None:
+    # Of some files the kernel takes one line at a time; an empty text takes a newline.
+    lines = text.splitlines() or [""]
+    if name in cpuset.FILES and not text.strip() and part.unified:
+        # A group with processes can't be made empty again, but all is no limit, too.
+        lines = [_everything(part, name).strip()]
+    elif name in _NO_LINE:
+        devices = {line.split()[0] for line in lines if line}
+        here = [line.split()[0] for line in (part.read(name) or "").splitlines() if line]
+        lines += [f"{each} {_NO_LINE[name]}" for each in here if each not in devices]
+    for line in lines:
+        try:
+            part.write(name, f"{line}\n")
+        except CgroupFailed:
+            continue

@@ -1,0 +1,91 @@
+"""Files inside a root that is not trusted, as programs with that root would find them.
+
+openat2(2) resolves a path, with all links on it, as if the root were "/"; Python has no call
+for it, so this is the C library's. A path of a container may lead through links, but never
+out of the container.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from ocigrpc.errors import HostFailed
+from ocigrpc.host.processes.process import Process
+
+_OPENAT2 = 437  # The same number on every architecture.
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_IN_ROOT = 0x10
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+# The kernel gives up when somebody renames directories meanwhile, and may be asked again.
+_ATTEMPTS = 8
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def open_in_root(root_fd: int, path: str, flags: int = 0) -> int:
+    """An ``O_PATH`` descriptor of ``path``, resolved as if ``root_fd`` were "/".
+
+    That does nothing to a FIFO or a device. ``flags`` may have ``O_NOFOLLOW`` and
+    ``O_DIRECTORY``. Links of the kernel's own, as in /proc/PID/fd, are not followed (ELOOP).
+    Raises ``OSError``.
+    """
+    how = _OpenHow(
+        flags=os.O_PATH | os.O_CLOEXEC | flags,
+        resolve=_RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS,
+    )
+    encoded = os.fsencode(path)
+    for _ in range(_ATTEMPTS):
+        fd: int = _libc.syscall(
+            _OPENAT2, root_fd, encoded, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
+        )
+        if fd >= 0:
+            return fd
+        number = ctypes.get_errno()
+        if number not in (errno.EAGAIN, errno.EINTR):
+            break
+    raise OSError(number, os.strerror(number), path)
+
+
+def open_root_of(process: Process) -> int:
+    """An ``O_PATH`` descriptor of "/" in the mount namespace of a process.
+
+    What is below it is what a program sees that enters the namespace, with all that is
+    mounted there now, whatever root the process itself has changed to. Raises
+    ``HostFailed`` when the process has ended.
+    """
+    try:
+        root = os.open(f"/proc/{process.pid}/root", _DIRECTORY)
+    except OSError as error:
+        raise _ended(process) from error
+    try:
+        while True:
+            # Above a root that a process has changed to there is more; above the last, itself.
+            above = os.open("..", _DIRECTORY, dir_fd=root)
+            is_last = os.path.samestat(os.fstat(above), os.fstat(root))
+            root, left = above, root
+            os.close(left)
+            if is_last:
+                break
+        if not process.alive():
+            raise _ended(process)  # The number may be another's by now.
+    except BaseException:
+        os.close(root)
+        raise
+    return root
+
+
+def _ended(process: Process) -> HostFailed:
+    path = f"/proc/{process.pid}/root"
+    return HostFailed(f"can't open {path}: the process has ended", path=path)

@@ -1,0 +1,170 @@
+"""Trees of files, removed without ever crossing a mount point.
+
+What is mounted below a directory of ours is somebody else's, and so is what is behind it. Each
+directory is opened by its name in the one above, links refused, and looked at once it is open:
+whatever is traded for something else meanwhile, nothing but what was seen there is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ocigrpc.errors import PreconditionFailed
+from ocigrpc.host.files.statx import statx
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_DEPTH_LIMIT = 128
+"""Levels of a tree that is removed: each takes a descriptor."""
+
+
+def mounts_at(top: str, path: str) -> Sequence[str]:
+    """The mount points at and below ``path``, and on the way to it from ``top``, its ancestor.
+
+    Where there is one, it is not looked behind. Raises ``OSError``.
+    """
+    found: list[str] = []
+    with _parent_of(top, path, found) as directory:
+        if directory is not None:
+            _find(directory, path, found, 0)
+    return found
+
+
+def refuse_mounts(top: str, *paths: str) -> None:
+    """Raise ``PreconditionFailed`` (MOUNT_IN_THE_WAY) for the first of :func:`mounts_at`."""
+    for path in paths:
+        for mount_point in mounts_at(top, path):
+            raise mount_in_the_way(mount_point)
+
+
+def mount_in_the_way(path: str) -> PreconditionFailed:
+    """What there is to say of a mount that is not ours to unmount."""
+    return PreconditionFailed(
+        f"something is mounted at {path}; it has to be unmounted first",
+        reason="MOUNT_IN_THE_WAY",
+        path=path,
+    )
+
+
+def remove_tree(top: str, path: str) -> None:
+    """Remove ``path``, a file or a directory with all below it; fine when there is nothing.
+
+    ``top``, its ancestor, is trusted: what is on the way from there may be no mount point.
+    With a mount point at or below ``path`` nothing at all is removed: raises
+    ``PreconditionFailed`` (MOUNT_IN_THE_WAY). Else as much as can be is, and ``OSError`` is
+    raised for the first file that can't.
+    """
+    refuse_mounts(top, path)
+    left: list[OSError | PreconditionFailed] = []
+    found: list[str] = []
+    with _parent_of(top, path, found) as directory:
+        if directory is not None:
+            _remove(directory, path, left, 0)
+    for mount_point in found:
+        raise mount_in_the_way(mount_point)
+    for error in left:
+        raise error
+
+
+@contextmanager
+def _parent_of(top: str, path: str, mounts: list[str]) -> Iterator[int | None]:
+    """The directory that ``path`` is in, open; None when it is not there, or behind a mount."""
+    try:
+        here = os.open(top, _FLAGS & ~os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield None
+        return
+    at = top
+    try:
+        for name in os.path.relpath(path, top).split("/")[:-1]:
+            at = f"{at}/{name}"
+            if (step := _open(here, name, at, mounts)) is None:
+                break
+            os.close(here)
+            here = step
+        else:
+            yield here
+            return
+        yield None
+    finally:
+        os.close(here)
+
+
+def _open(directory: int, name: str, path: str, mounts: list[str]) -> int | None:
+    """A directory in an open one; None if there is none, or it is a mount point, which is noted."""
+    try:
+        opened = os.open(name, _FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    if statx("", opened).mount_id == statx("", directory).mount_id:
+        return opened
+    os.close(opened)
+    mounts.append(path)
+    return None
+
+
+def _find(directory: int, path: str, mounts: list[str], depth: int) -> None:
+    name = os.path.basename(path)
+    try:
+        found = statx(name, directory)
+    except FileNotFoundError:
+        return
+    if found.mount_id != statx("", directory).mount_id:
+        mounts.append(path)
+        return
+    if not stat.S_ISDIR(found.mode):
+        return
+    _check_depth(path, depth)
+    opened = _open(directory, name, path, mounts)
+    if opened is None:
+        return
+    try:
+        for each in os.listdir(opened):
+            _find(opened, f"{path}/{each}", mounts, depth + 1)
+    finally:
+        os.close(opened)
+
+
+def _remove(
+    directory: int, path: str, left: list[OSError | PreconditionFailed], depth: int
+) -> None:
+    name = os.path.basename(path)
+    try:
+        if stat.S_ISDIR(statx(name, directory).mode):
+            _remove_below(directory, path, left, depth)
+            os.rmdir(name, dir_fd=directory)
+        else:
+            # The kernel removes no name that something is mounted at.
+            os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        left.append(OSError(error.errno, error.strerror, path))
+
+
+def _remove_below(
+    directory: int, path: str, left: list[OSError | PreconditionFailed], depth: int
+) -> None:
+    _check_depth(path, depth)
+    mounts: list[str] = []
+    opened = _open(directory, os.path.basename(path), path, mounts)
+    # Mounted since it was looked for.
+    left += map(mount_in_the_way, mounts)
+    if opened is None:
+        return
+    try:
+        for each in os.listdir(opened):
+            _remove(opened, f"{path}/{each}", left, depth + 1)
+    finally:
+        os.close(opened)
+
+
+def _check_depth(path: str, depth: int) -> None:
+    if depth > _DEPTH_LIMIT:
+        raise OSError(errno.ENAMETOOLONG, "more levels of directories than are removed", path)

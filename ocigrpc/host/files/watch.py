@@ -1,0 +1,149 @@
+"""Files and directories watched for any number of waiters, with one inotify instance.
+
+Waiters cost nothing while nothing happens: no thread of their own, no timer.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from ocigrpc.host.files.inotify import (
+    CREATE,
+    DELETE,
+    IGNORED,
+    MODIFY,
+    MOVED_FROM,
+    MOVED_TO,
+    ONESHOT,
+    ONLYDIR,
+    OVERFLOW,
+    Event,
+    Inotify,
+)
+from ocigrpc.waiting import EventFd, Wakeup
+
+_DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | ONLYDIR
+_FILE = MODIFY | ONESHOT
+
+
+class FileWatch:
+    """The inotify instance that all waiters of one service share, and its thread."""
+
+    def __init__(self) -> None:
+        """Raises ``HostFailed``."""
+        with ExitStack() as undo:
+            self._end = undo.enter_context(EventFd())
+            self._inotify = Inotify()
+            undo.pop_all()
+        self.lock = threading.Lock()
+        """Held while waiters hear."""
+        self._waiters: dict[int, set[Waiter]] = {}
+        self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
+        self._thread.start()
+
+    def waiter(self, directory: str, hear: Callable[[Event], bool]) -> Waiter:
+        """One that hears of what is renamed, made and removed in a directory; for a ``with``.
+
+        Raises ``HostFailed`` when the directory can't be watched.
+        """
+        return Waiter(self, directory, hear)
+
+    def close(self) -> None:
+        """End the thread; waiters hear nothing any more."""
+        self._end.set()
+        self._thread.join()
+        self._end.close()
+        self._inotify.close()
+
+    def add(self, waiter: Waiter, path: str, mask: int) -> int:
+        """Tell the waiter of events; for :class:`Waiter`."""
+        with self.lock:
+            watch = self._inotify.add(path, mask)
+            self._waiters.setdefault(watch, set()).add(waiter)
+        return watch
+
+    def discard(self, waiter: Waiter, *watches: int) -> None:
+        """Tell it no more, and watch no more what nobody else waits for."""
+        with self.lock:
+            for watch in watches:
+                left = self._waiters.get(watch, set())
+                left.discard(waiter)
+                if not left and self._waiters.pop(watch, None) is not None:
+                    self._inotify.remove(watch)
+
+    def position(self) -> int:
+        """Where all that has happened by now ends, heard or not; see ``Event.position``."""
+        return self._inotify.position()
+
+    def pass_on(self) -> None:
+        """Tell all waiters of what has happened up to now."""
+        with self.lock:
+            while events := self._inotify.read():
+                for event in events:
+                    self._tell(event)
+
+    def _run(self) -> None:
+        poller = select.poll()
+        for source in (self._inotify, self._end):
+            poller.register(source, select.POLLIN)
+        while all(fd != self._end.fileno() for fd, _ in poller.poll()):
+            self.pass_on()
+
+    def _tell(self, event: Event) -> None:
+        if event.mask & OVERFLOW:
+            for waiter in {each for waiters in self._waiters.values() for each in waiters}:
+                waiter.tell(event)
+            return
+        for waiter in self._waiters.get(event.watch, ()):
+            waiter.tell(event)
+        if event.mask & IGNORED:
+            # The kernel has ended it: after its one event, or with its file.
+            self._waiters.pop(event.watch, None)
+
+
+class Waiter(Wakeup):
+    """One who waits: rings from an event on until :meth:`take`.
+
+    ``hear`` is given each event of the directory, and the one that says that others are lost,
+    at once and in their order, in whichever thread and under ``lock``; it says whether to wake.
+    """
+
+    def __init__(self, watch: FileWatch, directory: str, hear: Callable[[Event], bool]) -> None:
+        super().__init__()
+        self._file_watch = watch
+        self._hear = hear
+        self.lock = watch.lock
+        self._modified = -1
+        self._directory = watch.add(self, directory, _DIRECTORY)
+
+    def expect_change(self, fd: int) -> None:
+        """Wake once when the open file is written to; what was written before does not count."""
+        if self._modified >= 0:
+            self._file_watch.discard(self, self._modified)
+        self._modified = self._file_watch.add(self, f"/proc/self/fd/{fd}", _FILE)
+
+    def take(self) -> None:
+        """Let all that was done before the call be heard; what comes later wakes anew."""
+        self._file_watch.pass_on()
+        self.clear()
+
+    def tell(self, event: Event) -> None:
+        """Hand it an event; for its :class:`FileWatch`."""
+        if not event.mask & (_DIRECTORY | OVERFLOW) or self._hear(event):
+            self.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file_watch.discard(self, self._directory, self._modified)

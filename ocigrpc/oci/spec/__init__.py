@@ -1,0 +1,1 @@
+"""The OCI runtime spec: its types, and one made of a container's config, a file for each part."""

@@ -1,0 +1,236 @@
+"""The OCI runtime spec of a config: https://github.com/opencontainers/runtime-spec config.md."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+
+from msgspec import convert
+
+from ocigrpc.host.processes.process import UMASK
+from ocigrpc.oci.spec.capabilities import CapabilitySets, capabilities_of, held_capabilities
+from ocigrpc.oci.spec.config import ContainerConfig, NamespaceMode, NamespaceType
+from ocigrpc.oci.spec.devices import devices_of
+from ocigrpc.oci.spec.mounts import SpecMount, mounts_of
+from ocigrpc.oci.spec.namespaces import Namespaces, namespaces_of, sysctls_of
+from ocigrpc.oci.spec.resources import oom_score_adj_of, resources_of, rlimits_of
+from ocigrpc.oci.spec.root_files import PlannedRoot
+from ocigrpc.oci.spec.seccomp import seccomp_of
+from ocigrpc.oci.spec.types import OCI_VERSION
+from ocigrpc.oci.spec.users import User, user_of
+from ocigrpc.violations import (
+    ARGUMENTS_LIMIT_BYTES,
+    PATH_LIMIT_BYTES,
+    Violations,
+    arguments_fit,
+    entry_field,
+)
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""``PATH`` of a program that is given none."""
+
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+)
+"""Hidden unless told otherwise: the kernel's memory, keys, timers and firmware."""
+
+READONLY_PATHS = (
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+"""Not to be written unless told otherwise: what is set there holds for the host."""
+
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+
+
+def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> dict[str, object]:
+    """A complete runtime spec, ready for JSON, but for the cgroup's path and annotations.
+
+    It depends on the host as well: on what lies at the config's paths, on the root
+    filesystem's accounts, and on the capabilities of the service. Raises
+    ``InvalidArgument`` with every wrong field.
+    """
+    violations = Violations()
+    rootfs = _rootfs_of(config, violations)
+    namespaces = namespaces_of(config, violations)
+    mounts, propagation = mounts_of(config, namespaces, violations)
+    files = PlannedRoot(rootfs, convert(mounts, list[SpecMount]))
+    user = user_of(files, config.user, config.supplemental_groups, violations)
+    capabilities = capabilities_of(config, user.uid, held_capabilities(), violations)
+    hostname = _hostname_of(config, namespaces, container_id, violations)
+    environment = environment_of(config, terminal, hostname, violations)
+    spec: dict[str, object] = {
+        "ociVersion": OCI_VERSION,
+        "root": {"path": rootfs, "readonly": config.readonly_rootfs},
+        "process": _process_of(config, user, capabilities, terminal, environment, violations),
+        "mounts": mounts,
+        "linux": _linux_of(config, namespaces, capabilities.bounding, propagation, violations),
+    }
+    if hostname:
+        spec["hostname"] = hostname
+    violations.raise_any()
+    return spec
+
+
+def _process_of(
+    config: ContainerConfig,
+    user: User,
+    capabilities: CapabilitySets,
+    terminal: bool,
+    environment: list[str],
+    violations: Violations,
+) -> dict[str, object]:
+    privileges = config.no_new_privileges
+    process: dict[str, object] = {
+        "terminal": terminal,
+        "user": {**user.to_spec(), "umask": UMASK},
+        "args": arguments_of(config, violations),
+        "env": environment,
+        "cwd": config.working_dir or "/",
+        "capabilities": capabilities.to_spec(),
+        "noNewPrivileges": not config.privileged if privileges is None else privileges,
+        # Also when it is 0: the service's own value must not be inherited.
+        "oomScoreAdj": oom_score_adj_of(config, violations),
+        "rlimits": rlimits_of(config, violations),
+    }
+    if config.working_dir:
+        violations.absolute_path("config.working_dir", config.working_dir)
+    _check_size(config, violations)
+    return process
+
+
+def _linux_of(
+    config: ContainerConfig,
+    namespaces: Namespaces,
+    capabilities: Collection[str],
+    propagation: str,
+    violations: Violations,
+) -> dict[str, object]:
+    devices, rules = devices_of(config, violations)
+    resources = {**resources_of(config, violations), "devices": rules}
+    usual = not config.privileged
+    linux: dict[str, object] = {
+        "namespaces": namespaces.to_spec(),
+        "resources": resources,
+        "devices": devices,
+        "sysctl": sysctls_of(config, namespaces, violations),
+        "maskedPaths": _paths_of(
+            "config.masked_paths", config.masked_paths, MASKED_PATHS if usual else (), violations
+        ),
+        "readonlyPaths": _paths_of(
+            "config.readonly_paths",
+            config.readonly_paths,
+            READONLY_PATHS if usual else (),
+            violations,
+        ),
+        "seccomp": seccomp_of(config, capabilities, violations),
+        "rootfsPropagation": propagation,
+    }
+    return {name: value for name, value in linux.items() if value}
+
+
+def arguments_of(config: ContainerConfig, violations: Violations) -> list[str]:
+    """Command and arguments. Wrong are a missing or empty program, and NULs."""
+    if violations.allow(bool(config.command), "config.command", "is required", "REQUIRED"):
+        violations.allow(
+            config.command[0] != "", "config.command[0]", "is an empty program", "REQUIRED"
+        )
+    for name, words in (("command", config.command), ("args", config.args)):
+        for index, word in enumerate(words):
+            violations.text(f"config.{name}[{index}]", word)
+    return [*config.command, *config.args]
+
+
+def environment_of(
+    config: ContainerConfig, terminal: bool, hostname: str, violations: Violations
+) -> list[str]:
+    """The environment as "NAME=value": the config's own over the defaults.
+
+    A ``hostname`` that is not the container's own is empty, and left out.
+    The runtime adds HOME, from the account as it finds it in the container.
+    """
+    defaults = {"PATH": DEFAULT_PATH}
+    if hostname:
+        defaults["HOSTNAME"] = hostname
+    if terminal:
+        defaults["TERM"] = "xterm"
+    for name, value in config.env.items():
+        field = entry_field("config.env", name)
+        violations.allow(
+            name != "" and "=" not in name, field, "no name of a variable", "MALFORMED"
+        )
+        violations.text(field, f"{name}={value}")
+    return [f"{name}={value}" for name, value in {**defaults, **config.env}.items()]
+
+
+def _check_size(config: ContainerConfig, violations: Violations) -> None:
+    variables = [f"{name}={value}" for name, value in config.env.items()]
+    for program in config.command[:1]:
+        # A runtime names what it can't find, and conmon hangs when it says too much.
+        violations.allow(
+            len(program.encode(errors="replace")) <= PATH_LIMIT_BYTES,
+            "config.command[0]",
+            f"is longer than the {PATH_LIMIT_BYTES} bytes of a path",
+            "TOO_LONG",
+        )
+    violations.allow(
+        arguments_fit([*config.command, *config.args, *variables]),
+        "config.args",
+        f"arguments and environment take more than {ARGUMENTS_LIMIT_BYTES} bytes",
+        "TOO_LONG",
+    )
+
+
+def _rootfs_of(config: ContainerConfig, violations: Violations) -> str:
+    field = "config.rootfs_path"
+    if not violations.absolute_path(field, config.rootfs_path):
+        return ""
+    # runc refuses a root that is reached through a symbolic link.
+    path = os.path.realpath(config.rootfs_path)
+    violations.allow(
+        os.path.isdir(path), field, f"{config.rootfs_path!r} is no directory", "ROOTFS_NOT_FOUND"
+    )
+    violations.allow(path != "/", field, "is the host's own root", "PATH_IS_ROOT")
+    return path
+
+
+def _hostname_of(
+    config: ContainerConfig, namespaces: Namespaces, container_id: str, violations: Violations
+) -> str:
+    field = "config.hostname"
+    if namespaces.mode(NamespaceType.UTS) is not NamespaceMode.PRIVATE:
+        violations.allow(
+            not config.hostname, field, "the uts namespace is not the container's", "NOT_APPLICABLE"
+        )
+        return ""
+    violations.allow(
+        not config.hostname or _HOSTNAME.fullmatch(config.hostname) is not None,
+        field,
+        f"{config.hostname!r} is no hostname",
+        "MALFORMED",
+    )
+    return config.hostname or container_id[:12]
+
+
+def _paths_of(
+    field: str, given: tuple[str, ...] | None, usual: tuple[str, ...], violations: Violations
+) -> list[str]:
+    for index, path in enumerate(given or ()):
+        violations.absolute_path(f"{field}.paths[{index}]", path)
+    return list(usual if given is None else given)

@@ -1,0 +1,240 @@
+"""Devices of a container: the nodes in its /dev, and which of them the cgroup lets it use."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import NamedTuple
+
+from msgspec import Struct, to_builtins
+
+from ocigrpc.oci.spec.config import ContainerConfig, Device, DeviceType
+from ocigrpc.oci.spec.mounts import container_path
+from ocigrpc.violations import Violations
+
+HOST_DEVICES_LIMIT = 16384
+"""Most devices of the host that a container gets from directories, all of /dev among them."""
+
+_ENTRIES_LIMIT = 4 * HOST_DEVICES_LIMIT
+# Of one directory and all below it that are looked at, whatever they are.
+
+MAJOR_LIMIT = (1 << 12) - 1
+MINOR_LIMIT = (1 << 20) - 1
+"""Largest numbers of a device that the kernel has."""
+
+_MADE_BY_RUNTIME = frozenset(
+    f"/dev/{name}" for name in "null zero full random urandom tty console ptmx".split()
+)
+_NOT_ENTERED = frozenset(
+    f"/dev/{name}" for name in "pts shm fd mqueue .lxc .lxd-mounts .udev".split()
+)
+"""What in /dev belongs to each container alone, or to who runs the host itself as one."""
+
+_GONE = (FileNotFoundError, NotADirectoryError, ProcessLookupError)
+# Devices come and go, and so do the directories that they are in.
+
+_PERMISSIONS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}")
+_RULE_TYPES = {DeviceType.ALL: "cb", DeviceType.CHARACTER: "c", DeviceType.BLOCK: "b"}
+
+
+class DeviceNode(Struct, frozen=True, rename="camel"):
+    """A device node, in the runtime spec's words."""
+
+    path: str
+    type: str
+    major: int
+    minor: int
+    file_mode: int
+    uid: int
+    gid: int
+
+
+class Devices(NamedTuple):
+    """The spec's ``linux.devices`` and ``linux.resources.devices``."""
+
+    nodes: list[dict[str, object]]
+    rules: list[dict[str, object]]
+
+
+class _Granted(NamedTuple):
+    node: DeviceNode
+    access: str
+
+
+def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
+    """The config's devices, all that is in its directories, and all of /dev when privileged.
+
+    Nothing else is allowed but what the runtime itself adds (/dev/null and its kin), and
+    what the config's rules say. Wrong are paths of no device (DEVICE_NOT_FOUND,
+    NOT_A_DEVICE), paths that come twice or that are the runtime's own (DUPLICATE),
+    directories with too much in them (TOO_MANY), permissions that are none, and numbers
+    that no device has.
+    """
+    single: dict[str, _Granted] = {}
+    inside: dict[str, _Granted] = {}
+    for index, device in enumerate(config.devices):
+        field = f"config.devices[{index}]"
+        access = device.permissions or "rwm"
+        violations.allow(
+            _PERMISSIONS.fullmatch(access) is not None,
+            f"{field}.permissions",
+            f'{device.permissions!r} is not some of "rwm"',
+            "MALFORMED",
+        )
+        for node in _nodes_at(device, field, violations):
+            if os.path.isdir(device.host_path):
+                inside.setdefault(node.path, _Granted(node, access))
+                continue
+            violations.allow(
+                node.path not in single and node.path not in _MADE_BY_RUNTIME,
+                f"{field}.container_path",
+                f"{node.path!r} is taken",
+                "DUPLICATE",
+            )
+            single[node.path] = _Granted(node, access)
+    # What is named by itself counts, wherever else it was found.
+    granted = {**inside, **single}
+    nodes = {path: each.node for path, each in granted.items()}
+    if config.privileged:
+        nodes = {**_host_devices(violations), **nodes}
+    rules = [
+        {"allow": config.privileged, "access": "rwm"},
+        *(_rule(each.node, each.access) for each in granted.values()),
+        *_further_rules(config, violations),
+    ]
+    return Devices([to_builtins(node) for node in nodes.values()], rules)
+
+
+def devices_in(directory: str, shown: str) -> dict[str, DeviceNode]:
+    """The devices below ``directory``, by their paths when that is called ``shown``.
+
+    Links are not followed; what the runtime makes itself, and what in /dev is not for
+    containers, is left out. Raises ``OSError``, E2BIG when there is too much in it.
+    """
+    found: dict[str, DeviceNode] = {}
+    waiting = [(directory, shown)]
+    left = _ENTRIES_LIMIT
+    while waiting:
+        host_directory, directory_shown = waiting.pop()
+        entries = [] if host_directory in _NOT_ENTERED else _entries(host_directory, left + 1)
+        left -= len(entries)
+        for entry in entries:
+            path = f"{directory_shown}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((entry.path, path))
+                continue
+            with suppress(*_GONE):
+                node = _node(path, entry.stat(follow_symlinks=False))
+                if node is not None and path not in _MADE_BY_RUNTIME and _is_text(path):
+                    found[path] = node
+        if len(found) > HOST_DEVICES_LIMIT or left < 0:
+            raise OSError(errno.E2BIG, "there is too much in it", directory)
+    return found
+
+
+def _entries(directory: str, most: int) -> list[os.DirEntry[str]]:
+    """What is in a directory, no more than ``most``; nothing when it is gone."""
+    with suppress(*_GONE), os.scandir(directory) as entries:
+        return sorted(islice(entries, most), key=lambda each: each.name)
+    return []
+
+
+def _host_devices(violations: Violations) -> dict[str, DeviceNode]:
+    try:
+        return devices_in("/dev", "/dev")
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        violations.add("config.privileged", "there are too many devices in /dev", "TOO_MANY")
+        return {}
+
+
+def _nodes_at(device: Device, field: str, violations: Violations) -> Collection[DeviceNode]:
+    """The device that is meant, or all that are in the directory."""
+    if not violations.absolute_path(f"{field}.host_path", device.host_path):
+        return ()
+    path = container_path(
+        f"{field}.container_path", device.container_path or device.host_path, violations
+    )
+    host_field = f"{field}.host_path"
+    try:
+        found = os.stat(device.host_path)
+        if stat.S_ISDIR(found.st_mode):
+            inside = devices_in(os.path.realpath(device.host_path), path)
+            problem = f"{device.host_path!r} has no devices in it"
+            violations.allow(bool(inside), host_field, problem, "NOT_A_DEVICE")
+            return inside.values()
+    except OSError as error:
+        reason = "TOO_MANY" if error.errno == errno.E2BIG else "DEVICE_NOT_FOUND"
+        violations.add(host_field, f"{device.host_path!r}: {error.strerror}", reason)
+        return ()
+    node = _node(path, found)
+    violations.allow(
+        node is not None, host_field, f"{device.host_path!r} is not a device", "NOT_A_DEVICE"
+    )
+    return () if node is None else (node,)
+
+
+def _further_rules(config: ContainerConfig, violations: Violations) -> Iterator[dict[str, object]]:
+    for index, rule in enumerate(config.device_cgroup_rules):
+        field = f"config.device_cgroup_rules[{index}]"
+        access = rule.permissions or "rwm"
+        violations.allow(
+            _PERMISSIONS.fullmatch(access) is not None,
+            f"{field}.permissions",
+            f'{rule.permissions!r} is not some of "rwm"',
+            "MALFORMED",
+        )
+        numbers = {}
+        for name, number, limit in (
+            ("major", rule.major, MAJOR_LIMIT),
+            ("minor", rule.minor, MINOR_LIMIT),
+        ):
+            if number is not None:
+                violations.in_range(f"{field}.{name}", number, 0, limit)
+                numbers[name] = number
+        # One for each type, since a rule for all of them is all or nothing to the kernel.
+        for kind in _RULE_TYPES[rule.type]:
+            yield {"allow": True, "type": kind, **numbers, "access": access}
+
+
+def _is_text(path: str) -> bool:
+    """Whether a spec, which is JSON, can name it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _node(path: str, found: os.stat_result) -> DeviceNode | None:
+    if stat.S_ISCHR(found.st_mode):
+        kind = "c"
+    elif stat.S_ISBLK(found.st_mode):
+        kind = "b"
+    else:
+        return None
+    return DeviceNode(
+        path=path,
+        type=kind,
+        major=os.major(found.st_rdev),
+        minor=os.minor(found.st_rdev),
+        file_mode=stat.S_IMODE(found.st_mode) & 0o777,
+        uid=found.st_uid,
+        gid=found.st_gid,
+    )
+
+
+def _rule(node: DeviceNode, access: str) -> dict[str, object]:
+    return {
+        "allow": True,
+        "type": node.type,
+        "major": node.major,
+        "minor": node.minor,
+        "access": access,
+    }

@@ -1,0 +1,205 @@
+"""Mounts of a container: those that every one has, and those of its config."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import Struct, structs, to_builtins
+
+from ocigrpc.oci.spec.config import (
+    ContainerConfig,
+    Mount,
+    NamespaceMode,
+    NamespaceType,
+    Propagation,
+)
+from ocigrpc.oci.spec.namespaces import Namespaces
+from ocigrpc.violations import PATH_LIMIT_BYTES, Violations
+
+_TYPE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OPTION_LIMIT_BYTES = 4095
+
+_PROPAGATION_OPTIONS = {
+    Propagation.PRIVATE: "rprivate",
+    Propagation.HOST_TO_CONTAINER: "rslave",
+    Propagation.BIDIRECTIONAL: "rshared",
+}
+
+_ENOUGH_TAGS = {
+    Propagation.HOST_TO_CONTAINER: {"shared", "master"},
+    Propagation.BIDIRECTIONAL: {"shared"},
+}
+"""What the host's mount must be, one of them, for mounts to travel as wanted."""
+
+
+class SpecMount(Struct, frozen=True, omit_defaults=True):
+    """One mount, in the runtime spec's words."""
+
+    destination: str
+    type: str
+    source: str
+    options: tuple[str, ...] = ()
+
+
+class Mounts(NamedTuple):
+    """The spec's ``mounts``, and its ``linux.rootfsPropagation``: empty for the usual one."""
+
+    mounts: list[dict[str, object]]
+    rootfs_propagation: str
+
+
+DEFAULT_MOUNTS = (
+    SpecMount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    SpecMount(
+        "/dev", "tmpfs", "tmpfs", ("nosuid", "noexec", "strictatime", "mode=755", "size=65536k")
+    ),
+    SpecMount(
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+    ),
+    SpecMount(
+        "/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")
+    ),
+    SpecMount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
+    SpecMount("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
+    SpecMount(
+        "/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", "ro")
+    ),
+)
+"""What every container has; the order is that of mounting."""
+
+_HOST_SHM = SpecMount("/dev/shm", "bind", "/dev/shm", ("rbind", "nosuid", "noexec", "nodev"))
+
+
+def mounts_of(config: ContainerConfig, namespaces: Namespaces, violations: Violations) -> Mounts:
+    """The default mounts, then the config's own, the outer before the inner.
+
+    One with a default's destination takes its place in the order. Wrong are a destination
+    that is "/" or comes twice, a bind of what does not exist (HOST_PATH_NOT_FOUND), or
+    with a propagation that the host's mount does not have (MOUNT_NOT_SHARED).
+    """
+    own = _own_mounts(config.mounts, violations)
+    mounts = merge_mounts(_defaults(config, namespaces), own)
+    wanted = {mount.propagation for mount in config.mounts}
+    # A mount that receives or sends needs a root that does: the runtime makes the root
+    # what this says before anything is mounted below it.
+    travels = [p for p in (Propagation.BIDIRECTIONAL, Propagation.HOST_TO_CONTAINER) if p in wanted]
+    return Mounts(
+        [{**to_builtins(mount), "options": list(mount.options)} for mount in mounts],
+        _PROPAGATION_OPTIONS[travels[0]] if travels else "",
+    )
+
+
+def merge_mounts(defaults: Iterable[SpecMount], own: Iterable[SpecMount]) -> list[SpecMount]:
+    """``defaults`` with the ones of ``own`` in place of those with the same destination.
+
+    The rest of ``own`` follows, sorted so that no mount hides one given before it.
+    """
+    by_destination = {mount.destination: mount for mount in own}
+    merged = [by_destination.pop(mount.destination, mount) for mount in defaults]
+    return merged + sorted(by_destination.values(), key=lambda m: m.destination.count("/"))
+
+
+def _defaults(config: ContainerConfig, namespaces: Namespaces) -> list[SpecMount]:
+    defaults = list(DEFAULT_MOUNTS)
+    if config.privileged:
+        defaults = [_writable(m) if m.destination.startswith("/sys") else m for m in defaults]
+    if namespaces.mode(NamespaceType.IPC) is NamespaceMode.HOST:
+        # POSIX shared memory is what lies in this directory.
+        defaults = [_HOST_SHM if m.destination == "/dev/shm" else m for m in defaults]
+    return defaults
+
+
+def _writable(mount: SpecMount) -> SpecMount:
+    return structs.replace(mount, options=tuple(o for o in mount.options if o != "ro"))
+
+
+def _own_mounts(mounts: Sequence[Mount], violations: Violations) -> list[SpecMount]:
+    own: dict[str, SpecMount] = {}
+    for index, mount in enumerate(mounts):
+        field = f"config.mounts[{index}]"
+        destination = container_path(f"{field}.container_path", mount.container_path, violations)
+        violations.allow(
+            destination not in own,
+            f"{field}.container_path",
+            f"{destination!r} comes twice",
+            "DUPLICATE",
+        )
+        own[destination] = _spec_mount(mount, destination, field, violations)
+    return list(own.values())
+
+
+def container_path(field: str, path: str, violations: Violations) -> str:
+    """``path`` in its shortest form. Wrong are relative ones, and "/" itself."""
+    if not violations.absolute_path(field, path):
+        return path
+    shortest = "/" + posixpath.normpath(path).lstrip("/")
+    violations.allow(shortest != "/", field, "is the root itself", "PATH_IS_ROOT")
+    return shortest
+
+
+def _spec_mount(mount: Mount, destination: str, field: str, violations: Violations) -> SpecMount:
+    kind = mount.type or "bind"
+    violations.allow(
+        _TYPE.fullmatch(kind) is not None, f"{field}.type", f"no type {kind!r}", "MALFORMED"
+    )
+    options = ["ro" if mount.readonly else "rw"]
+    if kind == "bind":
+        options = ["rbind", _PROPAGATION_OPTIONS[mount.propagation], *options]
+        _check_source(mount, field, violations)
+    else:
+        violations.text(f"{field}.host_path", mount.host_path, PATH_LIMIT_BYTES)
+        violations.allow(
+            mount.propagation is Propagation.PRIVATE,
+            f"{field}.propagation",
+            "goes with bind mounts only",
+            "NOT_APPLICABLE",
+        )
+    for number, option in enumerate(mount.options):
+        option_field = f"{field}.options[{number}]"
+        violations.text(option_field, option, _OPTION_LIMIT_BYTES)
+        violations.allow(
+            option != "" and "," not in option, option_field, "is not one option", "MALFORMED"
+        )
+    return SpecMount(destination, kind, mount.host_path or kind, (*options, *mount.options))
+
+
+def _check_source(mount: Mount, field: str, violations: Violations) -> None:
+    if not violations.absolute_path(f"{field}.host_path", mount.host_path):
+        return
+    try:
+        tags = _propagation_tags(mount.host_path)
+    except OSError as error:
+        violations.add(
+            f"{field}.host_path", f"{mount.host_path!r}: {error.strerror}", "HOST_PATH_NOT_FOUND"
+        )
+        return
+    enough = _ENOUGH_TAGS.get(mount.propagation)
+    violations.allow(
+        enough is None or bool(enough & tags),
+        f"{field}.propagation",
+        f"{mount.host_path!r} is on a mount that is not shared",
+        "MOUNT_NOT_SHARED",
+    )
+
+
+def _propagation_tags(path: str) -> set[str]:
+    """Tags of the mount that ``path`` lies on: "shared", "master"; proc_pid_mountinfo(5)."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        fdinfo = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    finally:
+        os.close(fd)
+    mount_id = re.search(r"^mnt_id:\s*(\d+)$", fdinfo, re.MULTILINE)
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        fields = line.split(" ")
+        if mount_id and fields[0] == mount_id[1]:
+            return {tag.partition(":")[0] for tag in fields[6 : fields.index("-")]}
+    return set()

@@ -1,0 +1,183 @@
+"""Files of a container as its programs will see them, before and after there is a container.
+
+Links are resolved inside the root, and what is mounted over a path is what counts. Before
+the container is made, its mounts are those of its spec: each destination is resolved as a
+runtime does it, inside the root with what is mounted there by then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, Protocol
+
+from ocigrpc.errors import HostFailed
+from ocigrpc.host.files.regular import read_head, read_open_file
+from ocigrpc.host.files.roots import open_in_root, open_root_of
+from ocigrpc.host.processes.process import Process
+from ocigrpc.oci.spec.mounts import SpecMount
+
+_LINKS_LIMIT = 40
+"""Most links of one path, as the kernel has it; path_resolution(7)."""
+
+_EMPTY_TYPES = frozenset(("tmpfs", "ramfs", "devpts", "mqueue"))
+"""File systems that have no files of their own when they are mounted."""
+
+_COPIED_UP = "tmpcopyup"
+"""An option of the runtimes: a tmpfs begins with what it is mounted over."""
+
+
+class RootFiles(Protocol):
+    """The files below a container's "/"."""
+
+    def read(self, path: str) -> bytes:
+        """Content of the absolute ``path``, a small regular file.
+
+        Raises ``FileNotFoundError`` or ``NotADirectoryError`` when programs find none there;
+        any other ``OSError`` when there is one that can't be read, or nobody can know.
+        """
+
+
+class RunningRoot:
+    """What programs see that enter a container that runs."""
+
+    def __init__(self, init: Process | None) -> None:
+        """``init`` is the container's first process; None when it has ended."""
+        self._init = init
+
+    def read(self, path: str) -> bytes:
+        """As :class:`RootFiles` has it; raises ``HostFailed`` when the container has ended."""
+        with self._open(path) as file:
+            return read_open_file(file)
+
+    def read_head(self, path: str, limit_bytes: int) -> bytes:
+        """The first bytes of a regular file of any size; else as :meth:`read`."""
+        with self._open(path) as file:
+            return read_head(file, limit_bytes)
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[int]:
+        if self._init is None:
+            raise HostFailed("the container's first process has ended")
+        with ExitStack() as undo:
+            root = open_root_of(self._init)
+            undo.callback(os.close, root)
+            file = open_in_root(root, path)
+            undo.callback(os.close, file)
+            yield file
+
+
+class _Mounted(NamedTuple):
+    """What is mounted at ``destination``, a path without links."""
+
+    destination: str
+    type: str
+    source: str
+
+
+class _Place(NamedTuple):
+    """A path in the container, without links, and the mount that it lies on."""
+
+    path: str
+    mounted: _Mounted
+    missing: bool
+
+
+class PlannedRoot:
+    """What programs will see in a container that is to be made."""
+
+    def __init__(self, rootfs: str, mounts: Iterable[SpecMount]) -> None:
+        """``mounts`` are in the order of mounting."""
+        self._root = _Place("", _Mounted("", "bind", rootfs), missing=False)
+        self._mounts: dict[str, _Mounted] = {}
+        self._waiting = deque(mounts)
+
+    def read(self, path: str) -> bytes:
+        """As :class:`RootFiles` has it."""
+        while self._waiting:
+            self._mount(self._waiting.popleft())
+        file = _open(self._walk(path))
+        try:
+            return read_open_file(file)
+        finally:
+            os.close(file)
+
+    def _mount(self, mount: SpecMount) -> None:
+        binds = mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options)
+        if _COPIED_UP in mount.options and not binds:
+            return
+        at = self._walk(mount.destination).path
+        hidden = [each for each in self._mounts if each.startswith(f"{at}/")]
+        for each in hidden:
+            del self._mounts[each]
+        self._mounts[at] = _Mounted(at, "bind" if binds else mount.type, mount.source)
+
+    def _walk(self, path: str) -> _Place:
+        """Where ``path`` leads; what is not there has no links."""
+        places = [self._root]
+        names = deque(path.split("/"))
+        links = 0
+        while names:
+            name = names.popleft()
+            if name == "..":
+                del places[max(len(places) - 1, 1) :]
+            if name in ("", ".", ".."):
+                continue
+            place, target = self._step(places[-1], name)
+            if target is None:
+                places.append(place)
+                continue
+            links += 1
+            if links > _LINKS_LIMIT:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            if target.startswith("/"):
+                del places[1:]
+            names.extendleft(reversed(target.split("/")))
+        return places[-1]
+
+    def _step(self, parent: _Place, name: str) -> tuple[_Place, str | None]:
+        """The entry ``name``, and where it leads if it is a link."""
+        path = f"{parent.path}/{name}"
+        mounted = self._mounts.get(path)
+        if mounted is not None:
+            return _Place(path, mounted, missing=False), None
+        place = _Place(path, parent.mounted, parent.missing)
+        if place.missing or place.mounted.type != "bind":
+            return place, None
+        try:
+            return place, _link(place)
+        except (FileNotFoundError, NotADirectoryError):
+            return place._replace(missing=True), None
+
+
+def _link(place: _Place) -> str | None:
+    """Where a place leads if it is a link."""
+    entry = _open(place)
+    try:
+        is_link = stat.S_ISLNK(os.fstat(entry).st_mode)
+        return os.readlink("", dir_fd=entry) if is_link else None
+    finally:
+        os.close(entry)
+
+
+def _open(place: _Place) -> int:
+    """An ``O_PATH`` descriptor of a place. Raises ``OSError``."""
+    destination, kind, source = place.mounted
+    usable = source.startswith("/") and "\0" not in source + place.path
+    if place.missing or kind in _EMPTY_TYPES or (kind == "bind" and not usable):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place.path)
+    if kind != "bind":
+        words = f"is on a mount of type {kind!r}, and nobody knows yet what will be there"
+        raise OSError(errno.ENODATA, words, place.path)
+    base = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    inside = place.path[len(destination) + 1 :]
+    if not inside:
+        return base
+    try:
+        return open_in_root(base, inside, os.O_NOFOLLOW)
+    finally:
+        os.close(base)

@@ -1,0 +1,171 @@
+"""The seccomp profile of containers that are given none: RUNTIME_DEFAULT.
+
+It is the host's, an allow list that comes with containers-common and is that of podman and
+CRI-O, where there is one, and else the service's own. That refuses what reaches beyond the
+container, and allows the rest: the kernel's own checks and the namespaces hold for that. In
+both a capability that is given brings back the calls that it is for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+
+from msgspec import Struct
+
+from ocigrpc.errors import HostFailed
+from ocigrpc.host.files.regular import read_regular_file
+from ocigrpc.oci.spec.seccomp_profile import Profile, parse_profile, resolve
+
+HOST_PROFILES = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
+"""Where the host's profile is looked for: the administrator's, and that of the package."""
+
+_ARCHITECTURES = {
+    "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),
+    "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
+}
+
+_DENIED = (
+    # What each set of capabilities, any one of it, gives back; the kernel's keys have no
+    # namespace, and a ring of io_uring makes calls that no filter sees.
+    ((), "add_key keyctl request_key io_uring_enter io_uring_register io_uring_setup"),
+    (
+        ("CAP_SYS_ADMIN",),
+        "fanotify_init fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree "
+        "pivot_root quotactl quotactl_fd setdomainname sethostname setns swapoff swapon umount "
+        "umount2 unshare",
+    ),
+    (("CAP_SYS_ADMIN", "CAP_BPF"), "bpf"),
+    (("CAP_SYS_ADMIN", "CAP_PERFMON"), "lookup_dcookie perf_event_open"),
+    (("CAP_SYS_ADMIN", "CAP_SYSLOG"), "syslog"),
+    (("CAP_SYS_MODULE",), "delete_module finit_module init_module"),
+    (("CAP_SYS_BOOT",), "kexec_file_load kexec_load reboot"),
+    (("CAP_SYS_TIME",), "clock_settime clock_settime64 settimeofday stime"),
+    (("CAP_SYS_RAWIO",), "ioperm iopl"),
+    (("CAP_SYS_PACCT",), "acct"),
+    (("CAP_SYS_PTRACE",), "userfaultfd"),
+    (("CAP_SYS_TTY_CONFIG",), "vhangup"),
+    (("CAP_DAC_READ_SEARCH",), "open_by_handle_at"),
+)
+
+_CLONE_NEW_FLAGS = (
+    0x00020000,  # CLONE_NEWNS
+    0x02000000,  # CLONE_NEWCGROUP
+    0x04000000,  # CLONE_NEWUTS
+    0x08000000,  # CLONE_NEWIPC
+    0x10000000,  # CLONE_NEWUSER
+    0x20000000,  # CLONE_NEWPID
+    0x40000000,  # CLONE_NEWNET
+)
+_AF_VSOCK = 40
+
+
+class HostProfile(Struct, frozen=True):
+    """The host's profile: its path, and what tells one content of it from another."""
+
+    path: str
+    identity: tuple[int, ...]
+
+
+def default_profile(
+    capabilities: Collection[str], paths: Sequence[str] = HOST_PROFILES
+) -> dict[str, object]:
+    """The runtime spec's ``linux.seccomp`` for a container with ``capabilities``.
+
+    Not to be changed: it is the same for containers alike. Raises ``HostFailed`` for a
+    profile of the host that can't be read (SECCOMP_PROFILE_BROKEN).
+    """
+    host = host_profile(paths)
+    if host is None:
+        return own_profile(capabilities)
+    return _resolved(host, tuple(sorted(capabilities)))
+
+
+def host_profile(paths: Sequence[str] = HOST_PROFILES) -> HostProfile | None:
+    """The first of ``paths`` that is there. Raises ``HostFailed`` when nobody can tell."""
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _broken(path, str(error.strerror)) from error
+        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return HostProfile(path, identity)
+    return None
+
+
+def check_host_profile(paths: Sequence[str] = HOST_PROFILES) -> str:
+    """The path of the host's profile, empty when there is none; raises ``HostFailed``."""
+    host = host_profile(paths)
+    if host is None:
+        return ""
+    _parsed(host)
+    return host.path
+
+
+# Parsing takes milliseconds: the file is read again only when it is another.
+@lru_cache(maxsize=2)
+def _parsed(host: HostProfile) -> Profile:
+    try:
+        return parse_profile(read_regular_file(host.path))
+    except OSError as error:
+        raise _broken(host.path, str(error.strerror)) from error
+    except ValueError as error:
+        raise _broken(host.path, str(error)) from error
+
+
+@lru_cache(maxsize=64)
+def _resolved(host: HostProfile, capabilities: tuple[str, ...]) -> dict[str, object]:
+    return resolve(_parsed(host), capabilities)
+
+
+def _broken(path: str, problem: str) -> HostFailed:
+    return HostFailed(
+        f"the seccomp profile {path}: {problem}; mend it, or remove it to have the service's own",
+        reason="SECCOMP_PROFILE_BROKEN",
+        path=path,
+        error=problem,
+    )
+
+
+def own_profile(
+    capabilities: Collection[str], machine: str = platform.machine()
+) -> dict[str, object]:
+    """The service's own profile for a container with ``capabilities``."""
+    denied = sorted(
+        name
+        for given_by, names in _DENIED
+        if not any(capability in capabilities for capability in given_by)
+        for name in names.split()
+    )
+    # A vsock's peer is the hypervisor, which no network namespace keeps away.
+    rules = [_deny(denied), _deny(["socket"], [_argument(0, _AF_VSOCK, "SCMP_CMP_EQ")])]
+    if "CAP_SYS_ADMIN" not in capabilities:
+        rules += [
+            _deny(["clone"], [_argument(0, flag, "SCMP_CMP_MASKED_EQ", flag)])
+            for flag in _CLONE_NEW_FLAGS
+        ]
+        # Its flags lie behind a pointer, where no filter sees them. ENOSYS makes the C
+        # library fall back to clone.
+        rules.append({**_deny(["clone3"]), "errnoRet": errno.ENOSYS})
+    profile: dict[str, object] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    if machine in _ARCHITECTURES:
+        profile["architectures"] = list(_ARCHITECTURES[machine])
+    return profile
+
+
+def _deny(names: list[str], arguments: list[dict[str, object]] | None = None) -> dict[str, object]:
+    rule: dict[str, object] = {
+        "names": names,
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": errno.EPERM,
+    }
+    return {**rule, "args": arguments} if arguments else rule
+
+
+def _argument(index: int, value: int, operator: str, value_two: int = 0) -> dict[str, object]:
+    return {"index": index, "value": value, "valueTwo": value_two, "op": operator}

@@ -1,0 +1,41 @@
+"""How many things one request may hold, counted before any of them is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from ocigrpc.violations import Violations
+
+COUNT_LIMIT = 1024
+"""Most entries of a list or map, unless its service says otherwise."""
+
+
+def check_counts(request: Message, limits: Mapping[str, int]) -> None:
+    """Raise ``InvalidArgument`` (TOO_MANY) with every list or map that has too many entries.
+
+    ``limits`` are by the full names of fields; for all others :data:`COUNT_LIMIT` holds.
+    """
+    found = Violations()
+    _check(request, "", limits, found)
+    found.raise_any()
+
+
+def _check(message: Message, prefix: str, limits: Mapping[str, int], found: Violations) -> None:
+    for field, value in message.ListFields():
+        path = f"{prefix}{field.name}"
+        if isinstance(value, Message):
+            _check(value, f"{path}.", limits, found)
+        elif isinstance(value, Collection) and not isinstance(value, str | bytes):
+            limit = limits.get(field.full_name, COUNT_LIMIT)
+            few = found.allow(len(value) <= limit, path, f"has more than {limit}", "TOO_MANY")
+            if few and _holds_messages(field):
+                for index, each in enumerate(value):
+                    _check(each, f"{path}[{index}].", limits, found)
+
+
+def _holds_messages(field: FieldDescriptor) -> bool:
+    kind = field.message_type
+    return kind is not None and not kind.GetOptions().map_entry

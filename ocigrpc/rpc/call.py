@@ -1,0 +1,59 @@
+"""One RPC."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+import grpc
+
+from ocigrpc.rpc.listener import Listener
+from ocigrpc.rpc.methods import Method
+from ocigrpc.waiting import Deadline
+
+REQUEST_ID_KEY = "x-request-id"
+"""Metadata in which a client may name its request, to find it in the log."""
+
+# grpc tells the lack of a deadline as one at the end of time.
+_FOREVER_S = 1e9
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class Call:
+    """One RPC, as its handler sees it, in the place of grpc's own context.
+
+    ``deadline`` is the client's, less what its method keeps for the answer, and is cancelled
+    when the client goes away or the service ends; ``request_id`` is in every line of the log
+    that tells of the call; ``listener`` is the way that it came in.
+    """
+
+    __slots__ = ("deadline", "dismissed", "listener", "method", "request_id")
+
+    def __init__(self, method: Method, listener: Listener, context: grpc.ServicerContext) -> None:
+        self.method = method
+        self.listener = listener
+        self.deadline = _deadline(method, context.time_remaining())
+        self.request_id = _request_id(context)
+        self.dismissed = False
+        if not context.add_callback(self.deadline.cancel):
+            self.deadline.cancel()
+
+    def dismiss(self) -> None:
+        """Cancel it on behalf of the service, not of its client."""
+        self.dismissed = True
+        self.deadline.cancel()
+
+
+def _deadline(method: Method, remaining_s: float) -> Deadline:
+    if remaining_s >= _FOREVER_S:
+        return Deadline()
+    work_s = method.work_s(remaining_s)
+    return Deadline(work_s, answer_s=remaining_s - work_s)
+
+
+def _request_id(context: grpc.ServicerContext) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(6)

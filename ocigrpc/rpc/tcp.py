@@ -1,0 +1,45 @@
+"""The TCP address that clients connect to."""
+
+from __future__ import annotations
+
+import grpc
+
+from ocigrpc.errors import HostFailed
+from ocigrpc.log import get_logger
+from ocigrpc.rpc.tls import Certificates, TlsFiles
+from ocigrpc.settings.access import TcpAddress
+from ocigrpc.settings.values import Settings
+
+log = get_logger()
+
+
+def start_on_tcp(server: grpc.Server, settings: Settings) -> TcpAddress:
+    """Start ``server`` on the TCP address of ``settings``, and tell its port as well.
+
+    With mutual TLS, unless they say otherwise. Raises ``InvalidSettings`` for certificates
+    that can't be used, ``HostFailed`` when the host refuses the address.
+    """
+    wanted = TcpAddress.parse(settings.tcp_address)
+    credentials = None
+    if not settings.tcp_insecure_loopback:
+        files = TlsFiles(settings.tls_cert_path, settings.tls_key_path, settings.tls_client_ca_path)
+        credentials = Certificates(files).credentials()
+    try:
+        port = (
+            server.add_secure_port(str(wanted), credentials)
+            if credentials
+            else server.add_insecure_port(str(wanted))
+        )
+    except RuntimeError as error:
+        text = str(error)
+        raise HostFailed(
+            f"can't listen on {wanted}: {text}",
+            reason="ADDRESS_UNUSABLE",
+            address=wanted,
+            error=text,
+        ) from error
+    server.start()
+    bound = wanted._replace(port=port)
+    if credentials is None:
+        log.warning("tcp.insecure", address=str(bound))
+    return bound

@@ -1,0 +1,170 @@
+"""The socket file that clients connect to."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import re
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+import grpc
+
+from ocigrpc.errors import HostFailed, InvalidSettings
+from ocigrpc.host.files.directory import distrust
+from ocigrpc.rpc.listener import CONNECTIONS_LIMIT
+from ocigrpc.rpc.peer_proxy import PeerProxy
+
+PATH_LIMIT_BYTES = 107
+"""Longest path of a unix socket; unix(7)."""
+
+_CONNECT_TIMEOUT_S = 5.0
+# For clients to take the last answers.
+_FAREWELL_S = 1.0
+# Nine digits are below what chown(2) takes for no group at all.
+_GID = re.compile("[0-9]{1,9}")
+
+
+class UnixSocket(NamedTuple):
+    """A socket file, and who may connect to it."""
+
+    setting: str
+    """Of its path, which is named when it can't be used."""
+    path: str
+    mode: int
+    group: str
+    """A name or a number. Empty: the service's own."""
+
+
+@contextmanager
+def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
+    """Start ``server`` behind a socket file, which clients see when it serves.
+
+    A porter stands between, for calls to tell which process makes them. A socket that nobody
+    listens on is replaced; the file is removed at the end, unless it is another's by then.
+    Raises ``InvalidSettings`` when the path can't be used or is in use, ``HostFailed`` when
+    the host refuses it.
+    """
+    path = wanted.path
+    try:
+        gid = _gid(wanted)
+        _refuse_directory(wanted, gid)
+        _refuse_taken(wanted)
+        porter, ours = _publish(server, wanted, gid)
+    except (OSError, RuntimeError) as error:
+        text = error.strerror if isinstance(error, OSError) else str(error)
+        raise HostFailed(f"can't listen on {path}: {text}", path=path, error=text) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if _identity(path) == ours:
+                os.unlink(path)
+        porter.close(_FAREWELL_S)
+
+
+def _publish(
+    server: grpc.Server, wanted: UnixSocket, gid: int | None
+) -> tuple[PeerProxy, tuple[int, int]]:
+    """Bind both sockets where nobody else can go, and rename the porter's into place."""
+    with ExitStack() as undo:
+        hidden = tempfile.mkdtemp(prefix=".", dir=os.path.dirname(wanted.path))
+        undo.callback(os.rmdir, hidden)
+        outside, inside = f"{hidden}/o", f"{hidden}/i"
+        if len(inside.encode()) > PATH_LIMIT_BYTES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        undo.callback(_unlink, inside)
+        server.add_insecure_port(f"unix:{inside}")
+        server.start()
+        undo.callback(_unlink, outside)
+        with ExitStack() as failed:
+            listener = _listener(outside, wanted.mode, gid)
+            failed.callback(listener.close)
+            ours = _identity(outside)
+            os.rename(outside, wanted.path)
+            porter = PeerProxy(listener, inside, CONNECTIONS_LIMIT)
+            failed.pop_all()
+        return porter, ours
+
+
+def _listener(path: str, mode: int, gid: int | None) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        if gid is not None:
+            os.chown(path, -1, gid)
+        os.chmod(path, mode)
+        listener.listen(socket.SOMAXCONN)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _gid(wanted: UnixSocket) -> int | None:
+    if not wanted.group:
+        return None
+    if _GID.fullmatch(wanted.group):
+        return int(wanted.group)
+    try:
+        return grp.getgrnam(wanted.group).gr_gid
+    except KeyError:
+        problem = f"can't have group {wanted.group!r}, which the host does not know"
+        raise _unusable(wanted, problem, "UNKNOWN_GROUP", group=wanted.group) from None
+
+
+def _refuse_directory(wanted: UnixSocket, gid: int | None) -> None:
+    directory = os.path.dirname(wanted.path)
+    problem = distrust(directory, sorted({0, os.geteuid()}))
+    if problem:
+        problem = f"is in directory {directory}, which {problem}"
+        raise _unusable(wanted, problem, "SOCKET_DIRECTORY_UNSAFE", directory=directory)
+    if gid is None:
+        return
+    found = os.stat(directory)
+    if not found.st_mode & (stat.S_IXGRP if found.st_gid == gid else stat.S_IXOTH):
+        problem = f"is in directory {directory}, which group {wanted.group} can't enter"
+        raise _unusable(
+            wanted,
+            problem,
+            "SOCKET_DIRECTORY_CLOSED",
+            directory=directory,
+            group=wanted.group,
+        )
+
+
+def _refuse_taken(wanted: UnixSocket) -> None:
+    path = wanted.path
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise _unusable(wanted, "is there, but is no socket", "SOCKET_PATH_TAKEN")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_CONNECT_TIMEOUT_S)
+            probe.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return
+    except OSError as error:
+        # One that can't be asked now, as with a full backlog, is alive for all we know.
+        problem = f"is there, and can't be asked who listens: {error.strerror or error}"
+        raise _unusable(wanted, problem, "SOCKET_PATH_TAKEN") from error
+    raise _unusable(wanted, "has another service listening on it", "SOCKET_IN_USE")
+
+
+def _unusable(wanted: UnixSocket, problem: str, reason: str, **metadata: object) -> InvalidSettings:
+    message = f"{wanted.setting}: {wanted.path} {problem}"
+    return InvalidSettings(message, reason=reason, key=wanted.setting, path=wanted.path, **metadata)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,151 @@
+"""From ``ContainerConfig`` the message to ``ContainerConfig`` the value.
+
+Only what protobuf can hold and the value can't is refused here: enums without a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ocigrpc.oci.spec.config import (
+    ContainerConfig,
+    Device,
+    DeviceCgroupRule,
+    DeviceType,
+    HugepageLimit,
+    Mount,
+    Namespace,
+    NamespaceMode,
+    NamespaceType,
+    Propagation,
+    Resources,
+    Rlimit,
+    Seccomp,
+    SeccompType,
+)
+from ocigrpc.v1 import config_pb2
+from ocigrpc.violations import Violations
+
+_PROPAGATIONS = {
+    config_pb2.MountPropagation.Value(f"MOUNT_PROPAGATION_{each.name}"): each
+    for each in Propagation
+}
+_SECCOMP_TYPES = {config_pb2.SeccompProfile.Type.Value(each.name): each for each in SeccompType}
+_NAMESPACE_TYPES = {config_pb2.Namespace.Type.Value(each.name): each for each in NamespaceType}
+_DEVICE_TYPES = {config_pb2.DeviceCgroupRule.Type.Value(each.name): each for each in DeviceType}
+_NAMESPACE_MODES = {config_pb2.Namespace.Mode.Value(each.name): each for each in NamespaceMode}
+
+_Named = TypeVar("_Named")
+
+
+def container_config(found: Violations, message: config_pb2.ContainerConfig) -> ContainerConfig:
+    """The value, which is of use only when nothing was added to ``found``."""
+    return ContainerConfig(
+        rootfs_path=message.rootfs_path,
+        command=tuple(message.command),
+        args=tuple(message.args),
+        env=dict(message.env),
+        working_dir=message.working_dir,
+        user=message.user,
+        supplemental_groups=tuple(message.supplemental_groups),
+        mounts=tuple(_mount(found, *numbered) for numbered in enumerate(message.mounts)),
+        resources=resources(message.resources),
+        add_capabilities=tuple(message.add_capabilities),
+        drop_capabilities=tuple(message.drop_capabilities),
+        no_new_privileges=(
+            message.no_new_privileges if message.HasField("no_new_privileges") else None
+        ),
+        seccomp=_seccomp(found, message.seccomp) if message.HasField("seccomp") else None,
+        masked_paths=(
+            tuple(message.masked_paths.paths) if message.HasField("masked_paths") else None
+        ),
+        readonly_paths=(
+            tuple(message.readonly_paths.paths) if message.HasField("readonly_paths") else None
+        ),
+        readonly_rootfs=message.readonly_rootfs,
+        hostname=message.hostname,
+        sysctls=dict(message.sysctls),
+        namespaces=tuple(_namespace(found, *each) for each in enumerate(message.namespaces)),
+        devices=tuple(map(_device, message.devices)),
+        rlimits=tuple(Rlimit(each.type, each.soft, each.hard) for each in message.rlimits),
+        privileged=message.privileged,
+        device_cgroup_rules=tuple(
+            _device_rule(found, *each) for each in enumerate(message.device_cgroup_rules)
+        ),
+        add_ambient_capabilities=tuple(message.add_ambient_capabilities),
+    )
+
+
+def _mount(found: Violations, index: int, message: config_pb2.Mount) -> Mount:
+    field = f"config.mounts[{index}].propagation"
+    return Mount(
+        container_path=message.container_path,
+        host_path=message.host_path,
+        type=message.type,
+        readonly=message.readonly,
+        propagation=_named(found, field, message.propagation, _PROPAGATIONS),
+        options=tuple(message.options),
+    )
+
+
+def resources(message: config_pb2.LinuxContainerResources) -> Resources:
+    """Limits."""
+    return Resources(
+        cpu_period=message.cpu_period,
+        cpu_quota=message.cpu_quota,
+        cpu_shares=message.cpu_shares,
+        memory_limit_in_bytes=message.memory_limit_in_bytes,
+        oom_score_adj=message.oom_score_adj,
+        cpuset_cpus=message.cpuset_cpus if message.HasField("cpuset_cpus") else None,
+        cpuset_mems=message.cpuset_mems if message.HasField("cpuset_mems") else None,
+        memory_swap_limit_in_bytes=message.memory_swap_limit_in_bytes,
+        pids_limit=message.pids_limit,
+        unified=dict(message.unified),
+        cpu_weight=message.cpu_weight,
+        hugepage_limits=tuple(
+            HugepageLimit(each.page_size, each.limit) for each in message.hugepage_limits
+        ),
+    )
+
+
+def _seccomp(found: Violations, message: config_pb2.SeccompProfile) -> Seccomp:
+    return Seccomp(
+        type=_named(found, "config.seccomp.type", message.type, _SECCOMP_TYPES),
+        localhost_ref=message.localhost_ref,
+    )
+
+
+def _namespace(found: Violations, index: int, message: config_pb2.Namespace) -> Namespace:
+    field = f"config.namespaces[{index}]"
+    return Namespace(
+        type=_named(found, f"{field}.type", message.type, _NAMESPACE_TYPES),
+        mode=_named(found, f"{field}.mode", message.mode, _NAMESPACE_MODES),
+        path=message.path,
+    )
+
+
+def _device(message: config_pb2.Device) -> Device:
+    return Device(
+        host_path=message.host_path,
+        container_path=message.container_path,
+        permissions=message.permissions,
+    )
+
+
+def _device_rule(
+    found: Violations, index: int, message: config_pb2.DeviceCgroupRule
+) -> DeviceCgroupRule:
+    field = f"config.device_cgroup_rules[{index}].type"
+    return DeviceCgroupRule(
+        type=_named(found, field, message.type, _DEVICE_TYPES),
+        major=message.major if message.HasField("major") else None,
+        minor=message.minor if message.HasField("minor") else None,
+        permissions=message.permissions,
+    )
+
+
+def _named(found: Violations, field: str, number: int, names: Mapping[int, _Named]) -> _Named:
+    """The value that ``number`` stands for; any of them, beside a violation, if for none."""
+    known = found.allow(number in names, field, f"{number} has no meaning here", "UNKNOWN_ENUM")
+    return names[number] if known else next(iter(names.values()))

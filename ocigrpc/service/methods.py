@@ -1,0 +1,81 @@
+"""What holds for each RPC of ``ocigrpc.v1``: one table, with a row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ocigrpc.oci.spec.users import GROUPS_LIMIT
+from ocigrpc.rpc.methods import Kind, Method
+from ocigrpc.v1 import runtime_pb2
+from ocigrpc.violations import WORDS_LIMIT
+
+SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
+"""``ocigrpc.v1.RuntimeService``."""
+
+_ANSWER_S = 0.5
+"""Of a client's time, at most so much is kept for the answer of a call that says itself how
+long it may take: to keep more would cut that short."""
+
+
+def _full(name: str) -> str:
+    return f"{SERVICE_NAME}/{name}"
+
+
+def _read(name: str, *, while_recovering: bool = False) -> Method:
+    full = _full(name)
+    return Method(full, Kind.READ, full, is_read_only=True, while_recovering=while_recovering)
+
+
+def _change(name: str) -> Method:
+    return Method(_full(name), Kind.SLOW, _full(name))
+
+
+def _rescue(name: str) -> Method:
+    return Method(_full(name), Kind.RESCUE, _full(name))
+
+
+def _watch(name: str, kind: Kind = Kind.STREAM, *, is_read_only: bool = True) -> Method:
+    full = _full(name)
+    return Method(full, kind, full, is_read_only=is_read_only, is_long=True, answer_share=0)
+
+
+def _exec(name: str, kind: Kind) -> Method:
+    return Method(_full(name), kind, _full("Exec"), is_long=True, answer_limit_s=_ANSWER_S)
+
+
+METHODS = (
+    _read("Version", while_recovering=True),
+    _read("Status", while_recovering=True),
+    _read("ContainerStatus"),
+    _read("ListContainers"),
+    _read("ContainerStats"),
+    _read("ListContainerStats"),
+    _change("CreateContainer"),
+    _change("StartContainer"),
+    _change("PauseContainer"),
+    _change("ResumeContainer"),
+    _change("UpdateContainerResources"),
+    _change("ReopenContainerLog"),
+    _rescue("StopContainer")._replace(is_long=True, answer_limit_s=_ANSWER_S),
+    _rescue("KillContainer"),
+    _rescue("RemoveContainer"),
+    _exec("ExecSync", Kind.WAIT),
+    _exec("Exec", Kind.STREAM),
+    _watch("WaitContainer", Kind.WAIT),
+    _watch("ContainerLogs"),
+    _watch("WatchEvents"),
+    _watch("WatchStats"),
+    _watch("Attach", is_read_only=False),
+)
+
+COUNT_LIMITS: Mapping[str, int] = {
+    "ocigrpc.v1.ContainerConfig.command": WORDS_LIMIT,
+    "ocigrpc.v1.ContainerConfig.args": WORDS_LIMIT,
+    "ocigrpc.v1.ContainerConfig.env": WORDS_LIMIT,
+    "ocigrpc.v1.ContainerConfig.supplemental_groups": GROUPS_LIMIT,
+    "ocigrpc.v1.ExecProcess.command": WORDS_LIMIT,
+    "ocigrpc.v1.ExecProcess.env": WORDS_LIMIT,
+    # There may be as many lists as mounts.
+    "ocigrpc.v1.Mount.options": 64,
+}
+"""Most entries of the lists of requests that may have fewer or more than others."""

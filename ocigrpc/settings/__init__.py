@@ -1,0 +1,1 @@
+"""Settings: their values and rules, and where they come from."""

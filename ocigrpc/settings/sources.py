@@ -1,0 +1,175 @@
+"""Where settings come from: a TOML file, the environment and flags, in that rising order."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from ocigrpc.errors import InvalidSettings
+from ocigrpc.settings.access import access_problems
+from ocigrpc.settings.table import Setting, settings_table
+from ocigrpc.settings.values import RuntimeHandler, Settings, decode_hook, problems
+
+DEFAULT_CONFIG_PATH = "/etc/ocigrpc/ocigrpc.toml"
+"""Settings file that is read when none is named, if it exists."""
+
+CONFIG_LIMIT_BYTES = 1 << 20
+"""Most bytes of a settings file."""
+
+CONFIG_VARIABLE = "OCIGRPC_CONFIG"
+"""Names the settings file; the ``--config`` flag outranks it."""
+
+_PREFIX = "OCIGRPC_"
+_SETTINGS = {each.key: each for each in settings_table()}
+_VARIABLES = {each.variable: each.key for each in settings_table()}
+
+
+class _Given(NamedTuple):
+    """One value of one source; ``where`` is the file's path, the variable or the flag."""
+
+    source: str
+    where: str
+    key: str
+    value: object
+
+    def wrong(self, detail: str, key: str = "") -> InvalidSettings:
+        """The error that says where ``key`` was given, and what is wrong with it."""
+        # The where may be the key itself, and a whole file has none.
+        parts = dict.fromkeys((self.where, key or self.key, detail))
+        return InvalidSettings(
+            re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]", "?", ": ".join(filter(None, parts))),
+            source=self.source,
+            where=self.where,
+            key=key or self.key,
+            detail=detail,
+        )
+
+
+def load_settings(
+    *,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str] | None = None,
+    config_path: str | None = None,
+    default_path: str = DEFAULT_CONFIG_PATH,
+) -> Settings:
+    """The settings in force.
+
+    ``flags`` has the text of each flag by its setting's key. A file that is named, by
+    ``config_path`` or the environment, must exist; the one at ``default_path`` need not.
+    Tables are merged key by key over those of lower sources. Raises ``InvalidSettings``
+    for the first value that is wrong, and names its source, its key and the reason.
+    """
+    named = config_path if config_path is not None else environ.get(CONFIG_VARIABLE)
+    values: dict[str, object] = {"runtimes": msgspec.to_builtins(Settings().runtimes)}
+    origins: dict[str, _Given] = {}
+    for given in _all_given(named, default_path, environ, flags or {}):
+        setting = _known(given)
+        merged = _merged(values.get(given.key), _parsed(given, setting))
+        _check(given, setting, merged)
+        values[given.key] = merged
+        origins[given.key] = given
+    # Each value has been checked already, strictly where its source has types.
+    settings = msgspec.convert(values, Settings, strict=False, dec_hook=decode_hook)
+    _refuse_problems(settings, origins)
+    return settings
+
+
+def _refuse_problems(settings: Settings, origins: Mapping[str, _Given]) -> None:
+    """Raise for the first problem, of what somebody gave rather than of a default."""
+    wrong = [*problems(settings), *access_problems(settings)]
+    found = [(origins.get(key.partition(".")[0]), key, why) for key, why in wrong]
+    for given, key, why in sorted(found, key=lambda problem: problem[0] is None):
+        raise (given or _Given("default", "default", key, None)).wrong(why, key)
+
+
+def _all_given(
+    named: str | None, default_path: str, environ: Mapping[str, str], flags: Mapping[str, str]
+) -> Iterator[_Given]:
+    path = default_path if named is None else named
+    for key, value in _read(path, must_exist=named is not None).items():
+        yield _Given("file", path, key, value)
+    for name, text in sorted(environ.items()):
+        if name.startswith(_PREFIX) and name != CONFIG_VARIABLE:
+            yield _Given("environment", name, _VARIABLES.get(name, name), text)
+    for key, text in flags.items():
+        yield _Given("flag", "--" + key.replace("_", "-"), key, text)
+
+
+def _read(path: str, must_exist: bool) -> dict[str, object]:
+    whole = _Given("file", path or '""', "", None)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(CONFIG_LIMIT_BYTES + 1)
+    except FileNotFoundError as error:
+        if not must_exist:
+            return {}
+        raise whole.wrong("no such file") from error
+    except (OSError, ValueError) as error:
+        raise whole.wrong(getattr(error, "strerror", None) or str(error)) from error
+    if len(content) > CONFIG_LIMIT_BYTES:
+        raise whole.wrong(f"larger than {CONFIG_LIMIT_BYTES} bytes")
+    try:
+        return tomllib.loads(content.decode())
+    except RecursionError as error:
+        raise whole.wrong("nested too deeply") from error
+    except ValueError as error:
+        raise whole.wrong(f"not TOML: {error}") from error
+
+
+def _known(given: _Given) -> Setting:
+    if given.key in _SETTINGS:
+        return _SETTINGS[given.key]
+    word = given.key.removeprefix(_PREFIX).lower()[:64]
+    near = difflib.get_close_matches(word, _SETTINGS, n=1)
+    raise given.wrong("unknown setting" + "".join(f"; did you mean {key}?" for key in near))
+
+
+def _parsed(given: _Given, setting: Setting) -> object:
+    """The value as TOML would have had it, but for numbers, which msgspec can read itself."""
+    if given.source == "file" or not isinstance(given.value, str):
+        return given.value
+    try:
+        given.value.encode()
+        return msgspec.json.decode(given.value) if setting.is_table else given.value
+    except UnicodeEncodeError as error:
+        raise given.wrong("not UTF-8") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise given.wrong(f"not JSON: {error}") from error
+
+
+def _merged(lower: object, upper: object) -> object:
+    if isinstance(lower, dict) and isinstance(upper, dict):
+        return lower | {key: _merged(lower.get(key), value) for key, value in upper.items()}
+    return upper
+
+
+def _check(given: _Given, setting: Setting, value: object) -> None:
+    if setting.choices and value not in setting.choices:
+        raise given.wrong(f"must be one of {', '.join(setting.choices)}, not {_short(value)}")
+    if setting.is_table and isinstance(value, dict):
+        # One by one: msgspec's own path of a wrong field does not name the table's key.
+        for name, entry in value.items():
+            _convert(given, f"{setting.key}.{name}", RuntimeHandler, entry)
+    _convert(given, setting.key, setting.type, value)
+
+
+def _convert(given: _Given, key: str, wanted: object, value: object) -> None:
+    try:
+        msgspec.convert(value, wanted, strict=given.source == "file", dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        # TOML's word for what msgspec and JSON call an object.
+        detail = re.sub("[Oo]bject", "table", reason[:1].lower() + reason[1:])
+        if not isinstance(value, dict):
+            detail = f"{re.sub(', got .*', '', detail)}, not {_short(value)}"
+        raise given.wrong(detail, key + path.rstrip("`")) from error
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."

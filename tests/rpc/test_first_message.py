@@ -1,0 +1,120 @@
+"""Clients that begin a call and do not go on: they hold up nobody for long."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ocigrpc.rpc import first_message
+from ocigrpc.service.methods import SERVICE_NAME
+from ocigrpc.v1 import runtime_pb2 as v1
+from tests.real.remains import until
+from tests.rpc.fake_engine import LIMIT_S
+from tests.rpc.running import PAUSE, SERVING, STATUS, Running, check, running
+from tests.rpc.statuses import failure_of
+
+PATIENCE_S = 0.5
+# More than the threads that serve it.
+MANY = 100
+METHODS = v1.DESCRIPTOR.services_by_name["RuntimeService"].methods
+
+
+@pytest.fixture
+def served(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(first_message, "MESSAGE_LIMIT_S", PATIENCE_S)
+    with running(socket_path) as it:
+        yield it
+
+
+class Silence:
+    """Messages that do not come until it is over."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+
+    def messages(self) -> Iterator[bytes]:
+        """Those of one call."""
+        self._over.wait()
+        yield from ()
+
+    def end(self) -> None:
+        self._over.set()
+
+
+@pytest.fixture
+def silence() -> Iterator[Silence]:
+    it = Silence()
+    yield it
+    it.end()
+
+
+def begun(
+    channel: grpc.Channel, path: str, messages: Iterator[bytes], limit_s: float | None = LIMIT_S
+) -> Iterator[bytes]:
+    """A call that is under way, of any shape."""
+    call: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
+    return call(messages, timeout=limit_s)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"/{SERVICE_NAME}/{each.name}" for each in METHODS if not each.client_streaming]
+    + [f"/grpc.health.v1.Health/{name}" for name in ("Check", "Watch")],
+)
+def test_a_call_without_its_message_is_ended(served: Running, silence: Silence, path: str) -> None:
+    failure = failure_of(lambda: next(begun(served.channel, path, silence.messages())))
+    assert failure.code is grpc.StatusCode.CANCELLED
+
+
+@pytest.mark.parametrize("name", ["Exec", "Attach"])
+def test_a_stream_without_its_first_message_is_ended(
+    served: Running, silence: Silence, name: str
+) -> None:
+    path = f"/{SERVICE_NAME}/{name}"
+    failure = failure_of(lambda: next(begun(served.channel, path, silence.messages())))
+    assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert failure.reason == "REQUEST_TIMEOUT"
+
+
+def test_a_call_that_ends_without_a_message_is_refused(served: Running) -> None:
+    path = f"/{SERVICE_NAME}/ContainerStatus"
+    failure = failure_of(lambda: next(begun(served.channel, path, iter(()))))
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.reason == "MALFORMED_MESSAGE"
+    assert failure.fields == ["request"]
+
+
+def test_many_silent_clients_take_no_place_from_others_for_long(
+    served: Running, silence: Silence
+) -> None:
+    path = f"/{SERVICE_NAME}/ContainerStatus"
+    silent = [begun(served.channel, path, silence.messages(), None) for _ in range(MANY)]
+    until(lambda: is_answered(served))
+    codes = {failure_of(functools.partial(next, call)).code for call in silent}
+    # Those for whom there was no thread were refused by grpc.
+    assert codes == {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert check(served.channel).status == SERVING
+
+
+def is_answered(served: Running) -> bool:
+    with suppress(grpc.RpcError):
+        served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
+        return True
+    return False
+
+
+def test_a_call_that_has_its_message_may_take_its_time(served: Running, silence: Silence) -> None:
+    served.engine.held |= {"pause"}
+    slow = served.stub.PauseContainer.future(PAUSE)
+    assert served.engine.entered.get(timeout=LIMIT_S) == "pause"
+    path = f"/{SERVICE_NAME}/ContainerStatus"
+    # Began later, and is ended.
+    failure_of(lambda: next(begun(served.channel, path, silence.messages())))
+    served.engine.release.set()
+    slow.result(timeout=LIMIT_S)

@@ -1,0 +1,53 @@
+"""The end of the watch over containers."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from types import SimpleNamespace
+from typing import cast
+
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.containers.exit_monitor import ExitMonitor
+from ocigrpc.waiting import Deadline
+
+CONTAINERS = 500
+"""So many that a fifth of a second for each of them is too long."""
+
+LIMIT_S = 20.0
+
+
+def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -> None:
+    node = SimpleNamespace(settings=SimpleNamespace(undo_timeout_s=0.5))
+    exits = ExitMonitor(cast(Context, node))
+    hanging = SimpleNamespace(remove_monitor=lambda deadline: deadline.wait())
+    container = cast(Container, SimpleNamespace(cgroups=hanging))
+    for _ in range(100):
+        exits._janitor.submit(exits._tidy, container)
+    closing = threading.Thread(target=exits.close, daemon=True)
+    closing.start()
+    closing.join(20.0)
+    assert not closing.is_alive()
+
+
+def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other() -> None:
+    exits = ExitMonitor(
+        cast(Context, SimpleNamespace(settings=SimpleNamespace(undo_timeout_s=0.5)))
+    )
+    room, refusals, read = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def look(container: Container) -> None:
+        if not room.is_set():
+            refusals.release()
+            raise OSError(errno.EMFILE, "too many open files")
+        read.release()
+
+    for number in range(CONTAINERS):
+        exits._look(look, cast(Container, SimpleNamespace(container_id=f"c{number}")))
+    # Each has been refused, and then again.
+    assert all(refusals.acquire(timeout=LIMIT_S) for _ in range(2 * CONTAINERS))
+    room.set()
+    deadline = Deadline(LIMIT_S)
+    assert all(read.acquire(timeout=deadline.remaining_s()) for _ in range(CONTAINERS))
+    exits.close()

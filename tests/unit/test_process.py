@@ -1,0 +1,92 @@
+"""A process that one thread closes while others ask and wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ocigrpc.host.processes.process import Process
+from ocigrpc.host.watcher import Watcher
+from ocigrpc.waiting import Deadline
+
+LIMIT_S = 10.0
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_closed_process_counts_as_ended(sleeper: subprocess.Popen[bytes]) -> None:
+    before = open_files()
+    with Process(sleeper.pid) as process:
+        assert process.alive()
+        assert process.program() is not None
+        assert not process.wait(Deadline(LIMIT_S), timeout_s=0.0)
+    process.close()
+    assert not process.alive()
+    assert process.program() is None
+    assert process.wait(Deadline(LIMIT_S))
+    process.send_signal(signal.SIGKILL)
+    assert sleeper.poll() is None
+    assert open_files() == before
+
+
+def test_who_waits_is_not_left_waiting_for_another_file(sleeper: subprocess.Popen[bytes]) -> None:
+    process, before = Process(sleeper.pid), open_files()
+    with process.watched() as ended:
+        process.close()
+        # What is opened now gets the number that was the process's.
+        reader, writer = os.pipe()
+        threading.Timer(0.05, sleeper.kill).start()
+        assert Deadline(LIMIT_S).wait(ended) == [ended]
+    os.close(reader)
+    os.close(writer)
+    assert open_files() == before - 1
+
+
+def test_of_another_process_nothing_is_held(sleeper: subprocess.Popen[bytes]) -> None:
+    with Process(sleeper.pid) as process:
+        identity = process.identity
+    before = open_files()
+    with pytest.raises(ProcessLookupError):
+        Process(1 << 22)
+    sleeper.kill()
+    sleeper.wait()
+    assert Process.find(identity) is None
+    assert open_files() == before
+
+
+def test_the_watcher_closes_what_has_ended_before_it_tells_and_the_rest_at_its_end(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    before = open_files()
+    watcher = Watcher()
+    told, alive = threading.Event(), list[bool]()
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        first, second = Process(other.pid), Process(sleeper.pid)
+
+        def ended() -> None:
+            alive.append(first.alive())
+            told.set()
+
+        watcher.watch(first, ended)
+        watcher.watch(second, lambda: None)
+        other.kill()
+        assert told.wait(LIMIT_S)
+    assert alive == [False]
+    assert (first.pidfd, second.alive()) == (-1, True)
+    watcher.close()
+    assert second.pidfd == -1
+    assert open_files() == before
