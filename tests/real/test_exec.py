@@ -103,7 +103,10 @@ def test_a_terminal_has_the_size_asked_for_and_the_program_hears_of_a_new_one(
 def test_a_timeout_ends_a_stream(service: Service) -> None:
     container_id = service.run()
     talk = Talk(
-        service, container_id, "echo up; setsid sleep 1000 & sleep 1000", timeout=seconds(0.7)
+        service,
+        container_id,
+        "echo up; setsid sleep 1000 & sleep 1000",
+        timeout=seconds(LIMIT_S / 20),
     )
     with refused("DEADLINE_EXCEEDED", "EXEC_TIMEOUT"):
         talk.read_all()
