@@ -11,12 +11,12 @@ import pytest
 
 from ocigrpc.host.cgroups.cgroup import Hierarchies
 from ocigrpc.host.cgroups.hierarchy import Kind
-from tests.real.bundles import make_rootfs
-from tests.real.faults import FAULTS, Gate, Switches, write_faults
-from tests.real.hosts import Host, booted_by_systemd, cgroup2_host, native, systemd_host
-from tests.real.service import Service
-from tests.real.serving import serving as serving
-from tests.real.shell_container import V2_SIDE, WITHOUT_V2_SIDE
+from tests.bed.bundles.bundle import make_rootfs
+from tests.bed.bundles.shell_container import V2_SIDE, WITHOUT_V2_SIDE
+from tests.bed.faults.runtimes import FAULTS, Gate, Switches, write_faults
+from tests.bed.hosts.host import Host, booted_by_systemd, cgroup2_host, native, systemd_host
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving as serving
 
 StartService = Callable[..., Service]
 Runtimes = dict[str, dict[str, str]]
@@ -82,7 +82,7 @@ def used(service: Service) -> Iterator[Service]:
     yield service
     service.remove_all()
     assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.fixture(scope="module")

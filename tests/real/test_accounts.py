@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1 import config_pb2, runtime_pb2
-from tests.real.exec_client import exec_sync, shell
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 
 WHO = "echo $(id -u):$(id -g) $(grep Groups: /proc/self/status)"
 

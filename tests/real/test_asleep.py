@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1 import runtime_pb2
+from tests.bed.clients.exec import Talk, exec_groups, exec_sync, shell
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.host import cgroup2_host, native
+from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.exec_client import Talk, exec_groups, exec_sync, shell
-from tests.real.hosts import cgroup2_host, native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, pids_in, until
-from tests.real.service import Service
-from tests.real.serving import serving
 
 _TICKS = "while :; do echo tick; sleep 0.02; done"
 

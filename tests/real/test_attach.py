@@ -16,10 +16,10 @@ import pytest
 
 from ocigrpc.v1 import attach_pb2
 from ocigrpc.v1.terminal_pb2 import CloseStdin, TerminalSize
-from tests.real.error_info import error_details
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
+from tests.bed.clients.error_info import error_details
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 
 TEN_MEGABYTES = os.urandom(1 << 20) * 10
 

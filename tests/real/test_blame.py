@@ -14,11 +14,11 @@ import pytest
 
 from ocigrpc.v1 import config_pb2
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.bundles import make_rootfs, spec_json
-from tests.real.exec_client import exec_sync, process
-from tests.real.refusal import Refusal, refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
+from tests.bed.bundles.bundle import make_rootfs, spec_json
+from tests.bed.clients.exec import exec_sync, process
+from tests.bed.clients.refusal import Refusal, refused
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 
 TRUE = ("/bin/sh", "-c", "true")
 NOT_FOUND, NOT_EXECUTABLE = ("PROGRAM_NOT_FOUND", "127"), ("PROGRAM_NOT_EXECUTABLE", "126")
@@ -93,7 +93,7 @@ def test_a_program_that_can_not_be_executed_is_typed(any_service: Service, root:
     for program, (reason, exit_code) in REFUSED_AT_CREATE.items():
         with refused_for(reason, exit_code):
             create(any_service, request_of(root, program))
-    assert any_service.remains() == []
+    assert any_service.leaks() == []
 
 
 def test_a_program_whose_interpreter_or_format_is_missing_is_refused_before_it_is_started(
@@ -140,7 +140,7 @@ def test_other_things_that_can_not_be_had_are_typed(any_service: Service, root: 
     ):
         with refused_for(reason):
             create(any_service, request)
-    assert any_service.remains() == []
+    assert any_service.leaks() == []
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_a_hook_that_fails_is_typed(
     spec["hooks"] = {point: [hook]}
     with refused_for("HOOK_FAILED"):
         create(any_service, CreateContainerRequest(spec_json=json.dumps(spec)))
-    assert any_service.remains() == []
+    assert any_service.leaks() == []

@@ -15,15 +15,15 @@ from ocigrpc.engine.containers.status import ASKING_LIMIT
 from ocigrpc.settings.values import Settings
 from ocigrpc.v1 import attach_pb2, event_pb2, log_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
-from tests.real import verb_calls
+from tests.bed.clients import verb_calls
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.clients.refusal import refused
+from tests.bed.clients.verb_calls import Pending, update_of
+from tests.bed.faults.runtimes import HANGS, Switches
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import LIMIT_S, children, until
+from tests.bed.services.service import Service
 from tests.real.conftest import serving, used
-from tests.real.exec_client import exec_sync, shell
-from tests.real.faults import HANGS, Switches
-from tests.real.hosts import native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, children, until
-from tests.real.service import Service
-from tests.real.verb_calls import Pending, update_of
 
 if TYPE_CHECKING:
     from grpc import _CallIterator

@@ -20,7 +20,7 @@ from ocigrpc.host.cgroups import kill as cgroup_kill
 from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
 from ocigrpc.host.cgroups.hierarchy import Kind
 from ocigrpc.waiting import Deadline
-from tests.real.hosts import Host, cgroup2_host, native
+from tests.bed.hosts.host import Host, cgroup2_host, native
 
 LIMIT_S = 20.0
 SLEEP = ["sleep", "1000"]

@@ -16,8 +16,8 @@ import pytest
 from ocigrpc.v1.runtime_pb2 import ListContainersRequest
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.waiting import Deadline
+from tests.bed.hosts.leaks import LIMIT_S
 from tests.real.conftest import StartService
-from tests.real.remains import LIMIT_S
 from tests.real.test_tls import Served
 
 CONNECTIONS = 1024

@@ -14,12 +14,12 @@ import pytest
 from ocigrpc.host.cgroups import cpuset
 from ocigrpc.host.cgroups.cgroup import Hierarchies
 from ocigrpc.host.cgroups.stats import part_of
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.clients.limits import directories, files, in_force, is_v2, send_back, update
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService, with_controllers
-from tests.real.exec_client import exec_sync, shell
-from tests.real.limits_client import directories, files, in_force, is_v2, send_back, update
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
 
 ALLOWED = "sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status"
 UPDATES = 12

@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.bed.checks.integrity import expect_integrity
+from tests.bed.clients.events import Events, word
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.faults.crashing_service import VICTIM, CrashingService
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import until
+from tests.bed.services.service import Service, state_word
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.event_client import Events, word
-from tests.real.exec_client import exec_sync, shell
-from tests.real.hosts import native
-from tests.real.mortal import VICTIM, Mortal
-from tests.real.remains import until
-from tests.real.service import Service, state_word
-from tests.real.serving import serving
-from tests.real.wholeness import expect_whole
 
 EXIT_CODE = 42
 SCRIPT = "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done"
@@ -170,19 +170,19 @@ WITH_CRUN = ("create", "exec")
 
 
 @pytest.fixture(scope="module")
-def _mortal(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Mortal]:
+def _crashing(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[CrashingService]:
     runtime = request.param
     with KINDS[runtime]() as host, serving(host, rootfs, default_runtime=runtime) as service:
-        mortal = Mortal(service, {moment.place for moment in MOMENTS})
-        yield mortal
-        mortal.bystander.end()
+        crashing = CrashingService(service, {moment.place for moment in MOMENTS})
+        yield crashing
+        crashing.bystander.end()
 
 
 @pytest.fixture
-def mortal(_mortal: Mortal) -> Iterator[Mortal]:
+def crashing(_crashing: CrashingService) -> Iterator[CrashingService]:
     """A service that can die at any moment, with nothing in it but the bystander."""
-    with _mortal.used():
-        yield _mortal
+    with _crashing.used():
+        yield _crashing
 
 
 def find(service: Service) -> str:
@@ -221,7 +221,7 @@ def expect_told(events: Events, exits: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("_mortal", "moment"),
+    ("_crashing", "moment"),
     [
         *(pytest.param("runc", moment, id=f"{moment}") for moment in MOMENTS),
         *(
@@ -230,19 +230,19 @@ def expect_told(events: Events, exits: list[int]) -> None:
             if moment.verb in WITH_CRUN
         ),
     ],
-    indirect=["_mortal"],
+    indirect=["_crashing"],
 )
 def test_wherever_the_service_dies_its_container_is_wholly_there_or_wholly_gone(
-    mortal: Mortal, moment: Moment
+    crashing: CrashingService, moment: Moment
 ) -> None:
-    service = mortal.service
+    service = crashing.service
     cursor = Events(service).cursor
     PREPARED[moment.verb](service)
-    told = mortal.die_over(moment.when, moment.place, lambda: DONE[moment.verb](service))
+    told = crashing.die_over(moment.when, moment.place, lambda: DONE[moment.verb](service))
     assert told == "UNAVAILABLE"
     until(lambda: find(service) == moment.found)
-    expect_whole(service)
-    mortal.bystander.expect_undisturbed()
+    expect_integrity(service)
+    crashing.bystander.expect_undisturbed()
     obey(service, moment.found)
     exits = [] if moment.ended is None else [moment.ended]
     # The one that was still there, or made anew, has ended by itself.

@@ -15,17 +15,17 @@ import grpc
 import pytest
 
 from ocigrpc.host.processes.process import Process
+from tests.bed.checks.integrity import expect_integrity
+from tests.bed.clients.events import Events
+from tests.bed.clients.limits import files, in_force, update, weight_file
+from tests.bed.clients.logs import joined, lines, log_path, numbers, own_files, reopen, texts
+from tests.bed.faults.crashing_service import VICTIM, CrashingService
+from tests.bed.faults.runtimes import Switches
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import until
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import StartService
-from tests.real.event_client import Events
-from tests.real.faults import Switches
-from tests.real.hosts import native
-from tests.real.limits_client import files, in_force, update, weight_file
-from tests.real.log_client import joined, lines, log_path, numbers, own_files, reopen, texts
-from tests.real.mortal import VICTIM, Mortal
-from tests.real.remains import until
-from tests.real.service import Service
-from tests.real.serving import serving
-from tests.real.wholeness import expect_whole
 
 LOG_MAX_BYTES = 65_536
 WRITING = """i=0; rest=0.02; trap 'exit 42' TERM; trap 'rest=1' USR1; trap 'rest=0.02' USR2
@@ -68,33 +68,33 @@ ROTATIONS = [
 
 
 @pytest.fixture(scope="module")
-def _mortal(rootfs: Path) -> Iterator[Mortal]:
+def _crashing(rootfs: Path) -> Iterator[CrashingService]:
     settings = {"log_max_bytes": LOG_MAX_BYTES, "log_max_files": 64}
     with native() as host, serving(host, rootfs, **settings) as service:
         places = [moment[1] for moment in (*UPDATES, *REOPENINGS, *ROTATIONS)]
-        mortal = Mortal(service, places)
-        yield mortal
-        mortal.bystander.end()
+        crashing = CrashingService(service, places)
+        yield crashing
+        crashing.bystander.end()
 
 
 @pytest.fixture
-def mortal(_mortal: Mortal) -> Iterator[Mortal]:
+def crashing(_crashing: CrashingService) -> Iterator[CrashingService]:
     """A service that can die at any moment, with nothing in it but the bystander."""
-    with _mortal.used():
-        yield _mortal
+    with _crashing.used():
+        yield _crashing
 
 
 def process_of(service: Service) -> Process:
     return Process(service.status(VICTIM).pid)
 
 
-def expect_unnoticed(mortal: Mortal, victim: Process) -> None:
+def expect_unnoticed(crashing: CrashingService, victim: Process) -> None:
     """The victim and the bystander run on under their monitors, and nothing else is there."""
-    service = mortal.service
+    service = crashing.service
     until(lambda: service.state(VICTIM) == "running")
     assert process_of(service).identity == victim.identity
-    expect_whole(service)
-    mortal.bystander.expect_undisturbed()
+    expect_integrity(service)
+    crashing.bystander.expect_undisturbed()
 
 
 def expect_told(service: Service, cursor: int, *updates: str) -> None:
@@ -105,18 +105,18 @@ def expect_told(service: Service, cursor: int, *updates: str) -> None:
 
 @pytest.mark.parametrize(("when", "place", "which"), UPDATES)
 def test_wherever_the_service_dies_limits_are_old_or_new_and_told_so(
-    mortal: Mortal, when: str, place: str, which: str
+    crashing: CrashingService, when: str, place: str, which: str
 ) -> None:
-    service = mortal.service
+    service = crashing.service
     cursor = Events(service).cursor
     service.run(container_id=VICTIM)
     victim, limits = process_of(service), {"cpu_shares": 512, "pids_limit": 44}
     old = files(service, VICTIM)
     new = {**old, **weight_file(service, 512), "pids.max": "44"}
-    mortal.die_over(when, place, lambda: update(service, VICTIM, **limits))
+    crashing.die_over(when, place, lambda: update(service, VICTIM, **limits))
     assert files(service, VICTIM) == (new if which == "new" else old)
     assert not list(Path(service.status(VICTIM).bundle_path).glob("resources-*"))
-    expect_unnoticed(mortal, victim)
+    expect_unnoticed(crashing, victim)
     assert update(service, VICTIM, **limits).pids_limit == 44
     assert files(service, VICTIM) == new
     service.remove(VICTIM, force=True)
@@ -160,18 +160,18 @@ def counted(*paths: Path) -> bytes:
 
 @pytest.mark.parametrize(("when", "place"), REOPENINGS)
 def test_wherever_the_service_dies_over_a_new_log_no_line_is_lost_or_torn(
-    mortal: Mortal, tmp_path: Path, when: str, place: str
+    crashing: CrashingService, tmp_path: Path, when: str, place: str
 ) -> None:
-    service, log = mortal.service, tmp_path / "0.log"
+    service, log = crashing.service, tmp_path / "0.log"
     cursor = Events(service).cursor
     service.run(WRITING, container_id=VICTIM, log_path=str(log))
     victim, rotated = process_of(service), tmp_path / "0.log.1"
     log.rename(rotated)
-    mortal.die_over(when, place, lambda: reopen(service, VICTIM))
+    crashing.die_over(when, place, lambda: reopen(service, VICTIM))
     if not log.exists():
         # Nobody has heard the one before.
         reopen(service, VICTIM)
-    expect_unnoticed(mortal, victim)
+    expect_unnoticed(crashing, victim)
     until(lambda: log.stat().st_size > 0)
     end(service)
     counted(rotated, log)
@@ -181,21 +181,21 @@ def test_wherever_the_service_dies_over_a_new_log_no_line_is_lost_or_torn(
 
 @pytest.mark.parametrize(("when", "place"), ROTATIONS)
 def test_wherever_the_service_dies_over_its_own_rotation_no_line_is_lost_or_torn(
-    mortal: Mortal, when: str, place: str
+    crashing: CrashingService, when: str, place: str
 ) -> None:
-    service = mortal.service
+    service = crashing.service
     cursor = Events(service).cursor
     service.run(WRITING, container_id=VICTIM)
     path, victim = log_path(service, VICTIM), process_of(service)
     # With a file that has to make way for the next.
     until(lambda: len(own_files(path)) == 2)
-    mortal.light(when, place)
+    crashing.light(when, place)
     service.expect_death()
     # Slowly, or conmon would have to throw something away before it is back.
     victim.send_signal(signal.SIGUSR1)
     cut_off = {file.stat().st_ino for file in path.parent.iterdir()}
-    mortal.restart()
-    expect_unnoticed(mortal, victim)
+    crashing.restart()
+    expect_unnoticed(crashing, victim)
     # It goes on rotating.
     victim.send_signal(signal.SIGUSR2)
     until(lambda: path.stat().st_ino not in cut_off)

@@ -13,10 +13,10 @@ import pytest
 from ocigrpc.host.cgroups.cgroup import Hierarchies
 from ocigrpc.host.cgroups.hierarchy import Kind
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.bundles import make_bundle, spec_json
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
+from tests.bed.bundles.bundle import make_bundle, spec_json
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 
 SAY_HELLO = ("/bin/sh", "-c", "echo hello; exit 5")
 
@@ -216,7 +216,7 @@ def test_a_spoiled_bundle_is_refused_and_leaves_nothing(
         service.rpc.CreateContainer(request, timeout=LIMIT_S)
     assert refusal.fields == ["bundle_path"]
     assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_config_whose_rootfs_is_missing_is_refused(service: Service) -> None:
@@ -226,7 +226,7 @@ def test_a_config_whose_rootfs_is_missing_is_refused(service: Service) -> None:
     with refused("INVALID_ARGUMENT") as refusal:
         service.rpc.CreateContainer(request, timeout=LIMIT_S)
     assert refusal.fields == ["config.rootfs_path"]
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("container_id", ["a/b", "..", "a\nb", "-a", "x" * 4096, "a b"])
@@ -234,7 +234,7 @@ def test_a_hostile_id_is_refused(service: Service, container_id: str) -> None:
     with refused("INVALID_ARGUMENT", "INVALID_CONTAINER_ID") as refusal:
         service.create(container_id=container_id)
     assert refusal.fields == ["container_id"]
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_an_unknown_runtime_handler_is_refused(service: Service) -> None:

@@ -15,14 +15,14 @@ import pytest
 
 from ocigrpc.host.descriptors import PER_CONTAINER
 from ocigrpc.v1 import attach_pb2, config_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2
+from tests.bed.clients.exec import Talk, exec_sync, shell
+from tests.bed.clients.logs import responses
+from tests.bed.faults.scarcity import LASTING, descriptors_below
+from tests.bed.hosts.host import Host, native
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import StartService, crun_host
-from tests.real.exec_client import Talk, exec_sync, shell
-from tests.real.hosts import Host, native
-from tests.real.log_client import responses
-from tests.real.remains import LIMIT_S, until
-from tests.real.scarcity import LASTING, descriptors_below
-from tests.real.service import Service
-from tests.real.serving import serving
 
 CONTAINERS = 12
 WAITS = 40
@@ -125,7 +125,7 @@ def test_containers_found_again_take_no_more(start_service: StartService) -> Non
 def test_without_the_collector_no_call_leaves_a_descriptor(start_service: StartService) -> None:
     service = start_service()
     service.end()
-    service.start("tests.real.uncollected")
+    service.start("tests.bed.faults.uncollected")
     calls = Calls(service)
     calls.every(10)
     before = held(service)
@@ -139,7 +139,7 @@ def test_without_the_collector_a_hundred_clients_of_attach_leave_nothing(
 ) -> None:
     service = start_service()
     service.end()
-    service.start("tests.real.uncollected")
+    service.start("tests.bed.faults.uncollected")
     calls = Calls(service)
     calls.attach()
     before = held(service)

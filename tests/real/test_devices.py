@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from ocigrpc.v1 import config_pb2, runtime_pb2
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 
 FUSE = "10 229"
 RULE = config_pb2.DeviceCgroupRule

@@ -11,14 +11,14 @@ import pytest
 
 from ocigrpc.v1 import attach_pb2, config_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ExitProvenance
+from tests.bed.clients.exec import exec_sync, process
+from tests.bed.clients.logs import reopen
+from tests.bed.clients.refusal import refused
+from tests.bed.faults.scarcity import LASTING, descriptors_below, descriptors_left
+from tests.bed.hosts.disks import read_only
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.disks import read_only
-from tests.real.exec_client import exec_sync, process
-from tests.real.log_client import reopen
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.scarcity import LASTING, descriptors_below, descriptors_left
-from tests.real.service import Service
 from tests.real.test_disk import ready, store_condition
 
 PENDING = ExitProvenance.EXIT_PROVENANCE_PENDING
@@ -220,7 +220,7 @@ def test_a_create_without_descriptors_leaves_nothing(service: Service, count: in
             assert service.state("one") == "created"
             return
         assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
     service.create(container_id="one")
 
 

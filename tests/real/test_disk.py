@@ -14,16 +14,16 @@ import pytest
 
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ExitProvenance
+from tests.bed.clients.events import Events, word
+from tests.bed.clients.exec import exec_sync, process
+from tests.bed.clients.limits import in_force, update
+from tests.bed.clients.logs import contents, reopen, responses
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.disks import FILLING, PAGE_BYTES, Disk, disk
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import serving
-from tests.real.disks import FILLING, PAGE_BYTES, Disk, disk
-from tests.real.event_client import Events, word
-from tests.real.exec_client import exec_sync, process
-from tests.real.hosts import native
-from tests.real.limits_client import in_force, update
-from tests.real.log_client import contents, reopen, responses
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 ENDS_ON_USR1 = "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done"
 NO_SPACE = "No space left on device"
@@ -42,7 +42,7 @@ class Disks(NamedTuple):
         shared = ("containers", "exits", "sockets")
         directories = [*(self.run.path / name for name in shared), self.log.path]
         files = [each for directory in directories for each in directory.iterdir()]
-        return [*self.service.remains(), *(str(each) for each in files if each.name != FILLING)]
+        return [*self.service.leaks(), *(str(each) for each in files if each.name != FILLING)]
 
     @property
     def store(self) -> str:

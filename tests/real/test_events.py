@@ -12,11 +12,11 @@ from pathlib import Path
 from grpc import RpcError
 
 from ocigrpc.v1 import container_pb2, runtime_pb2
+from tests.bed.clients.events import Events, word
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.event_client import Events, word
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 FOREVER = "exec sleep 1000"
 

@@ -10,8 +10,7 @@ import pytest
 
 from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1.terminal_pb2 import TerminalSize
-from tests.real.conftest import StartService
-from tests.real.exec_client import (
+from tests.bed.clients.exec import (
     Talk,
     exec_groups,
     exec_sync,
@@ -19,9 +18,10 @@ from tests.real.exec_client import (
     process,
     seconds,
 )
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, pids_in, until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
+from tests.bed.services.service import Service
+from tests.real.conftest import StartService
 
 TEN_MEGABYTES = os.urandom(1 << 20) * 10
 

@@ -8,8 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.real.conftest import StartService
-from tests.real.exec_client import (
+from tests.bed.clients.exec import (
     Talk,
     exec_groups,
     exec_sync,
@@ -18,9 +17,10 @@ from tests.real.exec_client import (
     process,
     shell,
 )
-from tests.real.refusal import refused
-from tests.real.remains import pids_in, until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import pids_in, until
+from tests.bed.services.service import Service
+from tests.real.conftest import StartService
 
 DAEMON = "(while :; do echo on; echo on >&2; sleep 0.05; touch /tmp/alive; done) & echo begun"
 SILENT = "(exec >/dev/null 2>&1 </dev/null; while :; do touch /tmp/alive; sleep 0.05; done) & :"

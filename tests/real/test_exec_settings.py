@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.bundles import spec_json
+from tests.bed.bundles.bundle import spec_json
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.hosts.host import cgroup2_host, native
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.exec_client import exec_sync, shell
-from tests.real.hosts import cgroup2_host, native
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
-from tests.real.serving import serving
 
 LOOK = """pwd; env | grep -v '^_=' | grep -v '^SHLVL=' | grep -v '^PWD=' | sort
 grep -E '^(Uid|Gid|Groups|Umask|Cap...|NoNewPrivs|Seccomp)' /proc/self/status

@@ -10,9 +10,7 @@ import grpc
 import pytest
 
 from ocigrpc.v1 import exec_pb2
-from scripts.samples import usage_of
-from tests.real.conftest import StartService
-from tests.real.exec_client import (
+from tests.bed.clients.exec import (
     Talk,
     exec_groups,
     exec_sync,
@@ -20,10 +18,12 @@ from tests.real.exec_client import (
     process,
     shell,
 )
-from tests.real.faults import Switches
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.commands.samples import usage_of
+from tests.bed.faults.runtimes import Switches
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
+from tests.real.conftest import StartService
 
 
 def test_output_and_exit_code_are_told_apart(any_service: Service) -> None:

@@ -17,12 +17,12 @@ import pytest
 
 from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1.terminal_pb2 import TerminalSize
+from tests.bed.clients.error_info import error_details
+from tests.bed.clients.exec import Talk, exec_groups, exec_sync, nothing_made_is_left, process
+from tests.bed.clients.logs import joined, lines
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.error_info import error_details
-from tests.real.exec_client import Talk, exec_groups, exec_sync, nothing_made_is_left, process
-from tests.real.log_client import joined, lines
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 RUNS = 120
 SIZE = TerminalSize(rows=33, columns=44)

@@ -14,8 +14,8 @@ import pytest
 
 from ocigrpc.v1.container_pb2 import ExitProvenance, ExitStatus
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.remains import LIMIT_S, below, until
-from tests.real.service import Service
+from tests.bed.hosts.leaks import LIMIT_S, below, until
+from tests.bed.services.service import Service
 
 LIVES = 500
 IN_FLIGHT = 8
@@ -46,7 +46,7 @@ def test_five_hundred_short_containers_have_exact_exit_codes(service: Service) -
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         codes = list(pool.map(live, range(LIVES)))
     assert codes == [number % 256 for number in range(LIVES)]
-    assert service.remains() == []
+    assert service.leaks() == []
     until(lambda: len(os.listdir(f"/proc/{service.pid}/fd")) <= descriptors + IN_FLIGHT)
 
 
@@ -78,7 +78,7 @@ def test_the_exit_of_a_container_without_its_monitor_is_unknown(
     assert exit_status.message
     assert service.state(container_id) == "stopped"
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_monitor_and_container_that_die_together_leave_an_unknown_exit(service: Service) -> None:

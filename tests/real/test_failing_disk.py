@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.disks import FailingDisk
+from tests.bed.hosts.host import native
+from tests.bed.services.service import Service
 from tests.real.conftest import serving
-from tests.real.disks import FailingDisk
-from tests.real.hosts import native
-from tests.real.refusal import refused
-from tests.real.service import Service
 from tests.real.test_directories import ends_with_7
 from tests.real.test_disk import ready, store_condition
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bed.checks.strangers import stranger
+from tests.bed.clients.refusal import refused
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.refusal import refused
-from tests.real.service import Service
-from tests.real.strangers import stranger
 
 # Not sh, whose redirections take descriptors of one digit only.
 _SCRIPT = """#!/bin/bash
@@ -51,7 +51,7 @@ def test_a_monitor_that_hangs_times_out_and_leaves_nothing(
         service.create()
     assert refusal.metadata["phase"] == phase
     assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_monitor_that_refuses_is_told_in_its_own_words(start_with: StartWith) -> None:
@@ -61,7 +61,7 @@ def test_a_monitor_that_refuses_is_told_in_its_own_words(start_with: StartWith) 
     assert refusal.metadata["output"] == "the moon is full"
     assert refusal.metadata["returncode"] == "3"
     assert refusal.metadata["phase"] == "monitor"
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("said", ["nonsense", "{}", "[1]", "-1", "null"])
@@ -71,21 +71,21 @@ def test_a_monitor_that_talks_nonsense_is_an_error(start_with: StartWith, said: 
         service.create()
     assert refusal.metadata["phase"] == "sync"
     assert refusal.metadata["output"] == said
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_monitor_that_talks_without_end_is_an_error(start_with: StartWith) -> None:
     service = start_with(_DAEMON % "tr '\\0' x < /dev/zero >&$_OCI_SYNCPIPE")
     with refused("INTERNAL", "SYNC_MALFORMED"):
         service.create()
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_monitor_that_ends_without_a_word_is_an_error(start_with: StartWith) -> None:
     service = start_with(_DAEMON % "true")
     with refused("INTERNAL", "RUNTIME_FAILED"):
         service.create()
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_monitor_that_names_a_stranger_is_an_error_and_the_stranger_lives_on(
@@ -96,7 +96,7 @@ def test_a_monitor_that_names_a_stranger_is_an_error_and_the_stranger_lives_on(
         service = start_with(_DAEMON % say)
         with refused("INTERNAL", "CONTAINER_ENDED"):
             service.create()
-        assert service.remains() == []
+        assert service.leaks() == []
 
 
 def test_a_monitor_that_names_a_process_that_is_not_is_an_error(start_with: StartWith) -> None:
@@ -105,4 +105,4 @@ def test_a_monitor_that_names_a_process_that_is_not_is_an_error(start_with: Star
     service = start_with(_DAEMON % say)
     with refused("INTERNAL", "CONTAINER_ENDED"):
         service.create()
-    assert service.remains() == []
+    assert service.leaks() == []

@@ -17,12 +17,12 @@ from ocigrpc.v1.runtime_pb2 import (
     StopContainerRequest,
 )
 from ocigrpc.waiting import Deadline
+from tests.bed.clients.refusal import refused
+from tests.bed.faults.runtimes import FAULTS, Gate, write_faults
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import serving, used
-from tests.real.faults import FAULTS, Gate, write_faults
-from tests.real.hosts import native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 CREATE_TIMEOUT_S = 1.0
 VERB_TIMEOUT_S = 1.5
@@ -68,7 +68,7 @@ def test_a_create_that_hangs_times_out_and_leaves_nothing(
     assert refusal.metadata["phase"] == "runtime"
     assert refusal.metadata["container_id"] == "one"
     assert faulty.ids() == []
-    assert faulty.remains() == []
+    assert faulty.leaks() == []
 
 
 def test_the_clients_shorter_deadline_undoes_a_create(faulty: Service, gate: Gate) -> None:
@@ -76,16 +76,16 @@ def test_the_clients_shorter_deadline_undoes_a_create(faulty: Service, gate: Gat
     with refused("DEADLINE_EXCEEDED", "CREATE_TIMEOUT") as refusal:
         faulty.rpc.CreateContainer(request, timeout=4)
     assert refusal.metadata["phase"] == "runtime"
-    until(lambda: faulty.ids() == [] and faulty.remains() == [])
+    until(lambda: faulty.ids() == [] and faulty.leaks() == [])
 
 
 def test_a_client_that_goes_away_undoes_a_create(faulty: Service, gate: Gate) -> None:
     request = CreateContainerRequest(config=faulty.config("true"), runtime_handler="gated")
     call = faulty.rpc.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
-    assert faulty.remains()
+    assert faulty.leaks()
     call.cancel()
-    until(lambda: faulty.ids() == [] and faulty.remains() == [])
+    until(lambda: faulty.ids() == [] and faulty.leaks() == [])
 
 
 def test_the_same_request_waits_for_a_create_under_way(faulty: Service, gate: Gate) -> None:
@@ -109,7 +109,7 @@ def test_a_create_that_fails_without_a_word_is_an_error(faulty: Service, fault: 
     with refused("INTERNAL", "RUNTIME_FAILED") as refusal:
         faulty.create(runtime_handler=fault)
     assert refusal.metadata["phase"] == "runtime"
-    assert faulty.remains() == []
+    assert faulty.leaks() == []
 
 
 def test_a_create_that_fails_is_told_in_the_runtimes_own_words(faulty: Service) -> None:
@@ -117,7 +117,7 @@ def test_a_create_that_fails_is_told_in_the_runtimes_own_words(faulty: Service) 
         faulty.create(runtime_handler="talks")
     assert "the moon is full" in refusal.metadata["output"]
     assert "the moon is full" in refusal.message
-    assert faulty.remains() == []
+    assert faulty.leaks() == []
 
 
 @pytest.mark.parametrize("fault", ["missing", "forbidden"])
@@ -127,7 +127,7 @@ def test_a_runtime_that_can_not_be_run_is_named(
     with refused("INTERNAL", "RUNTIME_NOT_FOUND") as refusal:
         faulty.create(runtime_handler=fault)
     assert refusal.metadata["path"] == str(scripts[fault])
-    assert faulty.remains() == []
+    assert faulty.leaks() == []
 
 
 def test_an_id_is_free_again_after_a_create_that_failed(faulty: Service) -> None:

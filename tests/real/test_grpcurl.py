@@ -12,9 +12,9 @@ import pytest
 
 from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2
-from tests.real.grpcurl import grpcurl_path
-from tests.real.remains import until
-from tests.real.service import Service
+from tests.bed.clients.grpcurl import grpcurl_path
+from tests.bed.hosts.leaks import until
+from tests.bed.services.service import Service
 
 _LIMIT_S = 30.0
 _STATUS_BASE = 64

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import StatusRequest
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.host import private_systemd_host
+from tests.bed.hosts.leaks import LIMIT_S, below, pids_in
+from tests.bed.services.service import Service
 from tests.real.conftest import serving, used
-from tests.real.hosts import private_systemd_host
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, below, pids_in
-from tests.real.service import Service
 
 TIMEOUT_S = 5.0
 
@@ -86,7 +86,7 @@ def test_a_removal_is_refused_in_time_and_can_be_repeated(service: Service, prog
         assert refusal.reason in ("REMOVE_TIMEOUT", "RUNTIME_TIMEOUT")
         assert service.state(container_id) == "stopped"
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @PROGRAMS

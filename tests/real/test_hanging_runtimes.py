@@ -9,15 +9,15 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.v1 import runtime_pb2
-from tests.real import verb_calls
+from tests.bed.clients import verb_calls
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.clients.refusal import refused
+from tests.bed.clients.verb_calls import VERBS, Pending, make_ready, update_of
+from tests.bed.faults.runtimes import FLOODS, HANGS, HANGS_WHEN_DONE, Switches
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import LIMIT_S, children, until
+from tests.bed.services.service import Service
 from tests.real.conftest import serving, used
-from tests.real.exec_client import exec_sync, shell
-from tests.real.faults import FLOODS, HANGS, HANGS_WHEN_DONE, Switches
-from tests.real.hosts import native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, children, until
-from tests.real.service import Service
-from tests.real.verb_calls import VERBS, Pending, make_ready, update_of
 
 VERB_TIMEOUT_S = 8.0
 """With an impatient service, also for verbs that do not hang, on a machine that is busy."""
@@ -119,7 +119,7 @@ def expect_well(service: Service) -> None:
     """The container can be removed, if it is there, and nothing is left."""
     service.remove(ONE, force=True)
     assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def expect_given_up(service: Service, verb: str) -> None:
@@ -272,7 +272,7 @@ def test_a_create_whose_undoing_hangs_leaves_nothing_but_the_runtimes_own(
     ):
         begin_hastily(impatient, "create").result()
     assert impatient.ids() == []
-    assert impatient.remains() == []
+    assert impatient.leaks() == []
 
 
 PEAK_LIMIT_BYTES = 64 << 20

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.bundles import make_bundle
+from tests.bed.bundles.bundle import make_bundle
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 SCRIPT = """#!/bin/sh
 # What it is called, where it is, and what it is told; all of it beside the bundle.
@@ -130,7 +130,7 @@ def test_a_create_that_was_cut_off_in_a_hook_leaves_nothing_mounted(
     service.die()
     assert call.exception() is not None
     service.start()
-    until(lambda: not service.remains())
+    until(lambda: not service.leaks())
     assert service.ids() == []
     assert (bundle / "rootfs/bin/sh").exists()
     assert not is_mounted(bundle)

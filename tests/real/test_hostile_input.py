@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from ocigrpc.v1.config_pb2 import ContainerConfig
 from ocigrpc.v1.exec_pb2 import ExecProcess, ExecSyncRequest
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.hostile import SERVICE, Case, cases
-from tests.real.hostile_places import make_places
-from tests.real.ordeal import Ordeal
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.faults.hostile import SERVICE, Case, cases
+from tests.bed.faults.hostile_places import make_places
+from tests.bed.faults.hostile_run import HostileRun
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 
 CASES = 2000
 
@@ -58,8 +58,8 @@ def test_hostile_requests_are_refused_for_their_fields_and_change_nothing(
     service: Service, tmp_path: Path
 ) -> None:
     places = make_places(tmp_path)
-    ordeal = Ordeal(service.channel, places, service.directory, service.remains)
-    ordeal.prepare()
+    run = HostileRun(service.channel, places, service.directory, service.leaks)
+    run.prepare()
 
     @settings(
         max_examples=CASES,
@@ -71,12 +71,12 @@ def test_hostile_requests_are_refused_for_their_fields_and_change_nothing(
         suppress_health_check=list(HealthCheck),
     )
     @given(cases(places, service.cgroup_parent))
-    def endure(case: Case) -> None:
-        ordeal.endure(case)
+    def send(case: Case) -> None:
+        run.send(case)
 
-    endure()
-    assert ordeal.changes() == []
-    asked = {answer.split()[0] for answer in ordeal.answers}
+    send()
+    assert run.changes() == []
+    asked = {answer.split()[0] for answer in run.answers}
     assert asked == {method.name for method in SERVICE.methods}
     # As a key, which no text of a client's can be.
     assert '"exception":' not in (service.directory / "events").read_text()

@@ -21,13 +21,13 @@ from ocigrpc.host.cgroups.cgroup import Hierarchies
 from ocigrpc.host.processes.process import Process
 from ocigrpc.v1.container_pb2 import MONITOR_LOST_POLICY_KILL, ExitProvenance
 from ocigrpc.waiting import Deadline
+from tests.bed.checks.strangers import stranger
+from tests.bed.checks.unknown_exit import expect_unknown_exit
+from tests.bed.clients.events import Events
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.event_client import Events
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
-from tests.real.strangers import stranger
-from tests.real.unknown_exit import expect_unknown_exit
 from tests.unit.test_store import RECORD
 
 Identity = Mapping[str, object]
@@ -92,7 +92,7 @@ def test_a_stranger_with_the_pids_of_a_container_is_not_touched(
             service.kill(container_id, everyone=True)
         service.stop(container_id, 0)
         service.remove(container_id, force=True)
-        assert service.remains() == []
+        assert service.leaks() == []
 
 
 def test_a_stranger_with_the_pid_of_a_lost_monitor_is_not_touched(
@@ -113,7 +113,7 @@ def test_a_stranger_with_the_pid_of_a_lost_monitor_is_not_touched(
         for container_id in (left, killed):
             expect_unknown_exit(service, container_id, "MONITOR_LOST")
             service.remove(container_id)
-        assert service.remains() == []
+        assert service.leaks() == []
 
 
 @pytest.mark.parametrize("state", ["created", "running", "paused"])
@@ -138,7 +138,7 @@ def test_what_lived_before_a_reboot_is_stopped_and_says_why(
     # signal by its number, and to be removed by its cgroup.
     assert Process(pid).alive()
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("kill", [killing.kill, killing.kill_rest])

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
+from tests.bed.clients.exec import Talk, exec_groups
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
+from tests.bed.services.service import REPOSITORY, SECRET, Service
 from tests.real.conftest import StartService
-from tests.real.exec_client import Talk, exec_groups
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, pids_in, until
-from tests.real.service import REPOSITORY, SECRET, Service
 from tests.real.test_attach import Client
 
 SHELL_VARIABLES = {"PATH", "HOME", "PWD", "SHLVL", "HOSTNAME", "TERM", "OLDPWD"}

@@ -13,13 +13,13 @@ import pytest
 from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.config import ContainerConfig, Mount
 from ocigrpc.v1 import runtime_pb2
-from tests.real import keys
+from tests.bed.clients.exec import exec_sync, process
+from tests.bed.hosts import keys
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.exec_client import exec_sync, process
-from tests.real.hosts import native
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
-from tests.real.serving import serving
 
 SESSION = "of-the-service"
 IDENTITY = [{"containerID": 0, "hostID": 0, "size": 65536}]

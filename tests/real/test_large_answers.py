@@ -13,10 +13,10 @@ from google.protobuf.duration_pb2 import Duration
 from ocigrpc.service.from_proto import LABELS_LIMIT_BYTES
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 from tests.real.conftest import crun_host, serving, used
-from tests.real.exec_client import exec_sync, shell
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
 
 # JSON of Go makes six bytes of each of them.
 ANNOTATIONS = {"checkpoint": "<" * (LABELS_LIMIT_BYTES - 10)}

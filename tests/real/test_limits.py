@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 
 from ocigrpc.host.cgroups.limits import page_sizes, shares_of_weight, weight_of_shares
 from ocigrpc.v1 import config_pb2, runtime_pb2
-from tests.real.bundles import spec_json
-from tests.real.conftest import StartService, with_controllers
-from tests.real.hosts import booted_by_systemd, systemd_host
-from tests.real.limits_client import (
+from tests.bed.bundles.bundle import spec_json
+from tests.bed.clients.limits import (
     EVERYTHING,
     MIB,
     NOTHING,
@@ -29,10 +27,12 @@ from tests.real.limits_client import (
     send_back,
     update,
 )
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
-from tests.real.serving import serving
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.host import booted_by_systemd, systemd_host
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
+from tests.real.conftest import StartService, with_controllers
 from tests.real.test_stats import stats
 
 NO_CPU = "0,999"

@@ -8,12 +8,12 @@ import pytest
 
 from ocigrpc.v1 import event_pb2, runtime_pb2
 from ocigrpc.waiting import Deadline
-from scripts.samples import usage_of
+from tests.bed.commands.samples import usage_of
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.loads.load import Load
+from tests.bed.loads.requests import Requests
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.load import Load
-from tests.real.load_requests import Requests
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 CONTAINERS = 200
 CLIENTS = 64

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1 import runtime_pb2
-from tests.real.conftest import StartService
-from tests.real.log_client import (
+from tests.bed.clients.logs import (
     COUNTING,
     Following,
     contents,
@@ -26,9 +25,10 @@ from tests.real.log_client import (
     rotate,
     texts,
 )
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
+from tests.real.conftest import StartService
 
 ROTATIONS = 150
 LIMIT_BYTES = 1_000_000

@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 from ocigrpc.waiting import Deadline
-from tests.real.log_client import numbers, reopen, responses
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
+from tests.bed.clients.logs import numbers, reopen, responses
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 
 LINES = 400_000
 ROUNDS = 20

@@ -11,8 +11,7 @@ import grpc
 import pytest
 
 from ocigrpc.v1 import log_pb2
-from tests.real.conftest import StartService
-from tests.real.log_client import (
+from tests.bed.clients.logs import (
     COUNTING,
     Following,
     contents,
@@ -24,9 +23,10 @@ from tests.real.log_client import (
     rotate,
     whole,
 )
-from tests.real.refusal import refused
-from tests.real.remains import until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import until
+from tests.bed.services.service import Service
+from tests.real.conftest import StartService
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.host import Host, native
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 from tests.real.conftest import crun_host, serving
-from tests.real.hosts import Host, native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
 
 pytestmark = pytest.mark.node
 
@@ -40,4 +40,4 @@ def test_a_create_with_too_little_memory_says_so_and_leaves_nothing(
         service.rpc.CreateContainer(CreateContainerRequest(config=config), timeout=LIMIT_S)
     assert refusal.metadata["output"]
     assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []

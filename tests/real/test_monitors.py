@@ -18,11 +18,11 @@ from ocigrpc.v1.container_pb2 import (
     ExitProvenance,
     MonitorLostPolicy,
 )
+from tests.bed.checks.unknown_exit import expect_unknown_exit
+from tests.bed.clients.events import Events, word
+from tests.bed.hosts.leaks import LIMIT_S, below, pids_in, until
+from tests.bed.services.service import Fields, Service
 from tests.real.conftest import StartService
-from tests.real.event_client import Events, word
-from tests.real.remains import LIMIT_S, below, pids_in, until
-from tests.real.service import Fields, Service
-from tests.real.unknown_exit import expect_unknown_exit
 
 STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
 
@@ -86,7 +86,7 @@ def test_a_container_that_is_to_be_killed_is_when_its_monitor_is_gone(
     until(lambda: processes(service, container_id) == set())
     assert service.status(container_id).monitor_lost
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("make", MADE)
@@ -110,7 +110,7 @@ def test_a_container_that_is_to_be_left_obeys_every_verb_when_its_monitor_is_gon
     assert events.words_until("exited")[-1] == "exited"
     expect_unknown_exit(service, container_id)
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("make", MADE)
@@ -132,7 +132,7 @@ def test_a_container_without_its_monitor_can_be_removed(service: Service, make: 
     service.remove(container_id, force=True)
     # Its end is told before its removal.
     assert events.words_until("removed") == ["exited", "removed"]
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_children_in_the_hosts_pid_namespace_are_killed_with_the_rest(
@@ -255,7 +255,7 @@ def test_a_hanging_monitor_does_not_keep_its_container_from_being_removed(
     told = events.until("removed")
     assert [word(event) for event in told] == ["exited", "removed"]
     assert told[0].exit_status.provenance == ExitProvenance.EXIT_PROVENANCE_MONITOR_HUNG
-    assert impatient.remains() == []
+    assert impatient.leaks() == []
 
 
 def test_a_hanging_monitor_of_what_ended_while_the_service_was_down_is_killed_by_a_stop(

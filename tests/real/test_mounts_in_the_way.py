@@ -15,13 +15,13 @@ from ocigrpc.errors import PreconditionFailed
 from ocigrpc.host.files.tree import mounts_at, remove_tree
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest, RemoveContainerRequest
 from ocigrpc.waiting import Deadline
+from tests.bed.clients.exec import exec_sync, process
+from tests.bed.clients.refusal import refused
+from tests.bed.faults.mounting import mounted, write_killed
+from tests.bed.faults.runtimes import Gate
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import Runtimes, StartService
-from tests.real.exec_client import exec_sync, process
-from tests.real.faults import Gate
-from tests.real.mounting import mounted, write_killed
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 from tests.real.test_recovery import logged, restart_after_death
 
 ID = "web"
@@ -105,7 +105,7 @@ def test_a_removal_leaves_a_mounted_directory_and_the_container_until_it_is_unmo
     expect_kept(kept)
     service.remove(ID, force=True)
     assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("where", FILES)
@@ -120,7 +120,7 @@ def test_a_removal_leaves_a_mounted_file_and_the_container_until_it_is_unmounted
         assert path.read_text() == "kept"
     expect_kept(kept)
     service.remove(ID)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("options", [("-t", "tmpfs", "tmpfs"), ("--bind",)])
@@ -142,7 +142,7 @@ def test_a_mount_of_any_kind_and_one_in_another_are_left(
         assert (outer / "file").read_text() == "kept"
     expect_kept(kept)
     service.remove(ID, force=True)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_mount_that_comes_during_a_removal_is_left(
@@ -163,7 +163,7 @@ def test_a_mount_that_comes_during_a_removal_is_left(
         expect_kept(kept)
     expect_kept(kept)
     service.remove(ID)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_mount_in_the_runtimes_directory_of_a_container_is_left(
@@ -182,7 +182,7 @@ def test_a_mount_in_the_runtimes_directory_of_a_container_is_left(
     subprocess.run([*there, "umount", str(path)], check=True)
     expect_kept(kept)
     service.remove(ID, force=True)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_create_that_fails_leaves_a_mount_and_is_undone_once_it_is_unmounted(
@@ -205,7 +205,7 @@ def test_a_create_that_fails_leaves_a_mount_and_is_undone_once_it_is_unmounted(
             service.create(container_id=ID)
         expect_kept(kept)
     restart_after_death(service)
-    until(lambda: service.ids() == service.remains() == [])
+    until(lambda: service.ids() == service.leaks() == [])
     expect_kept(kept)
     service.create(container_id=ID)
 
@@ -231,7 +231,7 @@ def test_a_program_of_exec_leaves_a_mount_in_its_directory(service: Service, kep
             service.remove(ID, force=True)
     expect_kept(kept)
     service.remove(ID, force=True)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def killed(faults_directory: Path, gate: Gate) -> dict[str, dict[str, str]]:
 
 def own_mounts(service: Service) -> list[str]:
     """Where runc has its own program mounted, and has not lived to unmount it."""
-    return [each for each in service.remains() if each.startswith("mount") and "/runc." in each]
+    return [each for each in service.leaks() if each.startswith("mount") and "/runc." in each]
 
 
 def test_a_runtime_that_is_killed_in_a_create_leaves_nothing(
@@ -258,7 +258,7 @@ def test_a_runtime_that_is_killed_in_a_create_leaves_nothing(
     service = start_service(runtimes=killed)
     with refused("INTERNAL", "RUNTIME_FAILED"):
         service.create(container_id=ID, runtime_handler="killed-create")
-    assert service.remains() == []
+    assert service.leaks() == []
     service.run(container_id=ID)
 
 
@@ -277,7 +277,7 @@ def test_what_a_killed_runtime_has_left_is_undone_with_its_create(
         call.cancel()
     else:
         restart_after_death(service)
-    until(lambda: service.ids() == service.remains() == [])
+    until(lambda: service.ids() == service.leaks() == [])
     service.run(container_id=ID)
 
 
@@ -290,7 +290,7 @@ def test_what_a_runtime_killed_in_an_exec_has_left_is_removed_with_its_container
         exec_sync(service, ID, process("true"))
     assert own_mounts(service)
     service.remove(ID, force=True)
-    assert service.remains() == []
+    assert service.leaks() == []
     service.run(container_id=ID)
 
 
@@ -312,7 +312,7 @@ def test_anothers_mount_beside_that_of_a_killed_runtime_is_left(
             service.create(container_id=ID)
         expect_kept(kept)
     restart_after_death(service)
-    until(lambda: service.ids() == service.remains() == [])
+    until(lambda: service.ids() == service.leaks() == [])
     expect_kept(kept)
     service.run(container_id=ID)
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1 import runtime_pb2
-from tests.real.conftest import StartService, crun_host
-from tests.real.exec_client import (
+from tests.bed.clients.exec import (
     Talk,
     exec_groups,
     exec_sync,
@@ -19,11 +18,12 @@ from tests.real.exec_client import (
     process,
     shell,
 )
-from tests.real.log_client import lines
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, pids_in, until
-from tests.real.service import Service
-from tests.real.serving import serving
+from tests.bed.clients.logs import lines
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
+from tests.real.conftest import StartService, crun_host
 
 # As runc 1.0 does it (urfave/cli), and crun (argp): neither knows of the option.
 RUNC = """#!/bin/sh

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ocigrpc.v1.runtime_pb2 import PauseContainerRequest, RemoveContainerRequest
 from ocigrpc.waiting import Deadline
+from tests.bed.checks.integrity import expect_integrity
+from tests.bed.clients.exec import Talk, nothing_runs_but
+from tests.bed.faults.runtimes import Gate
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import Runtimes, StartService
-from tests.real.exec_client import Talk, nothing_runs_but
-from tests.real.faults import Gate
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
-from tests.real.wholeness import expect_whole
 
 
 def restart_once_begun(service: Service, gate: Gate) -> None:
@@ -44,7 +44,7 @@ def test_a_program_that_its_service_did_not_live_to_see_never_runs(
     files = service.directory / "run/containers" / container_id
     until(lambda: not list(files.glob("exec-*")))
     gate.open()
-    expect_whole(service)
+    expect_integrity(service)
     assert nothing_runs_but(service, container_id)
     assert service.state(container_id) == "running"
 
@@ -64,7 +64,7 @@ def test_a_pause_that_was_cut_off_never_comes(
     gate.wait(Deadline(LIMIT_S))
     gate.open()
     call.result()
-    expect_whole(service)
+    expect_integrity(service)
 
 
 def test_a_removal_that_was_cut_off_does_not_touch_the_next_of_its_id(
@@ -80,6 +80,6 @@ def test_a_removal_that_was_cut_off_does_not_touch_the_next_of_its_id(
     gate.wait(Deadline(LIMIT_S))
     assert len(runtimes_at_work(faulty_runtimes)) == 1
     gate.open()
-    until(lambda: service.ids() == service.remains() == [])
+    until(lambda: service.ids() == service.leaks() == [])
     service.run(container_id="one")
     assert service.state("one") == "running"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.real.refusal import refused
-from tests.real.remains import until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import until
+from tests.bed.services.service import Service
 
 
 def runc(service: Service, *words: str) -> None:
@@ -55,7 +55,7 @@ def test_a_delete_by_hand_shows_up_with_the_exit_code(service: Service) -> None:
     assert service.state(container_id) == "stopped"
     assert service.wait(container_id).exit_code == 137
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_filter_by_state_sees_what_was_done_by_hand(service: Service) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 from tests.real.test_pausing import WRITE, SlowDisk
 from tests.real.test_pausing import disk as disk
 from tests.real.test_recovery import restart_after_death
@@ -43,7 +43,7 @@ def expect_ended(service: Service, container_id: str, path: str) -> None:
     assert service.wait(container_id).exit_code == 5
     service.stop(container_id, 0)
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("timeout_s", [0, 5])
@@ -112,7 +112,7 @@ def test_a_removal_ends_what_has_outlived_the_first_process(any_service: Service
     container_id, path = left(any_service)
     any_service.remove(container_id)
     assert members(any_service, path) == set()
-    assert any_service.remains() == []
+    assert any_service.leaks() == []
 
 
 def move(service: Service, path: str, pid: int) -> None:

@@ -14,15 +14,15 @@ import pytest
 from ocigrpc.host.cgroups.cgroup import Hierarchies
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from ocigrpc.waiting import Deadline
+from tests.bed.checks.strangers import Strangers, stranger
+from tests.bed.clients.exec import exec_sync, process
+from tests.bed.clients.refusal import refused
+from tests.bed.clients.verb_calls import update_of
+from tests.bed.faults.runtimes import Gate
+from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
+from tests.bed.services.service import Service
 from tests.real.conftest import Runtimes, StartService, crun_host, serving
-from tests.real.exec_client import exec_sync, process
-from tests.real.faults import Gate
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, pids_in, until
-from tests.real.service import Service
-from tests.real.strangers import Strangers, stranger
 from tests.real.test_recovery import logged, restart_after_death
-from tests.real.verb_calls import update_of
 
 ID = "web"
 
@@ -92,7 +92,7 @@ def test_a_program_of_a_runtimes_name_that_has_its_containers_elsewhere_is_asked
     with strangers.have(ID):
         with refused("ALREADY_EXISTS", "RUNTIME_ID_IN_USE"):
             service.create(container_id=ID)
-        assert service.remains() == []
+        assert service.leaks() == []
     service.run(container_id=ID)
     strangers.delete(ID)
     with strangers.have(ID):
@@ -126,7 +126,7 @@ def test_an_id_that_another_takes_during_a_create_is_refused_and_the_other_lives
             with refused("ALREADY_EXISTS", "RUNTIME_ID_IN_USE"):
                 call.result()
         assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_an_id_that_another_takes_while_a_create_hangs_is_left_to_the_other(
@@ -142,8 +142,8 @@ def test_an_id_that_another_takes_while_a_create_hangs_is_left_to_the_other(
     with strangers.have(ID):
         call.cancel()
         until(lambda: service.ids() == [])
-        until(lambda: len(service.remains()) == 1)
-    assert service.remains() == []
+        until(lambda: len(service.leaks()) == 1)
+    assert service.leaks() == []
 
 
 def test_an_entry_of_a_runtime_that_was_killed_over_it_is_anothers(service: Service) -> None:
@@ -197,7 +197,7 @@ def test_a_verb_does_nothing_to_another_that_has_the_id_of_a_container_that_live
         service.stop(ID, 0)
         service.remove(ID)
     assert not (service.rootfs / "here").exists()
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_another_that_has_the_id_of_a_created_container_is_not_started(
@@ -274,7 +274,7 @@ def test_a_process_in_a_cgroup_that_has_the_name_of_a_containers_lives_on(
         shutil.rmtree(service.directory / "runc" / ID)
         service.remove(ID)
         assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_container_is_removed_once_the_process_in_a_cgroup_of_its_name_is_gone(
@@ -286,7 +286,7 @@ def test_a_container_is_removed_once_the_process_in_a_cgroup_of_its_name_is_gone
     ):
         service.remove(ID)
     service.remove(ID)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("name", ["container", "conmon"])
@@ -316,7 +316,7 @@ def test_a_process_that_comes_where_a_container_is_being_made_lives_on_after_a_c
         assert call.exception() is not None
         until(lambda: logged(service, "container.create_undone") == [ID])
         assert service.ids() == ["other"]
-    until(lambda: not [each for each in service.remains() if ID in each])
+    until(lambda: not [each for each in service.leaks() if ID in each])
 
 
 def test_a_directory_that_no_service_has_made_is_no_container(

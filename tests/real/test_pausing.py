@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1 import runtime_pb2
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.disks import FailingDisk
+from tests.bed.hosts.host import cgroup2_host, native
+from tests.bed.hosts.leaks import LIMIT_S, children, until
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.disks import FailingDisk
-from tests.real.hosts import cgroup2_host, native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, children, until
-from tests.real.service import Service
-from tests.real.serving import serving
 
 WRITE = "dd if=/dev/zero of={}/file bs=4k count=1 conv=fsync"
 """A command that writes to the disk at a path, and waits until it has it."""

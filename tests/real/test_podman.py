@@ -27,8 +27,8 @@ from ocigrpc.oci.spec.config import (
     Rlimit,
 )
 from ocigrpc.oci.spec.root_files import PlannedRoot
-from tests.real.podman import COMMAND, Podman
-from tests.real.spec_differences import Differences, differences
+from tests.bed.bundles.podman import COMMAND, Podman
+from tests.bed.bundles.spec_differences import Differences, differences
 
 # As podman is asked for.
 RLIMITS = (Rlimit("RLIMIT_NOFILE", 100, 200),)

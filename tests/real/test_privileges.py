@@ -12,13 +12,13 @@ import pytest
 
 from ocigrpc.oci.spec.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES
 from ocigrpc.v1 import config_pb2, runtime_pb2
-from tests.real.bundles import make_rootfs
+from tests.bed.bundles.bundle import make_rootfs
+from tests.bed.clients.exec import exec_sync, process, shell
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.exec_client import exec_sync, process, shell
-from tests.real.hosts import native
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
-from tests.real.serving import serving
 
 GUESTS = 2000
 """The group of a program that whoever runs it is put into."""

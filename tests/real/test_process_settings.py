@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1 import runtime_pb2
-from tests.real.bundles import make_rootfs, spec_json
+from tests.bed.bundles.bundle import make_rootfs, spec_json
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.hosts.host import Host, native
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.exec_client import exec_sync, shell
-from tests.real.hosts import Host, native
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
-from tests.real.serving import serving
 
 SOFT, HARD = 1000, 5000
 # As an administrator may have it who starts the service by hand.

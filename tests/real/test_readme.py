@@ -23,7 +23,7 @@ from ocigrpc.settings.sources import load_settings
 from ocigrpc.settings.table import Setting, settings_table
 from ocigrpc.settings.values import RuntimeHandler, Settings
 from ocigrpc.waiting import Deadline
-from tests.real.grpcurl import grpcurl_path
+from tests.bed.clients.grpcurl import grpcurl_path
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text()

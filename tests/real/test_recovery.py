@@ -18,12 +18,12 @@ from ocigrpc.v1.runtime_pb2 import (
     StatusRequest,
 )
 from ocigrpc.waiting import Deadline
+from tests.bed.clients.exec import Talk, exec_groups
+from tests.bed.clients.refusal import refused
+from tests.bed.faults.runtimes import Gate
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import Runtimes, StartService
-from tests.real.exec_client import Talk, exec_groups
-from tests.real.faults import Gate
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 
 def begin_create(
@@ -68,7 +68,7 @@ def test_a_create_that_was_cut_off_is_undone(
     begin_create(service, gate)
     restart_after_death(service)
     until(lambda: service.ids() == [])
-    assert service.remains() == []
+    assert service.leaks() == []
     service.create(container_id="one")
 
 
@@ -139,13 +139,13 @@ def test_a_failed_create_that_could_not_be_undone_is_undone_by_the_next_service(
     with refused("INTERNAL", "RUNTIME_FAILED"):
         service.create(container_id="one", runtime_handler="half")
     assert service.ids() == []
-    assert [Path(each).name for each in service.remains()] == ["one"], "the runtime's own notes"
+    assert [Path(each).name for each in service.leaks()] == ["one"], "the runtime's own notes"
     restart_after_death(service)
     until(lambda: logged(service, "container.create_undone", "whole") == [False])
-    assert service.remains() != []
+    assert service.leaks() != []
     (faults_directory / "stuck").unlink()
     restart_after_death(service)
-    until(lambda: service.ids() == service.remains() == [])
+    until(lambda: service.ids() == service.leaks() == [])
     until(lambda: logged(service, "container.create_undone", "whole") == [False, True])
     assert logged(service, "container.create_undone") == ["one", "one"]
 
@@ -193,7 +193,7 @@ def test_a_container_that_the_store_has_lost_is_ended_and_removed(any_service: S
     service.start()
     until(lambda: service.ids() == [known])
     assert logged(service, "container.orphan_found") == [lost]
-    assert not [each for each in service.remains() if lost in each]
+    assert not [each for each in service.leaks() if lost in each]
     assert service.state(known) == "running"
 
 
@@ -204,7 +204,7 @@ def test_until_all_are_found_status_says_how_far_it_is(start_service: StartServi
     place, fuse = "ocigrpc.engine.recovery.recovery:Recovery._find", service.directory / "fuse"
     fuse.write_text(f"hold {place}")
     os.mkfifo(fuse.with_suffix(".gate"))
-    service.launch("tests.real.crashing", str(fuse), place)
+    service.launch("tests.bed.faults.crashing", str(fuse), place)
     service.connect()
     status = service.rpc.Status(StatusRequest(), timeout=LIMIT_S, wait_for_ready=True)
     recovered = status.conditions[-1]

@@ -17,11 +17,11 @@ from ocigrpc.v1.runtime_pb2 import (
     WaitContainerRequest,
 )
 from ocigrpc.waiting import Deadline
+from tests.bed.clients.refusal import refused
+from tests.bed.faults.runtimes import Gate
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import Runtimes, StartService
-from tests.real.faults import Gate
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 WAITS_FOR_USR1 = "trap 'exit 42' USR1; echo ready; while :; do sleep 0.05; done"
 
@@ -224,4 +224,4 @@ def test_a_create_that_does_not_finish_is_undone_when_the_service_ends(
     assert isinstance(error, grpc.RpcError)
     assert error.code().name in ("UNAVAILABLE", "CANCELLED")
     service.expect_end()
-    assert service.remains() == []
+    assert service.leaks() == []

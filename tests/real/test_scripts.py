@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.real.remains import LIMIT_S
-from tests.real.service import REPOSITORY
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import REPOSITORY
 
 
 @pytest.mark.parametrize("name", ["bench", "demo", "fuzz", "serve", "soak", "test"])

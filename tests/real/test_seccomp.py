@@ -16,13 +16,13 @@ from ocigrpc.oci.spec.capabilities import DEFAULT_CAPABILITIES
 from ocigrpc.oci.spec.config import Seccomp, SeccompType
 from ocigrpc.oci.spec.seccomp_default import HOST_PROFILES, own_profile
 from ocigrpc.v1 import config_pb2, runtime_pb2
-from tests.real.bundles import spec_json
-from tests.real.hosts import Host, native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
-from tests.real.serving import serving
-from tests.real.shell_container import RUNTIMES, Ended, ShellContainers, said
+from tests.bed.bundles.bundle import spec_json
+from tests.bed.bundles.shell_container import RUNTIMES, Ended, ShellContainers, said
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.host import Host, native
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
+from tests.bed.services.serving import serving
 
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 ADMIN = ("SYS_ADMIN",)

@@ -9,7 +9,7 @@ import pytest
 
 from ocigrpc.oci.spec.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES, held_capabilities
 from ocigrpc.oci.spec.config import Device, Resources, Rlimit
-from tests.real.shell_container import CONTAINER_ID, RUNTIMES, Ended, ShellContainers, said
+from tests.bed.bundles.shell_container import CONTAINER_ID, RUNTIMES, Ended, ShellContainers, said
 
 
 @pytest.fixture(params=RUNTIMES)

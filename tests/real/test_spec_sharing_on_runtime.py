@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.oci.spec.config import Mount, Namespace, NamespaceMode, NamespaceType, Propagation
-from tests.real.bundles import BUSYBOX
-from tests.real.shell_container import RUNTIMES, ShellContainers, said
+from tests.bed.bundles.bundle import BUSYBOX
+from tests.bed.bundles.shell_container import RUNTIMES, ShellContainers, said
 
 
 @pytest.fixture(params=RUNTIMES)

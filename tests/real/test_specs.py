@@ -13,11 +13,11 @@ import pytest
 from ocigrpc.oci.bundle import bundle_spec
 from ocigrpc.v1 import config_pb2
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real import specs
-from tests.real.bundles import make_rootfs
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
+from tests.bed.bundles import specs
+from tests.bed.bundles.bundle import make_rootfs
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import StatusRequest, VersionRequest
+from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.hosts.host import Host, native
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.exec_client import exec_sync, shell
-from tests.real.hosts import Host, native
-from tests.real.remains import LIMIT_S
-from tests.real.service import Service
 
 
 def first_line(*argv: str) -> str:
@@ -79,7 +79,7 @@ def refusal_to_start(
         host = Host(found.name, found.cgroup_roots, (*found.prefix, *launcher))
         service = Service(host, directory, rootfs, **settings)  # type: ignore[arg-type]
         event = service.refusal()
-    assert service.remains() == []
+    assert service.leaks() == []
     return event
 
 

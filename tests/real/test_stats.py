@@ -14,12 +14,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.bed.clients.limits import directories
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.host import booted_by_systemd
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService, with_controllers
-from tests.real.hosts import booted_by_systemd
-from tests.real.limits_client import directories
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 
 MIB = 1 << 20
 BUSY = "while :; do :; done"

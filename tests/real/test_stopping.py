@@ -15,10 +15,10 @@ import grpc
 import pytest
 
 from ocigrpc.v1 import runtime_pb2
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, children, pids_in, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, children, pids_in, until
-from tests.real.service import Service
 
 STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
 POLITE = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
@@ -213,7 +213,7 @@ def test_children_in_the_hosts_pid_namespace_do_not_outlive_a_stop(
         service.wait(container_id)
         assert members(service, path)
     service.remove(container_id)
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def members(service: Service, cgroup_path: str) -> set[int]:

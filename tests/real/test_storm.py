@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bed.loads.storm import Storm
+from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
-from tests.real.serving import serving
-from tests.real.storm import Storm
 
 KILLS = 150
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.real.bundles import spec_json
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
+from tests.bed.bundles.bundle import spec_json
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 
 WHICH = "for fd in 0 1 2; do [ -t $fd ] && echo terminal || echo none; done; stty size; true"
 
@@ -72,7 +72,7 @@ def test_a_log_path_that_conmon_could_not_use_is_refused(service: Service, path:
     with refused("INVALID_ARGUMENT") as refusal:
         service.create(log_path=path)
     assert refusal.fields == ["log_path"]
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_a_log_is_bounded_by_its_maximum_size(service: Service) -> None:

@@ -20,7 +20,7 @@ from ocigrpc.errors import Cancelled, CgroupFailed, Timeout
 from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.dbus import connect
 from ocigrpc.waiting import Deadline
-from tests.real.hosts import Host, systemd_host
+from tests.bed.hosts.host import Host, systemd_host
 
 pytestmark = pytest.mark.node
 

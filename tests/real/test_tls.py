@@ -15,11 +15,11 @@ import pytest
 from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1.runtime_pb2 import ListContainersRequest, VersionRequest
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
-from tests.real.certificates import Authority
+from tests.bed.clients.certificates import Authority
+from tests.bed.clients.grpcurl import grpcurl_path
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
-from tests.real.grpcurl import grpcurl_path
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
 from tests.real.test_startup import refusal_to_start
 
 Pair = tuple[Path, Path]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.bed.clients.refusal import refused
+from tests.bed.faults.runtimes import Switches
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import LIMIT_S, children, until
+from tests.bed.services.service import Service
 from tests.real.conftest import serving, used
-from tests.real.faults import Switches
-from tests.real.hosts import native
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, children, until
-from tests.real.service import Service
 from tests.real.test_hanging_runtimes import (
     ONE,
     REASONS,

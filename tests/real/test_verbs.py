@@ -12,9 +12,9 @@ import pytest
 
 from ocigrpc.v1.container_pb2 import ContainerState, ExitProvenance
 from ocigrpc.v1.runtime_pb2 import WaitContainerRequest
-from tests.real.refusal import refused
-from tests.real.remains import LIMIT_S, until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.services.service import Service
 
 Verb = Callable[[Service, str], object]
 VERBS: dict[str, Verb] = {
@@ -73,13 +73,13 @@ def test_a_verb_on_an_unknown_container_is_not_found(service: Service, verb: Ver
 def test_remove_by_force_leaves_nothing_in_any_state(service: Service, state: str) -> None:
     container_id = make(service, state)
     service.remove(container_id, force=True)
-    assert service.remains() == []
+    assert service.leaks() == []
     service.remove(container_id)
 
 
 def test_a_created_container_is_removed_without_force(service: Service) -> None:
     service.remove(make(service, "created"))
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 @pytest.mark.parametrize("name", ["HUP", "SIGHUP", "1", "hup"])

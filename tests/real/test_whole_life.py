@@ -6,9 +6,9 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.real.refusal import refused
-from tests.real.remains import below, until
-from tests.real.service import Service
+from tests.bed.clients.refusal import refused
+from tests.bed.hosts.leaks import below, until
+from tests.bed.services.service import Service
 
 
 def read_on_host(service: Service, path: str) -> str:
@@ -78,7 +78,7 @@ def test_a_container_lives_its_whole_life(any_service: Service) -> None:
 
     service.remove(container_id)
     assert service.ids() == []
-    assert service.remains() == []
+    assert service.leaks() == []
 
 
 def test_conmon_has_a_cgroup_of_its_own_for_as_long_as_it_lives(any_service: Service) -> None:
@@ -114,14 +114,14 @@ def test_a_paused_container_is_removed_by_force(any_service: Service) -> None:
     container_id = any_service.run()
     any_service.pause(container_id)
     any_service.remove(container_id, force=True)
-    assert any_service.remains() == []
+    assert any_service.leaks() == []
 
 
 def test_a_program_that_is_not_there_is_refused_and_leaves_nothing(any_service: Service) -> None:
     with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND") as refusal:
         any_service.create_command("/no/such/program")
     assert "/no/such/program" in refusal.metadata["output"]
-    assert any_service.remains() == []
+    assert any_service.leaks() == []
 
 
 def test_containers_are_found_again_after_a_restart(any_service: Service) -> None:

@@ -14,7 +14,7 @@ import pytest
 from ocigrpc.rpc import first_message
 from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2 as v1
-from tests.real.remains import until
+from tests.bed.hosts.leaks import until
 from tests.rpc.fake_engine import LIMIT_S
 from tests.rpc.running import PAUSE, SERVING, STATUS, Running, check, running
 from tests.rpc.statuses import failure_of

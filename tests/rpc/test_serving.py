@@ -18,7 +18,7 @@ from ocigrpc.rpc.interceptor import OTHER_STREAMS_LIMIT
 from ocigrpc.rpc.server import Server
 from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2 as v1
-from tests.real.remains import until
+from tests.bed.hosts.leaks import until
 from tests.rpc.fake_engine import LIMIT_S
 from tests.rpc.running import (
     NOT_SERVING,

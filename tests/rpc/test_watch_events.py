@@ -22,7 +22,7 @@ from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.waiting import Deadline
-from tests.real.remains import until
+from tests.bed.hosts.leaks import until
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
 from tests.rpc.statuses import Failure
 from tests.unit.test_store import RECORD

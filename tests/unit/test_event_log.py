@@ -19,7 +19,7 @@ from ocigrpc.engine.store.event_log import PAGE, Follower, beginning
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import Cancelled, LimitReached, StoreFailed
 from ocigrpc.waiting import Deadline
-from tests.real.remains import until
+from tests.bed.hosts.leaks import until
 from tests.unit.test_store import RECORD
 
 LIMIT_S = 20.0

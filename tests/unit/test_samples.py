@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.samples import Sample
-from scripts.soak import too_much
+from tests.bed.commands.samples import Sample
+from tests.bed.commands.soak import too_much
 
 FIRST = Sample(fds=20, threads=20, rss=60_000, zombies=0, cgroups=0, mounts=0, files=0)
 

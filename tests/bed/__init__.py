@@ -1,0 +1,1 @@
+"""What tests and scripts share: no test, and no command of its own."""

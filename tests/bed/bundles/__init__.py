@@ -1,0 +1,1 @@
+"""Root filesystems, bundles around them, and specs as others write them."""

@@ -1,0 +1,136 @@
+"""The client's side of programs that are run in a container."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from ocigrpc.v1 import exec_pb2
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.v1.terminal_pb2 import CloseStdin, TerminalSize
+from tests.bed.hosts.leaks import LIMIT_S, below, children
+from tests.bed.services.service import Service
+
+
+def process(*command: str, **fields: Any) -> exec_pb2.ExecProcess:
+    return exec_pb2.ExecProcess(command=command, **fields)
+
+
+def shell(script: str, **fields: Any) -> exec_pb2.ExecProcess:
+    return process("/bin/sh", "-c", script, **fields)
+
+
+def seconds(timeout_s: float) -> Duration:
+    timeout = Duration()
+    timeout.FromMilliseconds(int(timeout_s * 1000))
+    return timeout
+
+
+def exec_sync(
+    service: Service,
+    container_id: str,
+    program: exec_pb2.ExecProcess,
+    *,
+    timeout_s: float = 0,
+    limit_s: float = LIMIT_S,
+    keep_running: bool = False,
+    max_output_bytes: int = 0,
+) -> exec_pb2.ExecSyncResponse:
+    with grpc.insecure_channel(
+        f"unix:{service.directory}/socket",
+        [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)],
+    ) as channel:
+        request = exec_pb2.ExecSyncRequest(
+            container_id=container_id,
+            process=program,
+            timeout=seconds(timeout_s),
+            keep_running=keep_running,
+            max_output_bytes=max_output_bytes,
+        )
+        return RuntimeServiceStub(channel).ExecSync(request, timeout=limit_s)
+
+
+class Talk:
+    """A stream of our messages and the program's."""
+
+    def __init__(self, service: Service, container_id: str, script: str, **fields: Any) -> None:
+        start = exec_pb2.ExecStart(container_id=container_id, process=shell(script), **fields)
+        self._messages: queue.Queue[exec_pb2.ExecRequest | None] = queue.Queue()
+        self._messages.put(exec_pb2.ExecRequest(start=start))
+        self.call: Any = service.rpc.Exec(iter(self._messages.get, None), timeout=LIMIT_S)
+        self.stdout = b""
+        self.stderr = b""
+        self.exit: exec_pb2.ExecExit | None = None
+
+    def type(self, data: bytes) -> None:
+        self._messages.put(exec_pb2.ExecRequest(stdin=data))
+
+    def resize(self, rows: int, columns: int) -> None:
+        size = TerminalSize(rows=rows, columns=columns)
+        self._messages.put(exec_pb2.ExecRequest(resize=size))
+
+    def close_stdin(self) -> None:
+        self._messages.put(exec_pb2.ExecRequest(close_stdin=CloseStdin()))
+
+    def hang_up(self) -> None:
+        """End our side of the stream."""
+        self._messages.put(None)
+
+    def read(self, enough: Callable[[], bool]) -> None:
+        """Read messages until there are enough."""
+        while not enough():
+            message = next(self.call)
+            self.stdout += message.stdout
+            self.stderr += message.stderr
+            if message.HasField("exit"):
+                self.exit = message.exit
+
+    def read_all(self) -> None:
+        for message in self.call:
+            self.stdout += message.stdout
+            self.stderr += message.stderr
+            assert self.exit is None, "the exit is the last message"
+            if message.HasField("exit"):
+                self.exit = message.exit
+        self.hang_up()
+
+    def leave(self) -> None:
+        """Go away in the middle."""
+        self.call.cancel()
+        self.hang_up()
+
+
+def exec_groups(service: Service) -> list[Path]:
+    return [group for parent in service.parents() for group in below(parent, "exec-*")]
+
+
+def nothing_made_is_left(service: Service, container_id: str) -> bool:
+    """Whether no group, file and runtime of an exec is left, on whatever host."""
+    files = list((service.directory / "run/containers" / container_id).glob("exec-*"))
+    return not (exec_groups(service) or files)
+
+
+def children_of(service: Service) -> list[str]:
+    return list(children(service.pid))
+
+
+def nothing_runs_but(service: Service, container_id: str, count: int = 1) -> bool:
+    """Whether nothing is left of execs: groups, files, runtimes, processes."""
+    pid = service.status(container_id).pid
+    namespace = os.readlink(f"/proc/{pid}/ns/pid")
+    alive = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            alive += os.readlink(entry / "ns/pid") == namespace and bool(
+                (entry / "cmdline").read_bytes()
+            )
+        except OSError:
+            continue
+    files = list((service.directory / "run/containers" / container_id).glob("exec-*"))
+    return alive == count and not (exec_groups(service) or files or children_of(service))

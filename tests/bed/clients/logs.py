@@ -1,0 +1,168 @@
+"""The client's side of logs."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from ocigrpc.conmon.log_line import parse_log_line
+from ocigrpc.v1 import log_pb2
+from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.services.service import Service
+
+if TYPE_CHECKING:
+    from grpc import _CallIterator
+
+COUNTING = "i=0; while [ $i -lt {} ]; do i=$((i+1)); echo $i; done"
+"""A script that writes the numbers up to one, each with a write of its own."""
+
+
+def responses(
+    service: Service, container_id: str, **fields: object
+) -> _CallIterator[log_pb2.ContainerLogsResponse]:
+    """The call itself."""
+    request = log_pb2.ContainerLogsRequest(container_id=container_id, **fields)  # type: ignore[arg-type]  # mypy can't match a dict with parameters
+    return service.rpc.ContainerLogs(request, timeout=2 * LIMIT_S)
+
+
+def lines(service: Service, container_id: str, **fields: object) -> list[log_pb2.LogLine]:
+    """The lines of a call that ends, which must be whole."""
+    return list(whole(responses(service, container_id, **fields)))
+
+
+def whole(answers: Iterable[log_pb2.ContainerLogsResponse]) -> Iterator[log_pb2.LogLine]:
+    """The lines of answers that skip and lack nothing."""
+    for answer in answers:
+        assert not answer.gap
+        assert answer.skipped_lines == 0
+        assert 0 < len(answer.lines) <= 256
+        yield from answer.lines
+
+
+def contents(found: Iterable[log_pb2.LogLine]) -> list[bytes]:
+    """Their texts."""
+    return [line.content for line in found]
+
+
+def joined(found: Iterable[log_pb2.LogLine]) -> bytes:
+    """What was written: lines with their newlines, and parts put together."""
+    return b"".join(line.content + b"\n" * (not line.partial) for line in found)
+
+
+def numbers(first: int, last: int) -> list[bytes]:
+    """What :data:`COUNTING` writes."""
+    return [b"%d" % number for number in range(first, last + 1)]
+
+
+def log_path(service: Service, container_id: str) -> Path:
+    """Of the log itself."""
+    return Path(service.status(container_id).log_path)
+
+
+def reopen(service: Service, container_id: str, limit_s: float = LIMIT_S) -> None:
+    """Ask for a new log."""
+    request = log_pb2.ReopenContainerLogRequest(container_id=container_id)
+    service.rpc.ReopenContainerLog(request, timeout=limit_s)
+
+
+def rotate(service: Service, container_id: str, suffix: str) -> Path:
+    """Rotate a log as a kubelet does; where its old file is now."""
+    path = log_path(service, container_id)
+    rotated = path.with_name(f"{path.name}.{suffix}")
+    path.rename(rotated)
+    reopen(service, container_id)
+    return rotated
+
+
+def texts(*files: Path) -> bytes:
+    """What the container wrote, from its log files, which must be whole."""
+    found = []
+    for file in files:
+        for line in file.read_bytes().splitlines(keepends=True):
+            assert line.endswith(b"\n")
+            parsed = parse_log_line(line.removesuffix(b"\n"))
+            assert parsed is not None
+            assert parsed.stream == "stdout"
+            found.append(parsed.content + b"\n" * (not parsed.partial))
+    return b"".join(found)
+
+
+def own_files(path: Path) -> list[Path]:
+    """The files of a log that the service rotates, oldest first."""
+    rotated = sorted(
+        path.parent.glob(f"{path.name}.[0-9]*"), key=lambda file: -int(file.suffix[1:])
+    )
+    return [*rotated, path]
+
+
+class Following:
+    """A call that follows, read in a thread of its own, its parts put together to lines."""
+
+    def __init__(self, service: Service, container_id: str, **fields: object) -> None:
+        self.call = responses(service, container_id, follow=True, **fields)
+        self._found: queue.SimpleQueue[bytes | _Gap | AssertionError | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            # Whoever wants a good end looks for it.
+            with suppress(grpc.RpcError):
+                self._join()
+        except AssertionError as error:
+            self._found.put(error)
+        finally:
+            self._found.put(None)
+
+    def _join(self) -> None:
+        parts = b""
+        for answer in self.call:
+            assert answer.skipped_lines == 0
+            if answer.gap:
+                self._found.put(_Gap())
+                parts = b""
+            for line in answer.lines:
+                # conmon reads 8 KiB at a time, in the middle of a line as it comes.
+                parts += line.content
+                if not line.partial:
+                    self._found.put(parts)
+                    parts = b""
+        if parts:
+            self._found.put(parts)
+
+    def _take(self) -> bytes | _Gap | None:
+        found = self._found.get(timeout=LIMIT_S)
+        if isinstance(found, AssertionError):
+            raise found
+        return found
+
+    def next(self) -> bytes:
+        """The line that comes next."""
+        line = self._take()
+        assert isinstance(line, bytes)
+        return line
+
+    def rest(self) -> list[bytes]:
+        """The lines to its end, which must be a good one; none may be missing."""
+        (found,) = self.stretches()
+        return found
+
+    def stretches(self) -> list[list[bytes]]:
+        """The same, cut where a gap was told: the first line after it may lack its beginning."""
+        found: list[list[bytes]] = [[]]
+        while (line := self._take()) is not None:
+            if isinstance(line, _Gap):
+                found.append([])
+            else:
+                found[-1].append(line)
+        assert self.call.code() is grpc.StatusCode.OK
+        return found
+
+
+class _Gap:
+    """Where lines are missing."""

@@ -1,0 +1,118 @@
+"""Hostile requests to every RPC: each is refused for what is wrong with it, and changes nothing.
+
+Exit status 0 when none was answered otherwise. Else the request is printed, in the text
+format of protobuf, as small as it still fails; ``--seed`` makes the same requests again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Flaky
+from hypothesis.strategies import SearchStrategy
+
+from tests.bed.commands.sandbox import Sandbox, sandbox
+from tests.bed.faults.hostile import Case, cases
+from tests.bed.faults.hostile_places import make_places
+from tests.bed.faults.hostile_run import HostileRun
+from tests.bed.hosts.host import native
+from tests.bed.hosts.leaks import Leaks
+
+ROUND = 1000
+"""Cases that are drawn together: the generator remembers them all."""
+
+
+def main() -> None:
+    """Send as many cases as the command line says."""
+    parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=100_000, help="how many; %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbits(32), help="of all that is sent"
+    )
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="ocigrpc-fuzz-places-") as directory,
+        native() as host,
+        sandbox("fuzz") as box,
+    ):
+        places = make_places(Path(directory))
+        leaks = Leaks(host, box.directory, box.cgroup_parent.strip("/"))
+        run = HostileRun(box.channel, places, box.directory, lambda: list(leaks.all()))
+        run.prepare()
+        rounds = _Rounds(cases(places, box.cgroup_parent), run, box)
+        failed = not rounds.send(arguments.cases, arguments.seed)
+        failed |= _report(run, box)
+    sys.exit(1 if failed else 0)
+
+
+class _Rounds:
+    """Cases by the thousand."""
+
+    def __init__(self, strategy: SearchStrategy[Case], run: HostileRun, box: Sandbox) -> None:
+        self._strategy = strategy
+        self._run = run
+        self._box = box
+
+    def send(self, count: int, first_seed: int) -> bool:
+        """Send ``count`` cases; whether all were answered well."""
+        began_s = time.monotonic()
+        for number, done in enumerate(range(0, count, ROUND)):
+            try:
+                self._send_round(min(ROUND, count - done), first_seed + number)
+            except (AssertionError, Flaky) as error:
+                print(f"\n{error}\n\nwhich came of\n{self._run.first_fault}", flush=True)
+                return False
+            total = self._run.answers.total()
+            per_s = total / (time.monotonic() - began_s)
+            line = f"{total} cases, {per_s:.0f} a second, {_memory(self._box)}"
+            print(f"\r{line:60}", end="" if sys.stdout.isatty() else "\n", flush=True)
+        return True
+
+    def _send_round(self, count: int, number: int) -> None:
+        @seed(number)
+        @settings(
+            max_examples=count,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(self._strategy)
+        def send(case: Case) -> None:
+            self._run.send(case)
+
+        send()
+
+
+def _report(run: HostileRun, box: Sandbox) -> bool:
+    """Print what was answered; whether something is wrong after all."""
+    print()
+    for answer, count in sorted(run.answers.items()):
+        print(f"{count:8} {answer}")
+    left = run.changes()
+    # As a key, which no text of a client's can be.
+    defects = [line for line in box.log().splitlines() if '"exception":' in line]
+    for line in [*left, *defects]:
+        print(line)
+    return bool(left or defects)
+
+
+def _memory(box: Sandbox) -> str:
+    lines = Path(f"/proc/{box.pid}/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    descriptors = len(list(Path(f"/proc/{box.pid}/fd").iterdir()))
+    return (
+        f"{int(fields['VmRSS'].split()[0]) >> 10} MiB, {descriptors} descriptors,"
+        f" {fields['Threads'].strip()} threads"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What goes wrong on purpose: runtimes, mounts, hostile requests, a service that crashes."""

@@ -1,0 +1,59 @@
+"""The service, able to kill itself at a moment of its work, or to stand still there.
+
+    python -m tests.bed.faults.crashing FUSE PLACE... serve FLAG...
+
+A PLACE names a function, as ``ocigrpc.engine.store.store:Store.end``. While the file FUSE exists
+and says ``before PLACE`` or ``after PLACE``, the next call of it is the last: the process
+gets SIGKILL, from itself, before the call has begun, or when it has just ended well. With
+``hold PLACE`` the call waits until somebody opens the FIFO FUSE.gate for writing.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ocigrpc.cli.main import main
+
+
+def rig(place: str, fuse: Path) -> None:
+    """Make the function at a place deadly."""
+    module, _, path = place.partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    setattr(owner, name, deadly(getattr(owner, name), place, fuse))
+
+
+def deadly(function: Callable[..., Any], place: str, fuse: Path) -> Callable[..., Any]:
+    """The function, with an end before and after it for when the fuse says so."""
+
+    @functools.wraps(function)
+    def rigged(*arguments: Any, **named: Any) -> Any:
+        die_if_told(f"before {place}")
+        if is_told(f"hold {place}"):
+            fuse.with_suffix(".gate").open().close()
+        answer = function(*arguments, **named)
+        die_if_told(f"after {place}")
+        return answer
+
+    def die_if_told(moment: str) -> None:
+        if is_told(moment):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def is_told(moment: str) -> bool:
+        return fuse.exists() and fuse.read_text() == moment
+
+    return rigged
+
+
+if __name__ == "__main__":
+    serve = sys.argv.index("serve")
+    for place in sys.argv[2:serve]:
+        rig(place, Path(sys.argv[1]))
+    sys.exit(main(sys.argv[serve:]))

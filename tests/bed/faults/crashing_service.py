@@ -1,0 +1,56 @@
+"""A service that dies at the moments of its work that a test names, and comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+
+from tests.bed.checks.bystander import Bystander
+from tests.bed.services.service import Service
+
+VICTIM = "victim"
+"""The container that the deadly moments are about."""
+
+
+class CrashingService:
+    """A service that can die at ``places``, as :mod:`tests.bed.faults.crashing` names them."""
+
+    def __init__(self, service: Service, places: Collection[str]) -> None:
+        self.service = service
+        self._places = sorted(set(places))
+        self._fuse = service.directory / "fuse"
+        service.end()
+        self.restart()
+        self.bystander = Bystander(service)
+
+    def restart(self) -> None:
+        """Start it again, with nothing that would kill it."""
+        self._fuse.unlink(missing_ok=True)
+        self.service.start("tests.bed.faults.crashing", str(self._fuse), *self._places)
+
+    def light(self, when: str, place: str) -> None:
+        """Have it die ``before`` or ``after`` the next call at a place."""
+        self._fuse.write_text(f"{when} {place}")
+
+    def die_over(self, when: str, place: str, call: Callable[[], object]) -> str:
+        """Let it die at a moment of this call, and start it again; what its caller was told."""
+        self.light(when, place)
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        self.service.expect_death()
+        self.restart()
+        return caught.value.code().name
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """For one test, which leaves nothing but the victim, and whom nobody else noticed."""
+        yield
+        # One that has not fired in its test would, in what comes now or in the next one.
+        self._fuse.unlink(missing_ok=True)
+        if not self.service.is_alive():
+            self.restart()
+        self.service.remove(VICTIM, force=True)
+        self.bystander.expect_undisturbed()

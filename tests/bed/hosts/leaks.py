@@ -1,0 +1,130 @@
+"""What a service and its containers have left on a host."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.waiting import Deadline
+from tests.bed.hosts.host import Host
+
+LIMIT_S = 20.0 * float(os.environ.get("TEST_PATIENCE", "1"))
+"""Longest that a test waits for what comes at once, but for hosts that are slow by design."""
+
+_PAUSE_S = 0.005
+
+
+def until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> float:
+    """Wait for what the kernel sends no event for; how long it took, in seconds."""
+    began_s = time.monotonic()
+    deadline = Deadline(limit_s)
+    while not condition():
+        deadline.wait(timeout_s=_PAUSE_S)
+    return time.monotonic() - began_s
+
+
+def children(pid: int) -> Iterator[str]:
+    """The process ids of the children of a process; none when it is gone."""
+    for task in Path("/proc").glob(f"{pid}/task/*/children"):
+        # Threads may end while we look.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield from task.read_text().split()
+
+
+def below(group: Path, pattern: str) -> list[Path]:
+    """What is below a cgroup by a name like ``pattern``: groups and their files."""
+    # Unlike rglob, a walk minds not that groups go while it looks.
+    return [
+        Path(directory, name)
+        for directory, groups, files in os.walk(group)
+        for name in fnmatch.filter([*groups, *files], pattern)
+    ]
+
+
+def pids_in(group: Path) -> list[int]:
+    """The processes in a cgroup, none in one that is gone, or goes while it is read."""
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        return []
+
+
+class Leaks:
+    """The traces of the service whose files are in ``directory`` and groups below ``parent``.
+
+    ``parent`` is the last part of its cgroup parent, a name that nobody else has.
+    """
+
+    def __init__(self, host: Host, directory: Path, parent: str) -> None:
+        self._host = host
+        self._directory = directory
+        self._parent = parent
+
+    def all(self) -> list[str]:
+        """All traces but the service's own process, empty directories and store."""
+        return [*self.processes(), *self.groups(), *self.mounts(), *self.files()]
+
+    def purge(self) -> None:
+        """Kill what a failed test has left, on any host: they share the real one's groups."""
+        group = Hierarchies.detect().group(f"/{self._parent}")
+        group.kill(Deadline(LIMIT_S))
+        group.remove(Deadline(LIMIT_S))
+
+    def processes(self) -> Iterator[str]:
+        """Those of the containers and of the service's children, as the real host sees them."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                groups = (entry / "cgroup").read_text()
+                stands = str((entry / "cwd").readlink())
+            except OSError:
+                continue
+            if words == [b""]:
+                # A zombie: whether it is reaped is its parent's affair, often init's.
+                continue
+            group = next((line for line in groups.splitlines() if self._parent in line), "")
+            told = f"{b' '.join(words).decode(errors='replace')} in {stands} of {group}"
+            ours = group or str(self._directory) in told
+            if ours and not (b"-m" in words and b"serve" in words):
+                yield f"process {entry.name}: {told}"
+
+    def groups(self) -> Iterator[str]:
+        """The cgroups below the parent."""
+        for parent in self.parents():
+            yield from (str(each) for each in below(parent, "*") if each.is_dir())
+
+    def parents(self) -> Iterator[Path]:
+        """The parent itself, which may be there as long as the service is."""
+        for root in self._host.cgroup_roots:
+            yield from below(root, self._parent)
+
+    def mounts(self) -> Iterator[str]:
+        """Mounts below the directory, in any mount namespace."""
+        seen = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                namespace = (entry / "ns/mnt").readlink()
+                if namespace in seen:
+                    continue
+                seen.add(namespace)
+                lines = (entry / "mountinfo").read_text().splitlines()
+            except OSError:
+                continue
+            yield from (f"mount {line}" for line in lines if str(self._directory) in line)
+
+    def files(self) -> Iterator[str]:
+        """What was made for containers, and a runtime's notes of them."""
+        for name in ("run/containers", "run/exits", "run/sockets", "log", "runc", "crun"):
+            directory = self._directory / name
+            if directory.is_dir():
+                # Newer versions of crun keep there what they have compiled, for all containers.
+                ours = (path for path in directory.iterdir() if path.name != ".cache")
+                yield from map(str, ours)

@@ -1,0 +1,1 @@
+"""Many clients at once, also of a service that is killed again and again."""
