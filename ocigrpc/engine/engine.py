@@ -15,10 +15,15 @@ from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.kill import is_outlived, send_signal, signal_group
 from ocigrpc.engine.containers.lifecycle import Verbs
 from ocigrpc.engine.containers.registry import Registry
-from ocigrpc.engine.containers.stats import ContainerStats, repeated, stats_of, stats_of_all
+from ocigrpc.engine.containers.resources.stats import (
+    ContainerStats,
+    repeated,
+    stats_of,
+    stats_of_all,
+)
+from ocigrpc.engine.containers.resources.update import Limiting
 from ocigrpc.engine.containers.status import ALIVE, Truth
 from ocigrpc.engine.containers.stop import Stopping
-from ocigrpc.engine.containers.update import Limiting
 from ocigrpc.engine.health import Health
 from ocigrpc.engine.logs.logs import Logs
 from ocigrpc.engine.logs.values import LogBatch, LogQuery

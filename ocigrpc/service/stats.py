@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from ocigrpc.engine.containers.stats import ContainerStats
+from ocigrpc.engine.containers.resources.stats import ContainerStats
 from ocigrpc.engine.model.values import Position
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.cgroups.limits import Limits

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ocigrpc.engine.containers.stats import ContainerStats, repeated
+from ocigrpc.engine.containers.resources.stats import ContainerStats, repeated
 from ocigrpc.errors import Cancelled, Timeout
 from ocigrpc.waiting import Deadline
 

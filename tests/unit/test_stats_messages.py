@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from ocigrpc.engine.containers.stats import ContainerStats
+from ocigrpc.engine.containers.resources.stats import ContainerStats
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.cgroups.stats import (

@@ -12,8 +12,8 @@ from ocigrpc.conmon.launch import OPTIONS, ConmonOptions
 from ocigrpc.conmon.log_path import check_log_path, place_of_log
 from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.limit_checks import check_cpusets, check_host
 from ocigrpc.engine.containers.registry import Registry, log_in_use
+from ocigrpc.engine.containers.resources.checks import check_cpusets, check_host
 from ocigrpc.engine.model.record import Record, fingerprint
 from ocigrpc.engine.model.signals import parse_signal
 from ocigrpc.engine.model.values import (

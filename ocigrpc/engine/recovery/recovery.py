@@ -15,8 +15,8 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context, attempt
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.registry import Registry
+from ocigrpc.engine.containers.resources.update import undo_update
 from ocigrpc.engine.containers.status import Truth
-from ocigrpc.engine.containers.update import undo_update
 from ocigrpc.engine.model.values import Condition, State
 from ocigrpc.engine.recovery.unfinished import UnfinishedWork
 from ocigrpc.engine.sessions.exec import Execs

@@ -10,7 +10,8 @@ import msgspec
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.limit_checks import (
+from ocigrpc.engine.containers.ownership import require_entry
+from ocigrpc.engine.containers.resources.checks import (
     available,
     check_cpusets,
     check_host,
@@ -20,7 +21,6 @@ from ocigrpc.engine.containers.limit_checks import (
     refused,
     wanted_of,
 )
-from ocigrpc.engine.containers.ownership import require_entry
 from ocigrpc.engine.containers.status import ALIVE, Truth
 from ocigrpc.engine.model.events import EventKind
 from ocigrpc.errors import CannotRun, CgroupFailed, OcigrpcError, RuntimeFailed
