@@ -14,9 +14,9 @@ import os
 import select
 import socket
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
+from ocigrpc.closing import Closing
 from ocigrpc.errors import HostFailed, MonitorFailed
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.waiting import Deadline
@@ -31,7 +31,7 @@ _RETRY_S = 0.05
 """How often to try again to connect: the kernel does not tell when there is room."""
 
 
-class Attachment:
+class Attachment(Closing):
     """A connection to conmon, to be used in a ``with``; no method blocks after that.
 
     With ``terminal``, its size can be set, when ``resizable`` can be read from.
@@ -136,12 +136,8 @@ class Attachment:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 raise _gone(self._paths.container_id, error) from error
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Disconnect from conmon."""
         self._stack.close()
 
 

@@ -11,9 +11,8 @@ import errno
 import fcntl
 import os
 import select
-from types import TracebackType
-from typing import Self
 
+from ocigrpc.closing import Closing
 from ocigrpc.waiting import Deadline
 
 REOPEN_LOG = b"2 0 0\n"
@@ -22,7 +21,7 @@ REOPEN_LOG = b"2 0 0\n"
 _PAGE_BYTES = 4096
 
 
-class Control:
+class Control(Closing):
     """A conmon's control FIFO, to be used in a ``with``."""
 
     def __init__(self, path: str) -> None:
@@ -60,13 +59,6 @@ class Control:
         finally:
             os.close(fd)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the control FIFO."""
         os.close(self._fd)

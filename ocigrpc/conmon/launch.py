@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Self
 
 import msgspec
 from msgspec import Struct
 
+from ocigrpc.closing import Closing
 from ocigrpc.errors import MonitorFailed, cut
 from ocigrpc.host.processes.process import ENVIRONMENT, Child
 from ocigrpc.host.processes.provenance import bundle_mark
@@ -111,7 +111,7 @@ def create_argv(monitor: ConmonOptions) -> list[str]:
     return argv
 
 
-class Launch:
+class Launch(Closing):
     """conmon on its way, to be used in a ``with``: start, :meth:`go`, :meth:`created_pid`.
 
     It holds still until :meth:`go`, so that it can be put where it belongs first. Leaving
@@ -199,12 +199,8 @@ class Launch:
             return answer.pid
         raise create_failed(logged_error(self._paths.runtime_log) or answer.message)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close what belongs to the launch."""
         self._stack.close()
 
 

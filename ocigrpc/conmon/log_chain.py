@@ -6,9 +6,8 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from types import TracebackType
-from typing import Self
 
+from ocigrpc.closing import Closing
 from ocigrpc.conmon.log_file import LogFile
 from ocigrpc.conmon.log_names import (
     ROTATED_LIMIT,
@@ -23,7 +22,7 @@ from ocigrpc.host.files.watch import FileWatch, Waiter
 _ATTEMPTS = 16
 
 
-class LogChain:
+class LogChain(Closing):
     """Files from the oldest to the newest, and with a ``file_watch`` those to come.
 
     ``current`` is the one to read now; None when the log is not there, as between the two
@@ -168,17 +167,6 @@ class LogChain:
 
     def _close_current(self) -> None:
         self.files.popleft().close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _newest_first(log_path: str) -> Iterator[str]:

@@ -6,8 +6,8 @@ from threading import Thread
 
 import pytest
 
-from ocigrpc.engine.sessions.queue import Flag, PollableQueue
-from ocigrpc.waiting import Deadline
+from ocigrpc.engine.sessions.queue import PollableQueue
+from ocigrpc.waiting import Deadline, Flag
 
 
 def is_set(flag: Flag) -> bool:

@@ -12,9 +12,8 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock, Thread
-from types import TracebackType
-from typing import Self
 
+from ocigrpc.closing import Closing
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context, attempt
 from ocigrpc.engine.containers.ownership import require_entry
@@ -36,7 +35,7 @@ from ocigrpc.engine.sessions.messages import (
     leaving,
     weight_bytes,
 )
-from ocigrpc.engine.sessions.queue import Flag, PollableQueue
+from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, Timeout
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.processes.console import Console
@@ -56,7 +55,7 @@ from ocigrpc.oci.exec import (
 )
 from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.spec.root_files import RunningRoot
-from ocigrpc.waiting import Deadline
+from ocigrpc.waiting import Deadline, Flag
 
 log = get_logger()
 
@@ -353,7 +352,7 @@ class _Budget:
             self._left_bytes += taken_bytes
 
 
-class _Captured:
+class _Captured(Closing):
     """Keeps the first of each stream, as much as the ``budget`` has; for a ``with``."""
 
     def __init__(self, limit_bytes: int, budget: _Budget) -> None:
@@ -392,15 +391,7 @@ class _Captured:
         self._truncated = {STDOUT: True, STDERR: True}
         return result
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._budget.give_back(self._taken_bytes)
 
 

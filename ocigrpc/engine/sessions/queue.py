@@ -7,32 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from ocigrpc.waiting import Waitable
+from ocigrpc.waiting import Flag
 
 T = TypeVar("T")
-
-
-class Flag(Waitable):
-    """A flag that can be set and cleared, and waited for."""
-
-    __slots__ = ("_set",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._set = False
-
-    def put(self, wanted: bool) -> None:
-        """Set or clear it; one thread at a time."""
-        if wanted == self._set:
-            return
-        with self._lock:
-            self._set = wanted
-            if wanted:
-                self._wake()
-
-    def is_ready(self) -> bool:
-        """Whether it is set."""
-        return self._set
 
 
 class PollableQueue(Generic[T]):

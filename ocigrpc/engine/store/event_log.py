@@ -21,7 +21,7 @@ import msgspec
 from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, Gap, numbered
 from ocigrpc.errors import LimitReached
 from ocigrpc.host.processes.process import boot_id
-from ocigrpc.waiting import Deadline, Wakeup
+from ocigrpc.waiting import Deadline, Flag
 
 SCHEMA = """
 CREATE TABLE events (
@@ -203,7 +203,7 @@ class Follower:
         self.read = begin
         self.told = begin
         self.waits = False
-        self.bell = Wakeup()
+        self.bell = Flag()
 
     def hear(self, added: Sequence[Event], patience: int) -> None:
         """Wake him if there is something for him, or if his cursor would soon be too old."""

@@ -6,11 +6,11 @@ import errno
 import os
 import select
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Self
 
 from msgspec import Struct
 
+from ocigrpc.closing import Closing
 from ocigrpc.errors import CgroupFailed
 
 GONE = (errno.ENOENT, errno.ENODEV)
@@ -164,7 +164,7 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
             _write(f"{directory}/{name}", states[frozen], gone_is_fine=True)
 
 
-class Populated:
+class Populated(Closing):
     """Tells, and can be polled for, whether anything lives in a cgroup2 group.
 
     ``fileno`` is readable when that may have changed since :meth:`now`.
@@ -199,12 +199,8 @@ class Populated:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Watch it no longer."""
         self._stack.close()
 
 

@@ -9,9 +9,8 @@ import select
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
+from ocigrpc.closing import Closing
 from ocigrpc.host.files.inotify import (
     CREATE,
     DELETE,
@@ -25,7 +24,7 @@ from ocigrpc.host.files.inotify import (
     Event,
     Inotify,
 )
-from ocigrpc.waiting import EventFd, Wakeup
+from ocigrpc.waiting import EventFd, Flag
 
 _DIRECTORY = MOVED_FROM | MOVED_TO | CREATE | DELETE | ONLYDIR
 _FILE = MODIFY | ONESHOT
@@ -106,7 +105,7 @@ class FileWatch:
             self._waiters.pop(event.watch, None)
 
 
-class Waiter(Wakeup):
+class Waiter(Flag, Closing):
     """One who waits: rings from an event on until :meth:`take`.
 
     ``hear`` is given each event of the directory, and the one that says that others are lost,
@@ -137,13 +136,6 @@ class Waiter(Wakeup):
         if not event.mask & (_DIRECTORY | OVERFLOW) or self._hear(event):
             self.set()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Watch no longer."""
         self._file_watch.discard(self, self._directory, self._modified)

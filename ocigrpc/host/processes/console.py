@@ -10,15 +10,15 @@ import os
 import socket
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from ocigrpc.closing import Closing
 from ocigrpc.errors import HostFailed
 
 _NAME = "console"
 
 
-class Console:
+class Console(Closing):
     """A socket in ``directory``, for one terminal; ``path`` is short. To be used in a ``with``.
 
     With ``hold``, ``held`` is a descriptor to give to a process: for as long as it has that
@@ -92,10 +92,6 @@ class Console:
             socket.send_fds(self._ours, [b"\0"], found)
         return found[0]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the socket."""
         self._stack.close()

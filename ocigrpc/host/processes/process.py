@@ -19,11 +19,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from msgspec import Struct
 
+from ocigrpc.closing import Closing
 from ocigrpc.errors import HostFailed, host_failure
 from ocigrpc.host.descriptors import limit_child
 from ocigrpc.host.processes import reaper
@@ -60,7 +60,7 @@ class Completed(NamedTuple):
         return (self.stderr.strip() or self.stdout.strip()).decode(errors="replace")
 
 
-class Child:
+class Child(Closing):
     """A started child, to be used in a ``with``: it is killed at the end of the block.
 
     One that the kernel does not let end soon is left to a thread that reaps it some day.
@@ -173,15 +173,8 @@ class Child:
             with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Kill it, and reap it."""
         self.kill()
         self._close_pipes()
         if _ends(self._pidfd, _KILL_TIMEOUT_S):
@@ -232,7 +225,7 @@ class Identity(Struct, frozen=True):
     boot_id: str
 
 
-class Process:
+class Process(Closing):
     """A process that is somebody else's child, held by a pidfd until :meth:`close`.
 
     No signal can reach another process, even after this one's pid is used again. Any thread
@@ -299,8 +292,8 @@ class Process:
         whatever gets the number next.
         """
         with self._lock:
-            # Closed, it has ended, and what is in the place of its pidfd says so.
-            fd = os.dup(self._fd) if self._fd >= 0 else os.eventfd(1, os.EFD_CLOEXEC)
+            # Closed means ended, and /dev/null can always be read.
+            fd = os.dup(self._fd) if self._fd >= 0 else os.open(os.devnull, os.O_RDONLY)
         try:
             yield fd
         finally:
@@ -329,17 +322,6 @@ class Process:
                 return any(os.path.samestat(file, status) for status in _targets(found))
         except OSError:
             return True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _targets(found: Iterable[os.DirEntry[str]]) -> Iterator[os.stat_result]:

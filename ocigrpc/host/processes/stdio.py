@@ -8,9 +8,9 @@ import select
 import struct
 import termios
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Self
 
+from ocigrpc.closing import Closing
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.processes.console import Console
 
@@ -23,7 +23,7 @@ END_OF_FILE = b"\x04"
 _CHUNK_BYTES = 1 << 16
 
 
-class Stdio:
+class Stdio(Closing):
     """To be used in a ``with``; ``theirs`` goes to a ``Child``, and then :meth:`let_go`.
 
     With a ``console``, a terminal comes there later on: see :meth:`arrive`. Then ``theirs``
@@ -170,10 +170,6 @@ class Stdio:
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
         return int(count)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close our ends."""
         self._stack.close()
