@@ -8,7 +8,8 @@ holds every variable that the message mentions, so that nobody has to parse pros
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 PROGRAM_TEXT_LIMIT_BYTES = 2048
@@ -230,3 +231,16 @@ def host_failure(error: OSError) -> OcigrpcError:
         return HostFailed(f"the host refuses: {text}", error=text)
     name = path if isinstance(path, str) else path.decode(errors="replace")
     return HostFailed(f"the host refuses {name}: {text}", path=name, error=text)
+
+
+@contextmanager
+def host_failing(verb: str, path: object = "") -> Iterator[None]:
+    """Raise an ``OSError`` of the block as ``HostFailed``: what can't be done, to what ``path``."""
+    try:
+        yield
+    except OSError as error:
+        text = error.strerror or str(error)
+        failure = HostFailed(f"can't {verb} {path}".rstrip() + f": {text}", error=text)
+        if path:
+            failure.metadata["path"] = str(path)
+        raise failure from error

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from ocigrpc.errors import HostFailed, InvalidArgument, cut
+from ocigrpc.errors import HostFailed, InvalidArgument, cut, host_failing
 from ocigrpc.host.files.create import make_directory, write_new_file
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES, read_regular_file_in
 from ocigrpc.oci import go_json
@@ -96,13 +96,8 @@ def write_spec(paths: ContainerPaths, spec: Spec) -> None:
 
 def fill_spec(paths: ContainerPaths, spec: Spec) -> None:
     """The same where its file is there already, empty, and must stay the one that it is."""
-    try:
+    with host_failing("write", paths.spec_file):
         paths.spec_file.write_bytes(msgspec.json.encode(spec))
-    except OSError as error:
-        path = paths.spec_file
-        raise HostFailed(
-            f"can't write {path}: {error.strerror}", path=path, error=error.strerror
-        ) from error
 
 
 def has_hooks(spec: Spec) -> bool:

@@ -13,7 +13,7 @@ from tempfile import NamedTemporaryFile
 import msgspec
 from msgspec import Struct, field
 
-from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
+from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut, host_failing
 from ocigrpc.host.processes.process import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
 from ocigrpc.oci.options import Option, Options, require_option
 from ocigrpc.oci.runtime_errors import explained
@@ -189,16 +189,12 @@ class Runtime(Struct, frozen=True):
         standard input is /dev/null. Raises ``HostFailed`` besides when it can't be written.
         """
         require_option(self.name, "--resources", self.unknown_options("update", deadline))
-        try:
-            with NamedTemporaryFile(dir=directory, prefix=_UPDATE_FILE, buffering=0) as file:
-                file.write(msgspec.json.encode(resources))
-                self._verb(deadline, "update", "--resources", file.name, container_id)
-        except OSError as error:
-            raise HostFailed(
-                f"can't write a file in {directory}: {error.strerror}",
-                path=directory,
-                error=error.strerror,
-            ) from error
+        with (
+            host_failing("write a file in", directory),
+            NamedTemporaryFile(dir=directory, prefix=_UPDATE_FILE, buffering=0) as file,
+        ):
+            file.write(msgspec.json.encode(resources))
+            self._verb(deadline, "update", "--resources", file.name, container_id)
 
     def delete(self, container_id: str, deadline: Deadline, cwd: Path | None = None) -> None:
         """Kill a container if it lives, and forget it; an unknown one is no error.

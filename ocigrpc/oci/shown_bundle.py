@@ -13,7 +13,7 @@ import stat
 from contextlib import ExitStack
 from pathlib import Path
 
-from ocigrpc.errors import HostFailed
+from ocigrpc.errors import HostFailed, host_failing
 from ocigrpc.host.files.create import make_directory, write_new_file
 from ocigrpc.host.files.mounts import bind_directory, bind_file, unmount
 from ocigrpc.oci.paths import ContainerPaths
@@ -31,26 +31,19 @@ def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
     """
     write_new_file(paths.spec_file)
     make_directory(paths.shown)
-    try:
-        with ExitStack() as undo:
-            theirs = _open(undo, bundle_path, os.O_DIRECTORY | os.O_NOFOLLOW)
-            write_new_file(paths.bundle / _MARK, _identity(os.fstat(theirs)))
-            # Else it would show itself, and all that is shown of other containers.
-            apart = not paths.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
-            bind_directory(theirs, str(paths.shown), recursive=apart)
-            shown = _open(undo, str(paths.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
-            # Not by its name: a link would have us mount over something else.
-            spec = _open(undo, "config.json", os.O_NOFOLLOW, shown)
-            if not stat.S_ISREG(os.fstat(spec).st_mode):
-                path = f"{bundle_path}/config.json"
-                raise HostFailed(f"{path} is no file any more", path=path)
-            bind_file(str(paths.spec_file), spec)
-    except OSError as error:
-        raise HostFailed(
-            f"can't show {bundle_path} to hooks: {error.strerror}",
-            path=bundle_path,
-            error=error.strerror,
-        ) from error
+    with host_failing("show hooks", bundle_path), ExitStack() as undo:
+        theirs = _open(undo, bundle_path, os.O_DIRECTORY | os.O_NOFOLLOW)
+        write_new_file(paths.bundle / _MARK, _identity(os.fstat(theirs)))
+        # Else it would show itself, and all that is shown of other containers.
+        apart = not paths.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
+        bind_directory(theirs, str(paths.shown), recursive=apart)
+        shown = _open(undo, str(paths.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
+        # Not by its name: a link would have us mount over something else.
+        spec = _open(undo, "config.json", os.O_NOFOLLOW, shown)
+        if not stat.S_ISREG(os.fstat(spec).st_mode):
+            path = f"{bundle_path}/config.json"
+            raise HostFailed(f"{path} is no file any more", path=path)
+        bind_file(str(paths.spec_file), spec)
 
 
 def shown_bundle(directory: Path) -> Path | None:

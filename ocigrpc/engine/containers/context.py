@@ -21,6 +21,7 @@ from ocigrpc.errors import (
     InvalidArgument,
     OcigrpcError,
     RuntimeFailed,
+    host_failing,
     host_failure,
 )
 from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
@@ -155,14 +156,8 @@ class Context:
         paths = self.paths("")
         log_dir = Path(self.settings.log_dir)
         for directory in (self._run_dir / "containers", paths.exits, paths.sockets, log_dir):
-            try:
+            with host_failing("make", directory):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise HostFailed(
-                    f"can't make {directory}: {error.strerror}",
-                    path=directory,
-                    error=error.strerror,
-                ) from error
 
     def parent_cgroup(self) -> Cgroup:
         """The settings' own parent of all cgroups, with the cgroupfs manager."""

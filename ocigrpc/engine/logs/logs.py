@@ -14,7 +14,7 @@ from ocigrpc.engine.logs.rotate import Rotation
 from ocigrpc.engine.logs.values import LogBatch, LogQuery
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import HostFailed, PreconditionFailed, WrongState
+from ocigrpc.errors import PreconditionFailed, WrongState, host_failing
 from ocigrpc.host.files.watch import FileWatch
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline
@@ -51,14 +51,8 @@ class Logs:
         record = container.record
         if record.state is State.CREATING:
             raise WrongState(record.container_id, record.state, "made")
-        try:
+        with host_failing("read", record.log_path):
             chain = self._chain(record, query.follow)
-        except OSError as error:
-            raise HostFailed(
-                f"can't read {record.log_path}: {error.strerror}",
-                path=record.log_path,
-                error=error.strerror,
-            ) from error
         with chain:
             if not chain.files and (not query.follow or record.exit_status is not None):
                 raise PreconditionFailed(

@@ -21,11 +21,11 @@ from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import (
     Cancelled,
-    HostFailed,
     MonitorFailed,
     PreconditionFailed,
     Timeout,
     WrongState,
+    host_failing,
 )
 from ocigrpc.host.files.watch import FileWatch, Waiter
 from ocigrpc.host.processes.process import Process
@@ -103,29 +103,23 @@ class Reopening:
     @contextmanager
     def _control(self, container: Container) -> Iterator[Control]:
         path = f"{self._node.paths(container.container_id).bundle}/ctl"
-        try:
-            with Control(path) as control:
-                yield control
-        except (ConnectionError, FileNotFoundError):
-            raise _monitor_lost(container) from None
-        except OSError as error:
-            raise HostFailed(
-                f"can't write to {path}: {error.strerror}", path=path, error=error.strerror
-            ) from error
+        with host_failing("write to", path):
+            try:
+                with Control(path) as control:
+                    yield control
+            except (ConnectionError, FileNotFoundError):
+                raise _monitor_lost(container) from None
 
 
 def _require_room(directory: str) -> None:
     """Raise ``HostFailed`` unless a file can be made there, without a name that others see."""
-    try:
-        os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        # A file system that can't do without a name is none the worse for it.
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
-            raise HostFailed(
-                f"no new log can be made in {directory}: {error.strerror}",
-                path=directory,
-                error=error.strerror,
-            ) from error
+    with host_failing("make a new log in", directory):
+        try:
+            os.close(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            # Not every file system can make a file without a name.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+                raise
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from ocigrpc.errors import HostFailed
+from ocigrpc.errors import HostFailed, host_failing
 
 
 def distrust(path: str, owners: Collection[int]) -> str:
@@ -37,11 +37,8 @@ def locked(path: str) -> Iterator[None]:
     that ends, and leaves no file. Raises ``HostFailed`` at once when another process has
     it, with that one's ``pid`` if the kernel tells.
     """
-    try:
+    with host_failing("lock", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        text = error.strerror or str(error)
-        raise HostFailed(f"can't lock {path!r}: {text}", path=path, error=text) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from ocigrpc.closing import Closing
-from ocigrpc.errors import HostFailed
+from ocigrpc.errors import HostFailed, host_failing
 
 _NAME = "console"
 
@@ -33,29 +33,22 @@ class Console(Closing):
         """Whether nothing more will come."""
 
     def __enter__(self) -> Self:
-        try:
-            with ExitStack() as stack:
-                directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                stack.callback(os.close, directory)
-                self._socket = stack.enter_context(socket.socket(socket.AF_UNIX))
-                self._socket.setblocking(False)
-                # By the descriptor: the whole path may be longer than an address can be.
-                self._socket.bind(f"/proc/self/fd/{directory}/{_NAME}")
-                self._socket.listen(1)
-                self.path = f"/proc/{os.getpid()}/fd/{directory}/{_NAME}"
-                self._is_connected = False
-                if self._hold:
-                    self._ours, theirs = socket.socketpair()
-                    stack.enter_context(self._ours)
-                    stack.enter_context(theirs)
-                    self.held = theirs.fileno()
-                self._stack = stack.pop_all()
-        except OSError as error:
-            raise HostFailed(
-                f"can't make a socket in {self._directory}: {error.strerror}",
-                path=self._directory,
-                error=error.strerror,
-            ) from error
+        with host_failing("make a socket in", self._directory), ExitStack() as stack:
+            directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, directory)
+            self._socket = stack.enter_context(socket.socket(socket.AF_UNIX))
+            self._socket.setblocking(False)
+            # By the descriptor: the whole path may be longer than an address can be.
+            self._socket.bind(f"/proc/self/fd/{directory}/{_NAME}")
+            self._socket.listen(1)
+            self.path = f"/proc/{os.getpid()}/fd/{directory}/{_NAME}"
+            self._is_connected = False
+            if self._hold:
+                self._ours, theirs = socket.socketpair()
+                stack.enter_context(self._ours)
+                stack.enter_context(theirs)
+                self.held = theirs.fileno()
+            self._stack = stack.pop_all()
         return self
 
     def fileno(self) -> int:
@@ -68,20 +61,17 @@ class Console(Closing):
         Or when the runtime has failed, and ``over`` is set, since none will come. Raises
         ``HostFailed`` when there are no descriptors left.
         """
-        try:
-            if not self._is_connected:
-                connection, _ = self._socket.accept()
-                self._stack.enter_context(connection)
-                connection.setblocking(False)
-                self._socket.close()
-                self._socket, self._is_connected = connection, True
-            _, found, flags, _ = socket.recv_fds(self._socket, 4096, 1, socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise HostFailed(
-                f"can't take a terminal: {error.strerror}", error=error.strerror
-            ) from error
+        with host_failing("take a terminal"):
+            try:
+                if not self._is_connected:
+                    connection, _ = self._socket.accept()
+                    self._stack.enter_context(connection)
+                    connection.setblocking(False)
+                    self._socket.close()
+                    self._socket, self._is_connected = connection, True
+                _, found, flags, _ = socket.recv_fds(self._socket, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return None
         if flags & socket.MSG_CTRUNC:
             raise HostFailed("can't take a terminal: too many open files")
         self.over = True

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from typing import Self
 
 from ocigrpc.closing import Closing
-from ocigrpc.errors import HostFailed
+from ocigrpc.errors import host_failing
 from ocigrpc.host.processes.console import Console
 
 STDOUT, STDERR, RUNTIME = 1, 2, 3
@@ -41,25 +41,20 @@ class Stdio(Closing):
         """From descriptors that may still say something to STDOUT, STDERR or RUNTIME."""
 
     def __enter__(self) -> Self:
-        try:
-            with ExitStack() as stack:
-                self._theirs = stack.enter_context(ExitStack())
-                self._writable = stack.enter_context(select.epoll())
-                self._stdin = stack.enter_context(ExitStack())
-                self._input = -1
-                if self._console is not None:
-                    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-                    self._theirs.callback(os.close, null)
-                    self.theirs = (null, null, self._open_output(stack, RUNTIME))
-                else:
-                    self._open_pipes(stack)
-                if self._input >= 0:
-                    self._writable.register(self._input, select.EPOLLOUT)
-                self._stack = stack.pop_all()
-        except OSError as error:
-            raise HostFailed(
-                f"can't open standard streams: {error.strerror}", error=error.strerror
-            ) from error
+        with host_failing("open standard streams"), ExitStack() as stack:
+            self._theirs = stack.enter_context(ExitStack())
+            self._writable = stack.enter_context(select.epoll())
+            self._stdin = stack.enter_context(ExitStack())
+            self._input = -1
+            if self._console is not None:
+                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                self._theirs.callback(os.close, null)
+                self.theirs = (null, null, self._open_output(stack, RUNTIME))
+            else:
+                self._open_pipes(stack)
+            if self._input >= 0:
+                self._writable.register(self._input, select.EPOLLOUT)
+            self._stack = stack.pop_all()
         return self
 
     def _open_pipes(self, stack: ExitStack) -> None:
