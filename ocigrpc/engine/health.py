@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocigrpc.conmon.launch import OPTIONS as CONMON_OPTIONS
+from ocigrpc.conmon.argv import OPTIONS as CONMON_OPTIONS
 from ocigrpc.engine.containers.cgroups import SYSTEMD
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.values import Condition, HandlerVersion, Versions

@@ -1,7 +1,8 @@
-"""conmon's argv, and the words of its sync pipe."""
+"""conmon's argv, and what it reports on its sync pipe."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -9,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocigrpc.conmon.launch import ConmonOptions, create_argv, parse_sync_line
+from ocigrpc.conmon.argv import ConmonOptions, create_argv
+from ocigrpc.conmon.pipes import Pipes
+from ocigrpc.conmon.sync_line import parse_sync_line
 from ocigrpc.errors import MonitorFailed
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime_log import logged_error
+from ocigrpc.waiting import Deadline
 
 PLAIN = ConmonOptions(
     conmon_path="/usr/bin/conmon",
@@ -81,6 +85,21 @@ def test_a_malformed_sync_line_is_an_error_of_the_monitor(line: bytes) -> None:
     with pytest.raises(MonitorFailed) as caught:
         parse_sync_line(line)
     assert caught.value.reason == "SYNC_MALFORMED"
+
+
+def test_the_sync_line_is_read_to_its_end_in_pieces() -> None:
+    with Pipes() as pipes:
+        os.write(pipes.fds[0], b'{"pid":')
+        os.write(pipes.fds[0], b" 7}\n")
+        assert pipes.read_sync_line(Deadline(5)) == b'{"pid": 7}\n'
+
+
+def test_a_conmon_that_ends_before_its_report_is_not_waited_for() -> None:
+    with Pipes() as pipes:
+        os.write(pipes.fds[0], b"torn")
+        pipes.release()
+        pipes.start()
+        assert pipes.read_sync_line(Deadline(5)) == b"torn"
 
 
 def test_runtime_log_gives_the_last_error(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from ocigrpc.conmon.launch import Launch, create_argv
+from ocigrpc.conmon.argv import create_argv
+from ocigrpc.conmon.launch import Launch
 from ocigrpc.engine.containers.background import BackgroundWork
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ocigrpc.conmon.launch import OPTIONS, ConmonOptions
+from ocigrpc.conmon.argv import OPTIONS, ConmonOptions
 from ocigrpc.conmon.log_path import check_log_path, place_of_log
 from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.containers.context import Context

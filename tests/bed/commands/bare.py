@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocigrpc.conmon.launch import ConmonOptions, create_argv
+from ocigrpc.conmon.argv import ConmonOptions, create_argv
 from ocigrpc.oci.paths import ContainerPaths
 
 _ENVIRONMENT = {"PATH": os.environ["PATH"]}
