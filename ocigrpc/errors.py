@@ -1,22 +1,23 @@
-"""What can go wrong, in the service's own words.
+"""What can go wrong, as exceptions that know nothing of gRPC.
 
-Each exception says what happened and knows nothing of gRPC: ``ocigrpc.rpc.errors``
-maps it to a status, in one table. ``reason`` is stable and for programs; ``metadata``
-holds every variable that the message mentions, so that nobody has to parse prose.
+``ocigrpc.rpc.errors`` has the one table of their status codes. ``reason`` is stable and meant
+for programs; ``metadata`` holds every variable that the message mentions, so that nobody has to
+parse prose. All are made in one way, from a message, a reason and metadata, and so a client can
+make them again from what it was sent; ``of`` is the short form of those whose message is fixed.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
+# Longest text of a program that an error carries: statuses travel in trailers.
 PROGRAM_TEXT_LIMIT_BYTES = 2048
-"""Most of a program's own words that an error carries: statuses travel in trailers."""
 
+# Most wrong fields that one error names, for the same reason.
 VIOLATIONS_LIMIT = 16
-"""Most wrong fields that one error names, for the same reason."""
 
 
 def cut(text: str, limit_bytes: int = PROGRAM_TEXT_LIMIT_BYTES) -> str:
@@ -28,20 +29,27 @@ def cut(text: str, limit_bytes: int = PROGRAM_TEXT_LIMIT_BYTES) -> str:
 
 
 class OcigrpcError(Exception):
-    """Anything the service can say about a failure.
+    """Any failure that the service reports; this kind itself is a defect of the service.
 
     ``reason`` is an UPPER_SNAKE_CASE word, ``message`` a sentence, ``metadata`` the
-    variables of the sentence, all strings.
+    variables of the sentence, all strings. ``more_reasons`` are those that this kind can
+    have besides the one that it has by default.
     """
 
     reason = "UNEXPECTED"
+    more_reasons: ClassVar[str] = ""
 
-    def __init__(self, message: str, *, reason: str = "", **metadata: object) -> None:
+    def __init__(self, message: str, /, *, reason: str = "", **metadata: object) -> None:
         super().__init__(message)
         self.message = message
         if reason:
             self.reason = reason
         self.metadata = {key: str(value) for key, value in metadata.items()}
+
+    @classmethod
+    def reasons(cls) -> Collection[str]:
+        """All the reasons that this kind of error can have."""
+        return cls.reason, *cls.more_reasons.split()
 
 
 class Violation(NamedTuple):
@@ -52,19 +60,39 @@ class Violation(NamedTuple):
 
 
 class InvalidArgument(OcigrpcError):
-    """The request is malformed; nothing was changed."""
+    """The request is malformed; nothing was changed.
+
+    ``field`` in the metadata is the first wrong field, ``violations`` are all of them.
+    """
 
     reason = "INVALID_ARGUMENT"
+    more_reasons = (
+        "ACCOUNTS_UNREADABLE CAPABILITY_NOT_HELD CONFLICT DEVICE_NOT_FOUND DUPLICATE EMPTY_KEY "
+        "GROUP_NOT_FOUND HOST_PATH_NOT_FOUND INVALID_BUNDLE INVALID_CGROUP_PARENT "
+        "INVALID_CONTAINER_ID INVALID_INTERVAL INVALID_KIND INVALID_LOG_PATH INVALID_NAME "
+        "INVALID_PAGE_TOKEN INVALID_POLICY INVALID_SIGNAL INVALID_SPEC INVALID_STATE "
+        "INVALID_STREAM INVALID_TIMEOUT LOG_DIRECTORY_MISSING MALFORMED MALFORMED_MESSAGE "
+        "MOUNT_NOT_SHARED NAMESPACE_NOT_FOUND NAMESPACE_WRONG_TYPE NOT_APPLICABLE NOT_AVAILABLE "
+        "NOT_A_DEVICE NOT_SUPPORTED NUL_BYTE OUT_OF_RANGE PATH_IS_ROOT PATH_NOT_ABSOLUTE REQUIRED "
+        "ROOTFS_NOT_FOUND SECCOMP_MALFORMED SECCOMP_UNREADABLE START_AGAIN START_MISSING "
+        "SYSCTL_NOT_NAMESPACED TOO_LARGE TOO_LONG TOO_MANY UNKNOWN_CAPABILITY UNKNOWN_ENUM "
+        "UNKNOWN_RLIMIT UNKNOWN_RUNTIME_HANDLER USER_NOT_FOUND"
+    )
 
-    def __init__(
-        self, field: str, description: str, *, reason: str = "", **metadata: object
-    ) -> None:
-        super().__init__(f"{field}: {description}", reason=reason, field=field, **metadata)
-        self.violations: Sequence[Violation] = (Violation(field, description),)
+    def __init__(self, message: str, /, *, reason: str = "", **metadata: object) -> None:
+        super().__init__(message, reason=reason, **metadata)
+        field = self.metadata.get("field", "")
+        first = Violation(field, message.removeprefix(f"{field}: "))
+        self.violations: Sequence[Violation] = (first,)
+
+    @classmethod
+    def of(cls, field: str, description: str, *, reason: str = "", **metadata: object) -> Self:
+        """The error for one wrong field."""
+        return cls(f"{field}: {description}", reason=reason, field=field, **metadata)
 
     @classmethod
     def joined(cls, errors: Sequence[InvalidArgument]) -> InvalidArgument:
-        """One error for all of ``errors``, at least one: it says what the first one says.
+        """One error for all of ``errors``, at least one, with the message of the first.
 
         Its violations are those of all, up to ``VIOLATIONS_LIMIT``.
         """
@@ -75,20 +103,25 @@ class InvalidArgument(OcigrpcError):
         return first
 
     def below(self, field: str) -> InvalidArgument:
-        """The same, of a message that a request has in ``field``."""
+        """The same error for a message that a request has in ``field``."""
         first, *_ = violations = [
             Violation(f"{field}.{each.field}", each.description) for each in self.violations
         ]
-        error = InvalidArgument(first.field, first.description, reason=self.reason)
-        error.metadata = {**self.metadata, "field": first.field}
+        metadata = {**self.metadata, "field": first.field}
+        message = f"{first.field}: {first.description}"
+        error = InvalidArgument(message, reason=self.reason, **metadata)
         error.violations = violations
         return error
 
 
 class InvalidSettings(OcigrpcError):
-    """The settings can't be used. Names the source, the key and the reason."""
+    """The settings can't be used; the metadata names the ``key``."""
 
     reason = "INVALID_SETTINGS"
+    more_reasons = (
+        "CERTIFICATE_UNUSABLE OPEN_FILES_LIMIT SOCKET_DIRECTORY_CLOSED SOCKET_DIRECTORY_UNSAFE "
+        "SOCKET_IN_USE SOCKET_PATH_TAKEN UNKNOWN_GROUP"
+    )
 
 
 class ContainerNotFound(OcigrpcError):
@@ -96,14 +129,17 @@ class ContainerNotFound(OcigrpcError):
 
     reason = "CONTAINER_NOT_FOUND"
 
-    def __init__(self, container_id: str) -> None:
-        super().__init__(f"no container {container_id!r}", container_id=container_id)
+    @classmethod
+    def of(cls, container_id: str) -> Self:
+        """The error for a container that does not exist."""
+        return cls(f"no container {container_id!r}", container_id=container_id)
 
 
 class ContainerExists(OcigrpcError):
     """The id, the name or the cgroup is taken by another container."""
 
     reason = "CONTAINER_EXISTS"
+    more_reasons = "CGROUP_IN_USE LOG_PATH_IN_USE NAME_IN_USE RUNTIME_ID_IN_USE"
 
 
 class WrongState(OcigrpcError):
@@ -111,25 +147,30 @@ class WrongState(OcigrpcError):
 
     reason = "WRONG_STATE"
 
-    def __init__(self, container_id: str, state: str, wanted: str) -> None:
-        super().__init__(
-            f"container {container_id!r} is {state}, not {wanted}",
-            container_id=container_id,
-            state=state,
-            wanted=wanted,
-        )
+    @classmethod
+    def of(cls, container_id: str, state: str, wanted: str) -> Self:
+        """The error for a container that is ``state``, and should be ``wanted``."""
+        message = f"container {container_id!r} is {state}, not {wanted}"
+        return cls(message, container_id=container_id, state=state, wanted=wanted)
 
 
 class PreconditionFailed(OcigrpcError):
-    """The container's monitor or files are not as the call needs them."""
+    """The container's monitor, files or processes don't allow the call."""
 
     reason = "PRECONDITION_FAILED"
+    more_reasons = (
+        "BUNDLE_EXISTS CGROUP_NOT_OURS LOG_DIRECTORY_MISSING LOG_EXISTS LOG_MISSING "
+        "LOG_NOT_ROTATED MONITOR_LOST MOUNT_IN_THE_WAY NO_TERMINAL OPTION_UNKNOWN "
+        "PROCESS_OUTSIDE_CGROUP RUNTIME_CONTAINER_REPLACED STDIN_NOT_OPEN STDIN_STAYS_OPEN "
+        "STILL_FROZEN"
+    )
 
 
 class PermissionDenied(OcigrpcError):
     """The caller may not do this."""
 
     reason = "PERMISSION_DENIED"
+    more_reasons = "READ_ONLY"
 
 
 class NotImplementedHere(OcigrpcError):
@@ -143,83 +184,115 @@ class Busy(OcigrpcError):
 
     reason = "CONTAINER_BUSY"
 
-    def __init__(self, container_id: str, verb: str) -> None:
-        super().__init__(
-            f"container {container_id!r} is busy with {verb}", container_id=container_id, verb=verb
-        )
+    @classmethod
+    def of(cls, container_id: str, verb: str) -> Self:
+        """The error for a container that is in the middle of ``verb``."""
+        message = f"container {container_id!r} is busy with {verb}"
+        return cls(message, container_id=container_id, verb=verb)
 
 
 class LimitReached(OcigrpcError):
-    """A bound of the service is reached; less at once would work."""
+    """A limit of the service is reached; fewer calls or containers at once would work."""
 
     reason = "LIMIT_REACHED"
+    more_reasons = (
+        "ATTACH_TOO_SLOW EVENTS_TOO_SLOW TOO_MANY_CALLS TOO_MANY_CONTAINERS TOO_MANY_LEFT "
+        "TOO_MANY_OPEN_FILES TOO_MANY_STREAMS"
+    )
 
 
 class Timeout(OcigrpcError):
     """A deadline ran out, the caller's or the service's own."""
 
     reason = "TIMEOUT"
+    more_reasons = (
+        "CREATE_TIMEOUT EXEC_TIMEOUT LOG_REOPEN_TIMEOUT PAUSE_TIMEOUT REMOVE_TIMEOUT "
+        "REQUEST_TIMEOUT RUNTIME_TIMEOUT STOP_TIMEOUT"
+    )
 
 
 class Cancelled(OcigrpcError):
-    """The caller went away."""
+    """The client cancelled the call, or went away."""
 
     reason = "CANCELLED"
 
 
 class Recovering(OcigrpcError):
-    """The service has just begun, and does not know all its containers yet."""
+    """The service has just started and is still finding its containers."""
 
     reason = "RECOVERING"
 
 
 class ShuttingDown(OcigrpcError):
-    """The service takes no new calls, since it is ending."""
+    """The service is stopping and takes no new calls."""
 
     reason = "SHUTTING_DOWN"
 
 
 class RuntimeFailed(OcigrpcError):
-    """The OCI runtime failed; its own words are in the metadata as ``output``."""
+    """The OCI runtime failed; what it printed is ``output`` in the metadata."""
 
     reason = "RUNTIME_FAILED"
+    more_reasons = (
+        "CONTAINER_ENDED EXEC_FAILED RUNTIME_NOT_CONFIGURED RUNTIME_NOT_FOUND "
+        "RUNTIME_OUTPUT_MALFORMED"
+    )
 
 
 class CannotRun(RuntimeFailed):
-    """What the request asks for can't be had: neither the runtime nor the node is broken.
+    """The request asks for something impossible here; neither runtime nor node is broken.
 
-    The runtime's own words, if it was asked, are in the metadata as ``output``.
+    What the runtime printed, if it was run, is ``output`` in the metadata.
     """
 
     reason = "CANNOT_RUN"
+    more_reasons = (
+        "HOOK_FAILED LIMIT_REFUSED MEMORY_ABOVE_SWAP MEMORY_IN_USE MEMORY_LIMIT_TOO_LOW "
+        "MOUNT_FAILED NAMESPACE_UNUSABLE PROGRAM_KILLED PROGRAM_NOT_EXECUTABLE PROGRAM_NOT_FOUND "
+        "RLIMIT_REFUSED SECCOMP_REFUSED SECURITY_LABEL_UNUSABLE SYSCTL_REFUSED "
+        "WORKING_DIR_UNUSABLE"
+    )
 
 
 class MonitorFailed(OcigrpcError):
-    """conmon failed; its own words are in the metadata as ``output``."""
+    """conmon failed; what it printed is ``output`` in the metadata."""
 
     reason = "MONITOR_FAILED"
+    more_reasons = "LOG_REOPEN_UNCERTAIN MONITOR_GONE MONITOR_PID_MISSING SYNC_MALFORMED"
 
 
 class CgroupFailed(OcigrpcError):
     """The kernel or the init system refused a cgroup, a scope or a slice."""
 
     reason = "CGROUP_FAILED"
+    more_reasons = (
+        "BUS_UNREACHABLE CGROUPS_MISSING CGROUP_OUTSIDE CGROUP_OWN CGROUP_PATH_INVALID "
+        "SCOPE_EXISTS SCOPE_FAILED SCOPE_NAME_INVALID SLICE_NAME_INVALID SYSTEMD_UNREACHABLE"
+    )
 
 
 class StoreFailed(OcigrpcError):
     """The store can't be read or written; the metadata names its ``path``."""
 
     reason = "STORE_FAILED"
+    more_reasons = (
+        "STORE_CORRUPT STORE_FOREIGN STORE_MISSING STORE_NEWER STORE_OLDER STORE_REPLACED"
+    )
 
 
 class HostFailed(OcigrpcError):
     """The host refused a file, directory or process; the metadata names it."""
 
     reason = "HOST_FAILED"
+    more_reasons = (
+        "ADDRESS_UNUSABLE DIRECTORY_IN_USE DIRECTORY_UNUSABLE KEYRING_FAILED MONITOR_NOT_FOUND "
+        "NOT_ROOT NO_WATCHES_LEFT PROGRAM_BROKEN PROGRAM_NOT_FOUND PROGRAM_NOT_STARTED "
+        "SECCOMP_PROFILE_BROKEN"
+    )
 
 
 def host_failure(error: OSError) -> OcigrpcError:
-    """What the host's refusal of a system call is to the caller.
+    """The error that a caller gets for an ``OSError``.
 
     ``LimitReached`` (TOO_MANY_OPEN_FILES), else ``HostFailed`` with the ``path``, if any.
     """

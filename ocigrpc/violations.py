@@ -51,7 +51,7 @@ class Violations:
         if len(self._errors) == VIOLATIONS_LIMIT:
             return
         self._errors.append(
-            InvalidArgument(
+            InvalidArgument.of(
                 field,
                 cut(description, _DESCRIPTION_LIMIT_BYTES),
                 reason=reason,

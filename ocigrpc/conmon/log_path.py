@@ -26,12 +26,12 @@ def check_log_path(path: str) -> None:
     """
     directory, name = os.path.split(path)
     if not os.path.isdir(directory):
-        raise InvalidArgument(
+        raise InvalidArgument.of(
             "log_path", "its directory does not exist", reason="LOG_DIRECTORY_MISSING"
         )
     problem = _problem(path, name)
     if problem:
-        raise InvalidArgument("log_path", problem, reason="INVALID_LOG_PATH")
+        raise InvalidArgument.of("log_path", problem, reason="INVALID_LOG_PATH")
 
 
 def place_of_log(path: str) -> str:

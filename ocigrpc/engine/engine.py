@@ -272,7 +272,7 @@ class Engine:
         deadline.wait(container.exited, container.removed)
         exit_status = container.record.exit_status
         if exit_status is None:
-            raise ContainerNotFound(container_id)
+            raise ContainerNotFound.of(container_id)
         return exit_status
 
     def watch_events(

@@ -49,7 +49,7 @@ def bundle_spec(bundle_path: str) -> Spec:
     try:
         text = read_regular_file_in(bundle_path, "config.json")
     except OSError as error:
-        raise InvalidArgument(
+        raise InvalidArgument.of(
             field,
             f"{bundle_path}/config.json can't be read: {error.strerror}",
             reason="INVALID_BUNDLE",
@@ -63,7 +63,7 @@ def text_spec(text: str) -> Spec:
     """The spec that a JSON text is. Raises ``InvalidArgument`` when it is none."""
     encoded = text.encode()
     if len(encoded) > SIZE_LIMIT_BYTES:
-        raise InvalidArgument(
+        raise InvalidArgument.of(
             "spec_json", f"is larger than {SIZE_LIMIT_BYTES} bytes", reason="TOO_LARGE"
         )
     return _decoded(encoded, "spec_json", None)
@@ -142,7 +142,7 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
         _check_values(spec, field)
         known = msgspec.convert(spec, RuntimeSpec)
     except (ValueError, RecursionError) as error:
-        raise InvalidArgument(
+        raise InvalidArgument.of(
             field, f"is no OCI runtime spec: {cut(str(error))}", reason="INVALID_SPEC"
         ) from error
     program = known.process.args[0]
@@ -174,7 +174,7 @@ def _check_namespaces(known: RuntimeSpec, field: str) -> None:
     for each in (known.linux.namespaces if known.linux else None) or ():
         if each.path and each.path.startswith("/") and not os.path.exists(each.path):
             problem = f"its {each.type} namespace {cut(each.path, 256)!r} is not there"
-            raise InvalidArgument(field, problem, reason="NAMESPACE_NOT_FOUND", path=each.path)
+            raise InvalidArgument.of(field, problem, reason="NAMESPACE_NOT_FOUND", path=each.path)
 
 
 def _check_values(spec: Spec, field: str) -> None:
@@ -206,7 +206,7 @@ def _root(path: str, field: str, bundle_path: str | None) -> str:
 
 def _require(ok: bool, field: str, problem: str) -> None:
     if not ok:
-        raise InvalidArgument(field, problem, reason="INVALID_SPEC")
+        raise InvalidArgument.of(field, problem, reason="INVALID_SPEC")
 
 
 def _mount_below(bundle_path: str, mount: dict[str, object], typed: Mount) -> dict[str, object]:

@@ -165,7 +165,7 @@ def process_of(
     process["env"] = variables = [*kept, *(f"{name}={text}" for name, text in asked.env.items())]
     if not arguments_fit([*asked.command, *variables]):
         problem = f"takes more than {ARGUMENTS_LIMIT_BYTES} bytes with the environment"
-        raise InvalidArgument(f"{asked.field}.command", problem, reason="TOO_LONG")
+        raise InvalidArgument.of(f"{asked.field}.command", problem, reason="TOO_LONG")
     if asked.working_dir:
         process["cwd"] = asked.working_dir
     user = _user(files, asked)
@@ -197,7 +197,7 @@ def _user(files: RootFiles, asked: ExecProcess) -> User | None:
     except InvalidArgument as error:
         # Named there as in a config.
         problem = error.violations[0].description
-        raise InvalidArgument(f"{asked.field}.user", problem, reason=error.reason) from error
+        raise InvalidArgument.of(f"{asked.field}.user", problem, reason=error.reason) from error
     return found
 
 
@@ -214,7 +214,7 @@ def exec_failure(
     if files.pid_written() and not words:
         return None
     if any(paused in words for paused in _PAUSED):
-        return WrongState(container_id, "paused", "running")
+        return WrongState.of(container_id, "paused", "running")
     words = words or cut(stderr)
     return explained(
         RuntimeFailed(

@@ -1,4 +1,4 @@
-"""What a client is told of a failure: the one table from exceptions to gRPC statuses."""
+"""The one table from exceptions to gRPC statuses, and the way there and back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from ocigrpc import errors
-from ocigrpc.errors import InvalidArgument, OcigrpcError, cut
+from ocigrpc.errors import InvalidArgument, OcigrpcError, Violation, cut
 
+# ``domain`` of every ``google.rpc.ErrorInfo``.
 DOMAIN = "ocigrpc"
-"""``domain`` of every ``google.rpc.ErrorInfo``."""
 
+# Most that a status takes: clients refuse trailers of more than 8 KiB altogether.
 TRAILER_LIMIT_BYTES = 7168
-"""Most that a status takes: clients refuse trailers of more than 8 KiB altogether."""
 
 _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     OcigrpcError: grpc.StatusCode.INTERNAL,
@@ -43,14 +43,16 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     errors.HostFailed: grpc.StatusCode.INTERNAL,
 }
 
-# Tried in turn: most texts are short, and a few long ones must not crowd out the rest.
-_FIELD_LIMIT_BYTES = 512  # Beyond what any path has.
+# More than the path of any field has.
+_FIELD_LIMIT_BYTES = 512
+# At a limit for texts, one violation is kept for each of these.
 _BYTES_OF_A_FIELD = 64
+# Tried in turn: most texts are short, and a few long ones must not crowd out the rest.
 _TEXT_LIMITS_BYTES = (errors.PROGRAM_TEXT_LIMIT_BYTES, 1024, 512, 256, 128, 64)
 
 
 def code_of(error: OcigrpcError) -> grpc.StatusCode:
-    """The status code that the table has for this kind of error, or for what it is a kind of."""
+    """The status code of this kind of error, or of the kind that it is derived from."""
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
@@ -68,12 +70,36 @@ def status_of(error: OcigrpcError) -> grpc.Status:
     return rpc_status.to_status(status)
 
 
+def error_of(status: Status) -> OcigrpcError | None:
+    """The exception that a service made ``status`` of; None if it was no service of ours.
+
+    A reason that is not known here, of a newer service, gives the first kind with the
+    status code.
+    """
+    info, request = ErrorInfo(), BadRequest()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(request)
+    if info.domain != DOMAIN:
+        return None
+    kinds = [kind for kind, code in _CODES.items() if code.value[0] == status.code]
+    known = (each for each in kinds if info.reason in each.reasons())
+    kind = next(known, kinds[0] if kinds else OcigrpcError)
+    error = kind(status.message, reason=info.reason)
+    error.metadata = dict(info.metadata)
+    if isinstance(error, InvalidArgument):
+        error.violations = [
+            Violation(each.field, each.description) for each in request.field_violations
+        ]
+    return error
+
+
 def _status(error: OcigrpcError, limit_bytes: int) -> Status:
     metadata = {key: cut(value, limit_bytes) for key, value in error.metadata.items()}
     details = [_packed(ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))]
     if isinstance(error, InvalidArgument):
         violations = [
-            # Rather fewer fields than half of a name.
+            # Drop violations rather than cut the names of fields.
             BadRequest.FieldViolation(
                 field=cut(each.field, _FIELD_LIMIT_BYTES),
                 description=cut(each.description, limit_bytes),

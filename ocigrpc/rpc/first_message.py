@@ -49,7 +49,7 @@ class FirstMessageTimeout:
         if gone:
             raise Cancelled("the caller has gone")
         if message is None:
-            raise InvalidArgument("request", "is missing", reason="MALFORMED_MESSAGE")
+            raise InvalidArgument.of("request", "is missing", reason="MALFORMED_MESSAGE")
         return message
 
     def _begin(self, context: grpc.ServicerContext) -> None:

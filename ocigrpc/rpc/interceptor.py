@@ -199,7 +199,7 @@ class Interceptor(grpc.ServerInterceptor):
             try:
                 request = parse(data) if parse else data
             except DecodeError:
-                raise InvalidArgument(
+                raise InvalidArgument.of(
                     "request", "is no such message", reason="MALFORMED_MESSAGE"
                 ) from None
             container_id = getattr(request, "container_id", "")

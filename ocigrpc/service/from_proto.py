@@ -73,7 +73,7 @@ class _HasTimeout(Protocol):
 def container_id(request: _NamesContainer) -> str:
     """The container that a request is about. Raises ``InvalidArgument``."""
     if not _ID.fullmatch(request.container_id):
-        raise InvalidArgument("container_id", _ID_FORM, reason="INVALID_CONTAINER_ID")
+        raise InvalidArgument.of("container_id", _ID_FORM, reason="INVALID_CONTAINER_ID")
     return request.container_id
 
 
@@ -93,7 +93,7 @@ def _seconds(timeout: Duration) -> float:
     timeout_s = seconds_of(timeout)
     if timeout_s is None or timeout_s > TIMEOUT_LIMIT_S:
         problem = "must be a duration that is not negative, of 24 hours at most"
-        raise InvalidArgument("timeout", problem, reason="INVALID_TIMEOUT")
+        raise InvalidArgument.of("timeout", problem, reason="INVALID_TIMEOUT")
     return timeout_s
 
 

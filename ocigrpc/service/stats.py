@@ -28,7 +28,7 @@ def interval_s(request: runtime_pb2.WatchStatsRequest) -> float:
         return INTERVAL_DEFAULT_S
     seconds = seconds_of(request.interval)
     if seconds is None or not INTERVAL_LEAST_S <= seconds <= INTERVAL_MOST_S:
-        raise InvalidArgument(
+        raise InvalidArgument.of(
             "interval", "must be 100 milliseconds to 1 hour", reason="INVALID_INTERVAL"
         )
     return seconds

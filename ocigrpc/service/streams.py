@@ -191,7 +191,7 @@ def _attach_start(request: attach_pb2.AttachRequest) -> AttachStart:
 
 
 def _no_start() -> InvalidArgument:
-    return InvalidArgument("start", "must be the first message", reason="START_MISSING")
+    return InvalidArgument.of("start", "must be the first message", reason="START_MISSING")
 
 
 def _input(message: _Request) -> Input:
@@ -203,8 +203,8 @@ def _input(message: _Request) -> Input:
         case "close_stdin":
             return CloseStdin()
         case "start":
-            raise InvalidArgument("start", "only the first message has it", reason="START_AGAIN")
-    raise InvalidArgument("input", "is required", reason="REQUIRED")
+            raise InvalidArgument.of("start", "only the first message has it", reason="START_AGAIN")
+    raise InvalidArgument.of("input", "is required", reason="REQUIRED")
 
 
 def _start_size(start: exec_pb2.ExecStart | attach_pb2.AttachStart) -> TerminalSize | None:

@@ -20,14 +20,14 @@ PAUSE = v1.PauseContainerRequest(container_id="c1")
 
 ROWS = [
     (
-        errors.InvalidArgument("log_path", "bad", reason="INVALID_LOG_PATH"),
+        errors.InvalidArgument.of("log_path", "bad", reason="INVALID_LOG_PATH"),
         grpc.StatusCode.INVALID_ARGUMENT,
         "INVALID_LOG_PATH",
         {"field": "log_path"},
     ),
     (errors.InvalidSettings("bad"), grpc.StatusCode.INTERNAL, "INVALID_SETTINGS", {}),
     (
-        errors.ContainerNotFound("c1"),
+        errors.ContainerNotFound.of("c1"),
         grpc.StatusCode.NOT_FOUND,
         "CONTAINER_NOT_FOUND",
         {"container_id": "c1"},
@@ -39,7 +39,7 @@ ROWS = [
         {"name": "web"},
     ),
     (
-        errors.WrongState("c1", "paused", "running"),
+        errors.WrongState.of("c1", "paused", "running"),
         grpc.StatusCode.FAILED_PRECONDITION,
         "WRONG_STATE",
         {"container_id": "c1", "state": "paused", "wanted": "running"},
@@ -63,7 +63,7 @@ ROWS = [
         {"rpc": "Fly"},
     ),
     (
-        errors.Busy("c1", "create"),
+        errors.Busy.of("c1", "create"),
         grpc.StatusCode.ABORTED,
         "CONTAINER_BUSY",
         {"container_id": "c1", "verb": "create"},

@@ -46,7 +46,7 @@ def test_rpc_is_one_line_with_code_and_milliseconds(
 def test_failed_rpc_is_one_line_with_its_reason(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine, lines: list[EventDict]
 ) -> None:
-    engine.failure = ContainerNotFound("c1")
+    engine.failure = ContainerNotFound.of("c1")
     with pytest.raises(grpc.RpcError):
         grpc_stub.PauseContainer(PAUSE)
     [line] = lines

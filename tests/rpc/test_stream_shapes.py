@@ -34,7 +34,7 @@ def echo(request: Request, call: Call) -> Iterator[Request]:
         yield request
         yield request
         if request.container_id == "missing":
-            raise ContainerNotFound("missing")
+            raise ContainerNotFound.of("missing")
         while request.container_id == "endless":
             yield request
     finally:

@@ -185,7 +185,7 @@ class Container:
             try:
                 self._lock.acquire(deadline)
             except Timeout as error:
-                raise Busy(self.container_id, self.verb) from error
+                raise Busy.of(self.container_id, self.verb) from error
         self.verb = verb
         try:
             yield
@@ -198,7 +198,7 @@ class Container:
         with self._fields_lock:
             # Who has the turn waits no more.
             if self._waiters >= WAITERS_LIMIT:
-                raise Busy(self.container_id, self.verb)
+                raise Busy.of(self.container_id, self.verb)
             self._waiters += 1
         try:
             yield

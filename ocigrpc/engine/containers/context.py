@@ -69,7 +69,7 @@ class Context:
         """The OCI runtime that a request asks for, the default one for an empty name."""
         wanted = name or self.settings.default_runtime
         if wanted not in self.runtimes:
-            raise InvalidArgument(
+            raise InvalidArgument.of(
                 "runtime_handler",
                 f"{wanted!r} is not one of {', '.join(sorted(self.runtimes))}",
                 reason="UNKNOWN_RUNTIME_HANDLER",

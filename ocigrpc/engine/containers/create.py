@@ -86,7 +86,7 @@ class Creation:
         try:
             deadline.wait(container.settled)
         except Timeout as error:
-            raise Busy(container.container_id, "create") from error
+            raise Busy.of(container.container_id, "create") from error
         return self._registry.find(container.container_id) is container
 
     def _make_in_time(self, container: Container, plan: Plan, deadline: Deadline) -> None:

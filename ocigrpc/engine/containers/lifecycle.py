@@ -82,7 +82,7 @@ class Verbs:
                     group.thaw()
                 if container.stops:
                     # A stop thaws what is being frozen, and the runtime wonders at it.
-                    raise Busy(container_id, "stop") from error
+                    raise Busy.of(container_id, "stop") from error
                 raise
             self._refuse_awake(container, deadline)
             container.update(state=State.PAUSED)

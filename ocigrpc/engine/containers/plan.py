@@ -104,7 +104,7 @@ class Planning:
         if self._node.hierarchies.kind is Kind.V2:
             return
         if table(table(table(spec, "linux"), "resources"), "unified"):
-            raise InvalidArgument(
+            raise InvalidArgument.of(
                 _UNIFIED_FIELDS[type(request.source)],
                 "needs a host with cgroup v2 alone",
                 reason="NOT_APPLICABLE",
@@ -230,7 +230,7 @@ class Planning:
         parent = request.cgroup_parent or settings.cgroup_parent
         problem = cgroup_parent_problem(settings.cgroup_manager, parent)
         if problem:
-            raise InvalidArgument("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
+            raise InvalidArgument.of("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
         return self._node.cgroups(settings.cgroup_manager, parent, container_id)
 
     def _made_parent(self, cgroups: ContainerCgroups) -> str:

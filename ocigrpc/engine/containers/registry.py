@@ -30,7 +30,7 @@ class Registry:
         try:
             return self._by_id[container_id]
         except KeyError:
-            raise ContainerNotFound(container_id) from None
+            raise ContainerNotFound.of(container_id) from None
 
     def find(self, container_id: str) -> Container | None:
         """The container of this id, if there is one."""

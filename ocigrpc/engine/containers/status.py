@@ -117,11 +117,11 @@ class Truth:
         state = self.state(container, deadline)
         if state not in wanted:
             if container.removed.is_set():
-                raise ContainerNotFound(container.container_id)
+                raise ContainerNotFound.of(container.container_id)
             # UNKNOWN may be good enough, but is nothing to wish for.
             *most, last = (each for each in wanted if each is not State.UNKNOWN)
             words = f"{', '.join(most)} or {last}" if most else last
-            raise WrongState(container.container_id, state, words)
+            raise WrongState.of(container.container_id, state, words)
 
     @contextmanager
     def guarded_state(
@@ -143,7 +143,7 @@ class Truth:
             self.require_state(container, deadline, *wanted)
             if init is not None and init.program() is None:
                 # It waits for others of its pid namespace to end, which may be frozen.
-                raise Busy(container.container_id, "its end") from error
+                raise Busy.of(container.container_id, "its end") from error
             raise
 
     def _seen(self, container: Container, record: Record) -> State | None:

@@ -37,7 +37,7 @@ class Stopping:
         """
         record = container.record
         if record.state is State.CREATING:
-            raise WrongState(record.container_id, record.state, "created")
+            raise WrongState.of(record.container_id, record.state, "created")
         # With the host's pid namespace, what it has started may outlive the first process.
         if record.exit_status is not None and not container.cgroups.container.populated():
             return
@@ -74,9 +74,9 @@ class Stopping:
                 return
             state = self._truth.state(container, deadline)
             if state is State.CREATING:
-                raise Busy(record.container_id, "create")
+                raise Busy.of(record.container_id, "create")
             if not force and state not in (State.CREATED, State.STOPPED):
-                raise WrongState(record.container_id, state, "created or stopped")
+                raise WrongState.of(record.container_id, state, "created or stopped")
             # While all of it is there, so that it can be removed whole later.
             self._node.refuse_mounts(record)
             _begin("remove", container)

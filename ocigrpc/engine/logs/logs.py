@@ -50,7 +50,7 @@ class Logs:
         """The lines of its log; raises what ``ContainerLogs`` in the proto says."""
         record = container.record
         if record.state is State.CREATING:
-            raise WrongState(record.container_id, record.state, "made")
+            raise WrongState.of(record.container_id, record.state, "made")
         with host_failing("read", record.log_path):
             chain = self._chain(record, query.follow)
         with chain:

@@ -64,7 +64,7 @@ class Reopening:
         """The conmon that is to do it; see :meth:`reopen` for what is raised."""
         record, container_id = container.record, container.container_id
         if record.state is State.CREATING:
-            raise WrongState(container_id, record.state, "created, running or paused")
+            raise WrongState.of(container_id, record.state, "created, running or paused")
         monitor = container.monitor
         if monitor is None or not monitor.alive():
             raise _monitor_lost(container)
@@ -184,7 +184,7 @@ def _monitor_lost(container: Container) -> WrongState | PreconditionFailed:
     """What there is to say when nobody writes the log: mostly, that there is nothing to write."""
     container_id = container.container_id
     if container.init is None or not container.init.alive():
-        return WrongState(container_id, State.STOPPED, "created, running or paused")
+        return WrongState.of(container_id, State.STOPPED, "created, running or paused")
     return PreconditionFailed(
         f"container {container_id!r} has no monitor any more, so nobody writes its log",
         reason="MONITOR_LOST",

@@ -18,7 +18,7 @@ def parse_signal(text: str, field: str) -> int:
     """
     number = int(text) if re.fullmatch("[0-9]{1,2}", text) else _number_of(text.upper())
     if not 1 <= number <= signal.SIGRTMAX:
-        raise InvalidArgument(
+        raise InvalidArgument.of(
             field, f"{text[:64]!r} is no signal", reason="INVALID_SIGNAL", signal=text[:64]
         )
     return number

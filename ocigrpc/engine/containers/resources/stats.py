@@ -72,7 +72,7 @@ def _read(container: Container, truth: Truth) -> tuple[ContainerStats, State]:
     # Looked at afterwards: what was alive then, has been while its cgroup was read.
     view = truth.cached_status(container)
     if view.state not in ALIVE:
-        raise WrongState(view.container_id, view.state, "created, running or paused")
+        raise WrongState.of(view.container_id, view.state, "created, running or paused")
     stats = ContainerStats(
         container_id=view.container_id,
         name=view.name,
