@@ -13,7 +13,7 @@ from ocigrpc.conmon.argv import ConmonOptions, create_argv
 from ocigrpc.conmon.pipes import Pipes
 from ocigrpc.conmon.sync_line import parse_sync_line
 from ocigrpc.errors import MonitorFailed, cut
-from ocigrpc.host.processes.process import ENVIRONMENT, Child
+from ocigrpc.host.processes.child import ENVIRONMENT, Child
 from ocigrpc.host.processes.provenance import bundle_mark
 from ocigrpc.oci.runtime_errors import create_failed
 from ocigrpc.oci.runtime_log import logged_error

@@ -47,7 +47,7 @@ from ocigrpc.engine.sessions.exec import Execs
 from ocigrpc.engine.sessions.messages import Answer, AttachStart, ExecResult, ExecStart, Inputs
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerNotFound, LimitReached, RuntimeFailed, StoreFailed, Timeout
-from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.settings.values import Settings

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
 from ocigrpc.host.files.create import make_directory, write_new_file
-from ocigrpc.host.processes.process import UMASK
+from ocigrpc.host.processes.child import UMASK
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.options import require_option
 from ocigrpc.oci.runtime import Runtime

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from ocigrpc.errors import HostFailed, PreconditionFailed, Timeout
-from ocigrpc.host.processes.process import ENVIRONMENT, run
+from ocigrpc.host.processes.child import ENVIRONMENT, run
 from ocigrpc.waiting import Deadline
 
 _ASK_S = 2.0

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut, host_failing
-from ocigrpc.host.processes.process import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
+from ocigrpc.host.processes.child import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
 from ocigrpc.oci.options import Option, Options, require_option
 from ocigrpc.oci.runtime_errors import explained
 from ocigrpc.waiting import Deadline

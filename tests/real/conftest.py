@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.cgroups.cgroup import Hierarchies
-from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from tests.bed.bundles.bundle import make_rootfs
 from tests.bed.bundles.shell_container import V2_SIDE, WITHOUT_V2_SIDE
 from tests.bed.faults.runtimes import FAULTS, Gate, Switches, write_faults

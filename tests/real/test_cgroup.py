@@ -17,8 +17,8 @@ import pytest
 
 from ocigrpc.errors import Cancelled, CgroupFailed, Timeout
 from ocigrpc.host.cgroups import kill as cgroup_kill
-from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
-from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.host import Host, cgroup2_host, native
 
@@ -108,7 +108,8 @@ def freeze(hierarchies: Hierarchies, group: Cgroup) -> None:
 
 
 def test_the_host_detects_its_own_kind(host: Host) -> None:
-    code = "from ocigrpc.host.cgroups.cgroup import Hierarchies; print(Hierarchies.detect().kind)"
+    module = "ocigrpc.host.cgroups.hierarchy"
+    code = f"from {module} import Hierarchies; print(Hierarchies.detect().kind)"
     said = subprocess.check_output(host.command([sys.executable, "-c", code]), text=True)
     if host.name == "cgroup2":
         assert said.strip() == Kind.V2
@@ -312,7 +313,7 @@ def test_kill_ends_what_never_stops_forking(group: Cgroup) -> None:
 
 @pytest.mark.usefixtures("_bomb")
 def test_kill_by_pidfd_ends_what_never_stops_forking(group: Cgroup) -> None:
-    cgroup_kill.kill_by_pidfd(group.parts, Deadline(LIMIT_S))
+    cgroup_kill.kill_by_pidfd(group.groups, Deadline(LIMIT_S))
     assert group.members() == []
 
 
@@ -334,7 +335,7 @@ def test_kill_of_more_processes_than_pidfds_are_held_for(
     count = 300
     start([sys.executable, "-I", "-S", "-c", MANY, str(count)], group, ready=b"ready")
     assert len(group.members()) == count + 1
-    cgroup_kill.kill_by_pidfd(group.parts, Deadline(LIMIT_S))
+    cgroup_kill.kill_by_pidfd(group.groups, Deadline(LIMIT_S))
     assert group.members() == []
 
 
@@ -350,7 +351,7 @@ def test_kill_of_frozen_groups_nested_in_a_frozen_one(
     processes = [start(SLEEP, group), start(SLEEP, nested)]
     freeze(hierarchies, nested)
     freeze(hierarchies, group)
-    kill(group.parts, Deadline(LIMIT_S))
+    kill(group.groups, Deadline(LIMIT_S))
     assert [process.wait(LIMIT_S) for process in processes] == [-signal.SIGKILL] * 2
     assert group.members() == []
 
@@ -378,7 +379,7 @@ def test_kill_refuses_to_kill_the_service_itself(host: Host, group: Cgroup) -> N
 import os, sys
 from ocigrpc.waiting import Deadline
 from ocigrpc.errors import CgroupFailed
-from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 group = Hierarchies.detect().group(sys.argv[1])
 group.create()
 group.add(os.getpid())
@@ -516,7 +517,7 @@ def test_another_group_of_the_name_of_one_that_is_pinned_is_not_touched(
     assert pinned.strangers() == []
     group.create()
     process = start(SLEEP, group)
-    min((part for part in group.parts if part.freezable), key=lambda part: part.unified).freeze()
+    min((each for each in group.groups if each.freezable), key=lambda each: each.unified).freeze()
     ACTS[act](pinned)
     assert not pinned.exists()
     assert not pinned.populated()
@@ -539,9 +540,9 @@ def test_a_group_of_another_boot_is_nobodys(group: Cgroup) -> None:
 def test_a_pinned_group_is_one_in_every_hierarchy(group: Cgroup) -> None:
     group.create()
     pinned = group.pinned(group.identity())
-    first, *others = group.parts
+    first, *others = group.groups
     Path(first.directory).rmdir()
     Path(first.directory).mkdir()
-    assert [part.exists() for part in pinned.parts] == [False, *(True for _ in others)]
+    assert [each.exists() for each in pinned.groups] == [False, *(True for _ in others)]
     pinned.remove(Deadline(LIMIT_S))
-    assert [part.exists() for part in group.parts] == [True, *(False for _ in others)]
+    assert [each.exists() for each in group.groups] == [True, *(False for _ in others)]

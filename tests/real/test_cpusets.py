@@ -12,8 +12,7 @@ import grpc
 import pytest
 
 from ocigrpc.host.cgroups import cpuset
-from ocigrpc.host.cgroups.cgroup import Hierarchies
-from ocigrpc.host.cgroups.stats import part_of
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from tests.bed.clients.exec import exec_sync, shell
 from tests.bed.clients.limits import directories, files, in_force, is_v2, send_back, update
 from tests.bed.clients.refusal import refused
@@ -174,8 +173,9 @@ def test_groups_that_are_made_meanwhile_hold_nothing_up(service: Service) -> Non
         pytest.skip("with cgroup v2, groups below bound nothing")
     container_id = service.run()
     outer = cpus_directory(service, container_id)
-    part = part_of(Hierarchies.detect().group(service.status(container_id).cgroup_path), "cpuset")
-    assert part is not None
+    cgroup = Hierarchies.detect().group(service.status(container_id).cgroup_path)
+    group = cgroup.of_controller("cpuset")
+    assert group is not None
     over = threading.Event()
 
     def make() -> None:
@@ -191,7 +191,7 @@ def test_groups_that_are_made_meanwhile_hold_nothing_up(service: Service) -> Non
     with ThreadPoolExecutor(1) as pool:
         making = pool.submit(make)
         try:
-            moved = [cpuset.move(part, "cpuset.cpus", cpus, {}) for cpus in ("0", "1", "0-1") * 50]
+            moved = [cpuset.move(group, "cpuset.cpus", cpus, {}) for cpus in ("0", "1", "0-1") * 50]
         finally:
             over.set()
         making.result()

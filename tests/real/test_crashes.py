@@ -46,7 +46,7 @@ def moments() -> Iterator[Moment]:
         "ocigrpc.engine.containers.cgroups:ContainerCgroups",
         "ocigrpc.conmon.launch:Launch",
     )
-    runtime, child = "ocigrpc.oci.runtime:Runtime", "ocigrpc.host.processes.process:Child.__init__"
+    runtime, child = "ocigrpc.oci.runtime:Runtime", "ocigrpc.host.processes.child:Child.__init__"
     cgroup, node = "ocigrpc.host.cgroups.cgroup:Cgroup", "ocigrpc.engine.containers.context:Context"
 
     yield Moment("create", "before", f"{store}.begin", "gone")

@@ -39,7 +39,7 @@ ASK = "ocigrpc.engine.logs.reopen:_Request.ask"
 UPDATES = [
     ("before", "ocigrpc.engine.store.store:Store.begin", "old"),
     ("after", "ocigrpc.engine.store.store:Store.begin", "old"),
-    ("after", "ocigrpc.host.processes.process:Child.__init__", "old"),
+    ("after", "ocigrpc.host.processes.child:Child.__init__", "old"),
     ("after", "ocigrpc.oci.runtime:Runtime.update", "old"),
     ("before", "ocigrpc.engine.store.store:Store.note", "old"),
     ("after", "ocigrpc.engine.store.store:Store.note", "new"),

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.cgroups.cgroup import Hierarchies
-from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.bundles.bundle import make_bundle, spec_json
 from tests.bed.clients.refusal import refused

@@ -17,7 +17,7 @@ from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.store.database import add_seal
 from ocigrpc.engine.store.store import Store
-from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.processes.process import Process
 from ocigrpc.v1.container_pb2 import MONITOR_LOST_POLICY_KILL, ExitProvenance
 from ocigrpc.waiting import Deadline

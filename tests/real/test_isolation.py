@@ -188,7 +188,7 @@ def test_a_root_filesystem_that_is_a_link_is_refused(service: Service, tmp_path:
 _LIMITS = """
 import resource
 from ocigrpc.host.descriptors import raise_limit
-from ocigrpc.host.processes.process import Child
+from ocigrpc.host.processes.child import Child
 raise_limit()
 with Child(["sleep", "1000"]) as child:
     for pid in (0, child.pid):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from ocigrpc.waiting import Deadline
 from tests.bed.checks.strangers import Strangers, stranger

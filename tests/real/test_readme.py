@@ -18,7 +18,8 @@ import grpc
 import msgspec
 import pytest
 
-from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.settings.sources import load_settings
 from ocigrpc.settings.table import Setting, settings_table
 from ocigrpc.settings.values import RuntimeHandler, Settings

@@ -3,8 +3,7 @@
 import pytest
 
 from ocigrpc.errors import CgroupFailed
-from ocigrpc.host.cgroups.cgroup import Hierarchies
-from ocigrpc.host.cgroups.hierarchy import Kind, parse_proc_cgroup
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind, parse_proc_cgroup
 
 V2 = """\
 22 28 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw

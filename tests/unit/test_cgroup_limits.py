@@ -8,9 +8,9 @@ import pytest
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.cgroups.formats import NO_LIMIT
 from ocigrpc.host.cgroups.limit_files import Snapshot, wishes_of
 from ocigrpc.host.cgroups.limits import Limits, read_limits
-from ocigrpc.host.cgroups.stats import NO_LIMIT
 
 V1 = {
     "cpu": {"cpu.shares": "512", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"},
@@ -37,17 +37,17 @@ KEPT: dict[str, str] = {}
 
 
 def v1(directory: Path) -> Cgroup:
-    parts = []
+    groups = []
     for controller, files in V1.items():
         (directory / controller).mkdir()
         for name, text in files.items():
             (directory / controller / name).write_text(f"{text}\n")
-        parts.append(
+        groups.append(
             ControllerGroup(
                 str(directory / controller), str(directory), frozenset({controller}), False
             )
         )
-    return Cgroup("/c", tuple(parts))
+    return Cgroup("/c", tuple(groups))
 
 
 def v2(directory: Path, **files: str) -> Cgroup:
@@ -137,8 +137,8 @@ def test_a_snapshot_of_a_group_that_is_gone_has_nothing_to_put_back(tmp_path: Pa
 
 def test_a_snapshot_names_what_it_could_not_put_back() -> None:
     # The kernel refuses to write it, and says another uuid at each reading.
-    part = ControllerGroup("/proc/sys/kernel/random", "/", frozenset(), True)
-    before = Snapshot.take([Cgroup("/c", (part,))], {"uuid"})
+    group = ControllerGroup("/proc/sys/kernel/random", "/", frozenset(), True)
+    before = Snapshot.take([Cgroup("/c", (group,))], {"uuid"})
     assert before.restore(KEPT.update) == ["uuid"]
 
 

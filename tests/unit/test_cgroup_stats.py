@@ -10,8 +10,8 @@ import pytest
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_flat, parse_number
 from ocigrpc.host.cgroups.stats import (
-    NO_LIMIT,
     CpuUsage,
     IoUsage,
     MemoryUsage,
@@ -19,8 +19,6 @@ from ocigrpc.host.cgroups.stats import (
     Pressure,
     PressureLine,
     Usage,
-    parse_flat,
-    parse_number,
     parse_pressure,
     parse_v1_io,
     parse_v2_io,
@@ -110,7 +108,7 @@ NOTHING = Usage(
 )
 
 
-def v1_parts(directory: Path, files: Mapping[str, Mapping[str, str]]) -> list[ControllerGroup]:
+def v1_groups(directory: Path, files: Mapping[str, Mapping[str, str]]) -> list[ControllerGroup]:
     """Parts of hierarchies of one controller each; the group is "c" in each."""
     return [
         written(directory / name, contents, frozenset({name})) for name, contents in files.items()
@@ -128,12 +126,12 @@ def written(top: Path, files: Mapping[str, str], controllers: frozenset[str]) ->
     return ControllerGroup(str(top / "c"), str(top), controllers, not controllers)
 
 
-def usage(*parts: ControllerGroup) -> Usage:
-    return read_usage(Cgroup("/c", parts))
+def usage(*groups: ControllerGroup) -> Usage:
+    return read_usage(Cgroup("/c", groups))
 
 
 def test_usage_of_a_v1_group(tmp_path: Path) -> None:
-    assert usage(*v1_parts(tmp_path, V1)) == msgspec.structs.replace(
+    assert usage(*v1_groups(tmp_path, V1)) == msgspec.structs.replace(
         NOTHING,
         cpu=CpuUsage(5_000_000_123, 3_000_000_000, 1_990_000_000, 10, 4, 77),
         memory=MemoryUsage(12_288_000, 11_288_000, 4_096_000, 67_108_864, 12_288, 2),
@@ -156,7 +154,7 @@ def test_usage_of_a_v2_group(tmp_path: Path) -> None:
 
 def test_a_hybrid_host_tells_pressure_beside_what_v1_counts(tmp_path: Path) -> None:
     side = {"cgroup.events": "populated 1\nfrozen 0\n", "cpu.pressure": PRESSURE}
-    found = usage(*v1_parts(tmp_path, V1), v2_part(tmp_path, side))
+    found = usage(*v1_groups(tmp_path, V1), v2_part(tmp_path, side))
     assert found.cpu == CpuUsage(5_000_000_123, 3_000_000_000, 1_990_000_000, 10, 4, 77)
     assert found.cpu_pressure == PRESSED
     assert found.memory_pressure is None
@@ -164,7 +162,7 @@ def test_a_hybrid_host_tells_pressure_beside_what_v1_counts(tmp_path: Path) -> N
 
 def test_a_v2_side_that_the_processes_are_not_in_tells_nothing(tmp_path: Path) -> None:
     side = V2 | {"cgroup.events": "populated 0\nfrozen 0\n"}
-    assert usage(*v1_parts(tmp_path, {"freezer": {}}), v2_part(tmp_path, side)) == NOTHING
+    assert usage(*v1_groups(tmp_path, {"freezer": {}}), v2_part(tmp_path, side)) == NOTHING
 
 
 def test_usage_of_a_group_that_is_gone_is_unknown(tmp_path: Path) -> None:
@@ -177,7 +175,7 @@ def test_usage_of_a_group_that_is_gone_is_unknown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", V1)
 def test_a_v1_controller_that_the_host_lacks_is_absent(tmp_path: Path, missing: str) -> None:
-    found = usage(*v1_parts(tmp_path, {name: V1[name] for name in V1 if name != missing}))
+    found = usage(*v1_groups(tmp_path, {name: V1[name] for name in V1 if name != missing}))
     absent = {
         "cpuacct": (found.cpu and found.cpu.usage_ns, found.cpu and found.cpu.user_ns),
         "cpu": (found.cpu and found.cpu.periods, found.cpu and found.cpu.throttled_ns),
@@ -198,7 +196,7 @@ def test_a_v2_group_without_controllers_has_cpu_time_alone(tmp_path: Path) -> No
 
 def test_swap_that_nobody_counts_is_absent(tmp_path: Path) -> None:
     stat = "".join(line for line in V1_MEMORY_STAT.splitlines(True) if "swap" not in line)
-    found = usage(*v1_parts(tmp_path, {"memory": {**V1["memory"], "memory.stat": stat}}))
+    found = usage(*v1_groups(tmp_path, {"memory": {**V1["memory"], "memory.stat": stat}}))
     assert found.memory == MemoryUsage(12_288_000, 11_288_000, 4_096_000, 67_108_864, None, 2)
 
 
@@ -210,11 +208,11 @@ def test_working_set_is_never_negative(tmp_path: Path) -> None:
 
 
 def test_v1_oom_kills_of_groups_below_count(tmp_path: Path) -> None:
-    (part,) = v1_parts(tmp_path, {"memory": V1["memory"]})
-    below = Path(part.directory) / "below"
+    (group,) = v1_groups(tmp_path, {"memory": V1["memory"]})
+    below = Path(group.directory) / "below"
     below.mkdir()
     (below / "memory.oom_control").write_text("oom_kill 5\n")
-    found = usage(part)
+    found = usage(group)
     assert found.memory is not None
     assert found.memory.oom_kills == 7
 
@@ -224,15 +222,15 @@ NO_DEVICE |= {"blkio.throttle.io_serviced_recursive": "Total 0\n"}
 
 
 def test_v1_io_is_unknown_where_no_device_is_counted(tmp_path: Path) -> None:
-    (part,) = v1_parts(tmp_path, {"blkio": NO_DEVICE})
+    (group,) = v1_groups(tmp_path, {"blkio": NO_DEVICE})
     (tmp_path / "blkio/blkio.throttle.io_service_bytes_recursive").write_text("Total 0\n")
-    assert usage(part).io is None
+    assert usage(group).io is None
 
 
 def test_v1_io_is_none_where_devices_are_counted_but_not_used(tmp_path: Path) -> None:
-    (part,) = v1_parts(tmp_path, {"blkio": NO_DEVICE})
+    (group,) = v1_groups(tmp_path, {"blkio": NO_DEVICE})
     (tmp_path / "blkio/blkio.throttle.io_service_bytes_recursive").write_text(V1_IO_BYTES)
-    assert usage(part).io == IoUsage(0, 0, 0, 0)
+    assert usage(group).io == IoUsage(0, 0, 0, 0)
 
 
 def test_v1_io_of_devices_that_the_bfq_scheduler_counts(tmp_path: Path) -> None:
@@ -240,8 +238,8 @@ def test_v1_io_of_devices_that_the_bfq_scheduler_counts(tmp_path: Path) -> None:
         "blkio.bfq.io_service_bytes_recursive": V1_IO_BYTES,
         "blkio.bfq.io_serviced_recursive": V1_IO_OPS,
     }
-    (part,) = v1_parts(tmp_path, {"blkio": NO_DEVICE | bfq})
-    assert usage(part).io == IoUsage(4097, 102, 8, 9)
+    (group,) = v1_groups(tmp_path, {"blkio": NO_DEVICE | bfq})
+    assert usage(group).io == IoUsage(4097, 102, 8, 9)
 
 
 def test_v2_io_of_no_device_is_none_at_all() -> None:

@@ -15,7 +15,7 @@ from ocigrpc.engine.model.events import EventFilter, EventKind
 from ocigrpc.engine.model.values import ExitStatus, Provenance, State
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import StoreFailed
-from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.waiting import Deadline
 from tests.unit.test_store import RECORD
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from ocigrpc.errors import CgroupFailed, ContainerExists, Timeout
 from ocigrpc.host.cgroups import systemd
-from ocigrpc.host.cgroups.cgroup import Cgroup, GroupIdentity, Hierarchies
+from ocigrpc.host.cgroups.cgroup import Cgroup, GroupIdentity
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline
 

@@ -24,7 +24,8 @@ from ocigrpc.errors import (
     host_failing,
     host_failure,
 )
-from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.files.tree import mount_in_the_way, mounts_at, refuse_mounts, remove_tree
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.stale import marked

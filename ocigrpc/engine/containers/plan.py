@@ -25,8 +25,8 @@ from ocigrpc.engine.model.values import (
     State,
 )
 from ocigrpc.errors import HostFailed, InvalidArgument
-from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
-from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.host.files.statx import FileIdentity
 from ocigrpc.oci.bundle import (
     Spec,

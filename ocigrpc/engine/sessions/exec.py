@@ -38,9 +38,9 @@ from ocigrpc.engine.sessions.messages import (
 from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, Timeout
 from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.processes.child import Child, reaper_argv
 from ocigrpc.host.processes.console import Console
 from ocigrpc.host.processes.keyring import leave_session_keyring
-from ocigrpc.host.processes.process import Child, reaper_argv
 from ocigrpc.host.processes.stdio import STDERR, STDOUT, Stdio
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec

@@ -22,7 +22,8 @@ from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.descendants import descendants, gather
 from ocigrpc.host.descriptors import is_want_of_descriptors
-from ocigrpc.host.processes.process import Child, Process
+from ocigrpc.host.processes.child import Child
+from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.stdio import END_OF_FILE, RUNTIME, STDERR, Stdio
 from ocigrpc.oci.exec import ExecFiles, exec_failure
 from ocigrpc.waiting import Deadline, Pollable, Waitable

@@ -6,12 +6,9 @@ the host has; a :class:`Cgroup` is all of those together.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Self
 
 import msgspec
 from msgspec import Struct
@@ -20,13 +17,6 @@ from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroups import kill as cgroup_kill
 from ocigrpc.host.cgroups.controller import NO_GROUP, ControllerGroup, Populated
 from ocigrpc.host.cgroups.freezer import freezers
-from ocigrpc.host.cgroups.hierarchy import (
-    Hierarchy,
-    Kind,
-    kind_of,
-    parse_mountinfo,
-    parse_proc_cgroup,
-)
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline
 
@@ -38,76 +28,6 @@ _RETRY_MOST_S = 0.02
 
 _FREEZING_LOOK_S = 0.005
 """Between two looks whether a group is frozen by now."""
-
-
-class Hierarchies(Struct, frozen=True):
-    """The cgroup hierarchies of this host, and what kind of host they make it."""
-
-    kind: Kind
-    all: tuple[Hierarchy, ...]
-
-    @classmethod
-    def parse(cls, mountinfo: str) -> Self:
-        """From the text of a mountinfo; ``CgroupFailed`` (CGROUPS_MISSING) if it has none."""
-        found = tuple(parse_mountinfo(mountinfo))
-        if not found:
-            raise CgroupFailed("no cgroup hierarchy is mounted", reason="CGROUPS_MISSING")
-        return cls(kind=kind_of(found), all=found)
-
-    @classmethod
-    def detect(cls, mountinfo: str | Path = "/proc/self/mountinfo") -> Self:
-        """From the mounts that this process sees."""
-        return cls.parse(Path(mountinfo).read_text(errors="surrogateescape"))
-
-    def group(self, path: str) -> Cgroup:
-        """The group at an absolute path below the hierarchies' mount points; never "/".
-
-        Raises ``CgroupFailed`` (CGROUP_PATH_INVALID) for any other path.
-        """
-        check_path(path)
-        return Cgroup(
-            path,
-            tuple(
-                ControllerGroup(
-                    directory=hierarchy.mount_point.rstrip("/") + path,
-                    top=hierarchy.mount_point,
-                    controllers=hierarchy.controllers,
-                    unified=hierarchy.unified,
-                )
-                for hierarchy in self.all
-            ),
-        )
-
-    def controllers(self) -> frozenset[str]:
-        """What can be limited in groups of this host."""
-        found = frozenset[str]().union(*(hierarchy.controllers for hierarchy in self.all))
-        if self.kind is Kind.V2:
-            (top,) = (hierarchy.mount_point for hierarchy in self.all)
-            part = ControllerGroup(top, top, frozenset(), unified=True)
-            found |= set((part.read("cgroup.controllers") or "").split())
-        return found
-
-    def group_of(self, pid: int) -> str:
-        """The path of the group that a process is in; "/" is possible.
-
-        Where a v1 process is in several, the freezer's: it is what pause acts on. Raises
-        ``ProcessLookupError``, or ``CgroupFailed`` (CGROUP_OUTSIDE).
-        """
-        try:
-            text = Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape")
-        except OSError as error:
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
-        return self.parse_group_of(text)
-
-    def parse_group_of(self, proc_cgroup: str) -> str:
-        """What :meth:`group_of` says, from the text of a /proc/PID/cgroup."""
-        paths = parse_proc_cgroup(proc_cgroup)
-        known = [hierarchy for hierarchy in self.all if hierarchy.controllers in paths]
-        if not known:
-            raise CgroupFailed("the process is in none of the hierarchies", reason="CGROUP_OUTSIDE")
-        # False sorts first: the freezer, else any v1 hierarchy, else cgroup2.
-        telling = min(known, key=lambda h: ("freezer" not in h.controllers, h.unified))
-        return telling.below_root(paths[telling.controllers])
 
 
 class GroupIdentity(Struct, frozen=True, omit_defaults=True):
@@ -123,10 +43,10 @@ class Cgroup:
     As :meth:`pinned`, it is one very group: another that has its name later is not touched.
     """
 
-    def __init__(self, path: str, parts: tuple[ControllerGroup, ...]) -> None:
+    def __init__(self, path: str, groups: tuple[ControllerGroup, ...]) -> None:
         self.path = path
-        self.parts = parts
-        self._freezers = freezers(parts)
+        self.groups = groups
+        self._freezers = freezers(groups)
         self.is_held = False
         """Whether what :meth:`frozen` reads is kept open."""
 
@@ -135,38 +55,47 @@ class Cgroup:
 
     def identity(self) -> GroupIdentity:
         """Which group has the name now; of no hierarchy where there is none."""
-        found = {part.top: part.inode_now() for part in self.parts}
+        found = {group.top: group.inode_now() for group in self.groups}
         there = {top: inode for top, inode in found.items() if inode != NO_GROUP}
         return GroupIdentity(boot_id(), there)
 
     def pinned(self, identity: GroupIdentity) -> Cgroup:
         """The group of this identity, and no other."""
         inodes = identity.inodes if identity.boot_id == boot_id() else {}
-        parts = (
-            msgspec.structs.replace(part, inode=inodes.get(part.top, NO_GROUP))
-            for part in self.parts
+        groups = (
+            msgspec.structs.replace(group, inode=inodes.get(group.top, NO_GROUP))
+            for group in self.groups
         )
-        return Cgroup(self.path, tuple(parts))
+        return Cgroup(self.path, tuple(groups))
 
     @property
     def is_pinned(self) -> bool:
         """Whether it is one very group."""
-        return any(part.inode for part in self.parts)
+        return any(group.inode for group in self.groups)
+
+    def of_controller(self, controller: str) -> ControllerGroup | None:
+        """It in the v1 hierarchy of this controller, or in cgroup2 for ""; None without one."""
+        wanted = (
+            group
+            for group in self.groups
+            if (controller in group.controllers if controller else group.unified)
+        )
+        return next(wanted, None)
 
     def child(self, name: str) -> Cgroup:
         """The group of this name directly below, in the hierarchies that this one is in."""
-        parts = (
-            msgspec.structs.replace(part, directory=f"{part.directory}/{name}", inode=0)
-            for part in self.parts
-            if part.inode != NO_GROUP
+        groups = (
+            msgspec.structs.replace(group, directory=f"{group.directory}/{name}", inode=0)
+            for group in self.groups
+            if group.inode != NO_GROUP
         )
-        return Cgroup(f"{self.path}/{name}", tuple(parts))
+        return Cgroup(f"{self.path}/{name}", tuple(groups))
 
     def strangers(self) -> list[int]:
         """The pids in groups that have its name, and are not it."""
-        replaced = [part for part in self.parts if part.is_replaced()]
-        others = (msgspec.structs.replace(part, inode=0) for part in replaced)
-        return sorted(set[int]().union(*(part.members() for part in others)))
+        replaced = [group for group in self.groups if group.is_replaced()]
+        others = (msgspec.structs.replace(group, inode=0) for group in replaced)
+        return sorted(set[int]().union(*(group.members() for group in others)))
 
     def create(self) -> bool:
         """Make it, and its parents, in every hierarchy; False if any of it was there.
@@ -174,35 +103,35 @@ class Cgroup:
         Raises ``CgroupFailed``, and then nothing that it made is left.
         """
         with ExitStack() as undo:
-            fresh = [part.create(undo) for part in self.parts]
+            fresh = [group.create(undo) for group in self.groups]
             undo.pop_all()
         return all(fresh)
 
     def add(self, pid: int) -> None:
         """Move a process into it, in every hierarchy; raises ``CgroupFailed``."""
-        for part in self.parts:
-            part.write("cgroup.procs", str(pid))
+        for group in self.groups:
+            group.write("cgroup.procs", str(pid))
 
     def exists(self) -> bool:
         """Whether any hierarchy has it."""
-        return any(part.exists() for part in self.parts)
+        return any(group.exists() for group in self.groups)
 
     def has_groups(self) -> bool:
         """Whether any hierarchy has groups below it."""
-        return any(part.has_groups() for part in self.parts)
+        return any(group.has_groups() for group in self.groups)
 
     def members(self) -> list[int]:
         """The pids in it and in the groups below it, in any hierarchy, in rising order."""
-        return sorted(cgroup_kill.members(self.parts))
+        return sorted(cgroup_kill.members(self.groups))
 
     def populated(self) -> bool:
         """Whether any process is in it or below it."""
-        if len(self.parts) == 1 and self.parts[0].unified:
-            if not self.parts[0].exists():
+        if len(self.groups) == 1 and self.groups[0].unified:
+            if not self.groups[0].exists():
                 return False
-            events = self.parts[0].read("cgroup.events") or ""
+            events = self.groups[0].read("cgroup.events") or ""
             return "populated 1" in events.splitlines()
-        return any(part.members() for part in self.parts)
+        return any(group.members() for group in self.groups)
 
     def hold(self) -> None:
         """From now on keep open what :meth:`frozen` reads, at most two files."""
@@ -224,10 +153,10 @@ class Cgroup:
     def frozen_threads(self) -> set[int]:
         """The threads that are in it, or below it, where it is frozen or about to be."""
         found = set[int]()
-        freezable = (part for part in self.parts if part.freezable)
-        for part, freezer in zip(freezable, self._freezers, strict=True):
+        freezable = (group for group in self.groups if group.freezable)
+        for group, freezer in zip(freezable, self._freezers, strict=True):
             if freezer.frozen():
-                found |= part.threads()
+                found |= group.threads()
         return found
 
     def freezing(self) -> bool:
@@ -245,16 +174,16 @@ class Cgroup:
 
     def thaw(self) -> None:
         """Let it run, and all groups below it; nothing when it is gone."""
-        for part in self.parts:
-            if part.freezable:
-                part.thaw()
+        for group in self.groups:
+            if group.freezable:
+                group.thaw()
 
     def signal(self, number: int) -> None:
         """Send a signal to every process in it and below it, frozen ones too.
 
         Raises ``CgroupFailed`` (CGROUP_OWN when the service itself is a member).
         """
-        cgroup_kill.send_signal(self.parts, number)
+        cgroup_kill.send_signal(self.groups, number)
 
     def kill(self, deadline: Deadline) -> None:
         """SIGKILL every process in it, and below it, until there is none.
@@ -264,7 +193,7 @@ class Cgroup:
         """
         if self.exists():
             with self._named_timeout():
-                cgroup_kill.kill(self.parts, deadline)
+                cgroup_kill.kill(self.groups, deadline)
 
     def remove(self, deadline: Deadline) -> None:
         """Remove it and all groups below it; fine when there is nothing.
@@ -273,12 +202,12 @@ class Cgroup:
         deadline. Raises ``Timeout``, ``Cancelled`` or ``CgroupFailed``.
         """
         retry_s = cgroup_kill.RETRY_FIRST_S
-        busy = [part for part in self.parts if not part.try_remove()]
+        busy = [group for group in self.groups if not group.try_remove()]
         with self._named_timeout():
             while busy:
                 _wait_for_less(busy, deadline, retry_s)
                 retry_s = min(retry_s * 2, _RETRY_MOST_S)
-                busy = [part for part in busy if not part.try_remove()]
+                busy = [group for group in busy if not group.try_remove()]
 
     def end(self, deadline: Deadline) -> None:
         """Kill all that is in it, and remove it, whatever enters it meanwhile.
@@ -296,12 +225,12 @@ class Cgroup:
 
     def remove_if_empty(self) -> None:
         """Remove it where it has neither processes nor groups; for parents of groups."""
-        for part in self.parts:
-            part.remove_if_empty()
+        for group in self.groups:
+            group.remove_if_empty()
 
     def oom_kills(self) -> int | None:
         """How many processes in it the OOM killer took; None when nobody counts."""
-        counts = [count for part in self.parts if (count := part.oom_kills()) is not None]
+        counts = [count for group in self.groups if (count := group.oom_kills()) is not None]
         return sum(counts) if counts else None
 
     @contextmanager

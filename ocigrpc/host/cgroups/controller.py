@@ -19,7 +19,7 @@ GONE = (errno.ENOENT, errno.ENODEV)
 _CHUNK_BYTES = 1 << 14
 
 NO_GROUP = -1
-"""The ``inode`` of a part that is known not to be there, whatever has its name."""
+"""The ``inode`` of a group that is known not to exist, whatever has its name."""
 
 
 class ControllerGroup(Struct, frozen=True, omit_defaults=True):
@@ -170,9 +170,9 @@ class Populated(Closing):
     ``fileno`` is readable when that may have changed since :meth:`now`.
     """
 
-    def __init__(self, part: ControllerGroup) -> None:
+    def __init__(self, group: ControllerGroup) -> None:
         """Entering it raises ``FileNotFoundError`` when there is no such group."""
-        self._part = part
+        self._group = group
 
     def now(self) -> bool:
         """Whether there is a process in the group or below; False when it is gone."""
@@ -186,10 +186,10 @@ class Populated(Closing):
         return self._epoll.fileno()
 
     def __enter__(self) -> Self:
-        if not self._part.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._part.directory)
+        if not self._group.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._group.directory)
         with ExitStack() as stack:
-            path = f"{self._part.directory}/cgroup.events"
+            path = f"{self._group.directory}/cgroup.events"
             self._events = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, self._events)
             # The file itself is always readable and says changes by POLLPRI; the epoll

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.stats import part_of
 
 FILES = ("cpuset.cpus", "cpuset.mems")
 
@@ -20,7 +19,7 @@ _Set = frozenset[int]
 
 def parse_set(text: str) -> _Set:
     """A list as the kernel writes it: "0-2,4"; an empty one is none."""
-    ranges = [part.partition("-") for part in text.strip().split(",") if part]
+    ranges = [each.partition("-") for each in text.strip().split(",") if each]
     return frozenset(
         number for low, _, high in ranges for number in range(int(low), int(high or low) + 1)
     )
@@ -33,36 +32,36 @@ def set_text(numbers: _Set) -> str:
 
 def largest(text: str) -> int:
     """The largest number in a list that is not empty; without counting those before it."""
-    return max(int(part.rpartition("-")[2]) for part in text.split(","))
+    return max(int(each.rpartition("-")[2]) for each in text.split(","))
 
 
-def available(group: Cgroup, name: str) -> _Set | None:
+def available(cgroup: Cgroup, name: str) -> _Set | None:
     """What the group above has of ``name``, one of FILES; None when the host has none of it.
 
     That of the nearest group that exists, since the others will be made like it.
     """
-    part = part_of(group, "cpuset") or part_of(group, "")
-    if part is None:
+    group = cgroup.of_controller("cpuset") or cgroup.of_controller("")
+    if group is None:
         return None
-    name = name if "cpuset" in part.controllers else f"{name}.effective"
-    above = os.path.dirname(part.directory)
-    while len(above) >= len(part.top):
-        text = ControllerGroup(above, part.top, part.controllers, part.unified).read(name)
+    name = name if "cpuset" in group.controllers else f"{name}.effective"
+    above = os.path.dirname(group.directory)
+    while len(above) >= len(group.top):
+        text = ControllerGroup(above, group.top, group.controllers, group.unified).read(name)
         if text is not None and text.strip():
             return parse_set(text)
         above = os.path.dirname(above)
     return None
 
 
-def below(part: ControllerGroup) -> Sequence[ControllerGroup]:
+def below(group: ControllerGroup) -> Sequence[ControllerGroup]:
     """The groups below a v1 group, parents first."""
     return [
-        ControllerGroup(directory, part.top, part.controllers, part.unified)
-        for directory in part.tree()[1:]
+        ControllerGroup(directory, group.top, group.controllers, group.unified)
+        for directory in group.tree()[1:]
     ]
 
 
-def move(part: ControllerGroup, name: str, goal: str, known: Mapping[str, str]) -> bool:
+def move(group: ControllerGroup, name: str, goal: str, known: Mapping[str, str]) -> bool:
     """Give a v1 group the set ``goal``; false when the kernel refuses.
 
     A group can't lose what one below it has, and can't gain what the one above it lacks. So
@@ -73,7 +72,7 @@ def move(part: ControllerGroup, name: str, goal: str, known: Mapping[str, str]) 
     """
     wanted = parse_set(goal)
     for _ in range(_ROUNDS):
-        plan = _planned(part, name, wanted, known)
+        plan = _planned(group, name, wanted, known)
         for directory, has, will in plan:
             if not will <= has:
                 _try_set(directory, name, has | will)
@@ -81,22 +80,22 @@ def move(part: ControllerGroup, name: str, goal: str, known: Mapping[str, str]) 
             if will != has:
                 _try_set(directory, name, will)
         # Somebody may have made another group meanwhile, with what the one above it had.
-        if parse_set(part.read(name) or "") == wanted:
+        if parse_set(group.read(name) or "") == wanted:
             return True
     return False
 
 
 def _planned(
-    part: ControllerGroup, name: str, wanted: _Set, known: Mapping[str, str]
+    group: ControllerGroup, name: str, wanted: _Set, known: Mapping[str, str]
 ) -> list[tuple[str, _Set, _Set]]:
     """Each group, parents first, with what it has and what it will have."""
     plan: dict[str, tuple[_Set, _Set]] = {}
-    for directory in part.tree():
-        text = ControllerGroup(directory, part.top, part.controllers, part.unified).read(name)
+    for directory in group.tree():
+        text = ControllerGroup(directory, group.top, group.controllers, group.unified).read(name)
         if text is None or not text.strip():
             continue
         has = parse_set(text)
-        if directory == part.directory:
+        if directory == group.directory:
             will = wanted
         elif directory in known:
             will = parse_set(known[directory])

@@ -24,14 +24,14 @@ def descendants(roots: Iterable[int]) -> set[int]:
     return found
 
 
-def gather(pid: int, source: Cgroup, group: Cgroup) -> None:
+def gather(pid: int, source: Cgroup, cgroup: Cgroup) -> None:
     """Move a process and its descendants into a group, from ``source``, which holds them.
 
     Until there are none outside, for they may start others meanwhile; with one that has started
     others without end, it is given up. Raises ``CgroupFailed``.
     """
     for _ in range(_ROUNDS):
-        inside = set(group.members())
+        inside = set(cgroup.members())
         outside = ({pid} | descendants([pid])) - inside
         if not outside & set(source.members()):
             return
@@ -40,7 +40,7 @@ def gather(pid: int, source: Cgroup, group: Cgroup) -> None:
                 process = Process(each)
                 try:
                     if each in source.members() and process.alive():
-                        group.add(each)
+                        cgroup.add(each)
                 finally:
                     process.close()
 

@@ -40,18 +40,18 @@ class Freezer:
         raise NotImplementedError
 
 
-def freezers(parts: Sequence[ControllerGroup]) -> Sequence[Freezer]:
+def freezers(groups: Sequence[ControllerGroup]) -> Sequence[Freezer]:
     """Those of a group, of all its hierarchies."""
-    freezable = [part for part in parts if part.freezable]
-    alone = all(part.unified for part in freezable)
-    return [_Unified(part, alone) if part.unified else _Legacy(part) for part in freezable]
+    freezable = [group for group in groups if group.freezable]
+    alone = all(group.unified for group in freezable)
+    return [_Unified(group, alone) if group.unified else _Legacy(group) for group in freezable]
 
 
 class _Legacy(Freezer):
     """The freezer of cgroup v1."""
 
-    def __init__(self, part: ControllerGroup) -> None:
-        self._state = _File(f"{part.directory}/freezer.state")
+    def __init__(self, group: ControllerGroup) -> None:
+        self._state = _File(f"{group.directory}/freezer.state")
 
     def frozen(self) -> bool | None:
         told = self._state.read()
@@ -67,9 +67,9 @@ class _Legacy(Freezer):
 class _Unified(Freezer):
     """cgroup2. ``alone``: there is no freezer of v1, which is the one that runtimes use."""
 
-    def __init__(self, part: ControllerGroup, alone: bool) -> None:
-        self._freeze = _File(f"{part.directory}/cgroup.freeze")
-        self._events = _File(f"{part.directory}/cgroup.events")
+    def __init__(self, group: ControllerGroup, alone: bool) -> None:
+        self._freeze = _File(f"{group.directory}/cgroup.freeze")
+        self._events = _File(f"{group.directory}/cgroup.events")
         self._alone = alone
 
     def frozen(self) -> bool | None:

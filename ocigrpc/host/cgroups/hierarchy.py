@@ -5,13 +5,19 @@ Formats: proc_pid_mountinfo(5) and cgroups(7).
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
+from typing import Self
 
 from msgspec import Struct
 
 from ocigrpc.errors import CgroupFailed
+from ocigrpc.host.cgroups.cgroup import Cgroup, check_path
+from ocigrpc.host.cgroups.controller import ControllerGroup
 
 
 class Kind(StrEnum):
@@ -49,6 +55,76 @@ class Hierarchy(Struct, frozen=True):
                 mount_point=self.mount_point,
             )
         return path[len(prefix) :] or "/"
+
+
+class Hierarchies(Struct, frozen=True):
+    """The cgroup hierarchies of this host, and what kind of host they make it."""
+
+    kind: Kind
+    all: tuple[Hierarchy, ...]
+
+    @classmethod
+    def parse(cls, mountinfo: str) -> Self:
+        """From the text of a mountinfo; ``CgroupFailed`` (CGROUPS_MISSING) if it has none."""
+        found = tuple(parse_mountinfo(mountinfo))
+        if not found:
+            raise CgroupFailed("no cgroup hierarchy is mounted", reason="CGROUPS_MISSING")
+        return cls(kind=kind_of(found), all=found)
+
+    @classmethod
+    def detect(cls, mountinfo: str | Path = "/proc/self/mountinfo") -> Self:
+        """From the mounts that this process sees."""
+        return cls.parse(Path(mountinfo).read_text(errors="surrogateescape"))
+
+    def group(self, path: str) -> Cgroup:
+        """The group at an absolute path below the hierarchies' mount points; never "/".
+
+        Raises ``CgroupFailed`` (CGROUP_PATH_INVALID) for any other path.
+        """
+        check_path(path)
+        return Cgroup(
+            path,
+            tuple(
+                ControllerGroup(
+                    directory=hierarchy.mount_point.rstrip("/") + path,
+                    top=hierarchy.mount_point,
+                    controllers=hierarchy.controllers,
+                    unified=hierarchy.unified,
+                )
+                for hierarchy in self.all
+            ),
+        )
+
+    def controllers(self) -> frozenset[str]:
+        """What can be limited in groups of this host."""
+        found = frozenset[str]().union(*(hierarchy.controllers for hierarchy in self.all))
+        if self.kind is Kind.V2:
+            (top,) = (hierarchy.mount_point for hierarchy in self.all)
+            group = ControllerGroup(top, top, frozenset(), unified=True)
+            found |= set((group.read("cgroup.controllers") or "").split())
+        return found
+
+    def group_of(self, pid: int) -> str:
+        """The path of the group that a process is in; "/" is possible.
+
+        Where a v1 process is in several, the freezer's: it is what pause acts on. Raises
+        ``ProcessLookupError``, or ``CgroupFailed`` (CGROUP_OUTSIDE).
+        """
+        try:
+            text = Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape")
+        except OSError as error:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+        return self.parse_group_of(text)
+
+    def parse_group_of(self, proc_cgroup: str) -> str:
+        """What :meth:`group_of` says, from the text of a /proc/PID/cgroup."""
+        paths = parse_proc_cgroup(proc_cgroup)
+        known = [hierarchy for hierarchy in self.all if hierarchy.controllers in paths]
+        if not known:
+            raise CgroupFailed("the process is in none of the hierarchies", reason="CGROUP_OUTSIDE")
+        # False sorts first: the freezer, else any v1 hierarchy, else cgroup2.
+        telling = min(known, key=lambda h: ("freezer" not in h.controllers, h.unified))
+        return telling.below_root(paths[telling.controllers])
 
 
 class _Mount(Struct, frozen=True):
@@ -126,9 +202,9 @@ def _visible_at(mount: _Mount, mounts: Sequence[_Mount]) -> _Mount:
     over = {(other.parent_id, other.mount_point): other for other in mounts}
     ids = {other.mount_id for other in mounts}
     here = next((other for other in mounts if other.parent_id not in ids), mount)
-    parts = mount.mount_point.rstrip("/").split("/")
-    for depth in range(len(parts)):
-        point = "/".join(parts[: depth + 1]) or "/"
+    names = mount.mount_point.rstrip("/").split("/")
+    for depth in range(len(names)):
+        point = "/".join(names[: depth + 1]) or "/"
         while (here.mount_id, point) in over:
             upper = over[here.mount_id, point]
             if upper == here:

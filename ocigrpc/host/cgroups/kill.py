@@ -22,64 +22,68 @@ _RELIST_S = 0.1
 """How long to wait for the signalled before looking for processes that came later."""
 
 
-def kill(parts: Sequence[ControllerGroup], deadline: Deadline) -> None:
+def kill(groups: Sequence[ControllerGroup], deadline: Deadline) -> None:
     """SIGKILL all in the group until it is empty; raises ``Timeout`` or ``Cancelled``.
 
     The signals are sent at least once, even when the deadline has passed already.
     """
-    if len(parts) == 1 and parts[0].unified and os.path.exists(f"{parts[0].directory}/cgroup.kill"):
-        kill_by_kernel(parts[0], deadline)
+    if (
+        len(groups) == 1
+        and groups[0].unified
+        and os.path.exists(f"{groups[0].directory}/cgroup.kill")
+    ):
+        kill_by_kernel(groups[0], deadline)
     else:
-        kill_by_pidfd(parts, deadline)
+        kill_by_pidfd(groups, deadline)
 
 
-def send_signal(parts: Sequence[ControllerGroup], number: int) -> None:
+def send_signal(groups: Sequence[ControllerGroup], number: int) -> None:
     """Send a signal, once, to every process that is in the group now."""
     with ExitStack() as held:
-        _signal_members(parts, number, held)
+        _signal_members(groups, number, held)
 
 
-def members(parts: Sequence[ControllerGroup]) -> set[int]:
+def members(groups: Sequence[ControllerGroup]) -> set[int]:
     """The pids that are in the group in any hierarchy."""
-    return set[int]().union(*(part.members() for part in parts))
+    return set[int]().union(*(group.members() for group in groups))
 
 
-def kill_by_kernel(part: ControllerGroup, deadline: Deadline) -> None:
+def kill_by_kernel(group: ControllerGroup, deadline: Deadline) -> None:
     """What :func:`kill` does where there is only cgroup2, from Linux 5.14 on.
 
     cgroup.kill takes all at once, forks under way included, frozen ones too.
     """
     with ExitStack() as stack:
         try:
-            populated = stack.enter_context(Populated(part))
+            populated = stack.enter_context(Populated(group))
         except FileNotFoundError:
             return
         retry_s = RETRY_FIRST_S
         while populated.now():
-            _refuse_own(part.members(), part.directory)
+            _refuse_own(group.members(), group.directory)
             # With systemd, it may go at the end of its last process, under our hands.
-            part.write("cgroup.kill", "1", gone_is_fine=True)
+            group.write("cgroup.kill", "1", gone_is_fine=True)
             deadline.wait(populated.fileno(), timeout_s=retry_s)
             retry_s = min(retry_s * 2, _RELIST_S)
 
 
-def kill_by_pidfd(parts: Sequence[ControllerGroup], deadline: Deadline) -> None:
+def kill_by_pidfd(groups: Sequence[ControllerGroup], deadline: Deadline) -> None:
     """What :func:`kill` does on all other hosts: one process at a time, proved a member."""
-    freezers = [part for part in parts if part.freezable]
+    freezers = [group for group in groups if group.freezable]
     # The first round is without freezing, since nearly always it is the only one.
     freeze = False
     while True:
         if freeze and freezers:
             # What is frozen does not fork, so this round gets them all. A v1 freezer
             # if there is one: that is where the runtimes freeze, too.
-            min(freezers, key=lambda part: part.unified).freeze()
+            min(freezers, key=lambda group: group.unified).freeze()
         with ExitStack() as held:
             try:
-                pidfds = _signal_members(parts, signal.SIGKILL, held)
+                pidfds = _signal_members(groups, signal.SIGKILL, held)
             finally:
                 # A frozen v1 group ignores SIGKILL until it is thawed.
-                for part in freezers:
-                    part.thaw()
+                for group in freezers:
+                    group.thaw()
             if pidfds is None:
                 return
             _wait_for_ends(pidfds, deadline)
@@ -87,11 +91,11 @@ def kill_by_pidfd(parts: Sequence[ControllerGroup], deadline: Deadline) -> None:
 
 
 def _signal_members(
-    parts: Sequence[ControllerGroup], number: int, held: ExitStack
+    groups: Sequence[ControllerGroup], number: int, held: ExitStack
 ) -> list[int] | None:
     """A signal to all; the pidfds of some of them, or None when there was nobody."""
-    listed = sorted(members(parts))
-    _refuse_own(listed, parts[0].directory)
+    listed = sorted(members(groups))
+    _refuse_own(listed, groups[0].directory)
     pidfds: list[int] = []
     for start in range(0, len(listed), _HELD_MAX):
         with ExitStack() as chunk:
@@ -102,7 +106,7 @@ def _signal_members(
                     chunk.callback(os.close, opened[pid])
             # Listed again after it was opened: the pidfd is a member's, or a dead
             # process's, and never that of a stranger who got the number in between.
-            for pid in members(parts) & opened.keys():
+            for pid in members(groups) & opened.keys():
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(opened[pid], number)
             if start == 0:

@@ -16,6 +16,7 @@ from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups import cpuset
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.cgroups.formats import NO_LIMIT, PAGE_BYTES
 from ocigrpc.host.cgroups.limits import (
     SHARES_DEFAULT,
     WEIGHT_DEFAULT,
@@ -26,7 +27,6 @@ from ocigrpc.host.cgroups.limits import (
     read_texts,
     texts_of,
 )
-from ocigrpc.host.cgroups.stats import NO_LIMIT, PAGE_BYTES, part_of
 
 Keep = Callable[[Mapping[str, str]], None]
 """Takes note of what files are about to hold, by their names."""
@@ -46,11 +46,11 @@ _NO_LINE = {
 class Wish(Struct, frozen=True):
     """A file that one limit is about, by its field of ``Limits``, and what it is to hold.
 
-    ``part`` is None when no hierarchy of the host has the controller.
+    ``group`` is None when no hierarchy of the host has the controller.
     """
 
     field: str
-    part: ControllerGroup | None
+    group: ControllerGroup | None
     name: str
     text: str
 
@@ -63,7 +63,7 @@ class Snapshot(Struct, frozen=True):
     @classmethod
     def take(
         cls,
-        groups: Sequence[Cgroup],
+        cgroups: Sequence[Cgroup],
         unified_names: Collection[str] = (),
         *,
         with_cpusets_below: bool = False,
@@ -72,39 +72,39 @@ class Snapshot(Struct, frozen=True):
 
         With the cpusets of the groups below, with cgroup v1: those above bound them.
         """
-        texts = [each for group in groups for each in texts_of(group, unified_names)]
-        part = part_of(groups[0], "cpuset")
-        if with_cpusets_below and part is not None:
+        texts = [each for cgroup in cgroups for each in texts_of(cgroup, unified_names)]
+        group = cgroups[0].of_controller("cpuset")
+        if with_cpusets_below and group is not None:
             seen = {place for place, _ in texts}
-            places = [(each, name) for each in cpuset.below(part) for name in cpuset.FILES]
+            places = [(each, name) for each in cpuset.below(group) for name in cpuset.FILES]
             texts += read_texts(place for place in places if place not in seen)
         return cls(tuple(texts))
 
-    def with_limits(self, groups: Sequence[Cgroup], wanted: Limits) -> Self:
-        """What is to hold in ``groups``: this, but for what is ``wanted``."""
+    def with_limits(self, cgroups: Sequence[Cgroup], wanted: Limits) -> Self:
+        """What is to hold in ``cgroups``: this, but for what is ``wanted``."""
         texts = dict(self.texts)
-        wishes = [wish for group in groups for wish in wishes_of(group, wanted, texts)]
+        wishes = [wish for cgroup in cgroups for wish in wishes_of(cgroup, wanted, texts)]
         for wish in wishes:
-            if wish.part is not None and (wish.part, wish.name) in texts:
-                texts[wish.part, wish.name] = wish.text
-        ours = {part for group in groups for part in group.parts}
+            if wish.group is not None and (wish.group, wish.name) in texts:
+                texts[wish.group, wish.name] = wish.text
+        ours = {group for cgroup in cgroups for group in cgroup.groups}
         return type(self)(
             tuple(
-                ((part, name), text)
-                for (part, name), text in texts.items()
+                ((group, name), text)
+                for (group, name), text in texts.items()
                 # What the kernel makes of a line for a file that is not of ours, only it knows.
-                if part in ours and name not in wanted.unified
+                if group in ours and name not in wanted.unified
             )
         )
 
-    def lacks(self, group: Cgroup, wanted: Limits) -> Sequence[str]:
+    def lacks(self, cgroup: Cgroup, wanted: Limits) -> Sequence[str]:
         """The fields of ``wanted`` for which the group, which exists, has no file."""
         texts = dict(self.texts)
-        wishes = wishes_of(group, wanted, texts)
+        wishes = wishes_of(cgroup, wanted, texts)
         return [
             wish.field
             for wish in wishes
-            if wish.part is None or (wish.part, wish.name) not in texts
+            if wish.group is None or (wish.group, wish.name) not in texts
         ]
 
     def restore(self, keep: Keep) -> Sequence[str]:
@@ -116,12 +116,12 @@ class Snapshot(Struct, frozen=True):
         Some limits bound one another, as memory and swap do, so that the order matters:
         as long as a round puts something right, there is another one.
         """
-        keep({name: text for (part, name), text in self.texts if part == self.texts[0][0][0]})
+        keep({name: text for (group, name), text in self.texts if group == self.texts[0][0][0]})
         changed = self._changed()
         while changed:
             self._move_cpusets(changed)
-            for part, name, text in changed:
-                _try_write(part, name, text)
+            for group, name, text in changed:
+                _try_write(group, name, text)
             before, changed = len(changed), self._changed()
             if len(changed) == before:
                 break
@@ -135,39 +135,41 @@ class Snapshot(Struct, frozen=True):
         self._move_cpusets(self._changed())
 
     def _move_cpusets(self, changed: Sequence[tuple[ControllerGroup, str, str]]) -> None:
-        moved = (name for part, name, _ in changed if "cpuset" in part.controllers)
+        moved = (name for group, name, _ in changed if "cpuset" in group.controllers)
         for name in dict.fromkeys(moved):
             # The topmost group comes first.
-            texts = [(part, text) for (part, each), text in self.texts if each == name]
-            (part, goal), *rest = texts
-            cpuset.move(part, name, goal, {each.directory: text for each, text in rest})
+            texts = [(group, text) for (group, each), text in self.texts if each == name]
+            (group, goal), *rest = texts
+            cpuset.move(group, name, goal, {each.directory: text for each, text in rest})
 
     def _changed(self) -> list[tuple[ControllerGroup, str, str]]:
         return [
-            (part, name, text) for (part, name), text in self.texts if not _holds(part, name, text)
+            (group, name, text)
+            for (group, name), text in self.texts
+            if not _holds(group, name, text)
         ]
 
 
 def wishes_of(
-    group: Cgroup, wanted: Limits, now: Mapping[tuple[ControllerGroup, str], str]
+    cgroup: Cgroup, wanted: Limits, now: Mapping[tuple[ControllerGroup, str], str]
 ) -> Sequence[Wish]:
     """The files that ``wanted`` is about, but those of ``unified``; ``now`` is what they hold."""
-    unified = part_of(group, "")
-    if unified is not None and len(group.parts) == 1:
+    unified = cgroup.of_controller("")
+    if unified is not None and len(cgroup.groups) == 1:
         return list(
             _v2_wishes(
                 unified,
                 wanted,
-                {name: text for (part, name), text in now.items() if part == unified},
+                {name: text for (group, name), text in now.items() if group == unified},
             )
         )
     return [
-        Wish(field, part_of(group, controller), name, text)
-        for controller, field, name, text in _v1_wishes(group, wanted)
+        Wish(field, cgroup.of_controller(controller), name, text)
+        for controller, field, name, text in _v1_wishes(cgroup, wanted)
     ]
 
 
-def _v1_wishes(group: Cgroup, wanted: Limits) -> Iterator[tuple[str, str, str, str]]:
+def _v1_wishes(cgroup: Cgroup, wanted: Limits) -> Iterator[tuple[str, str, str, str]]:
     shares = wanted.cpu_shares
     if shares is not None:
         number = SHARES_DEFAULT if shares == NO_LIMIT else shares
@@ -185,15 +187,15 @@ def _v1_wishes(group: Cgroup, wanted: Limits) -> Iterator[tuple[str, str, str, s
         yield "pids", "pids_limit", "pids.max", _or_max(wanted.pids_limit)
     for field, text, name in _cpusets(wanted):
         if text is not None:
-            above = cpuset.available(group, name)
+            above = cpuset.available(cgroup, name)
             yield "cpuset", field, name, text or cpuset.set_text(above or frozenset())
     for size, limit in wanted.hugepage_limits.items():
         yield "hugetlb", "hugepage_limits", f"hugetlb.{size}.limit_in_bytes", str(limit)
 
 
-def _v2_wishes(part: ControllerGroup, wanted: Limits, now: Mapping[str, str]) -> Iterator[Wish]:
+def _v2_wishes(group: ControllerGroup, wanted: Limits, now: Mapping[str, str]) -> Iterator[Wish]:
     def wish(field: str, name: str, text: str) -> Wish:
-        return Wish(field, part, name, text)
+        return Wish(field, group, name, text)
 
     weight = wanted.cpu_weight
     if weight is not None:
@@ -230,17 +232,17 @@ def _or_max(limit: int) -> str:
     return "max" if limit == NO_LIMIT else str(limit)
 
 
-def _holds(part: ControllerGroup, name: str, text: str) -> bool:
+def _holds(group: ControllerGroup, name: str, text: str) -> bool:
     """Whether a file says the same as ``text``, in what the kernel makes of it."""
-    now = part.read(name)
+    now = group.read(name)
     if now is None:
         # A file that is gone, is gone with its group.
         return True
     if name in cpuset.FILES:
         if not text.strip():
-            return not now.strip() or cpuset.parse_set(_everything(part, name)) <= cpuset.parse_set(
-                now
-            )
+            return not now.strip() or cpuset.parse_set(
+                _everything(group, name)
+            ) <= cpuset.parse_set(now)
         return cpuset.parse_set(text) == cpuset.parse_set(now)
     unit = PAGE_BYTES if name in _MEMORY_FILES else _huge_unit(name)
     if unit:
@@ -257,24 +259,24 @@ def _whole(text: str, unit: int) -> int:
     return number if number == NO_LIMIT else number // unit
 
 
-def _everything(part: ControllerGroup, name: str) -> str:
+def _everything(group: ControllerGroup, name: str) -> str:
     """What a group of cgroup v2 has that is not limited, as a list."""
-    top = ControllerGroup(part.top, part.top, part.controllers, part.unified)
+    top = ControllerGroup(group.top, group.top, group.controllers, group.unified)
     return top.read(f"{name}.effective") or ""
 
 
-def _try_write(part: ControllerGroup, name: str, text: str) -> None:
+def _try_write(group: ControllerGroup, name: str, text: str) -> None:
     # Of some files the kernel takes one line at a time; an empty text takes a newline.
     lines = text.splitlines() or [""]
-    if name in cpuset.FILES and not text.strip() and part.unified:
+    if name in cpuset.FILES and not text.strip() and group.unified:
         # A group with processes can't be made empty again, but all is no limit, too.
-        lines = [_everything(part, name).strip()]
+        lines = [_everything(group, name).strip()]
     elif name in _NO_LINE:
         devices = {line.split()[0] for line in lines if line}
-        here = [line.split()[0] for line in (part.read(name) or "").splitlines() if line]
+        here = [line.split()[0] for line in (group.read(name) or "").splitlines() if line]
         lines += [f"{each} {_NO_LINE[name]}" for each in here if each not in devices]
     for line in lines:
         try:
-            part.write(name, f"{line}\n")
+            group.write(name, f"{line}\n")
         except CgroupFailed:
             continue

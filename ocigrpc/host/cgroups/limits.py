@@ -11,7 +11,7 @@ from msgspec import Struct
 from ocigrpc.host.cgroups import cpuset
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.stats import NO_LIMIT, parse_number, part_of
+from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_number
 
 SHARES_MAX, WEIGHT_MAX = 262_144, 10_000
 """The largest weights among siblings, with cgroup v1 and v2; the least ones are 2 and 1."""
@@ -66,12 +66,12 @@ class Limits(Struct, frozen=True):
     hugepage_limits: dict[str, int] = {}
 
 
-def read_limits(groups: Sequence[Cgroup], unified_names: Collection[str] = ()) -> Limits:
-    """What limits who is in the last of ``groups``, each of which is in the one before.
+def read_limits(cgroups: Sequence[Cgroup], unified_names: Collection[str] = ()) -> Limits:
+    """What limits who is in the last of ``cgroups``, each of which is in the one before.
 
     Weights are those of the first group, which is the one that has siblings.
     """
-    found = [_limits_of(group, unified_names) for group in groups]
+    found = [_limits_of(cgroup, unified_names) for cgroup in cgroups]
     outer, inner = found[0], found[-1]
     with_quota = [each for each in found if each.cpu_quota_us not in (None, NO_LIMIT)]
     slowest = min(with_quota, key=_cpu_share, default=outer)
@@ -93,9 +93,9 @@ def read_limits(groups: Sequence[Cgroup], unified_names: Collection[str] = ()) -
     )
 
 
-def _limits_of(group: Cgroup, unified_names: Collection[str]) -> Limits:
-    # A controller is in one hierarchy, so a name is the file of one part.
-    told = {name: text.strip() for (_, name), text in texts_of(group, unified_names)}
+def _limits_of(cgroup: Cgroup, unified_names: Collection[str]) -> Limits:
+    # A controller is in one hierarchy, so a name is the file of one group.
+    told = {name: text.strip() for (_, name), text in texts_of(cgroup, unified_names)}
     if "memory.max" in told:
         memory = parse_number(told["memory.max"])
         both = _together(memory, parse_number(told.get("memory.swap.max")))
@@ -160,19 +160,19 @@ def _least(limits: Iterable[int | None]) -> int | None:
 
 
 def texts_of(
-    group: Cgroup, unified_names: Collection[str]
+    cgroup: Cgroup, unified_names: Collection[str]
 ) -> list[tuple[tuple[ControllerGroup, str], str]]:
     """What the files of a group's limits hold, those that are there, and where they are."""
     sizes = page_sizes()
     v1_huge = tuple(f"hugetlb.{size}.limit_in_bytes" for size in sizes)
     wanted = [
-        (part, name)
+        (group, name)
         for controller, names in (*_V1_FILES.items(), ("hugetlb", v1_huge))
-        if (part := part_of(group, controller)) is not None
+        if (group := cgroup.of_controller(controller)) is not None
         for name in names
     ]
-    unified = part_of(group, "")
-    if unified is not None and len(group.parts) == 1:
+    unified = cgroup.of_controller("")
+    if unified is not None and len(cgroup.groups) == 1:
         huge = (f"hugetlb.{size}.max" for size in sizes)
         names = dict.fromkeys((*_V2_FILES, *huge, *unified_names))
         wanted += [(unified, name) for name in names]

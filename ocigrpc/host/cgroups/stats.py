@@ -15,18 +15,9 @@ from msgspec import Struct
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-
-NO_LIMIT = -1
-"""What a limit is when there is none; None is one that this host can't tell."""
-
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-"""What memory is limited and counted in."""
+from ocigrpc.host.cgroups.formats import parse_flat, parse_number
 
 _US, _TICK = 1000, 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-# The most that a v1 limit can hold, which is how it says that there is none.
-_V1_NO_LIMIT = ((1 << 63) - 1) // PAGE_BYTES * PAGE_BYTES
-
-
 _Told = TypeVar("_Told", bound=Struct)
 
 
@@ -85,7 +76,7 @@ class Pressure(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """All that a group uses; None, whole or in part, is what this host can't tell."""
+    """All that a group uses; None is what this host does not count."""
 
     cpu: CpuUsage | None
     memory: MemoryUsage | None
@@ -96,47 +87,18 @@ class Usage(Struct, frozen=True):
     io_pressure: Pressure | None
 
 
-def read_usage(group: Cgroup) -> Usage:
-    """What the group uses now; each part where the host counts it."""
-    unified = _joined(group)
+def read_usage(cgroup: Cgroup) -> Usage:
+    """What the group uses now, as far as the host counts it."""
+    unified = _joined(cgroup)
     return Usage(
-        cpu=_cpu(part_of(group, "cpuacct"), part_of(group, "cpu"), unified),
-        memory=_memory(group, part_of(group, "memory"), unified),
-        pids=_pids(part_of(group, "pids") or unified),
-        io=_io(part_of(group, "blkio"), unified),
+        cpu=_cpu(cgroup.of_controller("cpuacct"), cgroup.of_controller("cpu"), unified),
+        memory=_memory(cgroup, cgroup.of_controller("memory"), unified),
+        pids=_pids(cgroup.of_controller("pids") or unified),
+        io=_io(cgroup.of_controller("blkio"), unified),
         cpu_pressure=_pressure(unified, "cpu.pressure"),
         memory_pressure=_pressure(unified, "memory.pressure"),
         io_pressure=_pressure(unified, "io.pressure"),
     )
-
-
-def part_of(group: Cgroup, controller: str) -> ControllerGroup | None:
-    """The part of a v1 hierarchy with this controller; the cgroup2 one for ""."""
-    return next(
-        (
-            part
-            for part in group.parts
-            if (controller in part.controllers if controller else part.unified)
-        ),
-        None,
-    )
-
-
-def parse_flat(text: str) -> dict[str, int]:
-    """A file of lines such as "nr_periods 12"."""
-    pairs = (line.partition(" ") for line in text.splitlines())
-    return {key: int(value) for key, _, value in pairs if value.isdigit()}
-
-
-def parse_number(text: str | None) -> int | None:
-    """A file of one number, or "max" for no limit; None when there is no such file."""
-    word = (text or "").strip()
-    if not word:
-        return None
-    if word == "max":
-        return NO_LIMIT
-    number = int(word)
-    return NO_LIMIT if number >= _V1_NO_LIMIT else number
 
 
 def parse_v1_io(serviced: str) -> tuple[int, int] | None:
@@ -177,10 +139,10 @@ def parse_pressure(text: str) -> Pressure | None:
     return Pressure(some=lines.get("some"), full=lines.get("full")) if lines else None
 
 
-def _joined(group: Cgroup) -> ControllerGroup | None:
-    """The cgroup2 part, unless the processes are in the v1 groups of a hybrid host alone."""
-    unified = part_of(group, "")
-    if unified is not None and len(group.parts) > 1:
+def _joined(cgroup: Cgroup) -> ControllerGroup | None:
+    """The cgroup2 group, unless the processes are in the v1 groups of a hybrid host alone."""
+    unified = cgroup.of_controller("")
+    if unified is not None and len(cgroup.groups) > 1:
         joined = "populated 1" in (unified.read("cgroup.events") or "")
         return unified if joined else None
     return unified
@@ -222,20 +184,20 @@ def _v2_cpu(unified: ControllerGroup | None) -> dict[str, int | None]:
 
 
 def _memory(
-    group: Cgroup, v1: ControllerGroup | None, unified: ControllerGroup | None
+    cgroup: Cgroup, v1: ControllerGroup | None, unified: ControllerGroup | None
 ) -> MemoryUsage | None:
-    part = v1 or unified
-    if part is None:
+    group = v1 or unified
+    if group is None:
         return None
-    stat = parse_flat(part.read("memory.stat") or "")
+    stat = parse_flat(group.read("memory.stat") or "")
     if v1 is not None:
         usage, limit = v1.read("memory.usage_in_bytes"), v1.read("memory.limit_in_bytes")
         inactive, rss = stat.get("total_inactive_file"), stat.get("total_rss")
         swap = stat.get("total_swap")
     else:
-        usage, limit = part.read("memory.current"), part.read("memory.max")
+        usage, limit = group.read("memory.current"), group.read("memory.max")
         inactive, rss = stat.get("inactive_file"), stat.get("anon")
-        swap = parse_number(part.read("memory.swap.current"))
+        swap = parse_number(group.read("memory.swap.current"))
     used = parse_number(usage)
     known = used is not None and inactive is not None
     return _unless_empty(
@@ -246,15 +208,15 @@ def _memory(
             rss_bytes=rss,
             limit_bytes=parse_number(limit),
             swap_bytes=swap,
-            oom_kills=group.oom_kills(),
+            oom_kills=cgroup.oom_kills(),
         )
     )
 
 
-def _pids(part: ControllerGroup | None) -> PidsUsage | None:
-    if part is None:
+def _pids(group: ControllerGroup | None) -> PidsUsage | None:
+    if group is None:
         return None
-    current, limit = (parse_number(part.read(name)) for name in ("pids.current", "pids.max"))
+    current, limit = (parse_number(group.read(name)) for name in ("pids.current", "pids.max"))
     return _unless_empty(PidsUsage(current, limit))
 
 
@@ -274,9 +236,9 @@ def _io(v1: ControllerGroup | None, unified: ControllerGroup | None) -> IoUsage 
     return None
 
 
-def _top_counts(part: ControllerGroup, name: str) -> bool:
+def _top_counts(group: ControllerGroup, name: str) -> bool:
     """Whether the hierarchy's topmost group counts any device, as it does if any group can."""
-    top = ControllerGroup(part.top, part.top, part.controllers, part.unified)
+    top = ControllerGroup(group.top, group.top, group.controllers, group.unified)
     return parse_v1_io(top.read(name) or "") is not None
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 
-from ocigrpc.host.processes.process import ENVIRONMENT, Process
+from ocigrpc.host.processes.child import ENVIRONMENT
+from ocigrpc.host.processes.process import Process
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from msgspec import convert
 
-from ocigrpc.host.processes.process import UMASK
+from ocigrpc.host.processes.child import UMASK
 from ocigrpc.oci.spec.capabilities import CapabilitySets, capabilities_of, held_capabilities
 from ocigrpc.oci.spec.config import ContainerConfig, NamespaceMode, NamespaceType
 from ocigrpc.oci.spec.devices import devices_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ocigrpc.errors import Timeout
-from ocigrpc.host.cgroups.cgroup import Hierarchies
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.v1.container_pb2 import ContainerState, ContainerStatus
 from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
-from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.waiting import Deadline
 
 _ENTER = str(Path(__file__).with_name("enter.py"))

@@ -10,11 +10,11 @@ import msgspec
 
 from ocigrpc.errors import CannotRun, CgroupFailed, RuntimeFailed
 from ocigrpc.host.cgroups import cpuset
-from ocigrpc.host.cgroups.cgroup import Cgroup, Hierarchies
-from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_number
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.host.cgroups.limit_files import Snapshot
 from ocigrpc.host.cgroups.limits import Limits, shares_of_weight, weight_of_shares
-from ocigrpc.host.cgroups.stats import NO_LIMIT, parse_number, part_of
 from ocigrpc.oci.runtime_errors import explained
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.violations import Violations, entry_field
@@ -96,13 +96,13 @@ def check_host(
         _require(known, entry_field(f"{field}.unified", name), found)
 
 
-def check_cpusets(resources: Resources, field: str, group: Cgroup, found: Violations) -> None:
+def check_cpusets(resources: Resources, field: str, cgroup: Cgroup, found: Violations) -> None:
     """Add CPUs and memory nodes that the group above doesn't have."""
     for name, asked, text in (
         ("cpuset.cpus", "cpuset_cpus", resources.cpuset_cpus),
         ("cpuset.mems", "cpuset_mems", resources.cpuset_mems),
     ):
-        there = cpuset.available(group, name) if text else None
+        there = cpuset.available(cgroup, name) if text else None
         if text and there is not None:
             # Not made a set before it is known to be a small one.
             fits = cpuset.largest(text) <= max(there) and cpuset.parse_set(text) <= there
@@ -110,13 +110,13 @@ def check_cpusets(resources: Resources, field: str, group: Cgroup, found: Violat
             found.allow(fits, f"{field}.{asked}", problem, "NOT_AVAILABLE")
 
 
-def available(group: Cgroup, wanted: Limits, now: Snapshot, field: str) -> Limits:
+def available(cgroup: Cgroup, wanted: Limits, now: Snapshot, field: str) -> Limits:
     """What is wanted, without a limit of swap that goes without saying.
 
     Raises ``InvalidArgument`` (NOT_SUPPORTED) for what the group has no file for.
     """
     found = Violations()
-    lacking = set(now.lacks(group, wanted))
+    lacking = set(now.lacks(cgroup, wanted))
     if "memory_swap_limit_bytes" in lacking:
         without = (NO_LIMIT, wanted.memory_limit_bytes)
         if wanted.memory_swap_limit_bytes in without:
@@ -146,32 +146,32 @@ def refuse_above_swap(wanted: Limits) -> None:
         )
 
 
-def refuse_in_use(group: Cgroup, wanted: Limits) -> None:
+def refuse_in_use(cgroup: Cgroup, wanted: Limits) -> None:
     """Raise ``CannotRun`` (MEMORY_IN_USE) for less memory than is used, with cgroup v2.
 
     cgroup v1 refuses that itself, when it has freed what it can; cgroup v2 would kill.
     """
-    part = part_of(group, "")
-    if part is None or len(group.parts) > 1:
+    group = cgroup.of_controller("")
+    if group is None or len(cgroup.groups) > 1:
         return
     limit = _unified_bytes(wanted.unified.get("memory.max", ""))
     if wanted.memory_limit_bytes is not None:
         limit = wanted.memory_limit_bytes
-    used = parse_number(part.read("memory.current"))
+    used = parse_number(group.read("memory.current"))
     if used is not None and NO_LIMIT < limit < used:
         # Kernels since 5.19 have it, and say so when they have freed less.
         with suppress(CgroupFailed):
-            part.write("memory.reclaim", str(used - limit), gone_is_fine=True)
-        _refuse_used(lambda: parse_number(part.read("memory.current")), limit)
+            group.write("memory.reclaim", str(used - limit), gone_is_fine=True)
+        _refuse_used(lambda: parse_number(group.read("memory.current")), limit)
 
 
-def refused(error: RuntimeFailed, group: Cgroup, wanted: Limits) -> RuntimeFailed:
+def refused(error: RuntimeFailed, cgroup: Cgroup, wanted: Limits) -> RuntimeFailed:
     """The error of a runtime that may have been refused a limit by the kernel."""
-    part = part_of(group, "memory")
-    if part is not None and (wanted.memory_limit_bytes or NO_LIMIT) != NO_LIMIT:
+    group = cgroup.of_controller("memory")
+    if group is not None and (wanted.memory_limit_bytes or NO_LIMIT) != NO_LIMIT:
         limit = wanted.memory_limit_bytes or 0
         try:
-            _refuse_used(lambda: parse_number(part.read("memory.usage_in_bytes")), limit)
+            _refuse_used(lambda: parse_number(group.read("memory.usage_in_bytes")), limit)
         except CannotRun as in_use:
             in_use.metadata["output"] = error.metadata.get("output", "")
             return in_use
