@@ -8,7 +8,6 @@ from typing import cast
 
 import ocigrpc
 from ocigrpc.engine.containers.status import ALIVE
-from ocigrpc.engine.engine import Engine
 from ocigrpc.rpc.call import Call
 from ocigrpc.rpc.methods import Service
 from ocigrpc.service import (
@@ -21,6 +20,7 @@ from ocigrpc.service import (
     streams,
     to_proto,
 )
+from ocigrpc.service.engine import Engine
 from ocigrpc.service.methods import COUNT_LIMITS, METHODS, SERVICE_NAME
 from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2_grpc
 from ocigrpc.v1 import runtime_pb2 as v1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ocigrpc.engine.engine import Engine
+from ocigrpc.engine.containers.resources.stats import ContainerStats
+from ocigrpc.engine.logs.values import LogBatch, LogQuery
+from ocigrpc.engine.model.events import EventBatch, EventFilter
 from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
@@ -20,7 +22,9 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
+from ocigrpc.engine.sessions.messages import Answer, AttachStart, ExecResult, ExecStart, Inputs
 from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.oci.spec.config import Resources
 from ocigrpc.waiting import Deadline, Latch
 
 VIEW = ContainerView(
@@ -49,9 +53,10 @@ LIMIT_S = 20.0
 """Longest that a test waits for what must happen at once."""
 
 
-class FakeEngine(Engine):
-    """Answers every verb; ``failure`` makes it fail, ``held`` makes it wait for ``release``.
+class FakeEngine:
+    """Answers the verbs that tests ask for.
 
+    ``failure`` makes it fail, ``held`` makes it wait for ``release``.
     ``entered`` gets the name of a verb when it begins to wait, ``left`` what ended the wait:
     the class of the exception, or None.
     """
@@ -150,3 +155,41 @@ class FakeEngine(Engine):
     def wait(self, container_id: str, deadline: Deadline) -> ExitStatus:
         self._do("wait", container_id, deadline=deadline)
         return self.exit_status
+
+    # What no test asks this engine for.
+
+    def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
+        raise NotImplementedError
+
+    def stats(self, container_id: str) -> ContainerStats:
+        raise NotImplementedError
+
+    def list_stats(
+        self, container_filter: ContainerFilter, deadline: Deadline, after: Position | None = None
+    ) -> Iterator[ContainerStats]:
+        raise NotImplementedError
+
+    def watch_stats(
+        self, container_filter: ContainerFilter, interval_s: float, deadline: Deadline
+    ) -> Iterator[Iterable[ContainerStats]]:
+        raise NotImplementedError
+
+    def logs(self, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
+        raise NotImplementedError
+
+    def reopen_log(self, container_id: str, deadline: Deadline) -> None:
+        raise NotImplementedError
+
+    def watch_events(
+        self, after: int | None, event_filter: EventFilter, deadline: Deadline
+    ) -> Iterator[EventBatch]:
+        raise NotImplementedError
+
+    def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:
+        raise NotImplementedError
+
+    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+        raise NotImplementedError
+
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+        raise NotImplementedError
