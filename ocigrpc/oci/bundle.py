@@ -18,7 +18,7 @@ from ocigrpc.host.files.create import make_directory, write_new_file
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES, read_regular_file_in
 from ocigrpc.oci import go_json
 from ocigrpc.oci.paths import ContainerPaths
-from ocigrpc.oci.spec.types import OCI_VERSION, Mount, RuntimeSpec
+from ocigrpc.oci.spec.types import OCI_VERSION, RuntimeSpec, SpecMount
 from ocigrpc.violations import (
     ARGUMENTS_LIMIT_BYTES,
     PATH_LIMIT_BYTES,
@@ -209,7 +209,7 @@ def _require(ok: bool, field: str, problem: str) -> None:
         raise InvalidArgument.of(field, problem, reason="INVALID_SPEC")
 
 
-def _mount_below(bundle_path: str, mount: dict[str, object], typed: Mount) -> dict[str, object]:
+def _mount_below(bundle_path: str, mount: dict[str, object], typed: SpecMount) -> dict[str, object]:
     # Runtimes take a bind mount's relative source as below the bundle; ours is elsewhere.
     binds = typed.type == "bind" or {"bind", "rbind"} & set(typed.options or ())
     if not binds or not typed.source or typed.source.startswith("/"):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES
-from ocigrpc.oci.spec.mounts import SpecMount
 from ocigrpc.oci.spec.root_files import PlannedRoot
+from ocigrpc.oci.spec.types import SpecMount
 from ocigrpc.oci.spec.users import User, parse_group, parse_passwd, user_of
 from ocigrpc.violations import Violations
 
@@ -217,11 +217,11 @@ def test_a_link_to_nowhere_is_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def bind(source: Path, destination: str) -> SpecMount:
-    return SpecMount(destination, "bind", str(source), ("rbind", "ro"))
+    return SpecMount(destination, "bind", str(source), ["rbind", "ro"])
 
 
 def tmpfs(destination: str, *options: str) -> SpecMount:
-    return SpecMount(destination, "tmpfs", "tmpfs", options)
+    return SpecMount(destination, "tmpfs", "tmpfs", list(options))
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_accounts_are_those_of_mounts(rootfs: Path, others: Path, user: str) -> 
     files = (bind(others / "passwd", "/etc/passwd"), bind(others / "group", "/etc/group"))
     for mounts in (files, (bind(others, "/etc"),), (tmpfs("/etc"), *files)):
         assert built(rootfs, user, mounts=mounts) == DEV
-    none = SpecMount("/etc", "none", str(others), ("bind",))
+    none = SpecMount("/etc", "none", str(others), ["bind"])
     assert built(rootfs, user, mounts=(none,)) == DEV
     assert refusal(rootfs, "alice", none) == "USER_NOT_FOUND"
 

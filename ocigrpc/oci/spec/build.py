@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Collection
 
-from msgspec import convert
+from msgspec import to_builtins
 
 from ocigrpc.host.processes.child import UMASK
 from ocigrpc.oci.spec.capabilities import CapabilitySets, capabilities_of, held_capabilities
 from ocigrpc.oci.spec.config import ContainerConfig, NamespaceMode, NamespaceType
 from ocigrpc.oci.spec.devices import devices_of
-from ocigrpc.oci.spec.mounts import SpecMount, mounts_of
+from ocigrpc.oci.spec.mounts import mounts_of
 from ocigrpc.oci.spec.namespaces import Namespaces, namespaces_of, sysctls_of
 from ocigrpc.oci.spec.resources import oom_score_adj_of, resources_of, rlimits_of
 from ocigrpc.oci.spec.root_files import PlannedRoot
@@ -70,7 +70,7 @@ def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> di
     rootfs = _rootfs_of(config, violations)
     namespaces = namespaces_of(config, violations)
     mounts, propagation = mounts_of(config, namespaces, violations)
-    files = PlannedRoot(rootfs, convert(mounts, list[SpecMount]))
+    files = PlannedRoot(rootfs, mounts)
     user = user_of(files, config.user, config.supplemental_groups, violations)
     capabilities = capabilities_of(config, user.uid, held_capabilities(), violations)
     hostname = _hostname_of(config, namespaces, container_id, violations)
@@ -79,7 +79,7 @@ def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> di
         "ociVersion": OCI_VERSION,
         "root": {"path": rootfs, "readonly": config.readonly_rootfs},
         "process": _process_of(config, user, capabilities, terminal, environment, violations),
-        "mounts": mounts,
+        "mounts": to_builtins(mounts),
         "linux": _linux_of(config, namespaces, capabilities.bounding, propagation, violations),
     }
     if hostname:

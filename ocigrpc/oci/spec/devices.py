@@ -11,9 +11,10 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from msgspec import Struct, to_builtins
+from msgspec import to_builtins
 
 from ocigrpc.oci.spec.config import ContainerConfig, Device, DeviceType
+from ocigrpc.oci.spec.linux_types import SpecDevice
 from ocigrpc.oci.spec.mounts import container_path
 from ocigrpc.violations import Violations
 
@@ -42,18 +43,6 @@ _PERMISSIONS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}")
 _RULE_TYPES = {DeviceType.ALL: "cb", DeviceType.CHARACTER: "c", DeviceType.BLOCK: "b"}
 
 
-class DeviceNode(Struct, frozen=True, rename="camel"):
-    """A device node, in the runtime spec's words."""
-
-    path: str
-    type: str
-    major: int
-    minor: int
-    file_mode: int
-    uid: int
-    gid: int
-
-
 class Devices(NamedTuple):
     """The spec's ``linux.devices`` and ``linux.resources.devices``."""
 
@@ -62,7 +51,7 @@ class Devices(NamedTuple):
 
 
 class _Granted(NamedTuple):
-    node: DeviceNode
+    node: SpecDevice
     access: str
 
 
@@ -110,13 +99,13 @@ def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
     return Devices([to_builtins(node) for node in nodes.values()], rules)
 
 
-def devices_in(directory: str, shown: str) -> dict[str, DeviceNode]:
+def devices_in(directory: str, shown: str) -> dict[str, SpecDevice]:
     """The devices below ``directory``, by their paths when that is called ``shown``.
 
     Links are not followed; what the runtime makes itself, and what in /dev is not for
     containers, is left out. Raises ``OSError``, E2BIG when there is too much in it.
     """
-    found: dict[str, DeviceNode] = {}
+    found: dict[str, SpecDevice] = {}
     waiting = [(directory, shown)]
     left = _ENTRIES_LIMIT
     while waiting:
@@ -144,7 +133,7 @@ def _entries(directory: str, most: int) -> list[os.DirEntry[str]]:
     return []
 
 
-def _host_devices(violations: Violations) -> dict[str, DeviceNode]:
+def _host_devices(violations: Violations) -> dict[str, SpecDevice]:
     try:
         return devices_in("/dev", "/dev")
     except OSError as error:
@@ -154,7 +143,7 @@ def _host_devices(violations: Violations) -> dict[str, DeviceNode]:
         return {}
 
 
-def _nodes_at(device: Device, field: str, violations: Violations) -> Collection[DeviceNode]:
+def _nodes_at(device: Device, field: str, violations: Violations) -> Collection[SpecDevice]:
     """The device that is meant, or all that are in the directory."""
     if not violations.absolute_path(f"{field}.host_path", device.host_path):
         return ()
@@ -212,16 +201,13 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def _node(path: str, found: os.stat_result) -> DeviceNode | None:
-    if stat.S_ISCHR(found.st_mode):
-        kind = "c"
-    elif stat.S_ISBLK(found.st_mode):
-        kind = "b"
-    else:
+def _node(path: str, found: os.stat_result) -> SpecDevice | None:
+    is_character = stat.S_ISCHR(found.st_mode)
+    if not is_character and not stat.S_ISBLK(found.st_mode):
         return None
-    return DeviceNode(
+    return SpecDevice(
         path=path,
-        type=kind,
+        type="c" if is_character else "b",
         major=os.major(found.st_rdev),
         minor=os.minor(found.st_rdev),
         file_mode=stat.S_IMODE(found.st_mode) & 0o777,
@@ -230,7 +216,7 @@ def _node(path: str, found: os.stat_result) -> DeviceNode | None:
     )
 
 
-def _rule(node: DeviceNode, access: str) -> dict[str, object]:
+def _rule(node: SpecDevice, access: str) -> dict[str, object]:
     return {
         "allow": True,
         "type": node.type,

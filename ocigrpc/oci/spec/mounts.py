@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec import Struct, structs, to_builtins
+from msgspec import structs
 
 from ocigrpc.oci.spec.config import (
     ContainerConfig,
@@ -19,6 +19,7 @@ from ocigrpc.oci.spec.config import (
     Propagation,
 )
 from ocigrpc.oci.spec.namespaces import Namespaces
+from ocigrpc.oci.spec.types import SpecMount
 from ocigrpc.violations import PATH_LIMIT_BYTES, Violations
 
 _TYPE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -37,45 +38,36 @@ _ENOUGH_TAGS = {
 """What the host's mount must be, one of them, for mounts to travel as wanted."""
 
 
-class SpecMount(Struct, frozen=True, omit_defaults=True):
-    """One mount, in the runtime spec's words."""
-
-    destination: str
-    type: str
-    source: str
-    options: tuple[str, ...] = ()
-
-
 class Mounts(NamedTuple):
-    """The spec's ``mounts``, and its ``linux.rootfsPropagation``: empty for the usual one."""
+    """The spec's ``mounts``, and its ``linux.rootfsPropagation``, empty for the default."""
 
-    mounts: list[dict[str, object]]
+    mounts: list[SpecMount]
     rootfs_propagation: str
 
 
 DEFAULT_MOUNTS = (
-    SpecMount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    SpecMount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
     SpecMount(
-        "/dev", "tmpfs", "tmpfs", ("nosuid", "noexec", "strictatime", "mode=755", "size=65536k")
+        "/dev", "tmpfs", "tmpfs", ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]
     ),
     SpecMount(
         "/dev/pts",
         "devpts",
         "devpts",
-        ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
     ),
     SpecMount(
-        "/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")
+        "/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]
     ),
-    SpecMount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
-    SpecMount("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
+    SpecMount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
+    SpecMount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", "ro"]),
     SpecMount(
-        "/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", "ro")
+        "/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]
     ),
 )
 """What every container has; the order is that of mounting."""
 
-_HOST_SHM = SpecMount("/dev/shm", "bind", "/dev/shm", ("rbind", "nosuid", "noexec", "nodev"))
+_HOST_SHM = SpecMount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"])
 
 
 def mounts_of(config: ContainerConfig, namespaces: Namespaces, violations: Violations) -> Mounts:
@@ -91,10 +83,7 @@ def mounts_of(config: ContainerConfig, namespaces: Namespaces, violations: Viola
     # A mount that receives or sends needs a root that does: the runtime makes the root
     # what this says before anything is mounted below it.
     travels = [p for p in (Propagation.BIDIRECTIONAL, Propagation.HOST_TO_CONTAINER) if p in wanted]
-    return Mounts(
-        [{**to_builtins(mount), "options": list(mount.options)} for mount in mounts],
-        _PROPAGATION_OPTIONS[travels[0]] if travels else "",
-    )
+    return Mounts(mounts, _PROPAGATION_OPTIONS[travels[0]] if travels else "")
 
 
 def merge_mounts(defaults: Iterable[SpecMount], own: Iterable[SpecMount]) -> list[SpecMount]:
@@ -118,7 +107,7 @@ def _defaults(config: ContainerConfig, namespaces: Namespaces) -> list[SpecMount
 
 
 def _writable(mount: SpecMount) -> SpecMount:
-    return structs.replace(mount, options=tuple(o for o in mount.options if o != "ro"))
+    return structs.replace(mount, options=[o for o in mount.options or () if o != "ro"])
 
 
 def _own_mounts(mounts: Sequence[Mount], violations: Violations) -> list[SpecMount]:
@@ -168,7 +157,7 @@ def _spec_mount(mount: Mount, destination: str, field: str, violations: Violatio
         violations.allow(
             option != "" and "," not in option, option_field, "is not one option", "MALFORMED"
         )
-    return SpecMount(destination, kind, mount.host_path or kind, (*options, *mount.options))
+    return SpecMount(destination, kind, mount.host_path or kind, [*options, *mount.options])
 
 
 def _check_source(mount: Mount, field: str, violations: Violations) -> None:

@@ -19,7 +19,7 @@ from ocigrpc.errors import HostFailed
 from ocigrpc.host.files.regular import read_head, read_open_file
 from ocigrpc.host.files.roots import open_in_root, open_root_of
 from ocigrpc.host.processes.process import Process
-from ocigrpc.oci.spec.mounts import SpecMount
+from ocigrpc.oci.spec.types import SpecMount
 
 _LINKS_LIMIT = 40
 """Most links of one path, as the kernel has it; path_resolution(7)."""
@@ -107,14 +107,16 @@ class PlannedRoot:
             os.close(file)
 
     def _mount(self, mount: SpecMount) -> None:
-        binds = mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options)
-        if _COPIED_UP in mount.options and not binds:
+        options = mount.options or ()
+        binds = mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(options)
+        if _COPIED_UP in options and not binds:
             return
         at = self._walk(mount.destination).path
         hidden = [each for each in self._mounts if each.startswith(f"{at}/")]
         for each in hidden:
             del self._mounts[each]
-        self._mounts[at] = _Mounted(at, "bind" if binds else mount.type, mount.source)
+        kind = "bind" if binds else mount.type or ""
+        self._mounts[at] = _Mounted(at, kind, mount.source or "")
 
     def _walk(self, path: str) -> _Place:
         """Where ``path`` leads; what is not there has no links."""
