@@ -10,8 +10,8 @@ import msgspec
 from ocigrpc.errors import HostFailed, InvalidSettings
 from ocigrpc.host import descriptors
 from ocigrpc.host.files.directory import distrust
+from ocigrpc.host.processes.programs import find_program
 from ocigrpc.log import get_logger
-from ocigrpc.oci.runtime import find_program
 from ocigrpc.settings.values import Settings
 
 log = get_logger()

@@ -12,9 +12,10 @@ from ocigrpc.engine.recovery.recovery import Recovery
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
 from ocigrpc.host.cgroups import systemd
+from ocigrpc.host.processes.programs import find_program, program_version
 from ocigrpc.oci.options import Option
 from ocigrpc.oci.runtime import OPTIONS as RUNTIME_OPTIONS
-from ocigrpc.oci.runtime import Runtime, find_program, program_version
+from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.spec.seccomp_default import check_host_profile, host_profile
 from ocigrpc.waiting import Deadline
 

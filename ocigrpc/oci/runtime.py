@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -15,6 +14,7 @@ from msgspec import Struct, field
 
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut, host_failing
 from ocigrpc.host.processes.child import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
+from ocigrpc.host.processes.programs import find_program, program_version
 from ocigrpc.oci.options import Option, Options, require_option
 from ocigrpc.oci.runtime_errors import explained
 from ocigrpc.waiting import Deadline
@@ -36,9 +36,6 @@ _CLONE = re.compile(r"((?:runc|crun)\.)[A-Za-z0-9]{6}")
 _STATE_LIMIT_BYTES = 8 << 20
 """Most that is read of what ``state`` prints: all annotations are in it, of which JSON can make
 six times as much."""
-
-_VERSION_LIMIT_BYTES = 256
-
 
 _WORDS_LOST = "its own words for a failure are what it writes on standard error"
 _DETACHED_LOST = "Exec has no terminals, and Exec and ExecSync have no keep_running"
@@ -266,26 +263,3 @@ def remove_update_files(directory: Path) -> None:
     """Remove what an ``update`` that nobody has seen the end of left in its directory."""
     for file in directory.glob(f"{_UPDATE_FILE}*"):
         file.unlink(missing_ok=True)
-
-
-def find_program(path: str) -> str | None:
-    """Absolute path of an executable.
-
-    A name is looked up on the PATH of the service, and then where system programs usually are:
-    runtimes live in sbin, which users lack. Directories that depend on where we stand are
-    passed over.
-    """
-    usual = ENVIRONMENT["PATH"].split(":")
-    places = [*os.environ.get("PATH", "").split(":"), *usual]
-    directories = [each for each in places if each.startswith("/")]
-    return shutil.which(path, mode=os.X_OK, path=":".join(directories))
-
-
-def program_version(path: str, deadline: Deadline) -> str:
-    """First line of what ``PATH --version`` prints; empty when it can't be had."""
-    try:
-        ended = run([find_program(path) or path, "--version"], deadline)
-    except (HostFailed, Timeout):
-        return ""
-    lines: Sequence[str] = ended.stdout.decode(errors="replace").splitlines()
-    return cut(lines[0], _VERSION_LIMIT_BYTES) if lines and ended.returncode == 0 else ""

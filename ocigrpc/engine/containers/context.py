@@ -28,12 +28,13 @@ from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.files.tree import mount_in_the_way, mounts_at, refuse_mounts, remove_tree
 from ocigrpc.host.processes.process import Process
+from ocigrpc.host.processes.programs import find_program
 from ocigrpc.host.processes.stale import marked
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import cgroups_path_of
 from ocigrpc.oci.options import Options
 from ocigrpc.oci.paths import ContainerPaths
-from ocigrpc.oci.runtime import Runtime, find_program
+from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.shown_bundle import hide_bundle, shown_bundle
 from ocigrpc.settings.values import RuntimeHandler, Settings
 from ocigrpc.waiting import Deadline

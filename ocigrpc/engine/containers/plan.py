@@ -28,6 +28,7 @@ from ocigrpc.errors import HostFailed, InvalidArgument
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.host.files.statx import FileIdentity
+from ocigrpc.host.processes.programs import find_program
 from ocigrpc.oci.bundle import (
     Spec,
     adopt,
@@ -38,7 +39,7 @@ from ocigrpc.oci.bundle import (
     text_spec,
 )
 from ocigrpc.oci.options import require_option
-from ocigrpc.oci.runtime import Runtime, find_program
+from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.oci.spec.resources import with_weight
