@@ -10,18 +10,14 @@ import msgspec
 from ocigrpc.errors import HostFailed, InvalidSettings
 from ocigrpc.host import descriptors
 from ocigrpc.host.files.directory import distrust
-from ocigrpc.host.processes.programs import find_program
+from ocigrpc.host.processes.programs import require_program
 from ocigrpc.log import get_logger
 from ocigrpc.settings.values import Settings
 
 log = get_logger()
 
-_PACKAGES = ("conmon", "runc", "crun")
-"""Programs whose package on Debian and Ubuntu has their own name."""
-
-
+# The most containers at once, if the settings do not say.
 _CONTAINERS = 10_000
-"""Most that there may be if the settings do not say."""
 
 
 def counted(settings: Settings) -> Settings:
@@ -59,21 +55,6 @@ def prepare(settings: Settings) -> None:
     require_program(settings.runtimes[settings.default_runtime].path)
     for path in (settings.root_dir, settings.run_dir, settings.log_dir):
         make_private_directory(path)
-
-
-def require_program(path: str) -> None:
-    """Raise ``HostFailed``, which says how to install it, unless ``path`` can be run."""
-    if find_program(path) is not None:
-        return
-    name = os.path.basename(path)
-    install = f"apt-get install {name}" if name in _PACKAGES else ""
-    hint = f"; to install it: {install}" if install else ""
-    raise HostFailed(
-        f"program {path!r} is missing or not executable{hint}",
-        reason="PROGRAM_NOT_FOUND",
-        path=path,
-        install=install,
-    )
 
 
 def make_private_directory(path: str) -> None:

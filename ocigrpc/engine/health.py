@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ocigrpc.conmon.argv import OPTIONS as CONMON_OPTIONS
-from ocigrpc.engine.containers.cgroups import SYSTEMD
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.values import Condition, HandlerVersion, Versions
 from ocigrpc.engine.recovery.recovery import Recovery
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
 from ocigrpc.host.cgroups import systemd
-from ocigrpc.host.processes.programs import find_program, program_version
+from ocigrpc.host.processes.programs import find_program, program_version, require_program
 from ocigrpc.oci.options import Option
 from ocigrpc.oci.runtime import OPTIONS as RUNTIME_OPTIONS
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.spec.seccomp_default import check_host_profile, host_profile
+from ocigrpc.settings.values import CgroupManager
 from ocigrpc.waiting import Deadline
 
 _VERSION_TIMEOUT_S = 5.0
@@ -119,7 +119,7 @@ class Health:
 
     def _use_cgroups(self, deadline: Deadline) -> None:
         """Raise ``CgroupFailed`` or ``Timeout`` if containers can have none."""
-        if self._node.settings.cgroup_manager == SYSTEMD:
+        if self._node.settings.cgroup_manager is CgroupManager.SYSTEMD:
             systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
             return
         self._node.parent_cgroup().create()
@@ -150,10 +150,11 @@ def _lost(program: str, options: Sequence[Option], unknown: frozenset[str]) -> I
 
 
 def program_problem(path: str, deadline: Deadline) -> str:
-    """What is wrong with a program of the settings, and how to mend it; or nothing."""
-    if find_program(path) is None:
-        package = path.rsplit("/", 1)[-1]
-        return f"{path} is missing or can't be executed; try: apt-get install {package}"
+    """What is wrong with a program of the settings, and how to mend it; empty if nothing is."""
+    try:
+        require_program(path)
+    except HostFailed as error:
+        return error.message
     if not _version(path, deadline):
         return f"{path} --version fails"
     return ""

@@ -7,7 +7,7 @@ import grpc
 from ocigrpc.errors import HostFailed
 from ocigrpc.log import get_logger
 from ocigrpc.rpc.tls import Certificates, TlsFiles
-from ocigrpc.settings.access import TcpAddress
+from ocigrpc.settings.rules import TcpAddress
 from ocigrpc.settings.values import Settings
 
 log = get_logger()

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from ocigrpc.errors import InvalidSettings
-from ocigrpc.settings.access import access_problems
+from ocigrpc.settings.rules import problems
 from ocigrpc.settings.table import Setting, settings_table
-from ocigrpc.settings.values import RuntimeHandler, Settings, decode_hook, problems
+from ocigrpc.settings.values import RuntimeHandler, Settings, decode_hook
 
 DEFAULT_CONFIG_PATH = "/etc/ocigrpc/ocigrpc.toml"
 """Settings file that is read when none is named, if it exists."""
@@ -81,8 +81,7 @@ def load_settings(
 
 def _refuse_problems(settings: Settings, origins: Mapping[str, _Given]) -> None:
     """Raise for the first problem, of what somebody gave rather than of a default."""
-    wrong = [*problems(settings), *access_problems(settings)]
-    found = [(origins.get(key.partition(".")[0]), key, why) for key, why in wrong]
+    found = [(origins.get(key.partition(".")[0]), key, why) for key, why in problems(settings)]
     for given, key, why in sorted(found, key=lambda problem: problem[0] is None):
         raise (given or _Given("default", "default", key, None)).wrong(why, key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Literal, NamedTuple, get_args, get_origin
 
 import msgspec
@@ -50,6 +51,8 @@ def _description(annotated: object) -> str:
 
 def _choices(annotated: object) -> tuple[str, ...]:
     bare = get_args(annotated)[0]
+    if isinstance(bare, type) and issubclass(bare, StrEnum):
+        return tuple(bare)
     return get_args(bare) if get_origin(bare) is Literal else ()
 
 

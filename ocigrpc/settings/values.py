@@ -8,31 +8,30 @@ from files, the environment and flags.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-_DEFAULT_PARENT = {"cgroupfs": "/ocigrpc", "systemd": "machine.slice"}
+from ocigrpc.log import LogFormat, LogLevel
+
 _DAY_S = 86400.0
-LOG_MAX_BYTES_LEAST = 16 << 10
-"""Least size that logs can be rotated at."""
-
-_SIZE_LIMIT_BYTES = 256 << 10
-"""Most that all settings take as JSON."""
-
-# See systemd.unit(5) and systemd.slice(5): dashes part the names of nested slices.
-_SLICE = re.compile(r"(-|[\w:.\\@]+(-[\w:.\\@]+)*)\.slice", re.ASCII)
-_RUNTIME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 _Timeout = Annotated[float, Meta(gt=0, le=_DAY_S)]
 _Threads = Annotated[int, Meta(ge=1, le=4096)]
-_CgroupManager = Literal["cgroupfs", "systemd"]
 _MonitorLostPolicy = Literal["leave", "kill"]
-_LogLevel = Literal["debug", "info", "warning", "error", "critical"]
-_LogFormat = Literal["auto", "console", "json"]
 _ConmonLogLevel = Literal["error", "warning", "info", "debug", "trace"]
+
+
+class CgroupManager(StrEnum):
+    """What makes cgroups: the service itself, or systemd."""
+
+    CGROUPFS = "cgroupfs"
+    SYSTEMD = "systemd"
+
+
+_DEFAULT_PARENT = {CgroupManager.CGROUPFS: "/ocigrpc", CgroupManager.SYSTEMD: "machine.slice"}
 
 
 class FileMode(int):
@@ -62,7 +61,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings.
 
     Types and bounds are checked when text is decoded into it, the rules between and
-    behind the fields by :func:`problems`.
+    behind the fields by :func:`ocigrpc.settings.rules.problems`.
     """
 
     socket_path: Annotated[
@@ -111,8 +110,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str, Meta(description="Directory of container logs whose path the service chooses.")
     ] = "/var/log/ocigrpc"
     cgroup_manager: Annotated[
-        _CgroupManager, Meta(description="Who makes cgroups: the service, or systemd.")
-    ] = "cgroupfs"
+        CgroupManager, Meta(description="Who makes cgroups: the service, or systemd.")
+    ] = CgroupManager.CGROUPFS
     cgroup_parent: Annotated[
         str,
         Meta(
@@ -168,10 +167,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _Timeout, Meta(description="Seconds that calls have to finish once the service ends.")
     ] = 30.0
     log_level: Annotated[
-        _LogLevel, Meta(description="Least severe event that the service logs.")
+        LogLevel, Meta(description="Least severe event that the service logs.")
     ] = "info"
     log_format: Annotated[
-        _LogFormat,
+        LogFormat,
         Meta(description="Form of the log; auto: console on a terminal, json otherwise."),
     ] = "auto"
     unary_threads: Annotated[
@@ -220,7 +219,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         """Put in the cgroup manager's own parent for an empty one."""
         if not self.cgroup_parent:
-            parent = _DEFAULT_PARENT.get(self.cgroup_manager, "")
+            parent = _DEFAULT_PARENT[self.cgroup_manager]
             msgspec.structs.force_setattr(self, "cgroup_parent", parent)
 
     def effective(self) -> dict[str, object]:
@@ -242,82 +241,3 @@ def encode_hook(value: object) -> str:
     if isinstance(value, FileMode):
         return f"{value:04o}"
     raise TypeError(f"no setting has type {type(value).__name__}")
-
-
-def problems(settings: Settings) -> Iterator[tuple[str, str]]:
-    """What is wrong beyond types and bounds: keys, as in ``runtimes.runc.path``, and why."""
-    if len(msgspec.json.encode(settings, enc_hook=encode_hook)) > _SIZE_LIMIT_BYTES:
-        yield (
-            "runtimes",
-            f"take all settings beyond {_SIZE_LIMIT_BYTES} bytes, which Status can tell",
-        )
-    for key in ("root_dir", "run_dir", "log_dir"):
-        yield from _found(key, path_problem(getattr(settings, key)))
-    if ":" in settings.log_dir:
-        yield "log_dir", "has a colon, where conmon would cut the path"
-    if 0 < settings.log_max_bytes < LOG_MAX_BYTES_LEAST:
-        yield "log_max_bytes", f"must be 0, or at least {LOG_MAX_BYTES_LEAST}"
-    directories = [settings.root_dir, settings.run_dir, settings.log_dir]
-    for key in ("root_dir", "run_dir", "log_dir"):
-        if directories.count(getattr(settings, key)) > 1:
-            yield key, "root_dir, run_dir and log_dir must be three directories"
-    yield from _found("conmon_path", _program_problem(settings.conmon_path))
-    parent = cgroup_parent_problem(settings.cgroup_manager, settings.cgroup_parent)
-    yield from _found("cgroup_parent", parent)
-    for name, handler in settings.runtimes.items():
-        yield from _handler_problems(name, handler)
-    if settings.default_runtime not in settings.runtimes:
-        names = ", ".join(sorted(settings.runtimes))
-        yield "default_runtime", f"{settings.default_runtime!r} is not one of runtimes: {names}"
-
-
-def cgroup_parent_problem(cgroup_manager: str, cgroup_parent: str) -> str:
-    """Why this manager can't use this parent, or nothing when it can."""
-    if len(cgroup_parent) > 1024 or not cgroup_parent.isprintable():
-        return "is too long or has characters that can't be printed"
-    if cgroup_manager == "systemd":
-        if _SLICE.fullmatch(cgroup_parent) and len(cgroup_parent) <= 255:
-            return ""
-        return 'must be a slice such as "machine.slice" with the systemd manager'
-    parts = cgroup_parent.split("/")[1:]
-    if cgroup_parent.startswith("/") and _plain(parts):
-        return ""
-    return 'must be an absolute path such as "/ocigrpc" with the cgroupfs manager'
-
-
-def _plain(parts: list[str]) -> bool:
-    return all(part not in ("", ".", "..") for part in parts)
-
-
-def _handler_problems(name: str, handler: RuntimeHandler) -> Iterator[tuple[str, str]]:
-    key = f"runtimes.{name}"
-    if not _RUNTIME_NAME.fullmatch(name):
-        yield key, "a name has letters, digits and . _ -, a letter or digit first, at most 63"
-    yield from _found(f"{key}.path", _program_problem(handler.path))
-    if handler.root:
-        yield from _found(f"{key}.root", path_problem(handler.root))
-    if any("\0" in argument for argument in handler.args):
-        yield f"{key}.args", "has a NUL, which no argument can have"
-
-
-def _found(key: str, problem: str) -> Iterator[tuple[str, str]]:
-    if problem:
-        yield key, problem
-
-
-def path_problem(path: str) -> str:
-    """Why this is no absolute path to use, or nothing when it is."""
-    if not path.startswith("/"):
-        return "must be an absolute path"
-    if len(path.encode()) > 1024:
-        return "is longer than 1024 bytes"
-    if not path.strip("/") or not path.isprintable():
-        return "must name something, in characters that can be printed"
-    return ""
-
-
-def _program_problem(path: str) -> str:
-    """A bare name is looked up on PATH; a relative path would depend on where we stand."""
-    if path and "/" not in path and path.isprintable():
-        return ""
-    return path_problem(path) and "must be an absolute path, or a name to look up on PATH"

@@ -6,7 +6,7 @@ import pytest
 
 from ocigrpc.rpc.listener import Listener
 from ocigrpc.service.methods import METHODS
-from ocigrpc.settings.access import TcpAddress, access_problems
+from ocigrpc.settings.rules import TcpAddress, problems
 from ocigrpc.settings.values import Settings
 
 _CHANGING = {
@@ -32,7 +32,7 @@ _NO_ADDRESSES = """
 
 def wrong_keys(**given: object) -> list[str]:
     settings = Settings(**given)  # type: ignore[arg-type]  # as the test has them
-    return [key for key, _ in access_problems(settings)]
+    return [key for key, _ in problems(settings)]
 
 
 def test_every_rpc_either_changes_something_or_is_read_only() -> None:

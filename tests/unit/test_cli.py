@@ -17,8 +17,9 @@ import pytest
 
 import ocigrpc
 from ocigrpc.cli.notify import notify
-from ocigrpc.cli.prepare import make_private_directory, prepare, require_program
+from ocigrpc.cli.prepare import make_private_directory, prepare
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.processes.programs import require_program
 from ocigrpc.settings.values import RuntimeHandler, Settings
 
 _ROOT = Path(ocigrpc.__file__).parents[1]

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidSettings
+from ocigrpc.settings.rules import problems
 from ocigrpc.settings.sources import CONFIG_LIMIT_BYTES, load_settings
 from ocigrpc.settings.table import settings_table
-from ocigrpc.settings.values import FileMode, RuntimeHandler, Settings, problems
+from ocigrpc.settings.values import CgroupManager, FileMode, RuntimeHandler, Settings
 
 WriteConfig = Callable[[str], str]
 
@@ -308,7 +309,7 @@ def test_permissions_are_octal_text() -> None:
 def test_effective_settings_are_what_a_settings_file_could_say() -> None:
     settings = Settings(
         socket_mode=FileMode(0o600),
-        cgroup_manager="systemd",
+        cgroup_manager=CgroupManager.SYSTEMD,
         runtimes={"runc": RuntimeHandler(path="/bin/runc", args=("--debug",))},
     )
     effective = settings.effective()

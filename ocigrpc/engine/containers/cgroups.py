@@ -14,9 +14,9 @@ from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.cgroups.cgroup import Cgroup, GroupIdentity
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.log import get_logger
+from ocigrpc.settings.values import CgroupManager
 from ocigrpc.waiting import Deadline
 
-CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
 _CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
 _KEEP_S = 10.0
 _SUBGROUP = "run.oci.systemd.subgroup"
@@ -28,8 +28,8 @@ log = get_logger()
 def placed_by(cgroups_path: str) -> tuple[str, str]:
     """The manager and the parent that an cgroups with this ``linux.cgroupsPath`` has."""
     if cgroups_path.startswith("/"):
-        return CGROUPFS, cgroups_path.rpartition("/")[0]
-    return SYSTEMD, cgroups_path.partition(":")[0]
+        return CgroupManager.CGROUPFS, cgroups_path.rpartition("/")[0]
+    return CgroupManager.SYSTEMD, cgroups_path.partition(":")[0]
 
 
 def is_group_of(cgroups_path: str, container_id: str) -> bool:
@@ -50,7 +50,7 @@ class ContainerCgroups:
     ) -> None:
         self.manager = manager
         self.parent = parent
-        self.by_systemd = manager == SYSTEMD
+        self.by_systemd = manager == CgroupManager.SYSTEMD
         self._container_id = container_id
         self.container = hierarchies.group(self._path(_CONTAINER))
         self.monitor = hierarchies.group(self._path(_MONITOR))

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from ocigrpc.conmon.log_names import kept_logs
-from ocigrpc.engine.containers.cgroups import SYSTEMD, ContainerCgroups, is_group_of, placed_by
+from ocigrpc.engine.containers.cgroups import ContainerCgroups, is_group_of, placed_by
 from ocigrpc.engine.containers.ownership import Claim, delete_entry, refuse_entry_mounts
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import State
@@ -36,7 +36,7 @@ from ocigrpc.oci.options import Options
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.shown_bundle import hide_bundle, shown_bundle
-from ocigrpc.settings.values import RuntimeHandler, Settings
+from ocigrpc.settings.values import CgroupManager, RuntimeHandler, Settings
 from ocigrpc.waiting import Deadline
 
 log = get_logger()
@@ -183,7 +183,7 @@ class Context:
 
     def remove_empty_parent(self) -> None:
         """Leave no empty cgroup behind when the service ends."""
-        if self.settings.cgroup_manager != SYSTEMD:
+        if self.settings.cgroup_manager is not CgroupManager.SYSTEMD:
             self.parent_cgroup().remove_if_empty()
 
     def end_processes(

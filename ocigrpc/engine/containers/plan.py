@@ -43,7 +43,7 @@ from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.oci.spec.resources import with_weight
-from ocigrpc.settings.values import cgroup_parent_problem
+from ocigrpc.settings.rules import cgroup_parent_problem
 from ocigrpc.violations import Violations
 from ocigrpc.waiting import Deadline
 

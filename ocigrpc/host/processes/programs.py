@@ -1,4 +1,4 @@
-"""Programs by name: where they are, and which version."""
+"""Programs of the host: where they are, which version, and how to install one that is missing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ocigrpc.errors import HostFailed, Timeout, cut
 from ocigrpc.host.processes.child import ENVIRONMENT, run
 from ocigrpc.waiting import Deadline
 
+# Programs whose package on Debian and Ubuntu has their own name.
+_PACKAGES = ("conmon", "runc", "crun")
 _VERSION_LIMIT_BYTES = 256
 
 
@@ -26,8 +28,23 @@ def find_program(path: str) -> str | None:
     return shutil.which(path, mode=os.X_OK, path=":".join(directories))
 
 
+def require_program(path: str) -> None:
+    """Raise ``HostFailed``, which says how to install it, unless ``path`` can be run."""
+    if find_program(path) is not None:
+        return
+    name = os.path.basename(path)
+    install = f"apt-get install {name}" if name in _PACKAGES else ""
+    hint = f"; to install it: {install}" if install else ""
+    raise HostFailed(
+        f"program {path!r} is missing or not executable{hint}",
+        reason="PROGRAM_NOT_FOUND",
+        path=path,
+        install=install,
+    )
+
+
 def program_version(path: str, deadline: Deadline) -> str:
-    """First line of the output of ``PATH --version``; empty if there is none."""
+    """The first line of what a program prints for ``--version``; empty when it fails."""
     try:
         ended = run([find_program(path) or path, "--version"], deadline)
     except (HostFailed, Timeout):
