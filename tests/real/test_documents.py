@@ -1,6 +1,6 @@
-"""The README is true: what it shows is run, on the default paths, and answers as shown.
+"""The documents are true: what they show is run, on the default paths, and answers as shown.
 
-All blocks are one session, in a mount namespace where the default paths are empty.
+All blocks of all documents are one session, in a mount namespace where the default paths are empty.
 """
 
 from __future__ import annotations
@@ -14,20 +14,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-import msgspec
 import pytest
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
-from ocigrpc.settings.sources import load_settings
-from ocigrpc.settings.table import Setting, settings_table
-from ocigrpc.settings.values import RuntimeHandler, Settings
 from ocigrpc.waiting import Deadline
 from tests.bed.clients.grpcurl import grpcurl_path
-
-REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "README.md").read_text()
+from tests.bed.documents import REPOSITORY, Block, programs
 
 SERVE = "scripts/serve"
 SHORTER = {
@@ -52,7 +45,6 @@ _GROUPS = tuple(
     for container_id in ("hello", "talk")
     for whose in ("conmon", "container")
 )
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VOLATILE = re.compile(r'("pid": )\d+|("(?:\w+_at|time)": )"\d+"')
 
 _DRIVER = """
@@ -81,46 +73,8 @@ end() {
 """
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block that is a program, and the one behind it, which shows its output."""
-
-    number: int
-    language: str
-    text: str
-    shown_as: str = ""
-    shown: str = ""
-
-    @property
-    def name(self) -> str:
-        """Of its file, and of the files of its outcome."""
-        return f"{self.number}.{self.language}"
-
-    @property
-    def step(self) -> str:
-        """What the driver has to do for it."""
-        if self.text.strip() == SERVE:
-            return f"block {self.name} serve {SERVE}\n"
-        how = ".venv/bin/python" if self.language == "python" else "source"
-        return f"block {self.name} {how} $BLOCKS/{self.name}\n"
-
-
-def blocks() -> Iterator[Block]:
-    found = _FENCE.findall(README)
-    for number, (language, text) in enumerate(found):
-        if language in ("sh", "python"):
-            after = found[number + 1] if number + 1 < len(found) else ("", "")
-            shown = after if after[0] in ("json", "text") else ("", "")
-            yield Block(number, language, text, *shown)
-
-
-def promises() -> list[str]:
-    """The rows of the table of all that may go wrong."""
-    return README[README.index("| what happens |") :].split("\n\n")[0].splitlines()[2:]
-
-
-BLOCKS = list(blocks())
-SESSION = [block for block in BLOCKS if block.text.strip() not in RUN_BY_CI]
+BLOCKS = list(programs())
+SESSION = [block for block in BLOCKS if block.command not in RUN_BY_CI]
 
 pytestmark = pytest.mark.timeout(_LIMIT_S + 30)
 
@@ -151,13 +105,13 @@ class Session:
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    directory = tmp_path_factory.mktemp("readme")
+    directory = tmp_path_factory.mktemp("documents")
     (directory / "bin").mkdir()
     (directory / "bin/grpcurl").symlink_to(grpcurl_path())
     for block in SESSION:
-        text = block.text.strip()
-        (directory / block.name).write_text(f"{text} {SHORTER.get(text, '')}\n")
-    steps = "".join(block.step for block in SESSION)
+        command = block.command
+        (directory / block.name).write_text(f"{command} {SHORTER.get(command, '')}\n")
+    steps = "".join(map(_step, SESSION))
     driver = f"{_DRIVER}{steps}end\n"
     with ExitStack() as undo:
         for path in map(Path, _PRIVATE):
@@ -165,6 +119,14 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         for group in map(Hierarchies.detect().group, _GROUPS):
             undo.callback(_empty, group)
         yield Session(directory, _run(driver, directory))
+
+
+def _step(block: Block) -> str:
+    """What the driver has to do for a block."""
+    if block.command == SERVE:
+        return f"block {block.name} serve {SERVE}\n"
+    how = ".venv/bin/python" if block.language == "python" else "source"
+    return f"block {block.name} {how} $BLOCKS/{block.name}\n"
 
 
 def _run(driver: str, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -205,9 +167,7 @@ def _empty(group: Cgroup) -> None:
     group.remove(deadline)
 
 
-@pytest.mark.parametrize(
-    "block", SESSION, ids=lambda each: f"{each.number}-{each.text.splitlines()[0][:40]}"
-)
+@pytest.mark.parametrize("block", SESSION, ids=str)
 def test_a_block_does_what_is_shown(session: Session, block: Block) -> None:
     outcome = session.of(block)
     is_error = block.shown.startswith("ERROR:")
@@ -238,7 +198,7 @@ def test_the_session_ends_well_and_leaves_nothing(session: Session) -> None:
 
 
 def test_the_session_has_the_commands_to_begin_with() -> None:
-    shown = {block.text.strip() for block in BLOCKS}
+    shown = {block.command for block in BLOCKS}
     assert {"scripts/demo", "scripts/test", SERVE, *SHORTER} | RUN_BY_CI <= shown
 
 
@@ -248,51 +208,3 @@ def test_what_the_session_leaves_out_is_run_by_ci(command: str) -> None:
     assert os.access(script, os.X_OK)
     runners = [REPOSITORY / ".ci/run", REPOSITORY / "scripts/test"]
     assert any(command == line.strip() for path in runners for line in path.open())
-
-
-@pytest.mark.parametrize("setting", settings_table(), ids=lambda each: each.key)
-def test_every_setting_is_told_with_its_default(setting: Setting) -> None:
-    assert f"| `{setting.key}` | `{setting.default}` | {setting.description} |\n" in README
-
-
-def test_every_key_of_a_runtime_is_told_with_its_default() -> None:
-    for field in msgspec.structs.fields(RuntimeHandler):
-        default = "required"
-        if not field.required:
-            default = f"`{msgspec.json.encode(field.default).decode()}`"
-        assert f"\n| `{field.name}` | {default} | " in README
-
-
-def test_the_settings_file_shown_can_be_used(tmp_path: Path) -> None:
-    ((_, text),) = (found for found in _FENCE.findall(README) if found[0] == "toml")
-    (tmp_path / "shown.toml").write_text(text)
-    settings = load_settings(environ={}, config_path=str(tmp_path / "shown.toml"))
-    assert settings != Settings()
-
-
-def test_every_word_for_programs_is_one_of_the_service() -> None:
-    files = [*(REPOSITORY / "ocigrpc").rglob("*.py"), *(REPOSITORY / "protos").rglob("*.proto")]
-    sources = "".join(path.read_text() for path in files)
-    codes = {code.name for code in grpc.StatusCode}
-    told = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", README))
-    assert "WRONG_STATE" in told
-    codes |= {setting.variable for setting in settings_table()}
-    assert [word for word in told - codes if not re.search(rf"\b{word}\b", sources)] == []
-
-
-def test_every_path_of_the_project_is_there() -> None:
-    paths = set(re.findall(r"(?<![\w/])(?:scripts|ocigrpc|tests|protos)/[\w./-]*\w", README))
-    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
-
-
-@pytest.mark.parametrize("promise", promises(), ids=lambda each: each[:40])
-def test_every_promise_names_tests_that_ask_for_its_words(promise: str) -> None:
-    *cells, how = promise.strip("| ").split(" | ")
-    tests = re.findall(r"`((?:real|rpc|unit)/test_\w+)`", how)
-    assert tests
-    text = "".join((REPOSITORY / f"tests/{test}.py").read_text() for test in tests)
-    # Codes, reasons and provenances, and events of the log.
-    promised = r"`(?:EXIT_PROVENANCE_)?([A-Z][A-Z_]+|container\.\w+)`"
-    asked = text.replace("EXIT_PROVENANCE_", "")
-    words = re.findall(promised, " ".join(cells))
-    assert [word for word in words if not re.search(rf"\b{word}\b", asked)] == []

@@ -1,0 +1,62 @@
+"""The documents of the project, and the programs that they show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+README = REPOSITORY / "README.md"
+CLIENTS = REPOSITORY / "protos/README.md"
+OPERATING = REPOSITORY / "ocigrpc/OPERATING.md"
+ARCHITECTURE = REPOSITORY / "ocigrpc/ARCHITECTURE.md"
+PROMISES = REPOSITORY / "tests/README.md"
+
+DOCUMENTS = (README, CLIENTS, OPERATING, ARCHITECTURE, PROMISES)
+"""In the order in which they are read: each goes on where the one before it has ended."""
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block that is a program, and the one behind it, which shows its output."""
+
+    document: Path
+    number: int
+    language: str
+    text: str
+    shown_as: str = ""
+    shown: str = ""
+
+    @property
+    def command(self) -> str:
+        """All of it, where that is one line."""
+        return self.text.strip()
+
+    @property
+    def name(self) -> str:
+        """Unique among the blocks of all documents, and good for a file."""
+        return f"{DOCUMENTS.index(self.document)}-{self.number}.{self.language}"
+
+    def __str__(self) -> str:
+        path, line = self.document.relative_to(REPOSITORY), self.command.splitlines()[0]
+        return f"{path}-{self.number}-{line[:40]}"
+
+
+def fences(document: Path) -> list[tuple[str, str]]:
+    """The language and the text of each fenced block."""
+    return _FENCE.findall(document.read_text())
+
+
+def programs() -> Iterator[Block]:
+    """The programs of all documents, in their order."""
+    for document in DOCUMENTS:
+        found = fences(document)
+        for number, (language, text) in enumerate(found):
+            if language in ("sh", "python"):
+                after = found[number + 1] if number + 1 < len(found) else ("", "")
+                shown = after if after[0] in ("json", "text") else ("", "")
+                yield Block(document, number, language, text, *shown)

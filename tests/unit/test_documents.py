@@ -1,0 +1,101 @@
+"""What the documents say of settings, reasons, paths and tests is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import grpc
+import msgspec
+import pytest
+
+from ocigrpc.settings.sources import load_settings
+from ocigrpc.settings.table import Setting, settings_table
+from ocigrpc.settings.values import RuntimeHandler, Settings
+from tests.bed.documents import DOCUMENTS, OPERATING, PROMISES, README, REPOSITORY, fences
+
+_LINK = re.compile(r"\]\(([^)#]*)(?:#([\w-]+))?\)")
+_OPERATING = OPERATING.read_text()
+_ALL = "".join(document.read_text() for document in DOCUMENTS)
+
+
+def promises() -> list[str]:
+    """The rows of the table of all that may go wrong."""
+    text = PROMISES.read_text()
+    return text[text.index("| what happens |") :].split("\n\n")[0].splitlines()[2:]
+
+
+def headings(document: Path) -> set[str]:
+    """As links name them."""
+    found = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in found}
+
+
+@pytest.mark.parametrize("setting", settings_table(), ids=lambda each: each.key)
+def test_every_setting_is_told_with_its_default(setting: Setting) -> None:
+    assert f"| `{setting.key}` | `{setting.default}` | {setting.description} |\n" in _OPERATING
+
+
+def test_every_key_of_a_runtime_is_told_with_its_default() -> None:
+    for field in msgspec.structs.fields(RuntimeHandler):
+        default = "required"
+        if not field.required:
+            default = f"`{msgspec.json.encode(field.default).decode()}`"
+        assert f"\n| `{field.name}` | {default} | " in _OPERATING
+
+
+def test_the_settings_file_shown_can_be_used(tmp_path: Path) -> None:
+    (text,) = (text for language, text in fences(OPERATING) if language == "toml")
+    (tmp_path / "shown.toml").write_text(text)
+    settings = load_settings(environ={}, config_path=str(tmp_path / "shown.toml"))
+    assert settings != Settings()
+
+
+def test_every_word_for_programs_is_one_of_the_service() -> None:
+    files = [*(REPOSITORY / "ocigrpc").rglob("*.py"), *(REPOSITORY / "protos").rglob("*.proto")]
+    sources = "".join(path.read_text() for path in files)
+    codes = {code.name for code in grpc.StatusCode}
+    told = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", _ALL))
+    assert "WRONG_STATE" in told
+    codes |= {setting.variable for setting in settings_table()}
+    assert [word for word in told - codes if not re.search(rf"\b{word}\b", sources)] == []
+
+
+def test_every_path_of_the_project_is_there() -> None:
+    # A link is relative to its document, and has a test of its own.
+    text = _LINK.sub("]", _ALL)
+    paths = set(re.findall(r"(?<![\w/])(?:scripts|ocigrpc|tests|protos)/[\w./-]*\w", text))
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: str(each.relative_to(REPOSITORY)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for path, heading in _LINK.findall(document.read_text()):
+        if ":" not in path:
+            target = document.parent / path if path else document
+            assert target.exists(), path
+            assert not heading or heading in headings(target), heading
+
+
+@pytest.mark.parametrize("document", DOCUMENTS[1:], ids=lambda each: each.name)
+def test_readme_links_to_every_document(document: Path) -> None:
+    assert f"]({document.relative_to(REPOSITORY)})" in README.read_text()
+
+
+def test_readme_is_short() -> None:
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 200
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+@pytest.mark.parametrize("promise", promises(), ids=lambda each: each[:40])
+def test_every_promise_names_tests_that_ask_for_its_words(promise: str) -> None:
+    *cells, how = promise.strip("| ").split(" | ")
+    tests = re.findall(r"`((?:real|rpc|unit)/test_\w+)`", how)
+    assert tests
+    text = "".join((REPOSITORY / f"tests/{test}.py").read_text() for test in tests)
+    # Codes, reasons and provenances, and events of the log.
+    promised = r"`(?:EXIT_PROVENANCE_)?([A-Z][A-Z_]+|container\.\w+)`"
+    asked = text.replace("EXIT_PROVENANCE_", "")
+    words = re.findall(promised, " ".join(cells))
+    assert [word for word in words if not re.search(rf"\b{word}\b", asked)] == []
