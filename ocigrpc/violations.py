@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument, cut
 
+# Longest path of the kernel, PATH_MAX without its NUL.
 PATH_LIMIT_BYTES = 4095
-"""Longest path of the kernel, PATH_MAX without its NUL."""
 
+# Longest argument or variable of a program, MAX_ARG_STRLEN without its NUL; execve(2).
 TEXT_LIMIT_BYTES = 131071
-"""Longest argument or variable of a program, MAX_ARG_STRLEN without its NUL; execve(2)."""
 
+# Most that arguments and environment take together; execve(2) has its limit above this.
 ARGUMENTS_LIMIT_BYTES = 1 << 20
-"""Most that arguments and environment take together; execve(2) has its limit above this."""
 
 _WORD_BYTES = 9  # What each word takes besides its text: a pointer, and a NUL.
 
+# Most arguments and variables, be they all empty.
 WORDS_LIMIT = ARGUMENTS_LIMIT_BYTES // _WORD_BYTES
-"""Most arguments and variables, be they all empty."""
 
 _DESCRIPTION_LIMIT_BYTES = 240
 _KEY_LIMIT = 64

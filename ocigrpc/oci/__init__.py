@@ -1,1 +1,1 @@
-"""The programs and formats that the engine drives: conmon, the OCI runtime, specs, bundles."""
+"""The OCI runtime: its command line, log and errors; specs and bundles."""

@@ -1,7 +1,12 @@
-"""Bundles: the spec of a client is read, made fit for us, and written to a bundle of our own.
+"""Bundles: the client's spec is read, adopted, and written to a bundle of our own.
 
-A client's bundle is never written to, so it may be read-only or serve many containers.
-The OCI runtime spec, bundle.md and config.md, says what the fields mean.
+The client's bundle is never written to, so it may be read-only or serve many containers.
+The fields are those of the OCI runtime spec, bundle.md and config.md.
+
+A spec stays a dict from the request to the runtime: fields of newer versions and of other
+systems must reach the runtime unchanged, and a typed value would drop them. The types of
+``ocigrpc.oci.spec.types`` check it once, when it arrives (see ``_decoded``); after that
+``table`` reads the few objects that the service itself needs.
 """
 
 from __future__ import annotations
@@ -26,24 +31,24 @@ from ocigrpc.violations import (
     arguments_fit,
 )
 
+# An OCI runtime spec as in JSON; unknown fields are kept.
 Spec = dict[str, object]
-"""An OCI runtime spec as JSON has it; what we don't know of is kept as it is."""
 
 
-# msgspec crashes when two threads convert to the same type for the first time: not after this.
+# Made at import: msgspec crashes when two threads use a type for the first time.
 msgspec.json.Decoder(RuntimeSpec)
 
+# Most levels of a spec; the standard has ten at most.
 _DEPTH_LIMIT = 64
-"""Levels of a spec: the deepest that the standard has is ten."""
 
+# The hooks that a runtime runs in the bundle's directory; createContainer's run in the root.
 _HOOKS_IN_BUNDLE = ("prestart", "createRuntime", "poststart", "poststop")
-"""The kinds that a runtime runs where the bundle is; createContainer's are run in the root."""
 
 
 def bundle_spec(bundle_path: str) -> Spec:
-    """The spec of a bundle, its relative paths made absolute.
+    """The spec of a bundle, with absolute paths.
 
-    Raises ``InvalidArgument`` when the path is no bundle, or its spec is none.
+    Raises ``InvalidArgument`` when there is no bundle, or its spec is malformed.
     """
     field = "bundle_path"
     try:
@@ -60,7 +65,7 @@ def bundle_spec(bundle_path: str) -> Spec:
 
 
 def text_spec(text: str) -> Spec:
-    """The spec that a JSON text is. Raises ``InvalidArgument`` when it is none."""
+    """The spec in a JSON text. Raises ``InvalidArgument`` when it is malformed."""
     encoded = text.encode()
     if len(encoded) > SIZE_LIMIT_BYTES:
         raise InvalidArgument.of(
@@ -70,12 +75,12 @@ def text_spec(text: str) -> Spec:
 
 
 def asks_for_terminal(spec: Spec) -> bool:
-    """Whether the spec's program wants a terminal."""
+    """Whether the spec gives its program a terminal."""
     return bool(table(spec, "process").get("terminal"))
 
 
 def adopt(spec: Spec, cgroups_path: str, annotations: dict[str, str], terminal: bool) -> Spec:
-    """The spec with the service's own cgroup, terminal, and the request's annotations."""
+    """The spec with the service's cgroup path, and the terminal and annotations of the request."""
     return {
         **spec,
         "process": {**table(spec, "process"), "terminal": terminal},
@@ -85,23 +90,23 @@ def adopt(spec: Spec, cgroups_path: str, annotations: dict[str, str], terminal: 
 
 
 def make_bundle(paths: ContainerPaths) -> None:
-    """Make the container's directory, without a spec yet; raises ``HostFailed`` with the path."""
+    """Make the container's directory, still without a spec; raises ``HostFailed`` with the path."""
     make_directory(paths.bundle)
 
 
 def write_spec(paths: ContainerPaths, spec: Spec) -> None:
-    """Put the spec into the container's directory; raises ``HostFailed`` with the path."""
+    """Write the spec to a new file in the container's directory; raises ``HostFailed``."""
     write_new_file(paths.spec_file, msgspec.json.encode(spec))
 
 
 def fill_spec(paths: ContainerPaths, spec: Spec) -> None:
-    """The same where its file is there already, empty, and must stay the one that it is."""
+    """Write the spec to its existing, empty file, which must keep its inode."""
     with host_failing("write", paths.spec_file):
         paths.spec_file.write_bytes(msgspec.json.encode(spec))
 
 
 def has_hooks(spec: Spec) -> bool:
-    """Whether the spec has any, which may look at the bundle."""
+    """Whether the spec has hooks, which may read and write the client's bundle."""
     return any(table(spec, "hooks").values())
 
 
@@ -117,14 +122,14 @@ def _read_again(text: bytes) -> Spec:
     try:
         return msgspec.json.decode(text, type=Spec)
     except msgspec.DecodeError:
-        # It may hold a number, where no runtime looks, that is beyond all of Python's.
+        # A field that no runtime reads may hold a number that Python can't represent.
         return msgspec.convert(go_json.decode(text, RuntimeSpec), Spec)
 
 
 def cgroups_path_of(paths: ContainerPaths) -> str:
     """``linux.cgroupsPath`` of a container; raises ``HostFailed`` with the path.
 
-    Whoever has made the directory: what is no file is not opened.
+    Anybody may have made the directory, so only a regular file is opened.
     """
     path = paths.spec_file
     try:
@@ -137,7 +142,7 @@ def cgroups_path_of(paths: ContainerPaths) -> str:
 
 def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     try:
-        # As runc does, so that what it takes means the same, to other runtimes as well.
+        # Decoded as runc does it, so that a spec means the same to every runtime.
         spec = msgspec.convert(go_json.decode(text, RuntimeSpec), Spec)
         _check_values(spec, field)
         known = msgspec.convert(spec, RuntimeSpec)
@@ -170,7 +175,7 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
 
 
 def _check_namespaces(known: RuntimeSpec, field: str) -> None:
-    """Refuse a namespace that is not there: runtimes say so in words that mean anything."""
+    """Refuse a missing namespace here: the messages of runtimes for it are ambiguous."""
     for each in (known.linux.namespaces if known.linux else None) or ():
         if each.path and each.path.startswith("/") and not os.path.exists(each.path):
             problem = f"its {each.type} namespace {cut(each.path, 256)!r} is not there"
@@ -178,7 +183,7 @@ def _check_namespaces(known: RuntimeSpec, field: str) -> None:
 
 
 def _check_values(spec: Spec, field: str) -> None:
-    """Refuse what JSON can say and no runtime can take, wherever it stands."""
+    """Refuse values that JSON allows and no runtime takes, at any depth."""
     level: list[object] = [spec]
     for _ in range(_DEPTH_LIMIT):
         for value in level:
@@ -196,7 +201,7 @@ def _check_values(spec: Spec, field: str) -> None:
 
 
 def _root(path: str, field: str, bundle_path: str | None) -> str:
-    """The root filesystem's path without any link, as runc wants it."""
+    """The root filesystem's path without symbolic links, which runc refuses."""
     root = path if bundle_path is None else os.path.join(bundle_path, path)
     _require(root.startswith("/"), field, f"root.path {cut(root, 256)!r} is not absolute")
     is_directory = os.path.isdir(root) and not os.path.islink(root.rstrip("/"))
@@ -210,7 +215,7 @@ def _require(ok: bool, field: str, problem: str) -> None:
 
 
 def _mount_below(bundle_path: str, mount: dict[str, object], typed: SpecMount) -> dict[str, object]:
-    # Runtimes take a bind mount's relative source as below the bundle; ours is elsewhere.
+    # Runtimes resolve a relative source in the bundle, but our bundle is elsewhere.
     binds = typed.type == "bind" or {"bind", "rbind"} & set(typed.options or ())
     if not binds or not typed.source or typed.source.startswith("/"):
         return mount
@@ -220,7 +225,7 @@ def _mount_below(bundle_path: str, mount: dict[str, object], typed: SpecMount) -
 def _hooks_below(
     places: Mapping[str, str | None], hooks: dict[str, object], field: str
 ) -> dict[str, object]:
-    """The hooks, with relative paths made absolute; ``places`` are the directories by kind."""
+    """The hooks with absolute paths; ``places`` has the directory of each kind."""
     changed = dict(hooks)
     for kind, place in places.items():
         found = msgspec.convert(hooks.get(kind) or [], list[dict[str, object]])
@@ -229,7 +234,7 @@ def _hooks_below(
             if path.startswith("/"):
                 continue
             _require(place is not None, field, f"the path of a {kind} hook is not absolute")
-            # Its program is called what it was.
+            # The program still sees its old name as the first argument.
             hook |= {"args": hook.get("args") or [path], "path": os.path.join(place or "", path)}
         if found:
             changed[kind] = found
@@ -241,5 +246,5 @@ def _mounts(spec: Spec) -> list[dict[str, object]]:
 
 
 def table(spec: Spec, key: str) -> dict[str, object]:
-    """An object in a spec; empty when it is not there."""
+    """The object ``key`` of a spec; empty when there is none."""
     return msgspec.convert(spec.get(key) or {}, dict[str, object])

@@ -1,13 +1,13 @@
-"""Running a further program in a container, by the OCI runtime's own ``exec``.
+"""Running another program in a container, by the OCI runtime's own ``exec``.
 
-conmon has an exec mode, which is not used: it would give each program a log file, an exit
-file and an attach socket that cuts output into 8 KiB packets, and in return only survive
-the service, whose clients have gone then. Its time-out kills one process group, where a
-``setsid`` escapes; a cgroup of its own holds all.
+conmon's exec mode is not used. It gives each program a log file, an exit file and an attach
+socket that cuts output into 8 KiB packets, and its only advantage is to survive the service,
+whose clients are gone then. Its timeout kills one process group, from which ``setsid``
+escapes; a cgroup per program holds everything.
 
-runc and crun that wait for a program pass on what it writes, and runc takes a terminal's own
-settings from it, at some moment after it has begun. So a program with a terminal, or one that
-may leave others behind, is detached, and waited for by ``ocigrpc.host.processes.reaper``.
+runc and crun relay the program's output while they wait for it, and runc changes the settings
+of a terminal at some moment after the program has started. So a program that has a terminal,
+or may leave others running, is detached; ``ocigrpc.host.processes.reaper`` waits for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ocigrpc.host.processes.child import UMASK
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.options import require_option
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.oci.runtime_errors import explained
+from ocigrpc.oci.runtime_errors import classified
 from ocigrpc.oci.runtime_log import logged_error
 from ocigrpc.oci.spec.capabilities import capabilities_of_exec
 from ocigrpc.oci.spec.root_files import RootFiles
@@ -31,14 +31,14 @@ from ocigrpc.oci.spec.users import User, check_accounts, user_of
 from ocigrpc.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
 from ocigrpc.waiting import Deadline
 
+# Errors of runc and crun for a container that they find paused.
 _PAUSED = ("cannot exec in a paused container", "is paused")
-"""What runc and crun say of one that is paused when they come to look."""
 
 
 class ExecProcess(Struct, frozen=True):
-    """What to run; empty fields are as with the container's first process.
+    """What to run; empty fields are taken from the container's first process.
 
-    ``field`` is where the request has it, for the paths of wrong fields.
+    ``field`` is the field of the request that holds it, for the paths of wrong fields.
     """
 
     command: tuple[str, ...]
@@ -55,12 +55,12 @@ class ExecFiles(Struct, frozen=True):
 
     @property
     def process(self) -> Path:
-        """What to run, for the runtime."""
+        """The process to run, for the runtime."""
         return self.directory / "process.json"
 
     @property
     def pid(self) -> Path:
-        """Process id of the program; the runtime writes it once the program runs."""
+        """Process id of the program; the runtime writes it when the program runs."""
         return self.directory / "pid"
 
     @property
@@ -69,7 +69,7 @@ class ExecFiles(Struct, frozen=True):
         return self.directory / "log"
 
     def pid_written(self) -> int:
-        """The process id; 0 before it is written."""
+        """The program's process id; 0 before it is written."""
         try:
             return int(self.pid.read_bytes() or b"0")
         except FileNotFoundError:
@@ -81,10 +81,10 @@ def exec_argv(
 ) -> list[str]:
     """The command line that runs the program of ``files`` in the container, and waits for it.
 
-    ``subgroup`` is the program's cgroup below the container's; it must exist. A runtime that
-    knows of none, as runc before 1.1 and crun before 1.0, gets it into the container's: see
-    :func:`knows_subgroups`. The process says whether it has a terminal. Raises
-    ``PreconditionFailed`` (OPTION_UNKNOWN) for a runtime that lacks what is needed.
+    ``subgroup`` is the program's cgroup below the container's; it must exist. A runtime without
+    that option, as runc before 1.1 and crun before 1.0, puts the program into the container's
+    cgroup: see :func:`knows_subgroups`. Raises ``PreconditionFailed`` (OPTION_UNKNOWN) for a
+    runtime that lacks another option.
     """
     return _argv(runtime, container_id, files, subgroup, deadline)
 
@@ -97,17 +97,17 @@ def detached_argv(
     console: str,
     deadline: Deadline,
 ) -> list[str]:
-    """The same, but ended once the program runs, which is left to who waits for its end.
+    """The same, but the runtime ends when the program runs, and the caller waits for the program.
 
-    The runtime passes nothing on: standard streams are the program's own, and its terminal,
-    if it has one, is brought to the socket ``console``.
+    The runtime relays nothing: the program gets the runtime's standard streams, and its
+    terminal, if it has one, is sent to the socket ``console``.
     """
-    words = ("--detach", "--console-socket", console) if console else ("--detach",)
-    return _argv(runtime, container_id, files, subgroup, deadline, *words)
+    options = ("--detach", "--console-socket", console) if console else ("--detach",)
+    return _argv(runtime, container_id, files, subgroup, deadline, *options)
 
 
 def knows_subgroups(runtime: Runtime, deadline: Deadline) -> bool:
-    """Whether the runtime puts a program into the cgroup that it is told."""
+    """Whether the runtime can put a program into a cgroup below the container's."""
     return "--cgroup" not in runtime.unknown_options("exec", deadline)
 
 
@@ -117,23 +117,24 @@ def _argv(
     files: ExecFiles,
     subgroup: str,
     deadline: Deadline,
-    *words: str,
+    *options: str,
 ) -> list[str]:
     unknown = runtime.unknown_options("exec", deadline)
-    for word in ("--process", "--pid-file", *(word for word in words if word.startswith("--"))):
-        require_option(runtime.name, word, unknown)
+    for name in ("--process", "--pid-file", *options):
+        if name.startswith("--"):
+            require_option(runtime.name, name, unknown)
     return [
         *runtime.argv(*runtime.log_argv(files.log, deadline), "exec"),
         *(() if "--cgroup" in unknown else ("--cgroup", f"/{subgroup}")),
         *("--process", str(files.process)),
         *("--pid-file", str(files.pid)),
-        *words,
+        *options,
         container_id,
     ]
 
 
 def write_process(files: ExecFiles, process: dict[str, object]) -> None:
-    """Make the directory, and put the process there; raises ``HostFailed`` with the path."""
+    """Make the directory, and write the process to it; raises ``HostFailed`` with the path."""
     make_directory(files.directory)
     write_new_file(files.process, msgspec.json.encode(process))
 
@@ -147,12 +148,11 @@ def process_of(
     rows: int = 0,
     columns: int = 0,
 ) -> dict[str, object]:
-    """``process`` of the runtime spec: the container's own with what is asked for.
+    """``process`` of the runtime spec: the container's own, changed as ``asked``.
 
-    A terminal is born with its size, if one is given: a program may look at once. ``files``
-    are those of the container. Raises ``InvalidArgument`` for a user whom they don't know,
-    and for more arguments and variables, the container's own among them, than a program can
-    be given.
+    A terminal is made with its size, if one is given, since a program may read it at once.
+    ``files`` are those of the container. Raises ``InvalidArgument`` for a user that is not in
+    them, and when arguments and variables, with the container's own, are too long together.
     """
     process = {**table(spec, "process"), "args": asked.command, "terminal": terminal}
     process.pop("consoleSize", None)
@@ -179,7 +179,7 @@ def process_of(
 
 
 def umask_of(process: Spec) -> int:
-    """The umask of a program; runc passes on its own one, whatever the process says."""
+    """The umask of a program, for runc, which ignores the process's and passes on its own."""
     umask = table(process, "user").get("umask")
     return umask & 0o777 if isinstance(umask, int) else UMASK
 
@@ -195,7 +195,7 @@ def _user(files: RootFiles, asked: ExecProcess) -> User | None:
     try:
         violations.raise_any()
     except InvalidArgument as error:
-        # Named there as in a config.
+        # Its field is named as in a config.
         problem = error.violations[0].description
         raise InvalidArgument.of(f"{asked.field}.user", problem, reason=error.reason) from error
     return found
@@ -204,24 +204,25 @@ def _user(files: RootFiles, asked: ExecProcess) -> User | None:
 def exec_failure(
     files: ExecFiles, container_id: str, stderr: str
 ) -> RuntimeFailed | WrongState | None:
-    """What kept the runtime from running the program; None if the exit code is the program's.
+    """Why the runtime could not run the program; None if the exit code is the program's.
 
-    ``WrongState`` when the container was paused just then, though it may run on by now.
-    runc tells only on standard error of a file that the kernel won't execute, when it has
-    said that the program runs: that is exit code 1 with the words there.
+    ``WrongState`` when the container was paused at that moment, though it may run again.
+    For a file that the kernel won't execute, runc first writes the pid as if the program
+    ran; then it ends with exit code 1 and an error on standard error only, which counts as
+    the program's.
     """
-    words = cut(logged_error(files.log))
-    if files.pid_written() and not words:
+    output = cut(logged_error(files.log))
+    if files.pid_written() and not output:
         return None
-    if any(paused in words for paused in _PAUSED):
+    if any(paused in output for paused in _PAUSED):
         return WrongState.of(container_id, "paused", "running")
-    words = words or cut(stderr)
-    return explained(
+    output = output or cut(stderr)
+    return classified(
         RuntimeFailed(
-            f"the OCI runtime could not run the program: {words or 'it said nothing'}",
+            f"the OCI runtime could not run the program: {output or 'it said nothing'}",
             reason="EXEC_FAILED",
             verb="exec",
             container_id=container_id,
-            output=words,
+            output=output,
         )
     )

@@ -1,9 +1,9 @@
-"""Whether a program can be executed at all, by what its file says; execve(2).
+"""Whether the kernel can execute a program, from the content of its file; execve(2).
 
-Runtimes say that a container is started, and find out only then that its program's
-interpreter is missing, or that the kernel does not know the format: the container ends, and
-its log has the words. So it is looked at before, as the program will be found. Who may
-execute what is the kernel's to say.
+Runtimes report a container as started before they find out that its program's interpreter is
+missing, or that the kernel does not know the format: the container then ends, with the error
+in its log. So the file is read first, on the path where the runtime will find it. Permissions
+are left to the kernel.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from msgspec import Struct
 from ocigrpc.errors import CannotRun
 from ocigrpc.oci.runtime_errors import NOT_EXECUTABLE_CODE, NOT_FOUND_CODE
 
+# How much of a file is read; its headers are at the front.
 _HEAD_BYTES = 4096
-"""What is read of a file: its headers are at the front."""
 
+# How much of a script's first line the kernel reads.
 _SCRIPT_BYTES = 256
-"""Most of a script's first line that the kernel reads."""
 
+# Most scripts that are each other's interpreter; the kernel's limit.
 _INTERPRETERS_LIMIT = 5
-"""Scripts that are the interpreter of one another, as the kernel has it."""
 
 _PT_INTERP = 3
+# By class, elf(5): the offset of e_phoff; the format of e_phoff, e_phentsize and e_phnum; the
+# format of p_type, p_offset and p_filesz in each segment.
 _ELF_FORMS = {
     1: (28, "=I10xHH", "=II8xI"),
     2: (32, "=Q14xHH", "=I4xQ16xQ"),
 }
-"""By class, elf(5): where e_phoff is, it with e_phentsize and e_phnum, and p_type, p_offset and
-p_filesz of each segment."""
 
 _BINFMT = "/proc/sys/fs/binfmt_misc"
 _BINFMT_CONTROL = {"register", "status"}
 
+# Gives the first bytes of the file at an absolute path in the container; raises ``OSError``.
 ReadHead = Callable[[str, int], bytes]
-"""The first bytes of an absolute path, in the container; raises ``OSError``."""
 
 
 class _Process(Struct):
@@ -50,16 +50,16 @@ class _Process(Struct):
     env: list[str] | None = None
 
 
-# msgspec crashes when two threads convert to the same type for the first time: not after this.
+# Made at import: msgspec crashes when two threads use a type for the first time.
 msgspec.json.Decoder(_Process)
 
 
 def require_executable(process: Mapping[str, object], read_head: ReadHead) -> None:
     """Raise ``CannotRun`` if the kernel would refuse the file of a program, or its interpreter.
 
-    ``process`` is what the runtime spec calls so. PROGRAM_NOT_FOUND when an interpreter is
-    missing, PROGRAM_NOT_EXECUTABLE when the format is unknown. A program that is not found
-    itself, or can't be read, is the runtime's to refuse.
+    ``process`` is ``process`` of the runtime spec. The reason is PROGRAM_NOT_FOUND when an
+    interpreter is missing, PROGRAM_NOT_EXECUTABLE when the format is unknown. A program that
+    is missing itself, or can't be read, is left to the runtime.
     """
     known = msgspec.convert(process, _Process)
     for path in _candidates(known):
@@ -104,10 +104,10 @@ def _candidates(process: _Process) -> Iterator[str]:
 
 
 def _interpreter(head: bytes) -> str | None:
-    """The program that the kernel would execute in place of a file, or beside it."""
+    """The interpreter of a script, or the dynamic loader of a binary; None if there is none."""
     if head.startswith(b"#!"):
-        words = head[2:_SCRIPT_BYTES].split(b"\n")[0].split()
-        return os.fsdecode(words[0]) if words else None
+        parts = head[2:_SCRIPT_BYTES].split(b"\n")[0].split()
+        return os.fsdecode(parts[0]) if parts else None
     if head.startswith(b"\x7fELF"):
         try:
             return _elf_interpreter(head)
@@ -117,7 +117,7 @@ def _interpreter(head: bytes) -> str | None:
 
 
 def _elf_interpreter(head: bytes) -> str | None:
-    """PT_INTERP of a binary of this machine's byte order, if it is in what was read."""
+    """PT_INTERP of a binary of this machine's byte order, if ``head`` reaches that far."""
     header_begin, header, segment = _ELF_FORMS[head[4]]
     begin, size_bytes, count = struct.unpack_from(header, head, header_begin)
     for each in range(count):
@@ -128,7 +128,7 @@ def _elf_interpreter(head: bytes) -> str | None:
 
 
 def _has_more_formats() -> bool:
-    """Whether somebody has taught the kernel further ones; see binfmt_misc in its manual."""
+    """Whether formats are registered with the kernel's binfmt_misc."""
     try:
         return bool(set(os.listdir(_BINFMT)) - _BINFMT_CONTROL)
     except OSError:

@@ -1,9 +1,9 @@
-"""JSON as Go's encoding/json reads it into types, which is how runc reads a spec.
+"""JSON as Go's encoding/json decodes it into types, which is how runc reads a spec.
 
-Names of fields match in any case, and the exact one is no better than a later other one; of
-what comes twice the later counts, and objects are put together; null is as if the field were
-not there; a field that is missing is zero; what follows the value is not read. Here all of
-that becomes JSON that means the same to every reader.
+Field names match in any letter case, and the exact name has no precedence. Of duplicates the
+last counts, except that objects are merged. null is like an absent field, a missing field is
+zero, and anything after the value is ignored. The result is JSON that means the same to every
+reader.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _SPACE = " \t\n\r"
 
 
 class _Members(list[tuple[str, object]]):
-    """An object as it is written, with what comes twice."""
+    """The members of an object in their order, with duplicates."""
 
 
 def decode(text: bytes, kind: type[Struct]) -> object:
-    """The value of a JSON text, as Go would have it in a type.
+    """The value of a JSON text, as Go would decode it into a type.
 
-    Fields have the names of ``kind``, and what it does not know is kept. Numbers that are
-    no integers of 64 bits are ``msgspec.Raw``, to be written again as they are. Raises
-    ``ValueError`` for what is no JSON, ``RecursionError`` for what is very deep.
+    Fields get the names that ``kind`` has for them; unknown fields are kept. Numbers other
+    than 64-bit integers become ``msgspec.Raw``, which is written again unchanged. Raises
+    ``ValueError`` for malformed JSON, ``RecursionError`` for very deep JSON.
     """
     value, _ = _decoder().raw_decode(text.decode(errors="replace").lstrip(_SPACE))
     return _fitted(value, _Shape("struct", kind))
@@ -43,7 +43,7 @@ def _decoder() -> json.JSONDecoder:
 
 
 def _integer(digits: str) -> object:
-    # Python refuses to read thousands of digits.
+    # int() refuses thousands of digits.
     value = int(digits) if len(digits) <= 20 else _INTEGERS.stop
     return value if value in _INTEGERS else _raw(digits)
 
@@ -57,7 +57,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 class _Shape(NamedTuple):
-    """What a value is to be: ``of`` a type of struct, or of items; ``zero`` makes none of it."""
+    """The type that a value is decoded into; ``zero`` makes its zero value."""
 
     form: Literal["struct", "map", "list", "scalar"]
     struct: type[Struct] | None = None
@@ -73,7 +73,7 @@ class _Field(NamedTuple):
 
 @functools.cache
 def _fields(kind: type[Struct]) -> Mapping[str, _Field]:
-    """The fields of a struct, by their names in JSON, and by those names in small letters."""
+    """The fields of a struct, by their names in JSON, both exact and in lower case."""
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     fields = [_Field(each.encode_name, _shape(each.type), each.required) for each in info.fields]
@@ -101,12 +101,12 @@ def _shape(kind: inspect.Type) -> _Shape:
 
 
 def _fold(name: str) -> str:
-    # Go takes the long s for an s; lower() makes a k of the Kelvin sign itself.
+    # Go also matches the long s with s, and the Kelvin sign with k, which lower() does.
     return name.lower().replace("\u017f", "s")
 
 
 def _fitted(value: object, shape: _Shape) -> object:
-    """``value`` in a shape; what does not fit is left for who checks types."""
+    """``value`` in a shape; a value of the wrong type is left for the check of types."""
     if isinstance(value, _Members):
         if shape.struct is not None:
             return _fitted_struct(value, shape.struct)
@@ -165,7 +165,7 @@ def _plain(value: object) -> object:
 
 
 def _text(text: str) -> str:
-    """A text in which half a pair of surrogates is what Go makes of it."""
+    """The text with lone surrogates replaced, as Go does."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,7 +1,8 @@
-"""Which of the options that we pass a program knows: asked of it, never taken from its version.
+"""Which of the options that we pass a program supports: probed, never guessed from its version.
 
-It is run with them and ``--help``, by which it does nothing: it refuses what it does not know,
-and lists what it does. That is done once for each binary, and again when that is replaced.
+The program is run with the options and ``--help``, so that it does nothing else: it refuses
+options that it does not know, and lists those that it does. Each binary is probed once, and
+again when it is replaced.
 """
 
 from __future__ import annotations
@@ -18,40 +19,40 @@ from ocigrpc.errors import HostFailed, PreconditionFailed, Timeout
 from ocigrpc.host.processes.child import ENVIRONMENT, run
 from ocigrpc.waiting import Deadline
 
-_ASK_S = 2.0
-"""Longest that one question may take."""
+# Longest time for one run of a program.
+_PROBE_S = 2.0
 
-_UNANSWERED_S = 30.0
-"""How long a program that gives no answer is not asked again."""
+# How long a program is not probed again after it could not be.
+_RETRY_S = 30.0
 
 _LISTED = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
 class Option(Struct, frozen=True):
-    """An option with ``value``, if it takes one, and what is lost without it."""
+    """An option with ``value``, if it takes one; ``lost`` says what is lost without it."""
 
     name: str
     lost: str
     value: str = ""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """How it is passed."""
+    def argv(self) -> tuple[str, ...]:
+        """The option as arguments."""
         return (self.name, self.value) if self.value else (self.name,)
 
 
-class _Answer(Struct, frozen=True):
+class _Probe(Struct, frozen=True):
     binary: tuple[int, ...]
     unknown: frozenset[str]
     until_s: float
 
 
 class Options:
-    """What one program has answered."""
+    """The options that one program supports, as far as it has been probed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answers: dict[tuple[str, ...], _Answer] = {}
+        self._probes: dict[tuple[str, ...], _Probe] = {}
 
     def unknown(
         self,
@@ -60,23 +61,23 @@ class Options:
         deadline: Deadline,
         env: Mapping[str, str] = ENVIRONMENT,
     ) -> frozenset[str]:
-        """Those of ``options`` that may not be passed behind ``argv``, whose first is a path.
+        """Those of ``options`` that may not follow ``argv``, which begins with a path.
 
-        None, if the program can't be asked. Raises ``Cancelled``.
+        Empty, if the program can't be probed. Raises ``Cancelled``.
         """
         key = (*argv, *(option.name for option in options))
         binary = _identity(argv[0])
         with self._lock:
-            answer = self._answers.get(key)
-        if answer is None or answer.binary != binary or answer.until_s <= time.monotonic():
+            probe = self._probes.get(key)
+        if probe is None or probe.binary != binary or probe.until_s <= time.monotonic():
             try:
-                unknown = _ask(argv, options, deadline.within(len(options) * _ASK_S), env)
-                answer = _Answer(binary, unknown, float("inf"))
+                unknown = _unknown(argv, options, deadline.within(len(options) * _PROBE_S), env)
+                probe = _Probe(binary, unknown, float("inf"))
             except (HostFailed, Timeout):
-                answer = _Answer(binary, frozenset(), time.monotonic() + _UNANSWERED_S)
+                probe = _Probe(binary, frozenset(), time.monotonic() + _RETRY_S)
             with self._lock:
-                self._answers[key] = answer
-        return answer.unknown
+                self._probes[key] = probe
+        return probe.unknown
 
 
 def require_option(program: str, name: str, unknown: frozenset[str]) -> None:
@@ -87,10 +88,10 @@ def require_option(program: str, name: str, unknown: frozenset[str]) -> None:
         )
 
 
-def _ask(
+def _unknown(
     argv: Sequence[str], options: Sequence[Option], deadline: Deadline, env: Mapping[str, str]
 ) -> frozenset[str]:
-    """Raises ``HostFailed``, ``Timeout`` or ``Cancelled``."""
+    """The options that a program refuses. Raises ``HostFailed``, ``Timeout`` or ``Cancelled``."""
     names = {option.name for option in options}
     listed = _listed(argv, options, deadline, env)
     if listed is None:
@@ -102,16 +103,16 @@ def _ask(
             if listed is not None and (option.name in listed or not listed & names):
                 known.add(option.name)
         return frozenset(names - known)
-    # One that lists none of them has no list, or one in a form of its own.
+    # A help text that lists none of them has no list, or has it in another form.
     return frozenset(names - listed) if listed & names else frozenset()
 
 
 def _listed(
     argv: Sequence[str], options: Sequence[Option], deadline: Deadline, env: Mapping[str, str]
 ) -> set[str] | None:
-    """The options that its help lists; None when it refuses these."""
-    words = (word for option in options for word in option.words)
-    ended = run([*argv, *words, "--help"], deadline.within(_ASK_S), env=env)
+    """The options in its help text; None when it refuses ``options``."""
+    arguments = (argument for option in options for argument in option.argv)
+    ended = run([*argv, *arguments, "--help"], deadline.within(_PROBE_S), env=env)
     if ended.returncode != 0:
         return None
     return set(_LISTED.findall((ended.stdout + ended.stderr).decode(errors="replace")))

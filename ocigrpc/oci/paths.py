@@ -11,10 +11,10 @@ from pathlib import Path
 class ContainerPaths:
     """The paths of one container below the run directory, which a reboot clears.
 
-    One directory is the container's own: its bundle (the service writes ``config.json``;
-    conmon the ``attach`` socket and the ``ctl`` and ``winsz`` FIFOs), and conmon's persist
-    and working directory (``exit``, ``oom``). The directories of all exit files and of all
-    attach links are shared.
+    The container has one directory of its own. It is the bundle, where the service writes
+    ``config.json``, and conmon makes the ``attach`` socket and the ``ctl`` and ``winsz``
+    FIFOs; and it is conmon's persist and working directory, for ``exit`` and ``oom``. The
+    directories of exit file copies and of attach links are shared by all containers.
     """
 
     run_dir: Path
@@ -57,30 +57,30 @@ class ContainerPaths:
 
     @cached_property
     def exit_file(self) -> Path:
-        """The exit code in decimal; conmon writes it, and a copy to :attr:`exit_copy`."""
+        """The exit code in decimal; conmon writes it here and to :attr:`exit_copy`."""
         return self.persist / "exit"
 
     @cached_property
     def oom_file(self) -> Path:
-        """There when the kernel killed a process of the container for want of memory."""
+        """Exists if the kernel killed a process of the container because memory ran out."""
         return self.persist / "oom"
 
     @cached_property
     def exits(self) -> Path:
-        """Directory of the exit file copies of all containers."""
+        """Directory of all containers' exit file copies."""
         return self.run_dir / "exits"
 
     @cached_property
     def exit_copy(self) -> Path:
-        """The exit code again, where one inotify watch sees those of all containers."""
+        """Copy of the exit code, in a directory that one inotify watch covers."""
         return self.exits / self.container_id
 
     @cached_property
     def sockets(self) -> Path:
-        """Directory of the attach links of all containers."""
+        """Directory of all containers' attach links."""
         return self.run_dir / "sockets"
 
     @cached_property
     def socket_link(self) -> Path:
-        """Link to the bundle that some versions of conmon make and leave behind."""
+        """Link to the bundle, which some versions of conmon make and leave behind."""
         return self.sockets / self.container_id

@@ -16,34 +16,35 @@ from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut, host_failing
 from ocigrpc.host.processes.child import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
 from ocigrpc.host.processes.programs import find_program, program_version
 from ocigrpc.oci.options import Option, Options, require_option
-from ocigrpc.oci.runtime_errors import explained
+from ocigrpc.oci.runtime_errors import classified
 from ocigrpc.waiting import Deadline
 
+# Error of runc, with cgroup v1, when the kernel did not freeze all processes within a fifth of a
+# second because the CPUs are busy; runc has thawed them again.
 _UNFROZEN = "unable to freeze"
-"""What runc says of a group whose processes the kernel did not all freeze in a fifth of a
-second, cgroup v1, when many others want the CPUs: it has let them run again."""
 
 _FREEZE_RETRY_S = 0.05
 
 _UPDATE_FILE = "resources-"
 
+# Default state directories of runtimes, by the name of their binary.
 _ROOTS = {"runc": "/run/runc", "crun": "/run/crun", "youki": "/run/youki"}
-"""Where runtimes of these names keep what they know of their containers, unless told."""
 
+# A copy of its own program, which runc or crun executes when it starts; see ``is_own_mount``.
 _CLONE = re.compile(r"((?:runc|crun)\.)[A-Za-z0-9]{6}")
-"""A copy of its own program, that runc or crun executes in place of it while it begins."""
 
+# Most bytes read of the output of ``state``: it has all annotations, and JSON escapes can make
+# them six times as long.
 _STATE_LIMIT_BYTES = 8 << 20
-"""Most that is read of what ``state`` prints: all annotations are in it, of which JSON can make
-six times as much."""
 
-_WORDS_LOST = "its own words for a failure are what it writes on standard error"
+_LOG_LOST = "its own words for a failure are what it writes on standard error"
 _DETACHED_LOST = "Exec has no terminals, and Exec and ExecSync have no keep_running"
 
+# The options that we pass to a runtime, by verb; the empty verb has those before any verb.
 OPTIONS: Mapping[str, Sequence[Option]] = {
     "": (
-        Option("--log", _WORDS_LOST, os.devnull),
-        Option("--log-format", _WORDS_LOST, "json"),
+        Option("--log", _LOG_LOST, os.devnull),
+        Option("--log-format", _LOG_LOST, "json"),
         Option("--systemd-cgroup", "it makes no container with the systemd manager"),
     ),
     "create": (Option("--no-pivot", "CreateContainer refuses no_pivot"),),
@@ -62,11 +63,10 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
     "update": (Option("--resources", "UpdateContainerResources is refused", "/x"),),
     "delete": (Option("--force", "what a failed create has left may stay"),),
 }
-"""What we pass to a runtime, by the verb; before it, for the empty one."""
 
 
 class RuntimeState(Struct, frozen=True):
-    """What ``state`` prints, as far as it matters here. ``status`` is the runtime's word."""
+    """The fields of ``state``'s output that are used here. ``status`` is as the runtime says."""
 
     id: str
     status: str
@@ -74,14 +74,14 @@ class RuntimeState(Struct, frozen=True):
     bundle: str = ""
 
 
-# Made now: msgspec crashes when two threads make one for the same type for the first time.
+# Made at import: msgspec crashes when two threads use a type for the first time.
 _STATE = msgspec.json.Decoder(RuntimeState)
 
 
 class Runtime(Struct, frozen=True):
     """One OCI runtime of the settings; every verb is one run of its binary, in ``env``.
 
-    Every verb raises ``RuntimeFailed`` with the runtime's own words when it fails,
+    Every verb raises ``RuntimeFailed`` with the runtime's output when it fails,
     ``Timeout`` (RUNTIME_TIMEOUT) when it takes longer than ``verb_timeout_s``, ``Timeout``
     or ``Cancelled`` by the caller's deadline.
     """
@@ -95,12 +95,11 @@ class Runtime(Struct, frozen=True):
 
     def unknown_options(self, verb: str, deadline: Deadline) -> frozenset[str]:
         """Those of ``OPTIONS`` that this binary does not know; raises ``Cancelled``."""
-        words = (verb,) if verb else ()
-        argv = self.argv(*words)
+        argv = self.argv(verb) if verb else self.argv()
         return self.options.unknown(argv, OPTIONS[verb], deadline, self.env)
 
     def log_argv(self, path: Path, deadline: Deadline) -> tuple[str, ...]:
-        """The options that have its own errors written to a file, as JSON lines."""
+        """The options that make it write its errors to a file, as JSON lines."""
         unknown = self.unknown_options("", deadline)
         if unknown & {"--log", "--log-format"}:
             return ()
@@ -118,28 +117,28 @@ class Runtime(Struct, frozen=True):
             )
         return found
 
-    def argv(self, *words: str) -> list[str]:
-        """The command line of a verb."""
-        return [find_program(self.path) or self.path, *self.global_argv, *words]
+    def argv(self, *arguments: str) -> list[str]:
+        """The command line with ``arguments``, a verb and what follows it."""
+        return [find_program(self.path) or self.path, *self.global_argv, *arguments]
 
     def entry_path(self, container_id: str) -> str:
-        """Where it keeps what it knows of a container; empty where that is not known.
+        """The directory of its state of a container; empty where that is not known.
 
-        runc and crun have a directory for each, of the container's id, in their ``--root``.
+        runc and crun have one directory per container, named by its id, in their ``--root``.
         """
         root = _ROOTS.get(os.path.basename(self.path), "")
-        for word, following in itertools.pairwise((*self.global_argv, "")):
-            if word == "--root":
-                root = following
-            elif word.startswith("--root="):
-                root = word.removeprefix("--root=")
+        for option, value in itertools.pairwise((*self.global_argv, "")):
+            if option == "--root":
+                root = value
+            elif option.startswith("--root="):
+                root = option.removeprefix("--root=")
         return f"{root.rstrip('/')}/{container_id}" if root.startswith("/") else ""
 
     def is_own_mount(self, mount_point: str, source: str) -> bool:
-        """Whether it has mounted this in the directory of a container, and was killed then.
+        """Whether it mounted ``source`` in a container's directory, and was killed before unmount.
 
-        runc, and so crun, binds its own program there while it begins, to be safe from the
-        container (CVE-2019-5736). ``source`` is the path of what is mounted.
+        runc and crun bind their own program there when they start, as a protection against
+        the container (CVE-2019-5736).
         """
         found = _CLONE.fullmatch(os.path.basename(mount_point))
         program = os.path.basename(source.removesuffix("//deleted"))
@@ -147,17 +146,14 @@ class Runtime(Struct, frozen=True):
         return found is not None and program in (found[1].rstrip("."), known)
 
     def start(self, container_id: str, deadline: Deadline, cwd: Path | None = None) -> None:
-        """Run the program of a created container; raises ``CannotRun`` besides.
-
-        Hooks are run in ``cwd``.
-        """
+        """Run a created container's program, and hooks in ``cwd``; also raises ``CannotRun``."""
         try:
             self._verb(deadline, "start", container_id, cwd=cwd)
         except RuntimeFailed as error:
-            raise explained(error) from error
+            raise classified(error) from error
 
     def pause(self, container_id: str, deadline: Deadline) -> None:
-        """Freeze a running container, however many attempts that takes on a busy host."""
+        """Freeze a running container; on a busy host this may take several attempts."""
         bounded = deadline.within(self.verb_timeout_s)
         while True:
             try:
@@ -166,7 +162,7 @@ class Runtime(Struct, frozen=True):
             except RuntimeFailed as error:
                 if _UNFROZEN not in error.metadata.get("output", ""):
                     raise
-            # Its own limit has a reason of its own.
+            # Not ``bounded``: at its end the next attempt raises RUNTIME_TIMEOUT.
             deadline.wait(timeout_s=_FREEZE_RETRY_S)
 
     def resume(self, container_id: str, deadline: Deadline) -> None:
@@ -180,10 +176,10 @@ class Runtime(Struct, frozen=True):
         directory: Path,
         deadline: Deadline,
     ) -> None:
-        """Change limits to ``resources``, what the runtime spec calls ``linux.resources``.
+        """Change limits to ``resources``, which is ``linux.resources`` of the runtime spec.
 
-        The runtime reads them from a file that is in ``directory`` meanwhile, for its
-        standard input is /dev/null. Raises ``HostFailed`` besides when it can't be written.
+        The runtime reads them from a temporary file in ``directory``, since its standard input
+        is /dev/null. Also raises ``HostFailed`` when that can't be written.
         """
         require_option(self.name, "--resources", self.unknown_options("update", deadline))
         with (
@@ -194,47 +190,47 @@ class Runtime(Struct, frozen=True):
             self._verb(deadline, "update", "--resources", file.name, container_id)
 
     def delete(self, container_id: str, deadline: Deadline, cwd: Path | None = None) -> None:
-        """Kill a container if it lives, and forget it; an unknown one is no error.
+        """Kill a container if it lives, and delete its state; an unknown id is no error.
 
         Hooks are run in ``cwd``.
         """
         self._verb(deadline, "delete", "--force", container_id, cwd=cwd)
 
     def state_json(self, container_id: str, deadline: Deadline) -> bytes:
-        """What the runtime says of a container, in its own JSON."""
+        """The state of a container, as the runtime's JSON."""
         return self._verb(
             deadline, "state", container_id, output_limit_bytes=_STATE_LIMIT_BYTES
         ).stdout
 
     def state(self, container_id: str, deadline: Deadline) -> RuntimeState:
-        """What the runtime says of a container."""
-        output = self.state_json(container_id, deadline)
+        """The state of a container, as the runtime reports it."""
+        stdout = self.state_json(container_id, deadline)
         try:
-            return _STATE.decode(output)
+            return _STATE.decode(stdout)
         except msgspec.DecodeError as error:
-            said = cut(output.decode(errors="replace"))
+            output = cut(stdout.decode(errors="replace"))
             raise RuntimeFailed(
-                f"{self.name} state printed no state ({error}): {said!r}",
+                f"{self.name} state printed no state ({error}): {output!r}",
                 reason="RUNTIME_OUTPUT_MALFORMED",
                 verb="state",
-                output=said,
+                output=output,
             ) from error
 
     def version(self, deadline: Deadline) -> str:
-        """First line of ``--version``; empty when it can't be had."""
+        """First line of the output of ``--version``; empty if there is none."""
         return program_version(self.path, deadline)
 
     def _verb(
         self,
         deadline: Deadline,
         verb: str,
-        *words: str,
+        *arguments: str,
         cwd: Path | None = None,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     ) -> Completed:
         try:
             bounded = deadline.within(self.verb_timeout_s)
-            argv = self.argv(verb, *words)
+            argv = self.argv(verb, *arguments)
             ended = run(argv, bounded, env=self.env, cwd=cwd, output_limit_bytes=output_limit_bytes)
         except Timeout as error:
             raise Timeout(
@@ -248,18 +244,18 @@ class Runtime(Struct, frozen=True):
                 error.message, reason="RUNTIME_NOT_FOUND", verb=verb, **error.metadata
             ) from error
         if ended.returncode != 0:
-            said = cut(ended.words)
+            output = cut(ended.words)
             raise RuntimeFailed(
-                f"{self.name} {verb} failed with status {ended.returncode}: {said}",
+                f"{self.name} {verb} failed with status {ended.returncode}: {output}",
                 verb=verb,
                 runtime_handler=self.name,
                 returncode=ended.returncode,
-                output=said,
+                output=output,
             )
         return ended
 
 
 def remove_update_files(directory: Path) -> None:
-    """Remove what an ``update`` that nobody has seen the end of left in its directory."""
+    """Remove the files of an ``update`` that was interrupted with the service."""
     for file in directory.glob(f"{_UPDATE_FILE}*"):
         file.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""What an OCI runtime's words of failure mean: whose fault it is.
+"""What the error messages of OCI runtimes mean: whether the request is at fault, or the node.
 
-Runtimes have no codes: runc 1.1 to 1.3 and crun 1.8 to 1.21 say it in sentences. What the
-request asked for, and can't be had, is told apart from what is broken; words that nobody
-knows are taken for the latter.
+Runtimes have no error codes, so this matches the sentences of runc 1.1 to 1.3 and crun 1.8 to
+1.21. A message that matches nothing counts as a failure of the runtime or the node.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from typing import NamedTuple
 
 from ocigrpc.errors import CannotRun, RuntimeFailed, cut
 
+# The exit codes that a shell gives in these cases.
 NOT_FOUND_CODE, NOT_EXECUTABLE_CODE, KILLED_CODE = 127, 126, 137
-"""What a shell would have exited with."""
 
 
-class _Meaning(NamedTuple):
+class _Cause(NamedTuple):
     pattern: re.Pattern[str]
     reason: str
     exit_code: int | None = None
 
 
-def _meaning(reason: str, *phrases: str, exit_code: int | None = None) -> _Meaning:
-    return _Meaning(re.compile("|".join(phrases), re.IGNORECASE), reason, exit_code)
+def _cause(reason: str, *patterns: str, exit_code: int | None = None) -> _Cause:
+    return _Cause(re.compile("|".join(patterns), re.IGNORECASE), reason, exit_code)
 
 
 _MISSING = "(no such file or directory|not a directory)"
@@ -32,21 +31,22 @@ _REFUSED = (
     "too many levels of symbolic links|text file busy)"
 )
 
-_MEANINGS = (
-    _meaning(
+# The first that matches counts.
+_CAUSES = (
+    _cause(
         "MEMORY_LIMIT_TOO_LOW",
         "unable to set memory limit to",  # runc, where the kernel refuses less than is used
         "memory limit too low",  # runc from 1.1, where it kills instead
         "the memory limit could be too low",  # crun
     ),
-    # Before all others: a hook may say anything.
-    _meaning(
+    # Before all others, because the output of a hook may match any of them.
+    _cause(
         "HOOK_FAILED",
         r"error running (\w+ )?hook",  # runc
         "error executing hook",  # crun
         "^timeout expired for ",  # crun, of a hook
     ),
-    _meaning(
+    _cause(
         "PROGRAM_NOT_FOUND",
         "executable file .*not found",
         rf'exec: ".*": stat .*: {_MISSING}',
@@ -55,7 +55,7 @@ _MEANINGS = (
         rf"(open executable|cannot open `.*`): {_MISSING}",
         exit_code=NOT_FOUND_CODE,
     ),
-    _meaning(
+    _cause(
         "PROGRAM_NOT_EXECUTABLE",
         rf'exec: ".*": (stat .*: )?{_REFUSED}',
         rf"(^|process: )exec /\S*: {_REFUSED}",
@@ -64,33 +64,33 @@ _MEANINGS = (
         "exists but it is not executable|is not a regular file",
         exit_code=NOT_EXECUTABLE_CODE,
     ),
-    _meaning(
-        # Of runc, whose part in the container was killed before it executed the program.
+    _cause(
+        # From runc, when its process in the container was killed before it executed the program.
         "PROGRAM_KILLED",
         "container process: read init-p: (connection reset by peer|EOF)",
         exit_code=KILLED_CODE,
     ),
-    # After the programs: the search of one says that it can't enter a directory, too.
-    _meaning(
+    # After the programs: a failed search for one may mention a directory, too.
+    _cause(
         "WORKING_DIR_UNUSABLE",
         r"chdir (to )?(cwd )?[(`\"]",
-        "container init: mkdir /",  # runc, which makes what is missing
+        "container init: mkdir /",  # runc, which makes a missing directory
         "cwd: |current working directory",
     ),
-    _meaning(
+    _cause(
         "MOUNT_FAILED",
         'error mounting "',
         "mount `",
         "error stat'ing file `|cannot stat `|error creating directory `|mkdir `",
     ),
-    # Each program of the runtime begins with few files open.
-    _meaning("RLIMIT_REFUSED", "setrlimit|rlimit", "too many open files$"),
-    _meaning("SYSCTL_REFUSED", "/proc/sys/|sysctl"),
-    _meaning("NAMESPACE_UNUSABLE", "namespace path"),
-    _meaning("SECURITY_LABEL_UNUSABLE", "apparmor|selinux|attr/(exec|keycreate)"),
-    _meaning("SECCOMP_REFUSED", "seccomp"),
-    # runc has the whole path of a cgroup's file, crun often its name alone.
-    _meaning(
+    # The runtime itself opens few files, so this is the container's rlimit.
+    _cause("RLIMIT_REFUSED", "setrlimit|rlimit", "too many open files$"),
+    _cause("SYSCTL_REFUSED", "/proc/sys/|sysctl"),
+    _cause("NAMESPACE_UNUSABLE", "namespace path"),
+    _cause("SECURITY_LABEL_UNUSABLE", "apparmor|selinux|attr/(exec|keycreate)"),
+    _cause("SECCOMP_REFUSED", "seccomp"),
+    # runc prints the whole path of a cgroup's file, crun often only its name.
+    _cause(
         "LIMIT_REFUSED",
         r"[/`](cpu|cpuset|memory|pids|hugetlb|io|blkio|rdma|misc|cgroup\.max)\.[a-z]",
         "/sys/fs/cgroup/hugetlb/",
@@ -98,28 +98,24 @@ _MEANINGS = (
 )
 
 
-def explained(error: RuntimeFailed) -> RuntimeFailed:
-    """``CannotRun`` in place of an error whose ``output`` says that the request is at fault.
+def classified(error: RuntimeFailed) -> RuntimeFailed:
+    """``CannotRun`` in place of an error whose ``output`` shows that the request is at fault.
 
-    Its metadata are those of ``error``, with ``exit_code`` where a shell would have one.
+    The metadata are those of ``error``, with ``exit_code`` where a shell would give one.
     """
-    found = _found(error.metadata.get("output", ""))
-    if found is None:
+    output = cut(error.metadata.get("output", ""))
+    cause = next((each for each in _CAUSES if each.pattern.search(output)), None)
+    if cause is None:
         return error
-    known = {} if found.exit_code is None else {"exit_code": found.exit_code}
+    known = {} if cause.exit_code is None else {"exit_code": cause.exit_code}
     metadata: dict[str, object] = {**error.metadata, **known}
-    return CannotRun(error.message, reason=found.reason, **metadata)
-
-
-def _found(words: str) -> _Meaning | None:
-    said = cut(words)
-    return next((each for each in _MEANINGS if each.pattern.search(said)), None)
+    return CannotRun(error.message, reason=cause.reason, **metadata)
 
 
 def create_failed(output: str) -> RuntimeFailed:
-    """The error of a runtime that did not create the container."""
+    """The error for a runtime that printed ``output`` and did not create the container."""
     output = cut(output)
-    return explained(
+    return classified(
         RuntimeFailed(
             f"the OCI runtime could not create the container: {output or 'it said nothing'}",
             verb="create",

@@ -1,4 +1,4 @@
-"""The log that an OCI runtime writes of itself, with ``--log-format=json``."""
+"""The log of an OCI runtime itself, with ``--log-format=json``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+# Most bytes of a log that are read.
 LIMIT_BYTES = 1 << 16
-"""How much of a log is read at most."""
 
 
 class _LogEntry(Struct, frozen=True):
@@ -21,7 +21,7 @@ _LOG_ENTRY = msgspec.json.Decoder(_LogEntry)
 
 
 def logged_error(path: Path) -> str:
-    """The message of the last error in a log; empty if there is none, or no log."""
+    """The message of the last error in a log; empty if there is no error or no log."""
     try:
         with path.open("rb") as log:
             lines: Sequence[bytes] = log.read(LIMIT_BYTES).splitlines()

@@ -1,9 +1,10 @@
-"""A client's bundle as the runtime and its hooks see it: all of it, with our spec in place of his.
+"""A client's bundle as the runtime and its hooks see it: complete, but with our spec.
 
-Hooks look for their files beside the bundle's ``config.json``, and write there; but what the
-runtime is to read is ours, and a client's bundle is never written to. So the bundle is mounted
-below the container's own directory, and our spec over its spec there, for as long as the
-container is: a hook after the end sees it, too. Only for a bundle that has hooks.
+Hooks find their files beside the bundle's ``config.json``, and may write there; but the
+runtime must read our spec, and the service never writes to a client's bundle. So the bundle is
+mounted below the container's own directory, and our spec is mounted over its spec there. That
+lasts until the container is removed, so poststop hooks see it, too. Only done for bundles that
+have hooks.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from ocigrpc.host.files.create import make_directory, write_new_file
 from ocigrpc.host.files.mounts import bind_directory, bind_file, unmount
 from ocigrpc.oci.paths import ContainerPaths
 
+# Names the directory that is shown; anything else that is mounted there is not ours.
 _MARK = "bundle.id"
-# Which directory was to be shown: nothing else that is mounted there is ours.
 
 _UNMOUNTS_LIMIT = 8
 
 
 def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
-    """Show a bundle at ``paths.shown``, with ``paths.spec_file``, which is made, empty.
+    """Show a bundle at ``paths.shown``, with an empty new ``paths.spec_file`` over its spec.
 
     Raises ``HostFailed`` with the path.
     """
@@ -34,11 +35,12 @@ def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
     with host_failing("show hooks", bundle_path), ExitStack() as undo:
         theirs = _open(undo, bundle_path, os.O_DIRECTORY | os.O_NOFOLLOW)
         write_new_file(paths.bundle / _MARK, _identity(os.fstat(theirs)))
-        # Else it would show itself, and all that is shown of other containers.
+        # If our directory is inside the bundle, a recursive bind would include itself, and the
+        # shown bundles of other containers.
         apart = not paths.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
         bind_directory(theirs, str(paths.shown), recursive=apart)
         shown = _open(undo, str(paths.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
-        # Not by its name: a link would have us mount over something else.
+        # Opened without following links: otherwise we might mount over something else.
         spec = _open(undo, "config.json", os.O_NOFOLLOW, shown)
         if not stat.S_ISREG(os.fstat(spec).st_mode):
             path = f"{bundle_path}/config.json"

@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 
 from ocigrpc.violations import Violations
 
+# Most entries of a list or map, unless its service says otherwise.
 COUNT_LIMIT = 1024
-"""Most entries of a list or map, unless its service says otherwise."""
 
 
 def check_counts(request: Message, limits: Mapping[str, int]) -> None:

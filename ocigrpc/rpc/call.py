@@ -11,8 +11,8 @@ from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import Method
 from ocigrpc.waiting import Deadline
 
+# Metadata in which a client may name its request, to find it in the log.
 REQUEST_ID_KEY = "x-request-id"
-"""Metadata in which a client may name its request, to find it in the log."""
 
 # grpc tells the lack of a deadline as one at the end of time.
 _FOREVER_S = 1e9

@@ -14,8 +14,8 @@ import grpc
 
 from ocigrpc.errors import Cancelled, InvalidArgument, Timeout
 
+# How long a client may take to send the first message of a call, and all of it.
 MESSAGE_LIMIT_S = 30.0
-"""How long a client may take to send the first message of a call, and all of it."""
 
 
 class FirstMessageTimeout:

@@ -33,8 +33,8 @@ from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import Method, MethodTable
 from ocigrpc.rpc.pool import close_after_call
 
+# Most streams of other services, health and reflection, at once.
 OTHER_STREAMS_LIMIT = 16
-"""Most streams of other services, health and reflection, at once."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")

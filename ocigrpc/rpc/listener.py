@@ -12,8 +12,8 @@ from ocigrpc.errors import PermissionDenied, cut
 from ocigrpc.rpc.methods import Method
 from ocigrpc.rpc.peer_proxy import peer_at
 
+# Most connections to each listener, so that who only connects can't take all descriptors.
 CONNECTIONS_LIMIT = 1024
-"""Most connections to each listener, so that who only connects can't take all descriptors."""
 
 _PEER_LIMIT_BYTES = 256
 

@@ -14,9 +14,9 @@ from ocigrpc.errors import cut
 # Of a method that there is not, in the log and in the answer.
 _NAME_LIMIT_BYTES = 64
 
+# Clients round up the time that they tell the service, by so much at most: grpc sends no more
+# than three digits of it.
 _ROUNDING_SHARE = 0.01
-"""Clients round up the time that they tell the service, by so much at most: grpc sends no more
-than three digits of it."""
 
 
 class Kind(Enum):

@@ -14,8 +14,8 @@ import grpc
 from ocigrpc.errors import InvalidSettings
 from ocigrpc.log import get_logger
 
+# Most bytes of a certificate file, of many certificates perhaps.
 FILE_LIMIT_BYTES = 1 << 20
-"""Most bytes of a certificate file, of many certificates perhaps."""
 
 log = get_logger()
 

@@ -20,8 +20,8 @@ from ocigrpc.host.files.directory import distrust
 from ocigrpc.rpc.listener import CONNECTIONS_LIMIT
 from ocigrpc.rpc.peer_proxy import PeerProxy
 
+# Longest path of a unix socket; unix(7).
 PATH_LIMIT_BYTES = 107
-"""Longest path of a unix socket; unix(7)."""
 
 _CONNECT_TIMEOUT_S = 5.0
 # For clients to take the last answers.

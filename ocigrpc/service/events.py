@@ -10,8 +10,8 @@ from ocigrpc.service.to_proto import exit_status
 from ocigrpc.v1 import event_pb2
 from ocigrpc.violations import Violations
 
+# How long a message of several events may be; one event alone may be longer.
 MESSAGE_BYTES = 256 << 10
-"""How long a message of several events may be; one event alone may be longer."""
 
 _KINDS = {event_pb2.EventKind.Value(f"EVENT_KIND_{kind.name}"): kind for kind in EventKind}
 

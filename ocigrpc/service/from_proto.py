@@ -28,11 +28,11 @@ from ocigrpc.service.to_proto import POLICIES, STATES
 from ocigrpc.v1 import container_pb2, runtime_pb2
 from ocigrpc.violations import Violations, entry_field
 
+# Longest timeout of a request.
 TIMEOUT_LIMIT_S = 24 * 3600
-"""Longest timeout of a request."""
 
+# Longest id or name that a filter may look for, above those that there can be.
 WANTED_LIMIT_BYTES = 256
-"""Longest id or name that a filter may look for, above those that there can be."""
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 _ID_FORM = "must be 1 to 64 of a-z A-Z 0-9 _ . - with a letter or digit first"
@@ -41,15 +41,15 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 _NAME_FORM = "must be 1 to 255 of a-z A-Z 0-9 _ . - with a letter or digit first"
 _HANDLER_LIMIT_BYTES = 256
 
+# Most labels of a container.
 LABELS_LIMIT = 256
-"""Most labels of a container."""
 
+# Most annotations of a container.
 ANNOTATIONS_LIMIT = 1024
-"""Most annotations of a container."""
 
+# Most that the keys and values of all labels take together, and those of all annotations: what
+# Kubernetes lets annotations take. One value may take all.
 LABELS_LIMIT_BYTES = 256 << 10
-"""Most that the keys and values of all labels take together, and those of all annotations:
-what Kubernetes lets annotations take. One value may take all."""
 
 _LABEL_KEY_LIMIT_BYTES = 512  # Kubernetes has keys of 253, a slash and 63.
 

@@ -9,12 +9,12 @@ from ocigrpc.rpc.methods import Kind, Method
 from ocigrpc.v1 import runtime_pb2
 from ocigrpc.violations import WORDS_LIMIT
 
+# ``ocigrpc.v1.RuntimeService``.
 SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
-"""``ocigrpc.v1.RuntimeService``."""
 
+# Of a client's time, at most so much is kept for the answer of a call that says itself how long
+# it may take: to keep more would cut that short.
 _ANSWER_S = 0.5
-"""Of a client's time, at most so much is kept for the answer of a call that says itself how
-long it may take: to keep more would cut that short."""
 
 
 def _full(name: str) -> str:
@@ -68,6 +68,7 @@ METHODS = (
     _watch("Attach", is_read_only=False),
 )
 
+# Most entries of the lists of requests that may have fewer or more than others.
 COUNT_LIMITS: Mapping[str, int] = {
     "ocigrpc.v1.ContainerConfig.command": WORDS_LIMIT,
     "ocigrpc.v1.ContainerConfig.args": WORDS_LIMIT,
@@ -78,4 +79,3 @@ COUNT_LIMITS: Mapping[str, int] = {
     # There may be as many lists as mounts.
     "ocigrpc.v1.Mount.options": 64,
 }
-"""Most entries of the lists of requests that may have fewer or more than others."""

@@ -19,9 +19,9 @@ from ocigrpc.engine.model.values import Position
 from ocigrpc.v1 import runtime_pb2
 from ocigrpc.violations import Violations
 
+# Most that a list takes in one message: with the rest of it, it fits the 4 MiB that clients of
+# gRPC take unless they say more. One container takes a sixth of that.
 ANSWER_LIMIT_BYTES = 3 << 20
-"""Most that a list takes in one message: with the rest of it, it fits the 4 MiB that clients
-of gRPC take unless they say more. One container takes a sixth of that."""
 
 # What an entry takes besides its bytes: its tag and length.
 _ENTRY_BYTES = 8

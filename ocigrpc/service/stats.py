@@ -15,11 +15,11 @@ from ocigrpc.service.from_proto import seconds_of
 from ocigrpc.service.pages import parts
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 
+# From one message of WatchStats to the next, unless the client says.
 INTERVAL_DEFAULT_S = 1.0
-"""From one message of WatchStats to the next, unless the client says."""
 
+# What a client may say.
 INTERVAL_LEAST_S, INTERVAL_MOST_S = 0.1, 3600.0
-"""What a client may say."""
 
 
 def interval_s(request: runtime_pb2.WatchStatsRequest) -> float:

@@ -34,15 +34,15 @@ from ocigrpc.v1 import attach_pb2, exec_pb2, terminal_pb2
 from ocigrpc.violations import Violations, entry_field
 from ocigrpc.waiting import Deadline
 
+# Input that waits for a slow program; with more, the client has to wait.
 BACKLOG_LIMIT_BYTES = 1 << 20
-"""Input that waits for a slow program; with more, the client has to wait."""
 
+# Most that ExecSync answers of each stream, unless the client says: with both, an answer fits
+# the 4 MiB that clients of gRPC take unless they say more.
 OUTPUT_DEFAULT_BYTES = 3 << 19
-"""Most that ExecSync answers of each stream, unless the client says: with both, an answer fits
-the 4 MiB that clients of gRPC take unless they say more."""
 
+# A terminal's rows and columns are 16 bits; ioctl_tty(2).
 _SIZE_LIMIT = 65535
-"""A terminal's rows and columns are 16 bits; ioctl_tty(2)."""
 
 _Request: TypeAlias = exec_pb2.ExecRequest | attach_pb2.AttachRequest
 _Start = TypeVar("_Start", ExecStart, AttachStart)

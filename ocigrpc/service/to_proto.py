@@ -19,6 +19,7 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.v1 import container_pb2, runtime_pb2
 
+# The engine's states in the contract's words.
 STATES = {
     State.CREATING: container_pb2.CONTAINER_STATE_CREATING,
     State.CREATED: container_pb2.CONTAINER_STATE_CREATED,
@@ -27,7 +28,6 @@ STATES = {
     State.STOPPED: container_pb2.CONTAINER_STATE_STOPPED,
     State.UNKNOWN: container_pb2.CONTAINER_STATE_UNKNOWN,
 }
-"""The engine's states in the contract's words."""
 
 _PROVENANCES = {
     Provenance.EXIT_FILE: container_pb2.EXIT_PROVENANCE_EXIT_FILE,
@@ -40,11 +40,11 @@ _PROVENANCES = {
     Provenance.MONITOR_HUNG: container_pb2.EXIT_PROVENANCE_MONITOR_HUNG,
 }
 
+# The engine's policies for a lost monitor in the contract's words.
 POLICIES = {
     MonitorLostPolicy.LEAVE: container_pb2.MONITOR_LOST_POLICY_LEAVE,
     MonitorLostPolicy.KILL: container_pb2.MONITOR_LOST_POLICY_KILL,
 }
-"""The engine's policies for a lost monitor in the contract's words."""
 
 
 def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResponse:

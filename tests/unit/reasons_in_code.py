@@ -23,7 +23,7 @@ _KINDS = {
     if isinstance(each, type) and issubclass(each, errors.OcigrpcError)
 }
 # What the output of a runtime means is in a table, whose rows all become this exception.
-_BY_TABLE = {"_meaning": "CannotRun"}
+_BY_TABLE = {"_cause": "CannotRun"}
 
 _Function = ast.FunctionDef
 

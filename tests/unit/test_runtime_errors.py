@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ocigrpc.errors import CannotRun, RuntimeFailed
-from ocigrpc.oci.runtime_errors import explained
+from ocigrpc.oci.runtime_errors import classified
 
 INIT = "runc create failed: unable to start container process: "
 LATE = f"{INIT}error during container init: "
@@ -97,7 +97,7 @@ SAID = {
 def test_what_the_request_asked_for_in_vain_is_told_apart(
     words: str, meant: tuple[str, str | None]
 ) -> None:
-    error = explained(RuntimeFailed("it failed", verb="create", output=words))
+    error = classified(RuntimeFailed("it failed", verb="create", output=words))
     assert isinstance(error, CannotRun)
     assert (error.reason, error.metadata.get("exit_code")) == meant
     assert (error.metadata["verb"], error.metadata["output"]) == ("create", words)
@@ -117,4 +117,4 @@ def test_what_the_request_asked_for_in_vain_is_told_apart(
 )
 def test_words_that_mean_nothing_of_the_request_are_the_runtimes_failure(words: str) -> None:
     error = RuntimeFailed("it failed", verb="create", output=words)
-    assert explained(error) is error
+    assert classified(error) is error

@@ -27,9 +27,10 @@ from ocigrpc.violations import (
     entry_field,
 )
 
+# ``PATH`` of a program that is given none.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""``PATH`` of a program that is given none."""
 
+# Hidden unless told otherwise: the kernel's memory, keys, timers and firmware.
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -45,8 +46,8 @@ MASKED_PATHS = (
     "/sys/firmware",
     "/sys/fs/selinux",
 )
-"""Hidden unless told otherwise: the kernel's memory, keys, timers and firmware."""
 
+# Not to be written unless told otherwise: what is set there holds for the host.
 READONLY_PATHS = (
     "/proc/bus",
     "/proc/fs",
@@ -54,7 +55,6 @@ READONLY_PATHS = (
     "/proc/sys",
     "/proc/sysrq-trigger",
 )
-"""Not to be written unless told otherwise: what is set there holds for the host."""
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 

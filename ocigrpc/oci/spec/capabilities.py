@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 from ocigrpc.oci.spec.config import ContainerConfig
 from ocigrpc.violations import Violations
 
+# Every capability, in the kernel's order: the index is the number.
 CAPABILITIES = tuple(
     f"CAP_{name}"
     for name in (
@@ -22,8 +23,8 @@ CAPABILITIES = tuple(
         "CHECKPOINT_RESTORE"
     ).split()
 )
-"""Every capability, in the kernel's order: the index is the number."""
 
+# What a container gets unless told otherwise: the same as with podman.
 DEFAULT_CAPABILITIES = frozenset(
     f"CAP_{name}"
     for name in (
@@ -31,7 +32,6 @@ DEFAULT_CAPABILITIES = frozenset(
         "SYS_CHROOT"
     ).split()
 )
-"""What a container gets unless told otherwise: the same as with podman."""
 
 _ALL = "ALL"
 

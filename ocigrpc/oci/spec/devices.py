@@ -18,23 +18,23 @@ from ocigrpc.oci.spec.linux_types import SpecDevice
 from ocigrpc.oci.spec.mounts import container_path
 from ocigrpc.violations import Violations
 
+# Most devices of the host that a container gets from directories, all of /dev among them.
 HOST_DEVICES_LIMIT = 16384
-"""Most devices of the host that a container gets from directories, all of /dev among them."""
 
 _ENTRIES_LIMIT = 4 * HOST_DEVICES_LIMIT
 # Of one directory and all below it that are looked at, whatever they are.
 
 MAJOR_LIMIT = (1 << 12) - 1
+# Largest numbers of a device that the kernel has.
 MINOR_LIMIT = (1 << 20) - 1
-"""Largest numbers of a device that the kernel has."""
 
 _MADE_BY_RUNTIME = frozenset(
     f"/dev/{name}" for name in "null zero full random urandom tty console ptmx".split()
 )
+# What in /dev belongs to each container alone, or to who runs the host itself as one.
 _NOT_ENTERED = frozenset(
     f"/dev/{name}" for name in "pts shm fd mqueue .lxc .lxd-mounts .udev".split()
 )
-"""What in /dev belongs to each container alone, or to who runs the host itself as one."""
 
 _GONE = (FileNotFoundError, NotADirectoryError, ProcessLookupError)
 # Devices come and go, and so do the directories that they are in.

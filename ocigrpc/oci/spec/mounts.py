@@ -31,11 +31,11 @@ _PROPAGATION_OPTIONS = {
     Propagation.BIDIRECTIONAL: "rshared",
 }
 
+# What the host's mount must be, one of them, for mounts to travel as wanted.
 _ENOUGH_TAGS = {
     Propagation.HOST_TO_CONTAINER: {"shared", "master"},
     Propagation.BIDIRECTIONAL: {"shared"},
 }
-"""What the host's mount must be, one of them, for mounts to travel as wanted."""
 
 
 class Mounts(NamedTuple):
@@ -45,6 +45,7 @@ class Mounts(NamedTuple):
     rootfs_propagation: str
 
 
+# What every container has; the order is that of mounting.
 DEFAULT_MOUNTS = (
     SpecMount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
     SpecMount(
@@ -65,7 +66,6 @@ DEFAULT_MOUNTS = (
         "/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", "ro"]
     ),
 )
-"""What every container has; the order is that of mounting."""
 
 _HOST_SHM = SpecMount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"])
 

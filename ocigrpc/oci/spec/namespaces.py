@@ -13,8 +13,8 @@ from msgspec import Struct
 from ocigrpc.oci.spec.config import ContainerConfig, Namespace, NamespaceMode, NamespaceType
 from ocigrpc.violations import TEXT_LIMIT_BYTES, Violations, entry_field
 
+# The ioctl that tells a namespace's CLONE_NEW* flag; ioctl_ns(2).
 _NS_GET_NSTYPE = 0xB703
-"""The ioctl that tells a namespace's CLONE_NEW* flag; ioctl_ns(2)."""
 
 _FLAGS = {
     NamespaceType.PID: 0x20000000,
@@ -28,8 +28,8 @@ _PROC_NAMES = {NamespaceType.NETWORK: "net"}
 # Parts with dots between them; a slash inside a part stands for a dot of its own.
 _SYSCTL_NAME = re.compile(r"[^./\s]+(\.[^./\s]+(/[^./\s]+)*)+")
 _SWAPPED = str.maketrans("./", "/.")
+# Which groups may ping without a capability, none unless the kernel is told; icmp(7).
 _PING = "net.ipv4.ping_group_range"
-"""Which groups may ping without a capability, none unless the kernel is told; icmp(7)."""
 
 _IPC_SYSCTLS = frozenset(
     "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax "

@@ -17,6 +17,7 @@ from ocigrpc.host.descriptors import usual_limit
 from ocigrpc.oci.spec.config import ContainerConfig, Resources, Rlimit
 from ocigrpc.violations import Violations, entry_field
 
+# The limits that setrlimit(2) knows.
 RLIMITS = frozenset(
     f"RLIMIT_{name}"
     for name in (
@@ -24,10 +25,9 @@ RLIMITS = frozenset(
         "SIGPENDING STACK"
     ).split()
 )
-"""The limits that setrlimit(2) knows."""
 
+# Of a limit that is asked for: none.
 NO_LIMIT = -1
-"""Of a limit that is asked for: none."""
 
 _OPEN_FILES = "RLIMIT_NOFILE"
 _INT64_MAX = (1 << 63) - 1

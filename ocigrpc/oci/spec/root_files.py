@@ -21,14 +21,14 @@ from ocigrpc.host.files.roots import open_in_root, open_root_of
 from ocigrpc.host.processes.process import Process
 from ocigrpc.oci.spec.types import SpecMount
 
+# Most links of one path, as the kernel has it; path_resolution(7).
 _LINKS_LIMIT = 40
-"""Most links of one path, as the kernel has it; path_resolution(7)."""
 
+# File systems that have no files of their own when they are mounted.
 _EMPTY_TYPES = frozenset(("tmpfs", "ramfs", "devpts", "mqueue"))
-"""File systems that have no files of their own when they are mounted."""
 
+# An option of the runtimes: a tmpfs begins with what it is mounted over.
 _COPIED_UP = "tmpcopyup"
-"""An option of the runtimes: a tmpfs begins with what it is mounted over."""
 
 
 class RootFiles(Protocol):

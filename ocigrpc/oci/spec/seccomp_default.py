@@ -20,8 +20,8 @@ from ocigrpc.errors import HostFailed
 from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.oci.spec.seccomp_profile import Profile, parse_profile, resolve
 
+# Where the host's profile is looked for: the administrator's, and that of the package.
 HOST_PROFILES = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
-"""Where the host's profile is looked for: the administrator's, and that of the package."""
 
 _ARCHITECTURES = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),

@@ -52,6 +52,7 @@ _Capability: TypeAlias = Annotated[str, Meta(pattern="^CAP_[A-Z0-9_]+$", max_len
 _Arch: TypeAlias = Annotated[str, Meta(pattern="^[a-z0-9]+$", max_length=64)]
 _Kernel: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,4}\.\d{1,4}$")]
 
+# By uname(2): libseccomp's name of the architecture, which conditions have, and the spec's.
 _ARCHES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
     "i686": ("x86", "SCMP_ARCH_X86"),
@@ -65,7 +66,6 @@ _ARCHES = {
     if sys.byteorder == "big"
     else ("mipsel64", "SCMP_ARCH_MIPSEL64"),
 }
-"""By uname(2): libseccomp's name of the architecture, which conditions have, and the spec's."""
 
 
 class _Part(Struct, rename="camel", forbid_unknown_fields=True):

@@ -15,11 +15,11 @@ from msgspec import Struct
 from ocigrpc.oci.spec.root_files import RootFiles
 from ocigrpc.violations import Violations
 
+# Largest uid or gid: runc takes no larger one, though the kernel has them.
 NUMBER_LIMIT = (1 << 31) - 1
-"""Largest uid or gid: runc takes no larger one, though the kernel has them."""
 
+# Most groups of a process, NGROUPS_MAX.
 GROUPS_LIMIT = 65536
-"""Most groups of a process, NGROUPS_MAX."""
 
 
 _FIELD = "config.user"

@@ -15,7 +15,7 @@ from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_number
 from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.host.cgroups.limit_files import Snapshot
 from ocigrpc.host.cgroups.limits import Limits, shares_of_weight, weight_of_shares
-from ocigrpc.oci.runtime_errors import explained
+from ocigrpc.oci.runtime_errors import classified
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.violations import Violations, entry_field
 
@@ -175,7 +175,7 @@ def refused(error: RuntimeFailed, cgroup: Cgroup, wanted: Limits) -> RuntimeFail
         except CannotRun as in_use:
             in_use.metadata["output"] = error.metadata.get("output", "")
             return in_use
-    return explained(error)
+    return classified(error)
 
 
 def _refuse_used(read: Callable[[], int | None], limit: int) -> None:
