@@ -28,13 +28,21 @@ from ocigrpc.v1 import config_pb2
 from ocigrpc.violations import Violations
 
 _PROPAGATIONS = {
-    config_pb2.MountPropagation.Value(f"MOUNT_PROPAGATION_{each.name}"): each
-    for each in Propagation
+    config_pb2.MOUNT_PROPAGATION_UNSPECIFIED: Propagation.PRIVATE,
+    **{config_pb2.MountPropagation.Value(f"MOUNT_PROPAGATION_{e.name}"): e for e in Propagation},
 }
-_SECCOMP_TYPES = {config_pb2.SeccompProfile.Type.Value(each.name): each for each in SeccompType}
-_NAMESPACE_TYPES = {config_pb2.Namespace.Type.Value(each.name): each for each in NamespaceType}
-_DEVICE_TYPES = {config_pb2.DeviceCgroupRule.Type.Value(each.name): each for each in DeviceType}
-_NAMESPACE_MODES = {config_pb2.Namespace.Mode.Value(each.name): each for each in NamespaceMode}
+_SECCOMP_TYPES = {
+    config_pb2.SECCOMP_TYPE_UNSPECIFIED: SeccompType.RUNTIME_DEFAULT,
+    **{config_pb2.SeccompType.Value(f"SECCOMP_TYPE_{e.name}"): e for e in SeccompType},
+}
+_NAMESPACE_TYPES = {
+    config_pb2.NamespaceType.Value(f"NAMESPACE_TYPE_{e.name}"): e for e in NamespaceType
+}
+_NAMESPACE_MODES = {
+    config_pb2.NAMESPACE_MODE_UNSPECIFIED: NamespaceMode.PRIVATE,
+    **{config_pb2.NamespaceMode.Value(f"NAMESPACE_MODE_{e.name}"): e for e in NamespaceMode},
+}
+_DEVICE_TYPES = {config_pb2.DeviceType.Value(f"DEVICE_TYPE_{e.name}"): e for e in DeviceType}
 
 _Named = TypeVar("_Named")
 

@@ -169,7 +169,7 @@ class RuntimeService:
 
     def WatchStats(
         self, request: v1.WatchStatsRequest, call: Call
-    ) -> Iterator[v1.ListContainerStatsResponse]:
+    ) -> Iterator[v1.WatchStatsResponse]:
         """The same at an interval."""
         wanted, interval_s = from_proto.container_filter(request), stats.interval_s(request)
         for found in self._engine.watch_stats(wanted, interval_s, call.deadline):

@@ -56,14 +56,14 @@ def limits(told: Limits) -> config_pb2.LinuxContainerResources:
 
 def stats_messages(
     found: Iterable[ContainerStats],
-) -> Iterator[runtime_pb2.ListContainerStatsResponse]:
+) -> Iterator[runtime_pb2.WatchStatsResponse]:
     """What several containers use, in as many messages as it takes: all but the last say so."""
     held: list[stats_pb2.ContainerStats] | None = None
     for part in parts(map(container_stats, found)):
         if held is not None:
-            yield runtime_pb2.ListContainerStatsResponse(stats=held, more=True)
+            yield runtime_pb2.WatchStatsResponse(stats=held, more=True)
         held = part
-    yield runtime_pb2.ListContainerStatsResponse(stats=held)
+    yield runtime_pb2.WatchStatsResponse(stats=held)
 
 
 def listed(told: ContainerStats) -> tuple[Position, stats_pb2.ContainerStats]:

@@ -24,21 +24,30 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ocigrpc/v1/config.proto\x12\nocigrpc.v1\"\xad\x07\n\x0f\x43ontainerConfig\x12\x13\n\x0brootfs_path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x03(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x03(\t\x12\x31\n\x03\x65nv\x18\x04 \x03(\x0b\x32$.ocigrpc.v1.ContainerConfig.EnvEntry\x12\x13\n\x0bworking_dir\x18\x05 \x01(\t\x12\x0c\n\x04user\x18\x06 \x01(\t\x12\x1b\n\x13supplemental_groups\x18\x07 \x03(\r\x12!\n\x06mounts\x18\x08 \x03(\x0b\x32\x11.ocigrpc.v1.Mount\x12\x36\n\tresources\x18\t \x01(\x0b\x32#.ocigrpc.v1.LinuxContainerResources\x12\x18\n\x10\x61\x64\x64_capabilities\x18\n \x03(\t\x12\x19\n\x11\x64rop_capabilities\x18\x0b \x03(\t\x12\x1e\n\x11no_new_privileges\x18\x0c \x01(\x08H\x00\x88\x01\x01\x12+\n\x07seccomp\x18\r \x01(\x0b\x32\x1a.ocigrpc.v1.SeccompProfile\x12*\n\x0cmasked_paths\x18\x0e \x01(\x0b\x32\x14.ocigrpc.v1.PathList\x12,\n\x0ereadonly_paths\x18\x0f \x01(\x0b\x32\x14.ocigrpc.v1.PathList\x12\x17\n\x0freadonly_rootfs\x18\x10 \x01(\x08\x12\x10\n\x08hostname\x18\x11 \x01(\t\x12\x39\n\x07sysctls\x18\x12 \x03(\x0b\x32(.ocigrpc.v1.ContainerConfig.SysctlsEntry\x12)\n\nnamespaces\x18\x13 \x03(\x0b\x32\x15.ocigrpc.v1.Namespace\x12#\n\x07\x64\x65vices\x18\x14 \x03(\x0b\x32\x12.ocigrpc.v1.Device\x12#\n\x07rlimits\x18\x15 \x03(\x0b\x32\x12.ocigrpc.v1.Rlimit\x12\x12\n\nprivileged\x18\x16 \x01(\x08\x12 \n\x18\x61\x64\x64_ambient_capabilities\x18\x17 \x03(\t\x12\x39\n\x13\x64\x65vice_cgroup_rules\x18\x18 \x03(\x0b\x32\x1c.ocigrpc.v1.DeviceCgroupRule\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cSysctlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_no_new_privileges\"\x96\x01\n\x05Mount\x12\x16\n\x0e\x63ontainer_path\x18\x01 \x01(\t\x12\x11\n\thost_path\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08readonly\x18\x04 \x01(\x08\x12\x31\n\x0bpropagation\x18\x05 \x01(\x0e\x32\x1c.ocigrpc.v1.MountPropagation\x12\x0f\n\x07options\x18\x06 \x03(\t\"\xd1\x03\n\x17LinuxContainerResources\x12\x12\n\ncpu_period\x18\x01 \x01(\x03\x12\x11\n\tcpu_quota\x18\x02 \x01(\x03\x12\x12\n\ncpu_shares\x18\x03 \x01(\x03\x12\x1d\n\x15memory_limit_in_bytes\x18\x04 \x01(\x03\x12\x15\n\room_score_adj\x18\x05 \x01(\x03\x12\x18\n\x0b\x63puset_cpus\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0b\x63puset_mems\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\"\n\x1amemory_swap_limit_in_bytes\x18\x08 \x01(\x03\x12\x12\n\npids_limit\x18\t \x01(\x03\x12\x41\n\x07unified\x18\n \x03(\x0b\x32\x30.ocigrpc.v1.LinuxContainerResources.UnifiedEntry\x12\x12\n\ncpu_weight\x18\x0b \x01(\x03\x12\x32\n\x0fhugepage_limits\x18\x0c \x03(\x0b\x32\x19.ocigrpc.v1.HugepageLimit\x1a.\n\x0cUnifiedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_cpuset_cpusB\x0e\n\x0c_cpuset_mems\"1\n\rHugepageLimit\x12\x11\n\tpage_size\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"\x92\x01\n\x0eSeccompProfile\x12-\n\x04type\x18\x01 \x01(\x0e\x32\x1f.ocigrpc.v1.SeccompProfile.Type\x12\x15\n\rlocalhost_ref\x18\x02 \x01(\t\":\n\x04Type\x12\x13\n\x0fRUNTIME_DEFAULT\x10\x00\x12\x0e\n\nUNCONFINED\x10\x01\x12\r\n\tLOCALHOST\x10\x02\"\x19\n\x08PathList\x12\r\n\x05paths\x18\x01 \x03(\t\"\xe3\x01\n\tNamespace\x12(\n\x04type\x18\x01 \x01(\x0e\x32\x1a.ocigrpc.v1.Namespace.Type\x12(\n\x04mode\x18\x02 \x01(\x0e\x32\x1a.ocigrpc.v1.Namespace.Mode\x12\x0c\n\x04path\x18\x03 \x01(\t\"K\n\x04Type\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x07\n\x03PID\x10\x01\x12\x0b\n\x07NETWORK\x10\x02\x12\x07\n\x03IPC\x10\x03\x12\x07\n\x03UTS\x10\x04\x12\n\n\x06\x43GROUP\x10\x05\"\'\n\x04Mode\x12\x0b\n\x07PRIVATE\x10\x00\x12\x08\n\x04HOST\x10\x01\x12\x08\n\x04PATH\x10\x02\"H\n\x06\x44\x65vice\x12\x16\n\x0e\x63ontainer_path\x18\x01 \x01(\t\x12\x11\n\thost_path\x18\x02 \x01(\t\x12\x13\n\x0bpermissions\x18\x03 \x01(\t\"\xd0\x01\n\x10\x44\x65viceCgroupRule\x12/\n\x04type\x18\x01 \x01(\x0e\x32!.ocigrpc.v1.DeviceCgroupRule.Type\x12\x12\n\x05major\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05minor\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x0bpermissions\x18\x04 \x01(\t\":\n\x04Type\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\x07\n\x03\x41LL\x10\x01\x12\r\n\tCHARACTER\x10\x02\x12\t\n\x05\x42LOCK\x10\x03\x42\x08\n\x06_majorB\x08\n\x06_minor\"2\n\x06Rlimit\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04soft\x18\x02 \x01(\x04\x12\x0c\n\x04hard\x18\x03 \x01(\x04*\x7f\n\x10MountPropagation\x12\x1d\n\x19MOUNT_PROPAGATION_PRIVATE\x10\x00\x12\'\n#MOUNT_PROPAGATION_HOST_TO_CONTAINER\x10\x01\x12#\n\x1fMOUNT_PROPAGATION_BIDIRECTIONAL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ocigrpc/v1/config.proto\x12\nocigrpc.v1\"\xad\x07\n\x0f\x43ontainerConfig\x12\x13\n\x0brootfs_path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x02 \x03(\t\x12\x0c\n\x04\x61rgs\x18\x03 \x03(\t\x12\x31\n\x03\x65nv\x18\x04 \x03(\x0b\x32$.ocigrpc.v1.ContainerConfig.EnvEntry\x12\x13\n\x0bworking_dir\x18\x05 \x01(\t\x12\x0c\n\x04user\x18\x06 \x01(\t\x12\x1b\n\x13supplemental_groups\x18\x07 \x03(\r\x12!\n\x06mounts\x18\x08 \x03(\x0b\x32\x11.ocigrpc.v1.Mount\x12\x36\n\tresources\x18\t \x01(\x0b\x32#.ocigrpc.v1.LinuxContainerResources\x12\x18\n\x10\x61\x64\x64_capabilities\x18\n \x03(\t\x12\x19\n\x11\x64rop_capabilities\x18\x0b \x03(\t\x12\x1e\n\x11no_new_privileges\x18\x0c \x01(\x08H\x00\x88\x01\x01\x12+\n\x07seccomp\x18\r \x01(\x0b\x32\x1a.ocigrpc.v1.SeccompProfile\x12*\n\x0cmasked_paths\x18\x0e \x01(\x0b\x32\x14.ocigrpc.v1.PathList\x12,\n\x0ereadonly_paths\x18\x0f \x01(\x0b\x32\x14.ocigrpc.v1.PathList\x12\x17\n\x0freadonly_rootfs\x18\x10 \x01(\x08\x12\x10\n\x08hostname\x18\x11 \x01(\t\x12\x39\n\x07sysctls\x18\x12 \x03(\x0b\x32(.ocigrpc.v1.ContainerConfig.SysctlsEntry\x12)\n\nnamespaces\x18\x13 \x03(\x0b\x32\x15.ocigrpc.v1.Namespace\x12#\n\x07\x64\x65vices\x18\x14 \x03(\x0b\x32\x12.ocigrpc.v1.Device\x12#\n\x07rlimits\x18\x15 \x03(\x0b\x32\x12.ocigrpc.v1.Rlimit\x12\x12\n\nprivileged\x18\x16 \x01(\x08\x12 \n\x18\x61\x64\x64_ambient_capabilities\x18\x17 \x03(\t\x12\x39\n\x13\x64\x65vice_cgroup_rules\x18\x18 \x03(\x0b\x32\x1c.ocigrpc.v1.DeviceCgroupRule\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cSysctlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_no_new_privileges\"\x96\x01\n\x05Mount\x12\x16\n\x0e\x63ontainer_path\x18\x01 \x01(\t\x12\x11\n\thost_path\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x10\n\x08readonly\x18\x04 \x01(\x08\x12\x31\n\x0bpropagation\x18\x05 \x01(\x0e\x32\x1c.ocigrpc.v1.MountPropagation\x12\x0f\n\x07options\x18\x06 \x03(\t\"\xd1\x03\n\x17LinuxContainerResources\x12\x12\n\ncpu_period\x18\x01 \x01(\x03\x12\x11\n\tcpu_quota\x18\x02 \x01(\x03\x12\x12\n\ncpu_shares\x18\x03 \x01(\x03\x12\x1d\n\x15memory_limit_in_bytes\x18\x04 \x01(\x03\x12\x15\n\room_score_adj\x18\x05 \x01(\x03\x12\x18\n\x0b\x63puset_cpus\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0b\x63puset_mems\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\"\n\x1amemory_swap_limit_in_bytes\x18\x08 \x01(\x03\x12\x12\n\npids_limit\x18\t \x01(\x03\x12\x41\n\x07unified\x18\n \x03(\x0b\x32\x30.ocigrpc.v1.LinuxContainerResources.UnifiedEntry\x12\x12\n\ncpu_weight\x18\x0b \x01(\x03\x12\x32\n\x0fhugepage_limits\x18\x0c \x03(\x0b\x32\x19.ocigrpc.v1.HugepageLimit\x1a.\n\x0cUnifiedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_cpuset_cpusB\x0e\n\x0c_cpuset_mems\"1\n\rHugepageLimit\x12\x11\n\tpage_size\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\"N\n\x0eSeccompProfile\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.ocigrpc.v1.SeccompType\x12\x15\n\rlocalhost_ref\x18\x02 \x01(\t\"\x19\n\x08PathList\x12\r\n\x05paths\x18\x01 \x03(\t\"k\n\tNamespace\x12\'\n\x04type\x18\x01 \x01(\x0e\x32\x19.ocigrpc.v1.NamespaceType\x12\'\n\x04mode\x18\x02 \x01(\x0e\x32\x19.ocigrpc.v1.NamespaceMode\x12\x0c\n\x04path\x18\x03 \x01(\t\"H\n\x06\x44\x65vice\x12\x16\n\x0e\x63ontainer_path\x18\x01 \x01(\t\x12\x11\n\thost_path\x18\x02 \x01(\t\x12\x13\n\x0bpermissions\x18\x03 \x01(\t\"\x89\x01\n\x10\x44\x65viceCgroupRule\x12$\n\x04type\x18\x01 \x01(\x0e\x32\x16.ocigrpc.v1.DeviceType\x12\x12\n\x05major\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05minor\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x0bpermissions\x18\x04 \x01(\tB\x08\n\x06_majorB\x08\n\x06_minor\"2\n\x06Rlimit\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04soft\x18\x02 \x01(\x04\x12\x0c\n\x04hard\x18\x03 \x01(\x04*\xa2\x01\n\x10MountPropagation\x12!\n\x1dMOUNT_PROPAGATION_UNSPECIFIED\x10\x00\x12\x1d\n\x19MOUNT_PROPAGATION_PRIVATE\x10\x01\x12\'\n#MOUNT_PROPAGATION_HOST_TO_CONTAINER\x10\x02\x12#\n\x1fMOUNT_PROPAGATION_BIDIRECTIONAL\x10\x03*\x86\x01\n\x0bSeccompType\x12\x1c\n\x18SECCOMP_TYPE_UNSPECIFIED\x10\x00\x12 \n\x1cSECCOMP_TYPE_RUNTIME_DEFAULT\x10\x01\x12\x1b\n\x17SECCOMP_TYPE_UNCONFINED\x10\x02\x12\x1a\n\x16SECCOMP_TYPE_LOCALHOST\x10\x03*\xae\x01\n\rNamespaceType\x12\x1e\n\x1aNAMESPACE_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12NAMESPACE_TYPE_PID\x10\x01\x12\x1a\n\x16NAMESPACE_TYPE_NETWORK\x10\x02\x12\x16\n\x12NAMESPACE_TYPE_IPC\x10\x03\x12\x16\n\x12NAMESPACE_TYPE_UTS\x10\x04\x12\x19\n\x15NAMESPACE_TYPE_CGROUP\x10\x05*}\n\rNamespaceMode\x12\x1e\n\x1aNAMESPACE_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16NAMESPACE_MODE_PRIVATE\x10\x01\x12\x17\n\x13NAMESPACE_MODE_HOST\x10\x02\x12\x17\n\x13NAMESPACE_MODE_PATH\x10\x03*p\n\nDeviceType\x12\x1b\n\x17\x44\x45VICE_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45VICE_TYPE_ALL\x10\x01\x12\x19\n\x15\x44\x45VICE_TYPE_CHARACTER\x10\x02\x12\x15\n\x11\x44\x45VICE_TYPE_BLOCK\x10\x03\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ocigrpc.v1.config_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\nocigrpc.v1P\001Z\024ocigrpc/v1;ocigrpcv1\252\002\nOcigrpc.V1'
   _globals['_CONTAINERCONFIG_ENVENTRY']._loaded_options = None
   _globals['_CONTAINERCONFIG_ENVENTRY']._serialized_options = b'8\001'
   _globals['_CONTAINERCONFIG_SYSCTLSENTRY']._loaded_options = None
   _globals['_CONTAINERCONFIG_SYSCTLSENTRY']._serialized_options = b'8\001'
   _globals['_LINUXCONTAINERRESOURCES_UNIFIEDENTRY']._loaded_options = None
   _globals['_LINUXCONTAINERRESOURCES_UNIFIEDENTRY']._serialized_options = b'8\001'
-  _globals['_MOUNTPROPAGATION']._serialized_start=2398
-  _globals['_MOUNTPROPAGATION']._serialized_end=2525
+  _globals['_MOUNTPROPAGATION']._serialized_start=2138
+  _globals['_MOUNTPROPAGATION']._serialized_end=2300
+  _globals['_SECCOMPTYPE']._serialized_start=2303
+  _globals['_SECCOMPTYPE']._serialized_end=2437
+  _globals['_NAMESPACETYPE']._serialized_start=2440
+  _globals['_NAMESPACETYPE']._serialized_end=2614
+  _globals['_NAMESPACEMODE']._serialized_start=2616
+  _globals['_NAMESPACEMODE']._serialized_end=2741
+  _globals['_DEVICETYPE']._serialized_start=2743
+  _globals['_DEVICETYPE']._serialized_end=2855
   _globals['_CONTAINERCONFIG']._serialized_start=40
   _globals['_CONTAINERCONFIG']._serialized_end=981
   _globals['_CONTAINERCONFIG_ENVENTRY']._serialized_start=869
@@ -53,24 +62,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINUXCONTAINERRESOURCES_UNIFIEDENTRY']._serialized_end=1570
   _globals['_HUGEPAGELIMIT']._serialized_start=1604
   _globals['_HUGEPAGELIMIT']._serialized_end=1653
-  _globals['_SECCOMPPROFILE']._serialized_start=1656
-  _globals['_SECCOMPPROFILE']._serialized_end=1802
-  _globals['_SECCOMPPROFILE_TYPE']._serialized_start=1744
-  _globals['_SECCOMPPROFILE_TYPE']._serialized_end=1802
-  _globals['_PATHLIST']._serialized_start=1804
-  _globals['_PATHLIST']._serialized_end=1829
-  _globals['_NAMESPACE']._serialized_start=1832
-  _globals['_NAMESPACE']._serialized_end=2059
-  _globals['_NAMESPACE_TYPE']._serialized_start=1943
-  _globals['_NAMESPACE_TYPE']._serialized_end=2018
-  _globals['_NAMESPACE_MODE']._serialized_start=2020
-  _globals['_NAMESPACE_MODE']._serialized_end=2059
-  _globals['_DEVICE']._serialized_start=2061
-  _globals['_DEVICE']._serialized_end=2133
-  _globals['_DEVICECGROUPRULE']._serialized_start=2136
-  _globals['_DEVICECGROUPRULE']._serialized_end=2344
-  _globals['_DEVICECGROUPRULE_TYPE']._serialized_start=2266
-  _globals['_DEVICECGROUPRULE_TYPE']._serialized_end=2324
-  _globals['_RLIMIT']._serialized_start=2346
-  _globals['_RLIMIT']._serialized_end=2396
+  _globals['_SECCOMPPROFILE']._serialized_start=1655
+  _globals['_SECCOMPPROFILE']._serialized_end=1733
+  _globals['_PATHLIST']._serialized_start=1735
+  _globals['_PATHLIST']._serialized_end=1760
+  _globals['_NAMESPACE']._serialized_start=1762
+  _globals['_NAMESPACE']._serialized_end=1869
+  _globals['_DEVICE']._serialized_start=1871
+  _globals['_DEVICE']._serialized_end=1943
+  _globals['_DEVICECGROUPRULE']._serialized_start=1946
+  _globals['_DEVICECGROUPRULE']._serialized_end=2083
+  _globals['_RLIMIT']._serialized_start=2085
+  _globals['_RLIMIT']._serialized_end=2135
 # @@protoc_insertion_point(module_scope)

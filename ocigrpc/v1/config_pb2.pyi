@@ -9,12 +9,62 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class MountPropagation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
+    MOUNT_PROPAGATION_UNSPECIFIED: _ClassVar[MountPropagation]
     MOUNT_PROPAGATION_PRIVATE: _ClassVar[MountPropagation]
     MOUNT_PROPAGATION_HOST_TO_CONTAINER: _ClassVar[MountPropagation]
     MOUNT_PROPAGATION_BIDIRECTIONAL: _ClassVar[MountPropagation]
+
+class SeccompType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SECCOMP_TYPE_UNSPECIFIED: _ClassVar[SeccompType]
+    SECCOMP_TYPE_RUNTIME_DEFAULT: _ClassVar[SeccompType]
+    SECCOMP_TYPE_UNCONFINED: _ClassVar[SeccompType]
+    SECCOMP_TYPE_LOCALHOST: _ClassVar[SeccompType]
+
+class NamespaceType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NAMESPACE_TYPE_UNSPECIFIED: _ClassVar[NamespaceType]
+    NAMESPACE_TYPE_PID: _ClassVar[NamespaceType]
+    NAMESPACE_TYPE_NETWORK: _ClassVar[NamespaceType]
+    NAMESPACE_TYPE_IPC: _ClassVar[NamespaceType]
+    NAMESPACE_TYPE_UTS: _ClassVar[NamespaceType]
+    NAMESPACE_TYPE_CGROUP: _ClassVar[NamespaceType]
+
+class NamespaceMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NAMESPACE_MODE_UNSPECIFIED: _ClassVar[NamespaceMode]
+    NAMESPACE_MODE_PRIVATE: _ClassVar[NamespaceMode]
+    NAMESPACE_MODE_HOST: _ClassVar[NamespaceMode]
+    NAMESPACE_MODE_PATH: _ClassVar[NamespaceMode]
+
+class DeviceType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEVICE_TYPE_UNSPECIFIED: _ClassVar[DeviceType]
+    DEVICE_TYPE_ALL: _ClassVar[DeviceType]
+    DEVICE_TYPE_CHARACTER: _ClassVar[DeviceType]
+    DEVICE_TYPE_BLOCK: _ClassVar[DeviceType]
+MOUNT_PROPAGATION_UNSPECIFIED: MountPropagation
 MOUNT_PROPAGATION_PRIVATE: MountPropagation
 MOUNT_PROPAGATION_HOST_TO_CONTAINER: MountPropagation
 MOUNT_PROPAGATION_BIDIRECTIONAL: MountPropagation
+SECCOMP_TYPE_UNSPECIFIED: SeccompType
+SECCOMP_TYPE_RUNTIME_DEFAULT: SeccompType
+SECCOMP_TYPE_UNCONFINED: SeccompType
+SECCOMP_TYPE_LOCALHOST: SeccompType
+NAMESPACE_TYPE_UNSPECIFIED: NamespaceType
+NAMESPACE_TYPE_PID: NamespaceType
+NAMESPACE_TYPE_NETWORK: NamespaceType
+NAMESPACE_TYPE_IPC: NamespaceType
+NAMESPACE_TYPE_UTS: NamespaceType
+NAMESPACE_TYPE_CGROUP: NamespaceType
+NAMESPACE_MODE_UNSPECIFIED: NamespaceMode
+NAMESPACE_MODE_PRIVATE: NamespaceMode
+NAMESPACE_MODE_HOST: NamespaceMode
+NAMESPACE_MODE_PATH: NamespaceMode
+DEVICE_TYPE_UNSPECIFIED: DeviceType
+DEVICE_TYPE_ALL: DeviceType
+DEVICE_TYPE_CHARACTER: DeviceType
+DEVICE_TYPE_BLOCK: DeviceType
 
 class ContainerConfig(_message.Message):
     __slots__ = ("rootfs_path", "command", "args", "env", "working_dir", "user", "supplemental_groups", "mounts", "resources", "add_capabilities", "drop_capabilities", "no_new_privileges", "seccomp", "masked_paths", "readonly_paths", "readonly_rootfs", "hostname", "sysctls", "namespaces", "devices", "rlimits", "privileged", "add_ambient_capabilities", "device_cgroup_rules")
@@ -143,19 +193,11 @@ class HugepageLimit(_message.Message):
 
 class SeccompProfile(_message.Message):
     __slots__ = ("type", "localhost_ref")
-    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        RUNTIME_DEFAULT: _ClassVar[SeccompProfile.Type]
-        UNCONFINED: _ClassVar[SeccompProfile.Type]
-        LOCALHOST: _ClassVar[SeccompProfile.Type]
-    RUNTIME_DEFAULT: SeccompProfile.Type
-    UNCONFINED: SeccompProfile.Type
-    LOCALHOST: SeccompProfile.Type
     TYPE_FIELD_NUMBER: _ClassVar[int]
     LOCALHOST_REF_FIELD_NUMBER: _ClassVar[int]
-    type: SeccompProfile.Type
+    type: SeccompType
     localhost_ref: str
-    def __init__(self, type: _Optional[_Union[SeccompProfile.Type, str]] = ..., localhost_ref: _Optional[str] = ...) -> None: ...
+    def __init__(self, type: _Optional[_Union[SeccompType, str]] = ..., localhost_ref: _Optional[str] = ...) -> None: ...
 
 class PathList(_message.Message):
     __slots__ = ("paths",)
@@ -165,35 +207,13 @@ class PathList(_message.Message):
 
 class Namespace(_message.Message):
     __slots__ = ("type", "mode", "path")
-    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        UNSPECIFIED: _ClassVar[Namespace.Type]
-        PID: _ClassVar[Namespace.Type]
-        NETWORK: _ClassVar[Namespace.Type]
-        IPC: _ClassVar[Namespace.Type]
-        UTS: _ClassVar[Namespace.Type]
-        CGROUP: _ClassVar[Namespace.Type]
-    UNSPECIFIED: Namespace.Type
-    PID: Namespace.Type
-    NETWORK: Namespace.Type
-    IPC: Namespace.Type
-    UTS: Namespace.Type
-    CGROUP: Namespace.Type
-    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        PRIVATE: _ClassVar[Namespace.Mode]
-        HOST: _ClassVar[Namespace.Mode]
-        PATH: _ClassVar[Namespace.Mode]
-    PRIVATE: Namespace.Mode
-    HOST: Namespace.Mode
-    PATH: Namespace.Mode
     TYPE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
-    type: Namespace.Type
-    mode: Namespace.Mode
+    type: NamespaceType
+    mode: NamespaceMode
     path: str
-    def __init__(self, type: _Optional[_Union[Namespace.Type, str]] = ..., mode: _Optional[_Union[Namespace.Mode, str]] = ..., path: _Optional[str] = ...) -> None: ...
+    def __init__(self, type: _Optional[_Union[NamespaceType, str]] = ..., mode: _Optional[_Union[NamespaceMode, str]] = ..., path: _Optional[str] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("container_path", "host_path", "permissions")
@@ -207,25 +227,15 @@ class Device(_message.Message):
 
 class DeviceCgroupRule(_message.Message):
     __slots__ = ("type", "major", "minor", "permissions")
-    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        UNSPECIFIED: _ClassVar[DeviceCgroupRule.Type]
-        ALL: _ClassVar[DeviceCgroupRule.Type]
-        CHARACTER: _ClassVar[DeviceCgroupRule.Type]
-        BLOCK: _ClassVar[DeviceCgroupRule.Type]
-    UNSPECIFIED: DeviceCgroupRule.Type
-    ALL: DeviceCgroupRule.Type
-    CHARACTER: DeviceCgroupRule.Type
-    BLOCK: DeviceCgroupRule.Type
     TYPE_FIELD_NUMBER: _ClassVar[int]
     MAJOR_FIELD_NUMBER: _ClassVar[int]
     MINOR_FIELD_NUMBER: _ClassVar[int]
     PERMISSIONS_FIELD_NUMBER: _ClassVar[int]
-    type: DeviceCgroupRule.Type
+    type: DeviceType
     major: int
     minor: int
     permissions: str
-    def __init__(self, type: _Optional[_Union[DeviceCgroupRule.Type, str]] = ..., major: _Optional[int] = ..., minor: _Optional[int] = ..., permissions: _Optional[str] = ...) -> None: ...
+    def __init__(self, type: _Optional[_Union[DeviceType, str]] = ..., major: _Optional[int] = ..., minor: _Optional[int] = ..., permissions: _Optional[str] = ...) -> None: ...
 
 class Rlimit(_message.Message):
     __slots__ = ("type", "soft", "hard")

@@ -5,8 +5,8 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from ocigrpc.v1 import attach_pb2 as _attach_pb2
 from ocigrpc.v1 import config_pb2 as _config_pb2
 from ocigrpc.v1 import container_pb2 as _container_pb2
-from ocigrpc.v1 import exec_pb2 as _exec_pb2
 from ocigrpc.v1 import event_pb2 as _event_pb2
+from ocigrpc.v1 import exec_pb2 as _exec_pb2
 from ocigrpc.v1 import log_pb2 as _log_pb2
 from ocigrpc.v1 import stats_pb2 as _stats_pb2
 from google.protobuf.internal import containers as _containers
@@ -310,14 +310,12 @@ class ListContainerStatsRequest(_message.Message):
     def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListContainerStatsResponse(_message.Message):
-    __slots__ = ("stats", "next_page_token", "more")
+    __slots__ = ("stats", "next_page_token")
     STATS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    MORE_FIELD_NUMBER: _ClassVar[int]
     stats: _containers.RepeatedCompositeFieldContainer[_stats_pb2.ContainerStats]
     next_page_token: str
-    more: bool
-    def __init__(self, stats: _Optional[_Iterable[_Union[_stats_pb2.ContainerStats, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., more: bool = ...) -> None: ...
+    def __init__(self, stats: _Optional[_Iterable[_Union[_stats_pb2.ContainerStats, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchStatsRequest(_message.Message):
     __slots__ = ("filter", "interval")
@@ -326,3 +324,11 @@ class WatchStatsRequest(_message.Message):
     filter: ContainerFilter
     interval: _duration_pb2.Duration
     def __init__(self, filter: _Optional[_Union[ContainerFilter, _Mapping]] = ..., interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WatchStatsResponse(_message.Message):
+    __slots__ = ("stats", "more")
+    STATS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    stats: _containers.RepeatedCompositeFieldContainer[_stats_pb2.ContainerStats]
+    more: bool
+    def __init__(self, stats: _Optional[_Iterable[_Union[_stats_pb2.ContainerStats, _Mapping]]] = ..., more: bool = ...) -> None: ...

@@ -147,7 +147,7 @@ class RuntimeServiceStub(object):
         self.WatchStats = channel.unary_stream(
                 '/ocigrpc.v1.RuntimeService/WatchStats',
                 request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.SerializeToString,
-                response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.FromString,
+                response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsResponse.FromString,
                 _registered_method=True)
 
 
@@ -580,7 +580,7 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
             'WatchStats': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchStats,
                     request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.FromString,
-                    response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.SerializeToString,
+                    response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1177,7 +1177,7 @@ class RuntimeService(object):
             target,
             '/ocigrpc.v1.RuntimeService/WatchStats',
             ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.SerializeToString,
-            ocigrpc_dot_v1_dot_runtime__pb2.ListContainerStatsResponse.FromString,
+            ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -275,7 +275,7 @@ class RuntimeServiceStub:
 
     Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
-    WatchStats: _grpc.UnaryStreamMultiCallable[_runtime_pb2.WatchStatsRequest, _runtime_pb2.ListContainerStatsResponse]
+    WatchStats: _grpc.UnaryStreamMultiCallable[_runtime_pb2.WatchStatsRequest, _runtime_pb2.WatchStatsResponse]
     """What all pages of `ListContainerStats` have, at once and then at an interval, which
     does not drift; answers that you are too slow for are left out. Never ends by itself.
 
@@ -634,7 +634,7 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _runtime_pb2.WatchStatsRequest,
         context: _grpc.ServicerContext,
-    ) -> _abc.Iterator[_runtime_pb2.ListContainerStatsResponse]:
+    ) -> _abc.Iterator[_runtime_pb2.WatchStatsResponse]:
         """What all pages of `ListContainerStats` have, at once and then at an interval, which
         does not drift; answers that you are too slow for are left out. Never ends by itself.
 

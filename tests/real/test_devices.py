@@ -97,13 +97,24 @@ def test_a_directory_without_devices_is_refused(service: Service, tmp_path: Path
     ("rules", "read", "write"),
     [
         ([], False, False),
-        ([RULE(type=RULE.CHARACTER, major=10, minor=229, permissions="r")], True, False),
-        ([RULE(type=RULE.CHARACTER, major=10, permissions="rw")], True, True),
-        ([RULE(type=RULE.CHARACTER)], True, True),
-        ([RULE(type=RULE.CHARACTER, minor=229, permissions="w")], False, True),
-        ([RULE(type=RULE.ALL, major=10)], True, True),
-        ([RULE(type=RULE.ALL, permissions="r")], True, False),
-        ([RULE(type=RULE.BLOCK), RULE(type=RULE.CHARACTER, major=11)], False, False),
+        (
+            [RULE(type=config_pb2.DEVICE_TYPE_CHARACTER, major=10, minor=229, permissions="r")],
+            True,
+            False,
+        ),
+        ([RULE(type=config_pb2.DEVICE_TYPE_CHARACTER, major=10, permissions="rw")], True, True),
+        ([RULE(type=config_pb2.DEVICE_TYPE_CHARACTER)], True, True),
+        ([RULE(type=config_pb2.DEVICE_TYPE_CHARACTER, minor=229, permissions="w")], False, True),
+        ([RULE(type=config_pb2.DEVICE_TYPE_ALL, major=10)], True, True),
+        ([RULE(type=config_pb2.DEVICE_TYPE_ALL, permissions="r")], True, False),
+        (
+            [
+                RULE(type=config_pb2.DEVICE_TYPE_BLOCK),
+                RULE(type=config_pb2.DEVICE_TYPE_CHARACTER, major=11),
+            ],
+            False,
+            False,
+        ),
     ],
 )
 def test_a_rule_lets_a_container_use_what_it_has_no_node_of(
@@ -123,5 +134,5 @@ def test_a_rule_for_blocks_is_none_for_characters(service: Service) -> None:
         f"mknod /dev/other c {FUSE}; (exec 3</dev/other) && echo c"
     )
     config.add_capabilities.append("MKNOD")
-    config.device_cgroup_rules.add(type=RULE.BLOCK, major=7, permissions="r")
+    config.device_cgroup_rules.add(type=config_pb2.DEVICE_TYPE_BLOCK, major=7, permissions="r")
     assert said(service, config) == ["b"]

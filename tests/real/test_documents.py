@@ -19,7 +19,7 @@ import pytest
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.waiting import Deadline
-from tests.bed.clients.grpcurl import grpcurl_path
+from tests.bed.commands.go_program import go_program
 from tests.bed.documents import REPOSITORY, Block, programs
 
 SERVE = "scripts/serve"
@@ -107,7 +107,7 @@ class Session:
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     directory = tmp_path_factory.mktemp("documents")
     (directory / "bin").mkdir()
-    (directory / "bin/grpcurl").symlink_to(grpcurl_path())
+    (directory / "bin/grpcurl").symlink_to(go_program("grpcurl"))
     for block in SESSION:
         command = block.command
         (directory / block.name).write_text(f"{command} {SHORTER.get(command, '')}\n")

@@ -12,7 +12,7 @@ import pytest
 
 from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2
-from tests.bed.clients.grpcurl import grpcurl_path
+from tests.bed.commands.go_program import go_program
 from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
 
@@ -39,7 +39,7 @@ class Grpcurl:
         request = [] if data is None else ["-d", json.dumps(data)]
         return subprocess.run(
             [
-                grpcurl_path(),
+                go_program("grpcurl"),
                 "-plaintext",
                 "-unix",
                 "-format-error",
@@ -344,7 +344,14 @@ def test_watched_stats_come_at_an_interval(grpcurl: Grpcurl, service: Service) -
 
 def test_an_error_for_people_names_the_reason(grpcurl: Grpcurl, service: Service) -> None:
     socket = str(service.directory / "socket")
-    argv = [str(grpcurl_path()), "-plaintext", "-unix", "-d", '{"container_id": "nobody"}', socket]
+    argv = [
+        str(go_program("grpcurl")),
+        "-plaintext",
+        "-unix",
+        "-d",
+        '{"container_id": "nobody"}',
+        socket,
+    ]
     done = subprocess.run(
         [*argv, f"{SERVICE_NAME}/ContainerStatus"],
         capture_output=True,

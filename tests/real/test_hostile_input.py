@@ -41,9 +41,9 @@ NEVER_GRANTED: Mapping[str, str] = {
     'rlimits { type: "RLIMIT_NOFILE" soft: 2 hard: 1 }': "rlimits[0].soft",
     'sysctls { key: "kernel.panic" value: "1" }': 'sysctls["kernel.panic"]',
     'namespaces { type: NETWORK mode: PATH path: "/dev/null" }': "namespaces[0].path",
-    'seccomp { type: LOCALHOST localhost_ref: "relative" }': "seccomp.localhost_ref",
+    'seccomp { type: SECCOMP_TYPE_LOCALHOST localhost_ref: "relative" }': "seccomp.localhost_ref",
     # Whoever reads it waits for the kernel to say something.
-    'seccomp { type: LOCALHOST localhost_ref: "/proc/kmsg" }': "seccomp.localhost_ref",
+    'seccomp { type: SECCOMP_TYPE_LOCALHOST localhost_ref: "/proc/kmsg" }': "seccomp.localhost_ref",
     "resources { cpu_shares: -2 }": "resources.cpu_shares",
     "resources { memory_limit_in_bytes: -2 }": "resources.memory_limit_in_bytes",
     'resources { cpuset_cpus: "2-1" }': "resources.cpuset_cpus",

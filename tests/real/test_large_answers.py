@@ -96,7 +96,6 @@ def test_lists_of_the_largest_containers_fit_every_client(service: Service) -> N
     watch = service.rpc.WatchStats(request, timeout=LIMIT_S)
     seen: list[str] = []
     for message in watch:
-        assert not message.next_page_token
         seen += [each.container_id for each in message.stats]
         if not message.more:
             break

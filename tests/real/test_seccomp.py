@@ -244,7 +244,7 @@ def test_a_default_that_is_broken_is_nobodys_licence(overlaid: Overlaid) -> None
     assert overlaid.status() == (ours, False)
     with refused("INTERNAL", "SECCOMP_PROFILE_BROKEN"):
         overlaid.code("true")
-    unconfined = {"type": config_pb2.SeccompProfile.UNCONFINED}
+    unconfined = {"type": config_pb2.SECCOMP_TYPE_UNCONFINED}
     assert overlaid.code("true", seccomp=unconfined) == 0
     overlaid.put(ours, '{"defaultAction": "SCMP_ACT_ALLOW"}')
     assert overlaid.status() == (ours, True)

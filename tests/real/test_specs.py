@@ -121,5 +121,5 @@ def test_a_kernel_parameter_of_a_vlan_is_put_to_the_runtime(
 def test_a_kernel_parameter_may_be_named_with_slashes(any_service: Service, name: str) -> None:
     config = any_service.config("cat /proc/sys/net/ipv4/ip_forward; cat /proc/sys/kernel/shmmni")
     config.sysctls.update({name: "1", "kernel/shmmni": "4095"})
-    config.namespaces.add(type=config_pb2.Namespace.IPC)
+    config.namespaces.add(type=config_pb2.NAMESPACE_TYPE_IPC)
     assert run_by_service(any_service, CreateContainerRequest(config=config)) == ["1", "4095"]

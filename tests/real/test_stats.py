@@ -27,7 +27,7 @@ BUSY = "while :; do :; done"
 HOLDS_30_MB = "x=$(yes | head -c 30000000); echo; sleep 1000; true"
 
 
-class Watch(Iterator[runtime_pb2.ListContainerStatsResponse], Protocol):
+class Watch(Iterator[runtime_pb2.WatchStatsResponse], Protocol):
     """Messages of WatchStats, as long as it is not cancelled."""
 
     def cancel(self) -> bool: ...
@@ -258,7 +258,7 @@ def test_watched_stats_grow_and_show_containers_made_later(service: Service) -> 
     assert next(message for message in with_app if not message.stats)
 
 
-def has_stats(message: runtime_pb2.ListContainerStatsResponse) -> bool:
+def has_stats(message: runtime_pb2.WatchStatsResponse) -> bool:
     return bool(message.stats) and message.stats[0].cpu.usage_ns > 0
 
 

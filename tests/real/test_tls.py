@@ -16,7 +16,7 @@ from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1.runtime_pb2 import ListContainersRequest, VersionRequest
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.bed.clients.certificates import Authority
-from tests.bed.clients.grpcurl import grpcurl_path
+from tests.bed.commands.go_program import go_program
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.services.service import Service
 from tests.real.conftest import StartService
@@ -215,7 +215,7 @@ def test_broken_new_certificates_leave_the_old_ones_in_force(served: Served, bro
 
 def test_grpcurl_calls_with_its_certificate(served: Served) -> None:
     cert, key = map(str, served.client)
-    argv = [str(grpcurl_path()), "-cacert", str(served.authority.cert), "-cert", cert]
+    argv = [str(go_program("grpcurl")), "-cacert", str(served.authority.cert), "-cert", cert]
     done = subprocess.run(
         [*argv, "-key", key, served.address, f"{SERVICE_NAME}/Version"],
         stdin=subprocess.DEVNULL,

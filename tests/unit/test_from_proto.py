@@ -140,7 +140,7 @@ def test_config_is_converted_whole() -> None:
         add_capabilities=["ALL"],
         drop_capabilities=["CHOWN"],
         no_new_privileges=False,
-        seccomp={"type": config_pb2.SeccompProfile.LOCALHOST, "localhost_ref": "/s"},
+        seccomp={"type": config_pb2.SECCOMP_TYPE_LOCALHOST, "localhost_ref": "/s"},
         masked_paths={"paths": ["/proc/a"]},
         readonly_paths={},
         readonly_rootfs=True,
@@ -148,12 +148,14 @@ def test_config_is_converted_whole() -> None:
         sysctls={"a.b": "1"},
         namespaces=[
             config_pb2.Namespace(
-                type=config_pb2.Namespace.NETWORK, mode=config_pb2.Namespace.PATH, path="/n"
+                type=config_pb2.NAMESPACE_TYPE_NETWORK,
+                mode=config_pb2.NAMESPACE_MODE_PATH,
+                path="/n",
             )
         ],
         devices=[config_pb2.Device(container_path="/c", host_path="/d", permissions="r")],
         device_cgroup_rules=[
-            {"type": config_pb2.DeviceCgroupRule.BLOCK, "major": 0, "permissions": "r"}
+            {"type": config_pb2.DEVICE_TYPE_BLOCK, "major": 0, "permissions": "r"}
         ],
         rlimits=[config_pb2.Rlimit(type="RLIMIT_CORE", soft=1, hard=2**64 - 1)],
         privileged=True,

