@@ -1,4 +1,4 @@
-"""What is wrong with a config, gathered so that one answer names every wrong field."""
+"""The wrong fields of a request, collected so that one answer names all of them."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ from collections.abc import Iterable
 
 from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument, cut
 
-# Longest path of the kernel, PATH_MAX without its NUL.
+# Longest path in the kernel, PATH_MAX without its NUL.
 PATH_LIMIT_BYTES = 4095
 
 # Longest argument or variable of a program, MAX_ARG_STRLEN without its NUL; execve(2).
 TEXT_LIMIT_BYTES = 131071
 
-# Most that arguments and environment take together; execve(2) has its limit above this.
+# Most bytes of arguments and environment together; the limit of execve(2) is above this.
 ARGUMENTS_LIMIT_BYTES = 1 << 20
 
-_WORD_BYTES = 9  # What each word takes besides its text: a pointer, and a NUL.
+# Bytes of an argument or variable besides its text: a pointer, and a NUL.
+_ARGUMENT_BYTES = 9
 
-# Most arguments and variables, be they all empty.
-WORDS_LIMIT = ARGUMENTS_LIMIT_BYTES // _WORD_BYTES
+# Most arguments and variables, even if all are empty.
+ARGUMENTS_LIMIT = ARGUMENTS_LIMIT_BYTES // _ARGUMENT_BYTES
 
 _DESCRIPTION_LIMIT_BYTES = 240
 _KEY_LIMIT = 64
 
 
 def entry_field(field: str, key: str) -> str:
-    """The path of a map's entry, as in ``config.env["PATH"]``; of a long key, its beginning."""
+    """The path of a map's entry, as in ``config.env["PATH"]``; a long key is cut."""
     return f"{field}[{json.dumps(key[:_KEY_LIMIT], ensure_ascii=False)}]"
 
 
-def arguments_fit(words: Iterable[str]) -> bool:
-    """Whether a program can be given ``words``, none of them too long, all together."""
-    size_bytes = sum(len(word.encode(errors="replace")) + _WORD_BYTES for word in words)
+def arguments_fit(texts: Iterable[str]) -> bool:
+    """Whether a program can get these arguments and variables, as far as their total size."""
+    size_bytes = sum(len(text.encode(errors="replace")) + _ARGUMENT_BYTES for text in texts)
     return size_bytes <= ARGUMENTS_LIMIT_BYTES
 
 
 class Violations:
-    """The wrong fields found so far, as many as one error names.
+    """The wrong fields found so far, at most as many as one error names.
 
-    Checks add to it and go on; ``raise_any`` ends the work when there was one. Each
-    check tells whether the value may be used.
+    Checks add a violation and continue; ``raise_any`` raises them all in the end. Each check
+    returns whether the value may be used.
     """
 
     def __init__(self) -> None:
         self._errors: list[InvalidArgument] = []
 
     def add(self, field: str, description: str, reason: str) -> None:
-        """Note that ``field``, a path as in "config.mounts[2].host_path", is wrong."""
+        """Add a violation for ``field``, a path as in "config.mounts[2].host_path"."""
         if len(self._errors) == VIOLATIONS_LIMIT:
             return
         self._errors.append(
@@ -70,7 +71,7 @@ class Violations:
         return ok
 
     def text(self, field: str, value: str, limit_bytes: int = TEXT_LIMIT_BYTES) -> bool:
-        """Whether the kernel can take ``value``: no NUL, not too long."""
+        """Whether the kernel accepts ``value``: without NUL, and not too long."""
         return self.allow("\0" not in value, field, "holds a NUL", "NUL_BYTE") and self.allow(
             len(value.encode(errors="replace")) <= limit_bytes,
             field,
@@ -79,7 +80,7 @@ class Violations:
         )
 
     def absolute_path(self, field: str, value: str) -> bool:
-        """Whether ``value`` is a path that starts with "/"; an empty one is missing."""
+        """Whether ``value`` is an absolute path; an empty one is REQUIRED."""
         return (
             self.allow(bool(value), field, "is required", "REQUIRED")
             and self.text(field, value, PATH_LIMIT_BYTES)
@@ -89,7 +90,7 @@ class Violations:
         )
 
     def in_range(self, field: str, value: int, low: int, high: int) -> bool:
-        """Whether ``value`` lies between ``low`` and ``high``, both allowed."""
+        """Whether ``value`` is at least ``low`` and at most ``high``."""
         return self.allow(
             low <= value <= high, field, f"{value} is not in {low} to {high}", "OUT_OF_RANGE"
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ocigrpc.oci.spec.users import GROUPS_LIMIT
 from ocigrpc.rpc.methods import Kind, Method
 from ocigrpc.v1 import runtime_pb2
-from ocigrpc.violations import WORDS_LIMIT
+from ocigrpc.violations import ARGUMENTS_LIMIT
 
 # ``ocigrpc.v1.RuntimeService``.
 SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
@@ -70,12 +70,12 @@ METHODS = (
 
 # Most entries of the lists of requests that may have fewer or more than others.
 COUNT_LIMITS: Mapping[str, int] = {
-    "ocigrpc.v1.ContainerConfig.command": WORDS_LIMIT,
-    "ocigrpc.v1.ContainerConfig.args": WORDS_LIMIT,
-    "ocigrpc.v1.ContainerConfig.env": WORDS_LIMIT,
+    "ocigrpc.v1.ContainerConfig.command": ARGUMENTS_LIMIT,
+    "ocigrpc.v1.ContainerConfig.args": ARGUMENTS_LIMIT,
+    "ocigrpc.v1.ContainerConfig.env": ARGUMENTS_LIMIT,
     "ocigrpc.v1.ContainerConfig.supplemental_groups": GROUPS_LIMIT,
-    "ocigrpc.v1.ExecProcess.command": WORDS_LIMIT,
-    "ocigrpc.v1.ExecProcess.env": WORDS_LIMIT,
+    "ocigrpc.v1.ExecProcess.command": ARGUMENTS_LIMIT,
+    "ocigrpc.v1.ExecProcess.env": ARGUMENTS_LIMIT,
     # There may be as many lists as mounts.
     "ocigrpc.v1.Mount.options": 64,
 }

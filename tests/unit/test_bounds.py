@@ -9,7 +9,7 @@ from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument
 from ocigrpc.rpc.bounds import COUNT_LIMIT, check_counts
 from ocigrpc.service.methods import COUNT_LIMITS
 from ocigrpc.v1 import config_pb2, exec_pb2, runtime_pb2
-from ocigrpc.violations import WORDS_LIMIT, Violations, entry_field
+from ocigrpc.violations import ARGUMENTS_LIMIT, Violations, entry_field
 
 Config = config_pb2.ContainerConfig
 Create = runtime_pb2.CreateContainerRequest
@@ -20,7 +20,7 @@ Create = runtime_pb2.CreateContainerRequest
     [
         (Create(labels={str(n): "" for n in range(COUNT_LIMIT + 1)}), "labels"),
         (Create(config=Config(mounts=[{}] * (COUNT_LIMIT + 1))), "config.mounts"),
-        (Create(config=Config(args=[""] * (WORDS_LIMIT + 1))), "config.args"),
+        (Create(config=Config(args=[""] * (ARGUMENTS_LIMIT + 1))), "config.args"),
         (
             Create(config=Config(mounts=[{}, {"options": ["ro"] * 65}])),
             "config.mounts[1].options",
@@ -28,7 +28,7 @@ Create = runtime_pb2.CreateContainerRequest
         (
             exec_pb2.ExecRequest(
                 start=exec_pb2.ExecStart(
-                    process=exec_pb2.ExecProcess(command=[""] * (WORDS_LIMIT + 1))
+                    process=exec_pb2.ExecProcess(command=[""] * (ARGUMENTS_LIMIT + 1))
                 )
             ),
             "start.process.command",

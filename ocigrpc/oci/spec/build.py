@@ -27,10 +27,10 @@ from ocigrpc.violations import (
     entry_field,
 )
 
-# ``PATH`` of a program that is given none.
+# ``PATH`` for a config without one.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Hidden unless told otherwise: the kernel's memory, keys, timers and firmware.
+# Hidden by default: the kernel's memory, keys, timers and firmware.
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -47,7 +47,7 @@ MASKED_PATHS = (
     "/sys/fs/selinux",
 )
 
-# Not to be written unless told otherwise: what is set there holds for the host.
+# Read-only by default: settings there are the host's.
 READONLY_PATHS = (
     "/proc/bus",
     "/proc/fs",
@@ -60,11 +60,11 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
 def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> dict[str, object]:
-    """A complete runtime spec, ready for JSON, but for the cgroup's path and annotations.
+    """The runtime spec of a config, ready for JSON, without cgroup path and annotations.
 
-    It depends on the host as well: on what lies at the config's paths, on the root
-    filesystem's accounts, and on the capabilities of the service. Raises
-    ``InvalidArgument`` with every wrong field.
+    It also depends on the host: on the files at the config's paths, on the accounts in the
+    root filesystem, and on the capabilities of the service. Raises ``InvalidArgument`` with
+    every wrong field.
     """
     violations = Violations()
     rootfs = _rootfs_of(config, violations)
@@ -105,7 +105,7 @@ def _process_of(
         "cwd": config.working_dir or "/",
         "capabilities": capabilities.to_spec(),
         "noNewPrivileges": not config.privileged if privileges is None else privileges,
-        # Also when it is 0: the service's own value must not be inherited.
+        # Set even to 0, so that the program does not inherit the service's own value.
         "oomScoreAdj": oom_score_adj_of(config, violations),
         "rlimits": rlimits_of(config, violations),
     }
@@ -146,24 +146,24 @@ def _linux_of(
 
 
 def arguments_of(config: ContainerConfig, violations: Violations) -> list[str]:
-    """Command and arguments. Wrong are a missing or empty program, and NULs."""
+    """Command and arguments. Adds violations for a missing or empty program, and for NULs."""
     if violations.allow(bool(config.command), "config.command", "is required", "REQUIRED"):
         violations.allow(
             config.command[0] != "", "config.command[0]", "is an empty program", "REQUIRED"
         )
-    for name, words in (("command", config.command), ("args", config.args)):
-        for index, word in enumerate(words):
-            violations.text(f"config.{name}[{index}]", word)
+    for name, texts in (("command", config.command), ("args", config.args)):
+        for index, text in enumerate(texts):
+            violations.text(f"config.{name}[{index}]", text)
     return [*config.command, *config.args]
 
 
 def environment_of(
     config: ContainerConfig, terminal: bool, hostname: str, violations: Violations
 ) -> list[str]:
-    """The environment as "NAME=value": the config's own over the defaults.
+    """The environment as "NAME=value": the defaults, overridden by the config.
 
-    A ``hostname`` that is not the container's own is empty, and left out.
-    The runtime adds HOME, from the account as it finds it in the container.
+    ``hostname`` is empty, and so not in it, if the container has the host's. The runtime adds
+    HOME, from the user's account in the container.
     """
     defaults = {"PATH": DEFAULT_PATH}
     if hostname:
@@ -182,7 +182,7 @@ def environment_of(
 def _check_size(config: ContainerConfig, violations: Violations) -> None:
     variables = [f"{name}={value}" for name, value in config.env.items()]
     for program in config.command[:1]:
-        # A runtime names what it can't find, and conmon hangs when it says too much.
+        # A runtime that can't find it puts it in its error, and conmon hangs on long errors.
         violations.allow(
             len(program.encode(errors="replace")) <= PATH_LIMIT_BYTES,
             "config.command[0]",

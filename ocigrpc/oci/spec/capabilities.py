@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from ocigrpc.oci.spec.config import ContainerConfig
 from ocigrpc.violations import Violations
 
-# Every capability, in the kernel's order: the index is the number.
+# Every capability; the index is the kernel's number.
 CAPABILITIES = tuple(
     f"CAP_{name}"
     for name in (
@@ -24,7 +24,7 @@ CAPABILITIES = tuple(
     ).split()
 )
 
-# What a container gets unless told otherwise: the same as with podman.
+# The capabilities of a container by default, the same as with podman.
 DEFAULT_CAPABILITIES = frozenset(
     f"CAP_{name}"
     for name in (
@@ -37,7 +37,7 @@ _ALL = "ALL"
 
 
 def held_capabilities() -> frozenset[str]:
-    """What the service itself may pass on: its bounding set."""
+    """The capabilities that the service can give: its own bounding set."""
     found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.M)
     bits = int(found[1], 16) if found else 0
     return frozenset(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1)
@@ -60,13 +60,13 @@ class CapabilitySets(Struct, frozen=True):
 def capabilities_of(
     config: ContainerConfig, uid: int, held: frozenset[str], violations: Violations
 ) -> CapabilitySets:
-    """The capabilities of the container's first process, which is of the user ``uid``.
+    """The capabilities of the container's first process, which runs as ``uid``.
 
-    The bounding set starts with the default one, or with all that are ``held`` when
-    privileged; then come the drops, and then the additions. Root can use all of it. Another
-    user can use what was added, which has to be ambient for that: the kernel takes the
-    rest away when the program begins. Wrong are unknown names (UNKNOWN_CAPABILITY) and
-    additions that the service does not hold (CAPABILITY_NOT_HELD).
+    The bounding set starts with the defaults, or with all that are ``held`` when privileged;
+    then drops apply, and then additions. Root can use the whole set. Another user can use the
+    additions, which become ambient, since the kernel removes all others when it executes the
+    program. Adds violations for unknown names (UNKNOWN_CAPABILITY), and for additions that the
+    service does not hold (CAPABILITY_NOT_HELD).
     """
     added = _added("config.add_capabilities", config.add_capabilities, held, violations)
     ambient = _added(
@@ -82,10 +82,10 @@ def capabilities_of(
 
 
 def capabilities_of_exec(own: dict[str, object], own_uid: int, uid: int) -> dict[str, object]:
-    """The sets of a program of ``uid`` in a container whose first process has ``own``.
+    """The sets of a program that runs as ``uid``, beside a first process that has ``own``.
 
-    The same user can use what the first process can; root can use all of the bounding set;
-    anybody else can use nothing.
+    The same user gets the sets of the first process; root can use the whole bounding set;
+    other users can use nothing.
     """
     if uid == own_uid:
         return own
@@ -114,7 +114,7 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _named(field: str, names: Iterable[str], violations: Violations) -> dict[int, str]:
-    """The known ones of ``names`` by index, as "CAP_NET_ADMIN" or "ALL"."""
+    """Those of ``names`` that exist, by index, as "CAP_NET_ADMIN" or "ALL"."""
     known: dict[int, str] = {}
     for index, given in enumerate(names):
         upper = given.upper()

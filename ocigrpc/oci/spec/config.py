@@ -1,7 +1,7 @@
-"""A container in CRI's words, as plain frozen values: what ``ocigrpc.oci.spec.build`` builds from.
+"""A container's config in CRI's terms, as frozen values; ``ocigrpc.oci.spec.build`` reads it.
 
-Field for field the messages of ``protos/ocigrpc/v1/config.proto``, which say what each
-one means; here only what differs.
+These are the messages of ``protos/ocigrpc/v1/config.proto``, field for field; the meaning of
+each field is documented there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class Propagation(StrEnum):
-    """How mounts travel between host and container; mount_namespaces(7)."""
+    """How mounts propagate between host and container; mount_namespaces(7)."""
 
     PRIVATE = "private"
     HOST_TO_CONTAINER = "host_to_container"
@@ -20,7 +20,7 @@ class Propagation(StrEnum):
 
 
 class NamespaceType(StrEnum):
-    """The namespaces that need not be made anew, by the OCI runtime spec's names."""
+    """The namespaces that a container may share, by the OCI runtime spec's names."""
 
     PID = "pid"
     NETWORK = "network"
@@ -38,7 +38,7 @@ class NamespaceMode(StrEnum):
 
 
 class DeviceType(StrEnum):
-    """Which devices a rule is about."""
+    """The devices that a rule covers."""
 
     ALL = "all"
     CHARACTER = "character"
@@ -46,7 +46,7 @@ class DeviceType(StrEnum):
 
 
 class SeccompType(StrEnum):
-    """Which seccomp profile."""
+    """Where the seccomp profile comes from."""
 
     RUNTIME_DEFAULT = "runtime_default"
     UNCONFINED = "unconfined"
@@ -65,14 +65,14 @@ class Mount(Struct, frozen=True, omit_defaults=True):
 
 
 class HugepageLimit(Struct, frozen=True, omit_defaults=True):
-    """How much may be in huge pages of one size."""
+    """Most bytes in huge pages of one size."""
 
     page_size: str
     limit: int = 0
 
 
 class Resources(Struct, frozen=True, omit_defaults=True):
-    """Limits of a cgroup; 0 and absent mean none, -1 and an empty cpuset no limit."""
+    """Limits of a cgroup: 0 and None are not given, -1 and an empty cpuset lift a limit."""
 
     cpu_period: int = 0
     cpu_quota: int = 0
@@ -96,7 +96,7 @@ class Seccomp(Struct, frozen=True, omit_defaults=True):
 
 
 class Namespace(Struct, frozen=True, omit_defaults=True):
-    """One namespace that is not made anew."""
+    """A namespace that the config names."""
 
     type: NamespaceType
     mode: NamespaceMode = NamespaceMode.PRIVATE
@@ -112,7 +112,7 @@ class Device(Struct, frozen=True, omit_defaults=True):
 
 
 class DeviceCgroupRule(Struct, frozen=True, omit_defaults=True):
-    """Devices that may be used; a number that is absent stands for all."""
+    """Devices that may be used; a number that is None stands for all."""
 
     type: DeviceType
     major: int | None = None

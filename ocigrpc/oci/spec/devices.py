@@ -1,4 +1,4 @@
-"""Devices of a container: the nodes in its /dev, and which of them the cgroup lets it use."""
+"""Devices of a container: the nodes in its /dev, and the rules by which its cgroup allows them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ocigrpc.oci.spec.linux_types import SpecDevice
 from ocigrpc.oci.spec.mounts import container_path
 from ocigrpc.violations import Violations
 
-# Most devices of the host that a container gets from directories, all of /dev among them.
+# Most devices that a container gets from directories of the host, including all of /dev.
 HOST_DEVICES_LIMIT = 16384
 
+# Most entries that are read of one directory and those below it, devices or not.
 _ENTRIES_LIMIT = 4 * HOST_DEVICES_LIMIT
-# Of one directory and all below it that are looked at, whatever they are.
 
+# Largest numbers of a device in the kernel.
 MAJOR_LIMIT = (1 << 12) - 1
-# Largest numbers of a device that the kernel has.
 MINOR_LIMIT = (1 << 20) - 1
 
 _MADE_BY_RUNTIME = frozenset(
     f"/dev/{name}" for name in "null zero full random urandom tty console ptmx".split()
 )
-# What in /dev belongs to each container alone, or to who runs the host itself as one.
+# Directories of /dev that are private to each container, or to an engine that runs this host.
 _NOT_ENTERED = frozenset(
     f"/dev/{name}" for name in "pts shm fd mqueue .lxc .lxd-mounts .udev".split()
 )
 
+# Errors for devices, and directories of them, that disappear while they are read.
 _GONE = (FileNotFoundError, NotADirectoryError, ProcessLookupError)
-# Devices come and go, and so do the directories that they are in.
 
 _PERMISSIONS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}")
 _RULE_TYPES = {DeviceType.ALL: "cb", DeviceType.CHARACTER: "c", DeviceType.BLOCK: "b"}
@@ -56,13 +56,12 @@ class _Granted(NamedTuple):
 
 
 def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
-    """The config's devices, all that is in its directories, and all of /dev when privileged.
+    """The config's devices, those in its directories, and all of /dev when privileged.
 
-    Nothing else is allowed but what the runtime itself adds (/dev/null and its kin), and
-    what the config's rules say. Wrong are paths of no device (DEVICE_NOT_FOUND,
-    NOT_A_DEVICE), paths that come twice or that are the runtime's own (DUPLICATE),
-    directories with too much in them (TOO_MANY), permissions that are none, and numbers
-    that no device has.
+    Only these are allowed, besides those that the config's rules name and the runtime itself
+    adds, such as /dev/null. Adds violations for paths that are no device (DEVICE_NOT_FOUND,
+    NOT_A_DEVICE), that are given twice or made by the runtime (DUPLICATE), for directories
+    with too many entries (TOO_MANY), and for malformed permissions and numbers.
     """
     single: dict[str, _Granted] = {}
     inside: dict[str, _Granted] = {}
@@ -86,7 +85,7 @@ def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
                 "DUPLICATE",
             )
             single[node.path] = _Granted(node, access)
-    # What is named by itself counts, wherever else it was found.
+    # A device that is named itself takes precedence over one that was found in a directory.
     granted = {**inside, **single}
     nodes = {path: each.node for path, each in granted.items()}
     if config.privileged:
@@ -100,34 +99,34 @@ def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
 
 
 def devices_in(directory: str, shown: str) -> dict[str, SpecDevice]:
-    """The devices below ``directory``, by their paths when that is called ``shown``.
+    """The devices below ``directory``, by their paths if the directory were ``shown``.
 
-    Links are not followed; what the runtime makes itself, and what in /dev is not for
-    containers, is left out. Raises ``OSError``, E2BIG when there is too much in it.
+    Without those that the runtime makes itself, and the private directories of /dev; links
+    are not followed. Raises ``OSError``, E2BIG when the directory has too many entries.
     """
     found: dict[str, SpecDevice] = {}
-    waiting = [(directory, shown)]
-    left = _ENTRIES_LIMIT
-    while waiting:
-        host_directory, directory_shown = waiting.pop()
-        entries = [] if host_directory in _NOT_ENTERED else _entries(host_directory, left + 1)
-        left -= len(entries)
+    unread = [(directory, shown)]
+    room = _ENTRIES_LIMIT
+    while unread:
+        host_directory, directory_shown = unread.pop()
+        entries = [] if host_directory in _NOT_ENTERED else _entries(host_directory, room + 1)
+        room -= len(entries)
         for entry in entries:
             path = f"{directory_shown}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                waiting.append((entry.path, path))
+                unread.append((entry.path, path))
                 continue
             with suppress(*_GONE):
                 node = _node(path, entry.stat(follow_symlinks=False))
                 if node is not None and path not in _MADE_BY_RUNTIME and _is_text(path):
                     found[path] = node
-        if len(found) > HOST_DEVICES_LIMIT or left < 0:
+        if len(found) > HOST_DEVICES_LIMIT or room < 0:
             raise OSError(errno.E2BIG, "there is too much in it", directory)
     return found
 
 
 def _entries(directory: str, most: int) -> list[os.DirEntry[str]]:
-    """What is in a directory, no more than ``most``; nothing when it is gone."""
+    """The entries of a directory, at most ``most``; none when it has disappeared."""
     with suppress(*_GONE), os.scandir(directory) as entries:
         return sorted(islice(entries, most), key=lambda each: each.name)
     return []
@@ -144,7 +143,7 @@ def _host_devices(violations: Violations) -> dict[str, SpecDevice]:
 
 
 def _nodes_at(device: Device, field: str, violations: Violations) -> Collection[SpecDevice]:
-    """The device that is meant, or all that are in the directory."""
+    """The device at the host path, or those in the directory there."""
     if not violations.absolute_path(f"{field}.host_path", device.host_path):
         return ()
     path = container_path(
@@ -187,13 +186,13 @@ def _further_rules(config: ContainerConfig, violations: Violations) -> Iterator[
             if number is not None:
                 violations.in_range(f"{field}.{name}", number, 0, limit)
                 numbers[name] = number
-        # One for each type, since a rule for all of them is all or nothing to the kernel.
+        # One rule per type, since the kernel takes a rule for all types as all or nothing.
         for kind in _RULE_TYPES[rule.type]:
             yield {"allow": True, "type": kind, **numbers, "access": access}
 
 
 def _is_text(path: str) -> bool:
-    """Whether a spec, which is JSON, can name it."""
+    """Whether JSON can hold the path."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Mounts of a container: those that every one has, and those of its config."""
+"""Mounts of a container: the defaults, and those of its config."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PROPAGATION_OPTIONS = {
     Propagation.BIDIRECTIONAL: "rshared",
 }
 
-# What the host's mount must be, one of them, for mounts to travel as wanted.
+# The tags of the host's mount, one of which is necessary for a propagation.
 _ENOUGH_TAGS = {
     Propagation.HOST_TO_CONTAINER: {"shared", "master"},
     Propagation.BIDIRECTIONAL: {"shared"},
@@ -45,7 +45,7 @@ class Mounts(NamedTuple):
     rootfs_propagation: str
 
 
-# What every container has; the order is that of mounting.
+# The mounts of every container, in the order of mounting.
 DEFAULT_MOUNTS = (
     SpecMount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
     SpecMount(
@@ -71,25 +71,25 @@ _HOST_SHM = SpecMount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexe
 
 
 def mounts_of(config: ContainerConfig, namespaces: Namespaces, violations: Violations) -> Mounts:
-    """The default mounts, then the config's own, the outer before the inner.
+    """The default mounts, then those of the config, outer ones before inner ones.
 
-    One with a default's destination takes its place in the order. Wrong are a destination
-    that is "/" or comes twice, a bind of what does not exist (HOST_PATH_NOT_FOUND), or
-    with a propagation that the host's mount does not have (MOUNT_NOT_SHARED).
+    A mount with the destination of a default replaces it. Adds violations for a destination
+    that is "/" or comes twice, for a bind mount of a missing path (HOST_PATH_NOT_FOUND), and
+    for a propagation that the host's mount does not have (MOUNT_NOT_SHARED).
     """
     own = _own_mounts(config.mounts, violations)
     mounts = merge_mounts(_defaults(config, namespaces), own)
     wanted = {mount.propagation for mount in config.mounts}
-    # A mount that receives or sends needs a root that does: the runtime makes the root
-    # what this says before anything is mounted below it.
-    travels = [p for p in (Propagation.BIDIRECTIONAL, Propagation.HOST_TO_CONTAINER) if p in wanted]
-    return Mounts(mounts, _PROPAGATION_OPTIONS[travels[0]] if travels else "")
+    # A mount can only propagate if the root does: the runtime sets the root's propagation to
+    # this before it mounts anything below it.
+    shared = [p for p in (Propagation.BIDIRECTIONAL, Propagation.HOST_TO_CONTAINER) if p in wanted]
+    return Mounts(mounts, _PROPAGATION_OPTIONS[shared[0]] if shared else "")
 
 
 def merge_mounts(defaults: Iterable[SpecMount], own: Iterable[SpecMount]) -> list[SpecMount]:
-    """``defaults`` with the ones of ``own`` in place of those with the same destination.
+    """``defaults``, each replaced by the mount of ``own`` with the same destination, if any.
 
-    The rest of ``own`` follows, sorted so that no mount hides one given before it.
+    The other mounts of ``own`` follow, sorted so that no mount hides an earlier one.
     """
     by_destination = {mount.destination: mount for mount in own}
     merged = [by_destination.pop(mount.destination, mount) for mount in defaults]
@@ -101,7 +101,7 @@ def _defaults(config: ContainerConfig, namespaces: Namespaces) -> list[SpecMount
     if config.privileged:
         defaults = [_writable(m) if m.destination.startswith("/sys") else m for m in defaults]
     if namespaces.mode(NamespaceType.IPC) is NamespaceMode.HOST:
-        # POSIX shared memory is what lies in this directory.
+        # POSIX shared memory consists of the files in this directory.
         defaults = [_HOST_SHM if m.destination == "/dev/shm" else m for m in defaults]
     return defaults
 
@@ -126,7 +126,7 @@ def _own_mounts(mounts: Sequence[Mount], violations: Violations) -> list[SpecMou
 
 
 def container_path(field: str, path: str, violations: Violations) -> str:
-    """``path`` in its shortest form. Wrong are relative ones, and "/" itself."""
+    """``path`` in its shortest form. Adds violations for relative paths, and "/" itself."""
     if not violations.absolute_path(field, path):
         return path
     shortest = "/" + posixpath.normpath(path).lstrip("/")
@@ -180,7 +180,7 @@ def _check_source(mount: Mount, field: str, violations: Violations) -> None:
 
 
 def _propagation_tags(path: str) -> set[str]:
-    """Tags of the mount that ``path`` lies on: "shared", "master"; proc_pid_mountinfo(5)."""
+    """Tags of the mount that ``path`` is on: "shared", "master"; proc_pid_mountinfo(5)."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         fdinfo = Path(f"/proc/self/fdinfo/{fd}").read_text()

@@ -13,7 +13,7 @@ from msgspec import Struct
 from ocigrpc.oci.spec.config import ContainerConfig, Namespace, NamespaceMode, NamespaceType
 from ocigrpc.violations import TEXT_LIMIT_BYTES, Violations, entry_field
 
-# The ioctl that tells a namespace's CLONE_NEW* flag; ioctl_ns(2).
+# The ioctl that returns a namespace's CLONE_NEW* flag; ioctl_ns(2).
 _NS_GET_NSTYPE = 0xB703
 
 _FLAGS = {
@@ -25,10 +25,10 @@ _FLAGS = {
 }
 _PROC_NAMES = {NamespaceType.NETWORK: "net"}
 
-# Parts with dots between them; a slash inside a part stands for a dot of its own.
+# Parts separated by dots; a slash inside a part stands for a dot in its name.
 _SYSCTL_NAME = re.compile(r"[^./\s]+(\.[^./\s]+(/[^./\s]+)*)+")
 _SWAPPED = str.maketrans("./", "/.")
-# Which groups may ping without a capability, none unless the kernel is told; icmp(7).
+# The groups that may ping without a capability, none by the kernel's default; icmp(7).
 _PING = "net.ipv4.ping_group_range"
 
 _IPC_SYSCTLS = frozenset(
@@ -38,7 +38,7 @@ _IPC_SYSCTLS = frozenset(
 
 
 class Namespaces(Struct, frozen=True):
-    """Where each namespace of a container comes from; those not in ``modes`` are made anew."""
+    """Where each namespace of a container comes from; those not in ``modes`` are new ones."""
 
     modes: dict[NamespaceType, NamespaceMode] = {}
     paths: dict[NamespaceType, str] = {}
@@ -62,8 +62,8 @@ class Namespaces(Struct, frozen=True):
 def namespaces_of(config: ContainerConfig, violations: Violations) -> Namespaces:
     """The namespaces that ``config`` asks for.
 
-    Wrong are a type that comes twice (DUPLICATE), a path without PATH or the reverse, and
-    a path that is no such namespace (NAMESPACE_NOT_FOUND, NAMESPACE_WRONG_TYPE).
+    Adds violations for a type that comes twice (DUPLICATE), a path without PATH or the
+    reverse, and a path that is no such namespace (NAMESPACE_NOT_FOUND, NAMESPACE_WRONG_TYPE).
     """
     modes: dict[NamespaceType, NamespaceMode] = {}
     paths: dict[NamespaceType, str] = {}
@@ -89,9 +89,9 @@ def sysctls_of(
 ) -> dict[str, str]:
     """The kernel parameters, all of which belong to the container's own namespaces.
 
-    A network namespace that is made anew lets root's group ping, as with podman, unless
-    the config says which. Wrong is every other one (SYSCTL_NOT_NAMESPACED), which would
-    change the host, and one that comes twice, in two forms (DUPLICATE).
+    In a new network namespace root's group may ping, as with podman, unless the config sets
+    that. Adds violations for parameters that would change the host (SYSCTL_NOT_NAMESPACED),
+    and for one that is given in two forms (DUPLICATE).
     """
     found: dict[str, str] = {}
     for name, value in config.sysctls.items():
@@ -107,10 +107,10 @@ def sysctls_of(
 
 
 def _dotted(name: str) -> str:
-    """A parameter's name with dots between its parts, which all runtimes know.
+    """A parameter's name with dots between its parts, the form that all runtimes know.
 
-    As sysctl.d(5) has it: the first separator is the one, and what is the other stands for
-    a character of the name itself: "net/ipv4/conf/eth0.1/tag" is "net.ipv4.conf.eth0/1.tag".
+    By sysctl.d(5), the first of "/" and "." in the name is the separator, and the other is a
+    character of a part: "net/ipv4/conf/eth0.1/tag" is "net.ipv4.conf.eth0/1.tag".
     """
     first = re.search("[./]", name)
     return name.translate(_SWAPPED) if first and first[0] == "/" else name
@@ -132,12 +132,12 @@ def _sysctl_namespace(name: str) -> NamespaceType | None:
         return NamespaceType.NETWORK
     if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
         return NamespaceType.IPC
-    # Not kernel.hostname: the config has a field for it, and runc refuses both.
+    # Not kernel.hostname: the config has a field for it, and runc refuses to get both.
     return NamespaceType.UTS if name == "kernel.domainname" else None
 
 
 def _is_hosts(namespace: Namespace, field: str, violations: Violations) -> bool:
-    """Whether the path is the namespace of the service, which is the host's."""
+    """Whether the path is the service's own namespace, which is the host's."""
     kind = namespace.type
     try:
         flag, identity = _identify(namespace.path)
@@ -153,7 +153,7 @@ def _is_hosts(namespace: Namespace, field: str, violations: Violations) -> bool:
 
 def _identify(path: str) -> tuple[int, tuple[int, int]]:
     """Type flag and identity of a namespace's file. Raises ``OSError`` for another file."""
-    # O_PATH first: to open a device or a FIFO for reading may do something.
+    # O_PATH first: opening a device or a FIFO for reading may have effects.
     path_fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         found = os.fstat(path_fd)

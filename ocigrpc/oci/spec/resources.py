@@ -26,13 +26,13 @@ RLIMITS = frozenset(
     ).split()
 )
 
-# Of a limit that is asked for: none.
+# Asks for a limit to be lifted.
 NO_LIMIT = -1
 
 _OPEN_FILES = "RLIMIT_NOFILE"
 _INT64_MAX = (1 << 63) - 1
 _UINT64_MAX = (1 << 64) - 1
-# The most that the kernel takes: PID_MAX_LIMIT, and the longest time that a quota can hold.
+# The kernel's maximums: PID_MAX_LIMIT, and the longest time in a quota.
 _PIDS_MAX = 1 << 22
 _QUOTA_MAX_US = (1 << 44) - 1
 _CPUSET = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*", re.ASCII)
@@ -43,11 +43,11 @@ _UNIFIED_VALUE_LIMIT_BYTES = 4095
 
 
 def resources_of(config: ContainerConfig, violations: Violations) -> dict[str, object]:
-    """The runtime spec's ``linux.resources`` without devices; no limit is left out."""
+    """The runtime spec's ``linux.resources`` without devices and without lifted limits."""
     resources = config.resources
     swap, limit = resources.memory_swap_limit_in_bytes, resources.memory_limit_in_bytes
     check_limits(resources, "config.resources", violations)
-    # Swap counts together with memory: without a limit of that, it limits nothing.
+    # The limit of swap includes memory, so it has no effect without a limit of memory.
     violations.allow(
         swap <= 0 or limit > 0,
         "config.resources.memory_swap_limit_in_bytes",
@@ -58,9 +58,9 @@ def resources_of(config: ContainerConfig, violations: Violations) -> dict[str, o
 
 
 def limits_of(resources: Resources) -> dict[str, object]:
-    """``linux.resources`` of limits that are sound; no limit is left out.
+    """``linux.resources`` of valid limits, without lifted ones.
 
-    Not every runtime can be asked for that, and a new cgroup has none.
+    Not every runtime can lift limits, and a new cgroup has none.
     """
     shares = resources.cpu_shares
     if resources.cpu_weight > 0:
@@ -89,10 +89,10 @@ def limits_of(resources: Resources) -> dict[str, object]:
 
 
 def changes_of(resources: Resources, *, unified: bool) -> dict[str, object]:
-    """``linux.resources`` for an update, as far as every runtime can be asked for it.
+    """``linux.resources`` for an update, without changes that not every runtime can make.
 
-    ``unified`` says that the host is one of cgroup v2. What is left out, no limit mostly,
-    has to be set without the runtime.
+    ``unified`` says that the host has cgroup v2. The changes that are missing here, mostly
+    lifted limits, have to be made without the runtime.
     """
     found = limits_of(resources)
     sections: dict[str, dict[str, object]] = {
@@ -102,7 +102,7 @@ def changes_of(resources: Resources, *, unified: bool) -> dict[str, object]:
         }
     }
     if unified:
-        # With cgroup v1, crun writes another number than -1 for these.
+        # With cgroup v1, crun does not write -1 for these.
         sections |= {"cpu": {"quota": resources.cpu_quota}, "pids": {"limit": resources.pids_limit}}
     for name, section in sections.items():
         none = {key: value for key, value in section.items() if value == NO_LIMIT}
@@ -112,7 +112,7 @@ def changes_of(resources: Resources, *, unified: bool) -> dict[str, object]:
 
 
 def with_weight(limits: Mapping[str, object]) -> dict[str, object]:
-    """The same with a weight in place of shares, which each runtime would turn by its own rule."""
+    """The same with a weight instead of shares, which runtimes convert by different formulas."""
     cpu = msgspec.convert(limits.get("cpu", {}), dict[str, object])
     unified = msgspec.convert(limits.get("unified", {}), dict[str, str])
     shares = cpu.pop("shares", None)
@@ -124,7 +124,7 @@ def with_weight(limits: Mapping[str, object]) -> dict[str, object]:
 
 
 def check_limits(resources: Resources, field: str, violations: Violations) -> None:
-    """Add what is wrong with limits in themselves; ``field`` is where the request has them."""
+    """Add what is wrong with limits on any host; ``field`` is the request's field of them."""
     _check_cpu(resources, field, violations)
     _check_memory(resources, field, violations)
     pids = resources.pids_limit
@@ -133,7 +133,7 @@ def check_limits(resources: Resources, field: str, violations: Violations) -> No
     for index, each in enumerate(resources.hugepage_limits):
         size_field = f"{field}.hugepage_limits[{index}].page_size"
         sound = _PAGE_SIZE.fullmatch(each.page_size) is not None
-        # It becomes part of a file's name.
+        # The size becomes part of a file's name.
         violations.allow(sound, size_field, 'is no size as in "2MB"', "MALFORMED")
         violations.allow(each.page_size not in sizes, size_field, "comes twice", "DUPLICATE")
         sizes.add(each.page_size)
@@ -141,11 +141,11 @@ def check_limits(resources: Resources, field: str, violations: Violations) -> No
         violations.in_range(limit_field, each.limit, NO_LIMIT, _INT64_MAX)
     for name, value in resources.unified.items():
         name_field = entry_field(f"{field}.unified", name)
-        # The name becomes a file's name: nothing may lead out of the cgroup.
+        # The name becomes a file's name, and must not lead out of the cgroup.
         violations.allow(
             _UNIFIED_NAME.fullmatch(name) is not None, name_field, "is no cgroup file", "MALFORMED"
         )
-        # The rest of these move, freeze and kill processes, and not only the container's.
+        # The other files of the core move, freeze and kill processes, not only the container's.
         violations.allow(
             not name.startswith("cgroup.") or name in _UNIFIED_OF_CORE,
             name_field,
@@ -163,9 +163,9 @@ def oom_score_adj_of(config: ContainerConfig, violations: Violations) -> int:
 
 
 def rlimits_of(config: ContainerConfig, violations: Violations) -> list[dict[str, object]]:
-    """The program's limits, of open files at least: those of the service unless it is told.
+    """The program's rlimits; without one for open files, the usual one is added.
 
-    Wrong are unknown names, ones that come twice, and soft > hard.
+    Adds violations for unknown names, for duplicates, and for soft > hard.
     """
     seen: set[str] = set()
     for index, rlimit in enumerate(config.rlimits):
@@ -181,7 +181,7 @@ def rlimits_of(config: ContainerConfig, violations: Violations) -> list[dict[str
         violations.in_range(f"{field}.soft", rlimit.soft, 0, rlimit.hard)
     rlimits = list(config.rlimits)
     if _OPEN_FILES not in seen:
-        # Else runc to 1.1.12 passes on its own, which the Go runtime has raised.
+        # Without it, runc up to 1.1.12 passes on its own, which the Go runtime has raised.
         rlimits.append(Rlimit(_OPEN_FILES, *usual_limit()))
     return [{"type": each.type, "soft": each.soft, "hard": each.hard} for each in rlimits]
 

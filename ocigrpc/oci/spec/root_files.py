@@ -1,8 +1,8 @@
-"""Files of a container as its programs will see them, before and after there is a container.
+"""Files of a container as its programs see them, before and after the container exists.
 
-Links are resolved inside the root, and what is mounted over a path is what counts. Before
-the container is made, its mounts are those of its spec: each destination is resolved as a
-runtime does it, inside the root with what is mounted there by then.
+Links are resolved inside the root, and mounts hide the files below them. Before the container
+exists, its mounts are taken from its spec: as a runtime does it, each destination is resolved
+inside the root with the earlier mounts in place.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ocigrpc.host.files.roots import open_in_root, open_root_of
 from ocigrpc.host.processes.process import Process
 from ocigrpc.oci.spec.types import SpecMount
 
-# Most links of one path, as the kernel has it; path_resolution(7).
+# Most links in the resolution of one path; path_resolution(7).
 _LINKS_LIMIT = 40
 
-# File systems that have no files of their own when they are mounted.
+# File systems that are empty when they are mounted.
 _EMPTY_TYPES = frozenset(("tmpfs", "ramfs", "devpts", "mqueue"))
 
-# An option of the runtimes: a tmpfs begins with what it is mounted over.
+# An option of the runtimes: the tmpfs starts with a copy of the files below its mount point.
 _COPIED_UP = "tmpcopyup"
 
 
@@ -37,25 +37,25 @@ class RootFiles(Protocol):
     def read(self, path: str) -> bytes:
         """Content of the absolute ``path``, a small regular file.
 
-        Raises ``FileNotFoundError`` or ``NotADirectoryError`` when programs find none there;
-        any other ``OSError`` when there is one that can't be read, or nobody can know.
+        Raises ``FileNotFoundError`` or ``NotADirectoryError`` when programs would find no file
+        there, another ``OSError`` when it can't be read, or it can't be known what is there.
         """
 
 
 class RunningRoot:
-    """What programs see that enter a container that runs."""
+    """The files that programs see in a running container."""
 
     def __init__(self, init: Process | None) -> None:
         """``init`` is the container's first process; None when it has ended."""
         self._init = init
 
     def read(self, path: str) -> bytes:
-        """As :class:`RootFiles` has it; raises ``HostFailed`` when the container has ended."""
+        """See :class:`RootFiles`; raises ``HostFailed`` when the container has ended."""
         with self._open(path) as file:
             return read_open_file(file)
 
     def read_head(self, path: str, limit_bytes: int) -> bytes:
-        """The first bytes of a regular file of any size; else as :meth:`read`."""
+        """The first bytes of a regular file of any size; otherwise like :meth:`read`."""
         with self._open(path) as file:
             return read_head(file, limit_bytes)
 
@@ -72,7 +72,7 @@ class RunningRoot:
 
 
 class _Mounted(NamedTuple):
-    """What is mounted at ``destination``, a path without links."""
+    """A mount at ``destination``, a path without links."""
 
     destination: str
     type: str
@@ -80,7 +80,7 @@ class _Mounted(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A path in the container, without links, and the mount that it lies on."""
+    """A path in the container, without links, and the mount that it is on."""
 
     path: str
     mounted: _Mounted
@@ -88,18 +88,18 @@ class _Place(NamedTuple):
 
 
 class PlannedRoot:
-    """What programs will see in a container that is to be made."""
+    """The files that programs will see in a container that does not exist yet."""
 
     def __init__(self, rootfs: str, mounts: Iterable[SpecMount]) -> None:
         """``mounts`` are in the order of mounting."""
         self._root = _Place("", _Mounted("", "bind", rootfs), missing=False)
         self._mounts: dict[str, _Mounted] = {}
-        self._waiting = deque(mounts)
+        self._pending = deque(mounts)
 
     def read(self, path: str) -> bytes:
-        """As :class:`RootFiles` has it."""
-        while self._waiting:
-            self._mount(self._waiting.popleft())
+        """See :class:`RootFiles`."""
+        while self._pending:
+            self._mount(self._pending.popleft())
         file = _open(self._walk(path))
         try:
             return read_open_file(file)
@@ -119,7 +119,7 @@ class PlannedRoot:
         self._mounts[at] = _Mounted(at, kind, mount.source or "")
 
     def _walk(self, path: str) -> _Place:
-        """Where ``path`` leads; what is not there has no links."""
+        """The place that ``path`` resolves to; missing parts count as no links."""
         places = [self._root]
         names = deque(path.split("/"))
         links = 0
@@ -142,7 +142,7 @@ class PlannedRoot:
         return places[-1]
 
     def _step(self, parent: _Place, name: str) -> tuple[_Place, str | None]:
-        """The entry ``name``, and where it leads if it is a link."""
+        """The entry ``name``, and the target if it is a link."""
         path = f"{parent.path}/{name}"
         mounted = self._mounts.get(path)
         if mounted is not None:
@@ -157,7 +157,7 @@ class PlannedRoot:
 
 
 def _link(place: _Place) -> str | None:
-    """Where a place leads if it is a link."""
+    """The target of a place that is a link; None for another one."""
     entry = _open(place)
     try:
         is_link = stat.S_ISLNK(os.fstat(entry).st_mode)

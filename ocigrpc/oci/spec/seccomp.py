@@ -1,4 +1,4 @@
-"""Which system calls a container may not make; seccomp(2)."""
+"""The system calls that a container may make; seccomp(2)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _FIELD = "config.seccomp"
 def seccomp_of(
     config: ContainerConfig, capabilities: Collection[str], violations: Violations
 ) -> dict[str, object] | None:
-    """The runtime spec's ``linux.seccomp``, or None where no call is refused.
+    """The runtime spec's ``linux.seccomp``; None if nothing is refused.
 
-    ``capabilities`` are the container's bounding set, which conditions ask for. Wrong are a
-    ``localhost_ref`` that does not go with the type, can't be read (SECCOMP_UNREADABLE), or
-    is no profile (SECCOMP_MALFORMED). Raises ``HostFailed`` when the host's default profile
-    is broken.
+    ``capabilities`` are the container's bounding set, which rules may depend on. Adds
+    violations for a ``localhost_ref`` that does not go with the type, can't be read
+    (SECCOMP_UNREADABLE), or is no profile (SECCOMP_MALFORMED). Raises ``HostFailed`` when the
+    host's default profile is broken.
     """
     default = SeccompType.UNCONFINED if config.privileged else SeccompType.RUNTIME_DEFAULT
     seccomp = config.seccomp or Seccomp(default)

@@ -1,9 +1,9 @@
-"""The seccomp profile of containers that are given none: RUNTIME_DEFAULT.
+"""The default seccomp profile, RUNTIME_DEFAULT.
 
-It is the host's, an allow list that comes with containers-common and is that of podman and
-CRI-O, where there is one, and else the service's own. That refuses what reaches beyond the
-container, and allows the rest: the kernel's own checks and the namespaces hold for that. In
-both a capability that is given brings back the calls that it is for.
+If the host has a profile, it is used: an allow list from containers-common, as in podman and
+CRI-O. Otherwise it is the service's own, which refuses the calls that reach beyond the
+container and allows all others, which namespaces and the kernel's checks cover. In both,
+a capability of the container allows the calls that it is for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ocigrpc.errors import HostFailed
 from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.oci.spec.seccomp_profile import Profile, parse_profile, resolve
 
-# Where the host's profile is looked for: the administrator's, and that of the package.
+# Paths of the host's profile: the administrator's, and that of the package.
 HOST_PROFILES = ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json")
 
 _ARCHITECTURES = {
@@ -28,9 +28,9 @@ _ARCHITECTURES = {
     "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
 }
 
+# The refused calls, with the capabilities each of which allows them.
 _DENIED = (
-    # What each set of capabilities, any one of it, gives back; the kernel's keys have no
-    # namespace, and a ring of io_uring makes calls that no filter sees.
+    # The kernel's keyrings have no namespace, and io_uring makes calls that no filter sees.
     ((), "add_key keyctl request_key io_uring_enter io_uring_register io_uring_setup"),
     (
         ("CAP_SYS_ADMIN",),
@@ -64,7 +64,7 @@ _AF_VSOCK = 40
 
 
 class HostProfile(Struct, frozen=True):
-    """The host's profile: its path, and what tells one content of it from another."""
+    """The host's profile: its path, and an identity that changes with its content."""
 
     path: str
     identity: tuple[int, ...]
@@ -75,8 +75,8 @@ def default_profile(
 ) -> dict[str, object]:
     """The runtime spec's ``linux.seccomp`` for a container with ``capabilities``.
 
-    Not to be changed: it is the same for containers alike. Raises ``HostFailed`` for a
-    profile of the host that can't be read (SECCOMP_PROFILE_BROKEN).
+    The caller must not change it, since containers share it. Raises ``HostFailed``
+    (SECCOMP_PROFILE_BROKEN) when the host's profile can't be used.
     """
     host = host_profile(paths)
     if host is None:
@@ -85,7 +85,7 @@ def default_profile(
 
 
 def host_profile(paths: Sequence[str] = HOST_PROFILES) -> HostProfile | None:
-    """The first of ``paths`` that is there. Raises ``HostFailed`` when nobody can tell."""
+    """The first of ``paths`` that exists. Raises ``HostFailed`` when that can't be found out."""
     for path in paths:
         try:
             found = os.stat(path)
@@ -107,7 +107,7 @@ def check_host_profile(paths: Sequence[str] = HOST_PROFILES) -> str:
     return host.path
 
 
-# Parsing takes milliseconds: the file is read again only when it is another.
+# Parsing takes milliseconds, so the file is only read again when it has changed.
 @lru_cache(maxsize=2)
 def _parsed(host: HostProfile) -> Profile:
     try:
@@ -142,15 +142,15 @@ def own_profile(
         if not any(capability in capabilities for capability in given_by)
         for name in names.split()
     )
-    # A vsock's peer is the hypervisor, which no network namespace keeps away.
+    # The peer of a vsock is the hypervisor, from which no network namespace isolates.
     rules = [_deny(denied), _deny(["socket"], [_argument(0, _AF_VSOCK, "SCMP_CMP_EQ")])]
     if "CAP_SYS_ADMIN" not in capabilities:
         rules += [
             _deny(["clone"], [_argument(0, flag, "SCMP_CMP_MASKED_EQ", flag)])
             for flag in _CLONE_NEW_FLAGS
         ]
-        # Its flags lie behind a pointer, where no filter sees them. ENOSYS makes the C
-        # library fall back to clone.
+        # A filter can't see its flags, which are behind a pointer. ENOSYS makes the C library
+        # fall back to clone.
         rules.append({**_deny(["clone3"]), "errnoRet": errno.ENOSYS})
     profile: dict[str, object] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
     if machine in _ARCHITECTURES:

@@ -1,11 +1,11 @@
-"""Seccomp profiles in the form that containers-common and moby share.
+"""Seccomp profiles in the format of containers-common and moby.
 
-It is the runtime spec's ``linux.seccomp`` and more: rules that hold only under conditions,
-architectures by the native one, errors by name. Runtimes know nothing of that and would read
-past it, so a profile is resolved here for one container on this host, to what they know. A
-field that is not known here is refused: what it says would be lost.
+It is the runtime spec's ``linux.seccomp`` with more: rules under conditions, lists of
+architectures by the native one, errors by name. Runtimes ignore these, so a profile is resolved
+here for one container on this host, to the fields that they know. A field that is unknown here
+is refused, because its meaning would be lost.
 
-``pkg/seccomp`` of containers-common and ``profiles/seccomp`` of moby say what is meant.
+The format is defined by ``pkg/seccomp`` of containers-common and ``profiles/seccomp`` of moby.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 
 _Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 _Text: TypeAlias = Annotated[str, Meta(max_length=4095)]
-# What the kernel hands back with a refusal has 16 bits.
+# The error that the kernel returns for a refused call has 16 bits.
 _Errno: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 16) - 1)]
 _Action = Literal[
     "SCMP_ACT_KILL",
@@ -47,12 +47,12 @@ _Operator = Literal[
 ]
 _Flag: TypeAlias = Annotated[str, Meta(pattern="^SECCOMP_FILTER_FLAG_[A-Z_]+$", max_length=64)]
 _ScmpArch: TypeAlias = Annotated[str, Meta(pattern="^SCMP_ARCH_[A-Z0-9_]+$", max_length=64)]
-# Compared as they stand: what is written in another way would never hold, or always.
+# Compared literally: a name in another form would never match.
 _Capability: TypeAlias = Annotated[str, Meta(pattern="^CAP_[A-Z0-9_]+$", max_length=64)]
 _Arch: TypeAlias = Annotated[str, Meta(pattern="^[a-z0-9]+$", max_length=64)]
 _Kernel: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,4}\.\d{1,4}$")]
 
-# By uname(2): libseccomp's name of the architecture, which conditions have, and the spec's.
+# By uname(2)'s machine: the architecture's name in conditions, and in the spec.
 _ARCHES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
     "i686": ("x86", "SCMP_ARCH_X86"),
@@ -73,7 +73,7 @@ class _Part(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class Argument(_Part):
-    """What an argument of the call must be."""
+    """A condition on an argument of the call."""
 
     index: Annotated[int, Meta(ge=0, le=5)]
     value: Annotated[int, Meta(ge=0)]
@@ -81,13 +81,13 @@ class Argument(_Part):
     value_two: Annotated[int, Meta(ge=0)] | None = None
 
     def __post_init__(self) -> None:
-        """What no annotation can say."""
+        """Check what annotations can't express."""
         if max(self.value, self.value_two or 0) >= 1 << 64:
             raise ValueError("Expected `int` of 64 bits")
 
 
 class Conditions(_Part):
-    """When a rule holds, or does not. What is empty is no condition."""
+    """When a rule applies, or does not. Empty fields are no condition."""
 
     caps: list[_Capability] | None = None
     arches: list[_Arch] | None = None
@@ -95,7 +95,7 @@ class Conditions(_Part):
 
 
 class Rule(_Part):
-    """One of ``syscalls``."""
+    """One entry of ``syscalls``."""
 
     action: _Action
     name: _Name | None = None
@@ -108,21 +108,21 @@ class Rule(_Part):
     excludes: Conditions | None = None
 
     def __post_init__(self) -> None:
-        """What the fields may not say together."""
+        """Check fields that depend on each other."""
         if bool(self.name) == bool(self.names) and (self.name or self.names is None):
             raise ValueError("Expected either `name` or `names`")
         _number_of(self.errno, self.errno_ret)
 
 
 class Architecture(_Part):
-    """One of ``archMap``: those that a native one is used together with."""
+    """One entry of ``archMap``: the architectures that come with a native one."""
 
     architecture: _ScmpArch
     sub_architectures: list[_ScmpArch] | None = None
 
 
 class Profile(_Part):
-    """The whole."""
+    """A whole profile."""
 
     default_action: _Action
     default_errno_ret: _Errno | None = None
@@ -135,14 +135,14 @@ class Profile(_Part):
     syscalls: list[Rule] | None = None
 
     def __post_init__(self) -> None:
-        """What the fields may not say together."""
+        """Check fields that depend on each other."""
         if self.architectures and self.arch_map:
             raise ValueError("Expected either `architectures` or `archMap`")
         _number_of(self.default_errno, self.default_errno_ret)
 
 
 class Machine(Struct, frozen=True):
-    """What conditions ask of the host: the last two fields of uname(2), of this host by default."""
+    """The host as conditions see it: two fields of uname(2)."""
 
     machine: str
     release: str
@@ -155,12 +155,12 @@ def this_machine() -> Machine:
     return Machine(host.machine, host.release)
 
 
-# Made now: msgspec crashes when two threads make one for the same type for the first time.
+# Made at import: msgspec crashes when two threads use a type for the first time.
 _PROFILE = msgspec.json.Decoder(Profile)
 
 
 def parse_profile(content: bytes) -> Profile:
-    """The profile that a JSON text is. Raises ``ValueError`` with the path of what is wrong."""
+    """The profile in a JSON text. Raises ``ValueError`` with the path of a wrong field."""
     try:
         return _PROFILE.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -170,13 +170,13 @@ def parse_profile(content: bytes) -> Profile:
 def resolve(
     profile: Profile, capabilities: Collection[str], machine: Machine | None = None
 ) -> dict[str, object]:
-    """The runtime spec's ``linux.seccomp`` for a container with these in its bounding set."""
+    """The runtime spec's ``linux.seccomp`` for a container with this bounding set."""
     machine = machine or this_machine()
     arch, native = _ARCHES.get(machine.machine, ("", ""))
     kernel = _version(machine.release)
 
     def met(conditions: Conditions) -> list[bool]:
-        """Of each condition, whether it is met; of ``excludes`` each capability is one."""
+        """Whether each condition is met; each capability is a condition of its own."""
         found = [name in capabilities for name in conditions.caps or ()]
         if conditions.arches:
             found.append(arch in conditions.arches)
@@ -233,7 +233,7 @@ def _spec_rule(rule: Rule) -> dict[str, object]:
 
 
 def _number_of(name: str | None, number: int | None) -> int | None:
-    """The error of a rule, whose name says more than its number. Raises ``ValueError``."""
+    """The error number of a rule; the name takes precedence. Raises ``ValueError``."""
     if not name:
         return number
     if re.fullmatch(r"\d{1,5}", name, re.ASCII):
@@ -245,6 +245,6 @@ def _number_of(name: str | None, number: int | None) -> int | None:
 
 
 def _version(release: str) -> tuple[int, int]:
-    """The first two numbers of a kernel's release, as moby compares them."""
+    """The first two numbers of a kernel's release; moby compares no more."""
     found = re.match(r"(\d+)\.(\d+)", release, re.ASCII)
     return (int(found[1]), int(found[2])) if found else (0, 0)

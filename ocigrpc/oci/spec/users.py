@@ -1,8 +1,8 @@
-"""Who runs a container's program, by the /etc/passwd and /etc/group that the program will see.
+"""The user of a container's program, by the /etc/passwd and /etc/group that the program will see.
 
-Both files are the container's and not trusted: passwd(5), group(5). Comments, and lines that
-are not understood, are passed over. A file that is not there has no accounts; what can't be
-read is an error, for numbers as well: nobody gets group 0 because a look-up has failed.
+Both files come from the container and are not trusted; see passwd(5), group(5). Comments and
+malformed lines are skipped. A missing file has no accounts. A file that can't be read is an
+error even for a numeric user: a failed look-up must not put a program into group 0.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from msgspec import Struct
 from ocigrpc.oci.spec.root_files import RootFiles
 from ocigrpc.violations import Violations
 
-# Largest uid or gid: runc takes no larger one, though the kernel has them.
+# Largest uid or gid: the kernel has larger ones, but runc does not accept them.
 NUMBER_LIMIT = (1 << 31) - 1
 
 # Most groups of a process, NGROUPS_MAX.
 GROUPS_LIMIT = 65536
 
-
 _FIELD = "config.user"
+# Errors that are the service's own, and not the file's.
 _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-# What the service itself lacks, and no fault of the file.
 
 
 class User(Struct, frozen=True):
-    """Numbers of a program's user and groups; ``groups`` are the supplementary ones."""
+    """A program's user and groups by number; ``groups`` are the supplementary ones."""
 
     uid: int = 0
     gid: int = 0
@@ -40,7 +39,7 @@ class User(Struct, frozen=True):
 
 
 class Account(Struct, frozen=True):
-    """A line of /etc/passwd; ``gid`` is None when it has no number for it."""
+    """A line of /etc/passwd; ``gid`` is None when its group is no number."""
 
     name: str
     uid: int
@@ -60,11 +59,11 @@ def user_of(
 ) -> User:
     """The user that ``user`` names: "uid", "uid:gid", "user" or "user:group"; empty is "0".
 
-    Without a group it is the account's own, and without a colon the groups that list it as
-    a member come too, as at a login; a number that has no account is in group 0. Without a
-    user it is 0. The primary group is the first of the supplementary ones. Wrong are names
-    that are not found (USER_NOT_FOUND, GROUP_NOT_FOUND), numbers out of range, and files
-    that are there and can't be read (ACCOUNTS_UNREADABLE).
+    Without a group, it is the account's own group, or 0 for a number without an account.
+    Without a colon, the groups that list the account as a member are added, as at a login.
+    Without a user, it is 0. The primary group is also the first of the supplementary ones.
+    Adds violations for unknown names (USER_NOT_FOUND, GROUP_NOT_FOUND), numbers out of range,
+    and files that can't be read (ACCOUNTS_UNREADABLE).
     """
     wanted, colon, wanted_group = user.partition(":")
     look_up = _LookUp(files, violations)
@@ -79,8 +78,8 @@ def user_of(
     look_up.check()
     for index, number in enumerate(supplemental):
         violations.in_range(f"config.supplemental_groups[{index}]", number, 0, NUMBER_LIMIT)
-    # The primary one as well: what its members are kept from must stay so when a
-    # set-group-ID program has put another group in its place.
+    # The primary group as well: a file that denies access to its members must still do so
+    # after a set-group-ID program has replaced the primary group.
     groups = tuple(dict.fromkeys([gid, *joined, *supplemental]))
     violations.allow(
         len(groups) <= GROUPS_LIMIT, _FIELD, f"is in more than {GROUPS_LIMIT} groups", "TOO_MANY"
@@ -89,9 +88,10 @@ def user_of(
 
 
 def check_accounts(files: RootFiles, violations: Violations) -> None:
-    """Note what is no file where accounts should be, such as a FIFO (ACCOUNTS_UNREADABLE).
+    """Add a violation for accounts that are no file, such as a FIFO (ACCOUNTS_UNREADABLE).
 
-    Also for a user who needs no look-up: a runtime reads them to find a home, and would wait.
+    Even a user that needs no look-up is checked: a runtime reads the accounts to find the home
+    directory, and would hang.
     """
     _LookUp(files, violations).check()
 
@@ -114,22 +114,22 @@ def parse_group(content: bytes) -> Iterator[Group]:
 
 
 class _LookUp:
-    """Looks up one user; what is wrong is added to ``violations``."""
+    """Looks up one user, and adds violations."""
 
     def __init__(self, files: RootFiles, violations: Violations) -> None:
         self._files = files
         self._violations = violations
-        self._looked_at = set[str]()
+        self._checked = set[str]()
 
     def number(self, wanted: str) -> int | None:
-        """The number that ``wanted`` is; None for a name."""
+        """``wanted`` as a number; None for a name."""
         if not (wanted.isdecimal() and wanted.isascii()):
             return None
         number = _number(wanted)
         return number if self._violations.in_range(_FIELD, number, 0, NUMBER_LIMIT) else 0
 
     def account(self, wanted: str) -> Account:
-        """The first account of this number or name."""
+        """The first account with this number or name."""
         number = self.number(wanted)
         content = self._read("/etc/passwd")
         found = (
@@ -148,7 +148,7 @@ class _LookUp:
         return account
 
     def gid(self, wanted: str) -> int:
-        """The group of this number, or the first of this name."""
+        """The group with this number, or the first with this name."""
         number = self.number(wanted)
         if number is not None:
             return number
@@ -168,8 +168,8 @@ class _LookUp:
         return [group.gid for group in groups if name in group.members]
 
     def check(self) -> None:
-        """Note which file is none, of those that nobody has looked at."""
-        for path in {"/etc/passwd", "/etc/group"} - self._looked_at:
+        """Add a violation for each file that has not been read yet and is no regular file."""
+        for path in {"/etc/passwd", "/etc/group"} - self._checked:
             try:
                 self._files.read(path)
             except OSError as error:
@@ -177,8 +177,8 @@ class _LookUp:
                     self._unreadable(path, error)
 
     def _read(self, path: str) -> bytes | None:
-        """The content of a file, none if it is not there; None for one that can't be read."""
-        self._looked_at.add(path)
+        """The content of a file, empty if it is missing; None if it can't be read."""
+        self._checked.add(path)
         try:
             return self._files.read(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -201,8 +201,8 @@ def _lines(content: bytes) -> Iterator[list[str]]:
 
 
 def _number(digits: str) -> int:
-    # Ten digits hold every uid; a longer number is out of range whatever it is, and int()
-    # refuses thousands of digits.
+    # Ten digits hold every uid, so a longer number is out of range; int() refuses thousands of
+    # digits.
     return int(digits) if len(digits) <= 10 else NUMBER_LIMIT + 1
 
 
