@@ -20,27 +20,27 @@ log = get_logger()
 _CONTAINERS = 10_000
 
 
-def counted(settings: Settings) -> Settings:
+def with_container_limit(settings: Settings) -> Settings:
     """The settings with a number of containers that the limit of open files carries.
 
     Raises ``InvalidSettings`` (OPEN_FILES_LIMIT) when it does not carry theirs.
     """
-    limit, containers = descriptors.limit(), settings.max_containers
+    limit, containers = descriptors.limit(), settings.limits.containers
     carried = descriptors.carried_by(limit)
     if containers > carried:
         wanted = descriptors.wanted_for(containers)
         raise InvalidSettings(
-            f"max_containers: {containers} want a limit of {wanted} open files, which is {limit}"
+            f"limits.containers: {containers} want a limit of {wanted} open files, which is {limit}"
             f" (RLIMIT_NOFILE, LimitNOFILE= of systemd) and carries {carried}",
             reason="OPEN_FILES_LIMIT",
-            key="max_containers",
+            key="limits.containers",
             wanted=wanted,
             limit=limit,
             carried=carried,
         )
-    return msgspec.structs.replace(
-        settings, max_containers=containers or max(1, min(_CONTAINERS, carried))
-    )
+    counted = containers or max(1, min(_CONTAINERS, carried))
+    limits = msgspec.structs.replace(settings.limits, containers=counted)
+    return msgspec.structs.replace(settings, limits=limits)
 
 
 def prepare(settings: Settings) -> None:
@@ -51,9 +51,9 @@ def prepare(settings: Settings) -> None:
     """
     if os.geteuid():
         raise HostFailed("the service has to run as root", reason="NOT_ROOT", uid=os.geteuid())
-    require_program(settings.conmon_path)
+    require_program(settings.conmon.path)
     require_program(settings.runtimes[settings.default_runtime].path)
-    for path in (settings.root_dir, settings.run_dir, settings.log_dir):
+    for path in (settings.root_dir, settings.run_dir, settings.logs.dir):
         make_private_directory(path)
 
 

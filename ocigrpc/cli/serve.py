@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ocigrpc.cli.notify import notify
-from ocigrpc.cli.prepare import counted, prepare
+from ocigrpc.cli.prepare import prepare, with_container_limit
 from ocigrpc.cli.termination import Termination, termination
 from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
@@ -36,7 +36,7 @@ def serve(settings: Settings) -> bool:
     try:
         with termination() as end:
             raise_limit()
-            settings = counted(settings)
+            settings = with_container_limit(settings)
             prepare(settings)
             # Before the store, or any container's directory, is touched.
             with locked(settings.root_dir), locked(settings.run_dir):
@@ -69,6 +69,6 @@ def _serve_engine(engine: Engine, end: Termination, settings: Settings) -> bool:
         log.info("service.ready", addresses=server.addresses)
         notify("READY=1")
         signal_name = end.wait()
-        log.info("service.ending", signal=signal_name, drain_timeout_s=settings.drain_timeout_s)
+        log.info("service.ending", signal=signal_name, drain_timeout_s=settings.timeouts.drain_s)
         notify("STOPPING=1")
-        return server.drain(settings.drain_timeout_s)
+        return server.drain(settings.timeouts.drain_s)

@@ -165,7 +165,7 @@ class Engine:
     def stop(self, container_id: str, timeout_s: float | None, deadline: Deadline) -> None:
         """End a container; ``timeout_s`` None is the settings' own."""
         if timeout_s is None:
-            timeout_s = self._node.settings.stop_timeout_s
+            timeout_s = self._node.settings.timeouts.stop_s
         self._stopping.stop(self._registry.get(container_id), timeout_s, deadline)
 
     def kill(self, container_id: str, number: int, everyone: bool, deadline: Deadline) -> None:

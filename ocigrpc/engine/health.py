@@ -37,7 +37,7 @@ class Health:
     def versions(self, deadline: Deadline) -> Versions:
         """What each program says of its version, in at most a few seconds each."""
         return Versions(
-            conmon=_version(self._node.settings.conmon_path, deadline),
+            conmon=_version(self._node.settings.conmon.path, deadline),
             handlers=tuple(
                 HandlerVersion(name, runtime.path, _version(runtime.path, deadline))
                 for name, runtime in sorted(self._node.runtimes.items())
@@ -62,7 +62,7 @@ class Health:
         ``Timeout`` for the cgroups.
         """
         settings = self._node.settings
-        for path in (settings.conmon_path, self._node.runtimes[settings.default_runtime].path):
+        for path in (settings.conmon.path, self._node.runtimes[settings.default_runtime].path):
             problem = program_problem(path, deadline)
             if problem:
                 raise HostFailed(problem, reason="PROGRAM_BROKEN", path=path)
@@ -101,10 +101,10 @@ class Health:
             yield from _lost(f"{runtime.path} {verb}".rstrip(), options, unknown)
 
     def _monitor(self, deadline: Deadline) -> Condition:
-        problem = program_problem(self._node.settings.conmon_path, deadline)
+        problem = program_problem(self._node.settings.conmon.path, deadline)
         if problem:
             return Condition("MonitorReady", False, "ConmonBroken", problem)
-        path = find_program(self._node.settings.conmon_path) or ""
+        path = find_program(self._node.settings.conmon.path) or ""
         bounded = deadline.within(_VERSION_TIMEOUT_S)
         unknown = self._node.conmon_options.unknown([path], CONMON_OPTIONS, bounded)
         lost = list(_lost(path, CONMON_OPTIONS, unknown))
@@ -119,7 +119,7 @@ class Health:
 
     def _use_cgroups(self, deadline: Deadline) -> None:
         """Raise ``CgroupFailed`` or ``Timeout`` if containers can have none."""
-        if self._node.settings.cgroup_manager is CgroupManager.SYSTEMD:
+        if self._node.settings.cgroup.manager is CgroupManager.SYSTEMD:
             systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
             return
         self._node.parent_cgroup().create()

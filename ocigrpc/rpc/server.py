@@ -46,7 +46,9 @@ class Server:
         self._services = services
         self._settings = settings
         self._methods = MethodTable(services)
-        self._places = self._methods.places(settings.unary_threads, settings.stream_threads)
+        self._places = self._methods.places(
+            settings.limits.unary_threads, settings.limits.stream_threads
+        )
         self._admission = Admission(self._places)
         self._admission.hold()
         self._health = health.HealthServicer()
@@ -94,7 +96,7 @@ class Server:
             interceptors=[Interceptor(self._admission, listener, self._methods, count_limits)],
             options=[
                 *_OPTIONS,
-                ("grpc.max_receive_message_length", self._settings.max_message_bytes),
+                ("grpc.max_receive_message_length", self._settings.limits.message_bytes),
             ],
             maximum_concurrent_rpcs=threads,
         )
@@ -134,18 +136,17 @@ def serving(services: Sequence[Service], settings: Settings) -> Iterator[Server]
             server = stack.enter_context(running.at(listener))
             stack.enter_context(open_unix_socket(server, socket))
             running.addresses.append(listener.address)
-        if settings.tcp_address:
-            server = stack.enter_context(running.at(Listener(f"tcp:{settings.tcp_address}")))
+        if settings.tcp.address:
+            server = stack.enter_context(running.at(Listener(f"tcp:{settings.tcp.address}")))
             running.addresses.append(f"tcp:{start_on_tcp(server, settings)}")
-        stack.callback(running.drain, settings.drain_timeout_s)
+        stack.callback(running.drain, settings.timeouts.drain_s)
         yield running
 
 
 def _sockets(settings: Settings) -> Iterator[tuple[UnixSocket, bool]]:
     """The sockets of the settings, and whether they are read-only."""
-    for prefix, is_read_only in (("socket", False), ("readonly_socket", True)):
-        path, mode, group = (
-            getattr(settings, f"{prefix}_{what}") for what in ("path", "mode", "group")
-        )
-        if path:
-            yield UnixSocket(f"{prefix}_path", path, mode, group), is_read_only
+    usual, readonly = settings.socket, settings.readonly_socket
+    yield UnixSocket("socket.path", usual.path, usual.mode, usual.group), False
+    if readonly.path:
+        key = "readonly_socket.path"
+        yield UnixSocket(key, readonly.path, readonly.mode, readonly.group), True

@@ -19,10 +19,10 @@ def start_on_tcp(server: grpc.Server, settings: Settings) -> TcpAddress:
     With mutual TLS, unless they say otherwise. Raises ``InvalidSettings`` for certificates
     that can't be used, ``HostFailed`` when the host refuses the address.
     """
-    wanted = TcpAddress.parse(settings.tcp_address)
+    wanted = TcpAddress.parse(settings.tcp.address)
     credentials = None
-    if not settings.tcp_insecure_loopback:
-        files = TlsFiles(settings.tls_cert_path, settings.tls_key_path, settings.tls_client_ca_path)
+    if not settings.tcp.insecure_loopback:
+        files = TlsFiles(settings.tls.cert_path, settings.tls.key_path, settings.tls.client_ca_path)
         credentials = Certificates(files).credentials()
     try:
         port = (

@@ -70,23 +70,23 @@ class Certificates:
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         files = self._files
-        client_ca = _content("tls_client_ca_path", files.client_ca)
-        key, cert = _content("tls_key_path", files.key), _content("tls_cert_path", files.cert)
+        client_ca = _content("tls.client_ca_path", files.client_ca)
+        key, cert = _content("tls.key_path", files.key), _content("tls.cert_path", files.cert)
         # grpc would take whatever it is given, and fail each handshake.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_verify_locations(cadata=client_ca.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
-            raise _wrong("tls_client_ca_path", files.client_ca, error) from error
+            raise _wrong("tls.client_ca_path", files.client_ca, error) from error
         try:
             # Without a password it would ask the terminal for one.
             context.load_cert_chain(files.cert, files.key, password="")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                raise _wrong("tls_key_path", files.key, error) from error
-            raise _wrong("tls_cert_path", files.cert, error) from error
+                raise _wrong("tls.key_path", files.key, error) from error
+            raise _wrong("tls.cert_path", files.cert, error) from error
         except (OSError, ValueError) as error:
-            raise _wrong("tls_cert_path", files.cert, error) from error
+            raise _wrong("tls.cert_path", files.cert, error) from error
         return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
 
 

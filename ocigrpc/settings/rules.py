@@ -5,25 +5,31 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import msgspec
 
-from ocigrpc.settings.values import CgroupManager, RuntimeHandler, Settings, encode_hook
+from ocigrpc.settings.values import (
+    CgroupManager,
+    RuntimeHandler,
+    Settings,
+    TcpSettings,
+    encode_hook,
+)
 
+# The least size that logs can be rotated at.
 LOG_MAX_BYTES_LEAST = 16 << 10
-"""Least size that logs can be rotated at."""
-
+# The most that all settings take as JSON.
 _SIZE_LIMIT_BYTES = 256 << 10
-"""Most that all settings take as JSON."""
 
-# See systemd.unit(5) and systemd.slice(5): dashes part the names of nested slices.
+# See systemd.unit(5) and systemd.slice(5): dashes separate the names of nested slices.
 _SLICE = re.compile(r"(-|[\w:.\\@]+(-[\w:.\\@]+)*)\.slice", re.ASCII)
 _RUNTIME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
-TLS_KEYS = ("tls_cert_path", "tls_key_path", "tls_client_ca_path")
-"""The settings that mutual TLS needs, all of them."""
+# The settings that mutual TLS needs, all of them.
+TLS_KEYS = ("tls.cert_path", "tls.key_path", "tls.client_ca_path")
+_NO_ADDRESS = "is of no use without tcp.address"
 
 _TCP_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", re.ASCII)
 
@@ -41,7 +47,7 @@ class TcpAddress(NamedTuple):
         found = _TCP_ADDRESS.fullmatch(text)
         if found is None or int(found[3]) > 65535:
             raise ValueError(text)
-        # A name would be resolved by others, and to whatever they say.
+        # No host names: what they resolve to is decided by somebody else.
         address = ipaddress.ip_address(found[1] or found[2])
         if (address.version == 6) != bool(found[1]):
             raise ValueError(text)
@@ -57,21 +63,25 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     if len(msgspec.json.encode(settings, enc_hook=encode_hook)) > _SIZE_LIMIT_BYTES:
         yield (
             "runtimes",
-            f"take all settings beyond {_SIZE_LIMIT_BYTES} bytes, which Status can tell",
+            f"make all settings larger than {_SIZE_LIMIT_BYTES} bytes, the most for Status",
         )
-    for key in ("root_dir", "run_dir", "log_dir"):
-        yield from _found(key, path_problem(getattr(settings, key)))
-    if ":" in settings.log_dir:
-        yield "log_dir", "has a colon, where conmon would cut the path"
-    if 0 < settings.log_max_bytes < LOG_MAX_BYTES_LEAST:
-        yield "log_max_bytes", f"must be 0, or at least {LOG_MAX_BYTES_LEAST}"
-    directories = [settings.root_dir, settings.run_dir, settings.log_dir]
-    for key in ("root_dir", "run_dir", "log_dir"):
-        if directories.count(getattr(settings, key)) > 1:
-            yield key, "root_dir, run_dir and log_dir must be three directories"
-    yield from _found("conmon_path", _program_problem(settings.conmon_path))
-    parent = cgroup_parent_problem(settings.cgroup_manager, settings.cgroup_parent)
-    yield from _found("cgroup_parent", parent)
+    directories = {
+        "root_dir": settings.root_dir,
+        "run_dir": settings.run_dir,
+        "logs.dir": settings.logs.dir,
+    }
+    for key, path in directories.items():
+        yield from _found(key, path_problem(path))
+    if ":" in settings.logs.dir:
+        yield "logs.dir", "has a colon, where conmon would cut the path"
+    if 0 < settings.logs.max_bytes < LOG_MAX_BYTES_LEAST:
+        yield "logs.max_bytes", f"must be 0, or at least {LOG_MAX_BYTES_LEAST}"
+    for key, path in directories.items():
+        if list(directories.values()).count(path) > 1:
+            yield key, f"{', '.join(directories)} must be three directories"
+    yield from _found("conmon.path", _program_problem(settings.conmon.path))
+    parent = cgroup_parent_problem(settings.cgroup.manager, settings.cgroup.parent)
+    yield from _found("cgroup.parent", parent)
     for name, handler in settings.runtimes.items():
         yield from _handler_problems(name, handler)
     if settings.default_runtime not in settings.runtimes:
@@ -81,21 +91,21 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def cgroup_parent_problem(cgroup_manager: str, cgroup_parent: str) -> str:
-    """Why this manager can't use this parent, or nothing when it can."""
+    """Why this manager can't use this parent; empty if it can."""
     if len(cgroup_parent) > 1024 or not cgroup_parent.isprintable():
         return "is too long or has characters that can't be printed"
     if cgroup_manager == CgroupManager.SYSTEMD:
         if _SLICE.fullmatch(cgroup_parent) and len(cgroup_parent) <= 255:
             return ""
         return 'must be a slice such as "machine.slice" with the systemd manager'
-    parts = cgroup_parent.split("/")[1:]
-    if cgroup_parent.startswith("/") and _plain(parts):
+    names = cgroup_parent.split("/")[1:]
+    if cgroup_parent.startswith("/") and _plain(names):
         return ""
     return 'must be an absolute path such as "/ocigrpc" with the cgroupfs manager'
 
 
-def _plain(parts: list[str]) -> bool:
-    return all(part not in ("", ".", "..") for part in parts)
+def _plain(names: list[str]) -> bool:
+    return all(name not in ("", ".", "..") for name in names)
 
 
 def _handler_problems(name: str, handler: RuntimeHandler) -> Iterator[tuple[str, str]]:
@@ -115,7 +125,7 @@ def _found(key: str, problem: str) -> Iterator[tuple[str, str]]:
 
 
 def path_problem(path: str) -> str:
-    """Why this is no absolute path to use, or nothing when it is."""
+    """Why this is no absolute path to use; empty if it is one."""
     if not path.startswith("/"):
         return "must be an absolute path"
     if len(path.encode()) > 1024:
@@ -126,31 +136,36 @@ def path_problem(path: str) -> str:
 
 
 def _program_problem(path: str) -> str:
-    """A bare name is looked up on PATH; a relative path would depend on where we stand."""
+    """A bare name is looked up on PATH; a relative path would depend on the working directory."""
     if path and "/" not in path and path.isprintable():
         return ""
     return path_problem(path) and "must be an absolute path, or a name to look up on PATH"
 
 
 def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
-    """What is wrong with who may call: keys and why, as ``settings.problems`` has them."""
-    if problem := _socket_path_problem(settings.socket_path):
-        yield "socket_path", problem
-    if settings.readonly_socket_path:
-        if problem := _socket_path_problem(settings.readonly_socket_path):
-            yield "readonly_socket_path", problem
-        if settings.readonly_socket_path == settings.socket_path:
-            yield "readonly_socket_path", "must not be socket_path, where everything is allowed"
-    for key in TLS_KEYS:
-        path = getattr(settings, key)
-        if path and (problem := path_problem(path)):
-            yield key, problem
-    if settings.tcp_address:
-        yield from _tcp_problems(settings)
+    """What is wrong with who may call, as :func:`problems` has it."""
+    yield from _found("socket.path", _socket_path_problem(settings.socket.path))
+    if settings.readonly_socket.path:
+        problem = _socket_path_problem(settings.readonly_socket.path)
+        yield from _found("readonly_socket.path", problem)
+        if settings.readonly_socket.path == settings.socket.path:
+            yield "readonly_socket.path", "must not be socket.path, where everything is allowed"
+    given = _tls_files(settings)
+    for key, path in given.items():
+        yield from _found(key, path_problem(path))
+    if settings.tcp.address:
+        yield from _tcp_problems(settings.tcp, given)
         return
-    for key in (*TLS_KEYS, "tcp_insecure_loopback"):
-        if getattr(settings, key):
-            yield key, "is of no use without tcp_address"
+    for key in given:
+        yield key, _NO_ADDRESS
+    if settings.tcp.insecure_loopback:
+        yield "tcp.insecure_loopback", _NO_ADDRESS
+
+
+def _tls_files(settings: Settings) -> dict[str, str]:
+    """The files of TLS that are given, by their keys."""
+    paths = ((key, getattr(settings.tls, key.partition(".")[2])) for key in TLS_KEYS)
+    return {key: path for key, path in paths if path}
 
 
 def _socket_path_problem(path: str) -> str:
@@ -163,24 +178,24 @@ def _socket_path_problem(path: str) -> str:
     return path_problem(path)
 
 
-def _tcp_problems(settings: Settings) -> Iterator[tuple[str, str]]:
+def _tcp_problems(tcp: TcpSettings, tls: Collection[str]) -> Iterator[tuple[str, str]]:
+    """``tls`` has the keys of the files of TLS that are given."""
     try:
-        address = TcpAddress.parse(settings.tcp_address)
+        address = TcpAddress.parse(tcp.address)
     except ValueError:
         yield (
-            "tcp_address",
+            "tcp.address",
             "must be an IP address and a port, such as 127.0.0.1:7443 or [::1]:7443",
         )
         return
-    given = [key for key in TLS_KEYS if getattr(settings, key)]
-    if not settings.tcp_insecure_loopback:
+    if not tcp.insecure_loopback:
         for key in TLS_KEYS:
-            if key not in given:
-                yield key, "is required for tcp_address, which is served by mutual TLS"
-    elif given:
-        yield "tcp_insecure_loopback", f"can't be true together with {given[0]}"
+            if key not in tls:
+                yield key, "is required for tcp.address, which is served by mutual TLS"
+    elif tls:
+        yield "tcp.insecure_loopback", f"can't be true together with {next(iter(tls))}"
     elif not address.is_loopback:
         yield (
-            "tcp_insecure_loopback",
+            "tcp.insecure_loopback",
             f"can't be true for {address.host}: it is no loopback address",
         )

@@ -22,11 +22,12 @@ CONFIG_LIMIT_BYTES = 1 << 20
 """Most bytes of a settings file."""
 
 CONFIG_VARIABLE = "OCIGRPC_CONFIG"
-"""Names the settings file; the ``--config`` flag outranks it."""
+"""The variable that names the settings file; the ``--config`` flag outranks it."""
 
 _PREFIX = "OCIGRPC_"
 _SETTINGS = {each.key: each for each in settings_table()}
 _VARIABLES = {each.variable: each.key for each in settings_table()}
+_TABLES = {key.partition(".")[0] for key in _SETTINGS if "." in key}
 
 
 class _Given(NamedTuple):
@@ -38,8 +39,8 @@ class _Given(NamedTuple):
     value: object
 
     def wrong(self, detail: str, key: str = "") -> InvalidSettings:
-        """The error that says where ``key`` was given, and what is wrong with it."""
-        # The where may be the key itself, and a whole file has none.
+        """The error that names where ``key`` was given, and what is wrong with it."""
+        # ``where`` may be the key itself, and a whole file has no key.
         parts = dict.fromkeys((self.where, key or self.key, detail))
         return InvalidSettings(
             re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]", "?", ": ".join(filter(None, parts))),
@@ -59,10 +60,11 @@ def load_settings(
 ) -> Settings:
     """The settings in force.
 
-    ``flags`` has the text of each flag by its setting's key. A file that is named, by
-    ``config_path`` or the environment, must exist; the one at ``default_path`` need not.
-    Tables are merged key by key over those of lower sources. Raises ``InvalidSettings``
-    for the first value that is wrong, and names its source, its key and the reason.
+    ``flags`` has the text of each flag by its setting's key, such as ``logs.dir``. A file that
+    is named, by ``config_path`` or the environment, must exist; the one at ``default_path``
+    need not. Tables are merged key by key over those of lower sources. Raises
+    ``InvalidSettings`` for the first value that is wrong, with its source, its key and the
+    reason.
     """
     named = config_path if config_path is not None else environ.get(CONFIG_VARIABLE)
     values: dict[str, object] = {"runtimes": msgspec.to_builtins(Settings().runtimes)}
@@ -74,14 +76,17 @@ def load_settings(
         values[given.key] = merged
         origins[given.key] = given
     # Each value has been checked already, strictly where its source has types.
-    settings = msgspec.convert(values, Settings, strict=False, dec_hook=decode_hook)
+    settings = msgspec.convert(_nested(values), Settings, strict=False, dec_hook=decode_hook)
     _refuse_problems(settings, origins)
     return settings
 
 
 def _refuse_problems(settings: Settings, origins: Mapping[str, _Given]) -> None:
-    """Raise for the first problem, of what somebody gave rather than of a default."""
-    found = [(origins.get(key.partition(".")[0]), key, why) for key, why in problems(settings)]
+    """Raise for the first problem; those of given values come before those of defaults."""
+    found = [
+        (origins.get(key) or origins.get(key.partition(".")[0]), key, why)
+        for key, why in problems(settings)
+    ]
     for given, key, why in sorted(found, key=lambda problem: problem[0] is None):
         raise (given or _Given("default", "default", key, None)).wrong(why, key)
 
@@ -91,12 +96,36 @@ def _all_given(
 ) -> Iterator[_Given]:
     path = default_path if named is None else named
     for key, value in _read(path, must_exist=named is not None).items():
-        yield _Given("file", path, key, value)
+        yield from _given_in_file(path, key, value)
     for name, text in sorted(environ.items()):
         if name.startswith(_PREFIX) and name != CONFIG_VARIABLE:
             yield _Given("environment", name, _VARIABLES.get(name, name), text)
     for key, text in flags.items():
-        yield _Given("flag", "--" + key.replace("_", "-"), key, text)
+        flag = _SETTINGS[key].flag if key in _SETTINGS else f"--{key}"
+        yield _Given("flag", flag, key, text)
+
+
+def _given_in_file(path: str, key: str, value: object) -> Iterator[_Given]:
+    given = _Given("file", path, key, value)
+    if key in _TABLES:
+        if not isinstance(value, dict):
+            raise given.wrong(f"must be a table, not {_short(value)}")
+        for name, inner in value.items():
+            yield _Given("file", path, f"{key}.{name}", inner)
+    elif "." in key:
+        raise given.wrong("unknown setting; a table is written as [table]")
+    else:
+        yield given
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, object]:
+    """Values by their keys, as ``Settings`` has them in its tables."""
+    nested: dict[str, object] = {}
+    tables: dict[str, dict[str, object]] = {"": nested}
+    for key, value in values.items():
+        table, _, name = key.rpartition(".")
+        tables.setdefault(table, {})[name] = value
+    return nested | {table: inner for table, inner in tables.items() if table}
 
 
 def _read(path: str, must_exist: bool) -> dict[str, object]:
@@ -129,7 +158,7 @@ def _known(given: _Given) -> Setting:
 
 
 def _parsed(given: _Given, setting: Setting) -> object:
-    """The value as TOML would have had it, but for numbers, which msgspec can read itself."""
+    """The value as TOML would have it, except for numbers, which msgspec can read itself."""
     if given.source == "file" or not isinstance(given.value, str):
         return given.value
     try:
@@ -151,7 +180,7 @@ def _check(given: _Given, setting: Setting, value: object) -> None:
     if setting.choices and value not in setting.choices:
         raise given.wrong(f"must be one of {', '.join(setting.choices)}, not {_short(value)}")
     if setting.is_table and isinstance(value, dict):
-        # One by one: msgspec's own path of a wrong field does not name the table's key.
+        # One by one, since msgspec's path of a wrong field does not name the key of a dict.
         for name, entry in value.items():
             _convert(given, f"{setting.key}.{name}", RuntimeHandler, entry)
     _convert(given, setting.key, setting.type, value)

@@ -1,12 +1,12 @@
-"""What the command line knows of each setting, from its field of ``Settings``."""
+"""All settings as one list, made of the fields of ``Settings`` and of its tables."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Literal, NamedTuple, get_args, get_origin
 
-import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo, fields
 
 from ocigrpc.settings.values import FileMode, Settings, encode_hook
 
@@ -15,6 +15,7 @@ class Setting(NamedTuple):
     """What there is to know about one setting, to give it, to decode it or to explain it."""
 
     key: str
+    """Its name, after that of its table in the settings file and a dot, if it is in one."""
     variable: str
     flag: str
     description: str
@@ -28,20 +29,29 @@ class Setting(NamedTuple):
 
 def settings_table() -> list[Setting]:
     """All settings in their order, for decoding, help and documentation."""
-    defaults = Settings()
-    return [
-        Setting(
-            key=each.name,
-            variable="OCIGRPC_" + each.name.upper(),
-            flag="--" + each.name.replace("_", "-"),
-            description=_description(each.type),
-            default=_text(getattr(defaults, each.name)),
-            type=each.type,
-            choices=_choices(each.type),
-            is_table=isinstance(getattr(defaults, each.name), dict),
-        )
-        for each in msgspec.structs.fields(Settings)
-    ]
+    found = []
+    for field in fields(Settings):
+        default = getattr(Settings(), field.name)
+        if isinstance(default, Struct):
+            found += [_setting(f"{field.name}.", default, each) for each in fields(default)]
+        else:
+            found.append(_setting("", Settings(), field))
+    return found
+
+
+def _setting(table: str, defaults: Struct, field: FieldInfo) -> Setting:
+    key, default = table + field.name, getattr(defaults, field.name)
+    flat = key.replace(".", "_")
+    return Setting(
+        key=key,
+        variable=f"OCIGRPC_{flat.upper()}",
+        flag=f"--{flat.replace('_', '-')}",
+        description=_description(field.type),
+        default=_text(default),
+        type=field.type,
+        choices=_choices(field.type),
+        is_table=isinstance(default, dict),
+    )
 
 
 def _description(annotated: object) -> str:
@@ -57,7 +67,7 @@ def _choices(annotated: object) -> tuple[str, ...]:
 
 
 def _text(value: object) -> str:
-    """A default, for people."""
+    """A default, as it is shown."""
     if isinstance(value, FileMode):
         return encode_hook(value)
     if isinstance(value, bool):

@@ -239,7 +239,7 @@ class RuntimeServiceServicer(object):
         also when the first process had ended before the call. Stopping a stopped container
         succeeds. A paused container is thawed. Of several stops at once, the one whose timeout
         ends first decides. Answers when the exit status is known; a conmon that does not
-        tell it within the settings' `kill_timeout_s` is killed, and nobody knows it then.
+        tell it within the settings' `timeouts.kill_s` is killed, and nobody knows it then.
 
         Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) when any of it outlives SIGKILL or your
         deadline, even after its exit status is known; nothing of it has then been cleaned up, and the call may be

@@ -55,10 +55,10 @@ NEEDS = {"PauseContainer": "ResumeContainer"}
 def _service(switches: Switches, rootfs: Path) -> Iterator[Service]:
     runtimes: dict[str, dict[str, object]] = {"switched": {"path": str(switches.path)}}
     # So that as many execs hang as other calls.
-    threads = Settings().unary_threads
+    threads = Settings().limits.unary_threads
     with (
         native() as host,
-        serving(host, rootfs, runtimes=runtimes, stream_threads=threads) as service,
+        serving(host, rootfs, runtimes=runtimes, limits_stream_threads=threads) as service,
     ):
         yield service
 
@@ -142,7 +142,7 @@ def test_calls_that_hang_hold_up_no_other_rpc(
         calls = begin_all(service, verb)
         switches.wait()
         # Those for whom there is no place, or no turn, are told so at once.
-        until(lambda: sum(call.done() for call in calls) >= CALLS - Settings().unary_threads)
+        until(lambda: sum(call.done() for call in calls) >= CALLS - Settings().limits.unary_threads)
         for name, call in others(service, fresh, live).items():
             if name not in (RPCS[verb], NEEDS.get(RPCS[verb])):
                 call()

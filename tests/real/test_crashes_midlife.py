@@ -69,7 +69,7 @@ ROTATIONS = [
 
 @pytest.fixture(scope="module")
 def _crashing(rootfs: Path) -> Iterator[CrashingService]:
-    settings = {"log_max_bytes": LOG_MAX_BYTES, "log_max_files": 64}
+    settings = {"logs_max_bytes": LOG_MAX_BYTES, "logs_max_files": 64}
     with native() as host, serving(host, rootfs, **settings) as service:
         places = [moment[1] for moment in (*UPDATES, *REOPENINGS, *ROTATIONS)]
         crashing = CrashingService(service, places)

@@ -267,17 +267,17 @@ def test_more_containers_than_the_limit_carries_are_refused_with_what_they_want(
     rootfs: Path, tmp_path: Path, containers: int, wanted: int
 ) -> None:
     with native() as host:
-        service = Service(limited(host), tmp_path, rootfs, max_containers=containers)
+        service = Service(limited(host), tmp_path, rootfs, limits_containers=containers)
         line = service.refusal()
-    assert (line["reason"], line["key"]) == ("OPEN_FILES_LIMIT", "max_containers")
+    assert (line["reason"], line["key"]) == ("OPEN_FILES_LIMIT", "limits.containers")
     assert (line["wanted"], line["limit"], line["carried"]) == (str(wanted), str(HARD), "128")
 
 
 @pytest.mark.parametrize("containers", [0, 128])
 def test_as_many_containers_as_the_limit_carries_are_taken(rootfs: Path, containers: int) -> None:
-    with native() as host, serving(limited(host), rootfs, max_containers=containers) as service:
+    with native() as host, serving(limited(host), rootfs, limits_containers=containers) as service:
         status = service.rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S)
-        assert status.settings["max_containers"] == 128
+        assert status.settings.fields["limits"].struct_value["containers"] == 128
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])

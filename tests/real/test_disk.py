@@ -58,7 +58,7 @@ def _disks(rootfs: Path) -> Iterator[Disks]:
         root, run, log = (
             stack.enter_context(disk(directory / name)) for name in ("root", "run", "log")
         )
-        settings = {"root_dir": root.path, "run_dir": run.path, "log_dir": log.path}
+        settings = {"root_dir": root.path, "run_dir": run.path, "logs_dir": log.path}
         service = stack.enter_context(serving(stack.enter_context(native()), rootfs, **settings))
         yield Disks(service, root, run, log)
 
@@ -372,7 +372,7 @@ def test_where_no_more_files_can_be_made_conmon_goes_on_with_logs_that_rotate(
     prefix = "ocigrpc-disks-"
     with TemporaryDirectory(prefix=prefix, dir="/var/tmp") as directory, ExitStack() as stack:
         log = stack.enter_context(disk(Path(directory) / "log"))
-        settings = {"log_dir": log.path, "log_max_bytes": 65_536}
+        settings = {"logs_dir": log.path, "logs_max_bytes": 65_536}
         service = stack.enter_context(serving(stack.enter_context(native()), rootfs, **settings))
         rounds = "i=0; while [ $i -lt 20 ]; do seq 1000; sleep 0.05; i=$((i+1)); done; echo over"
         container_id = service.run(

@@ -202,7 +202,7 @@ def wait_until_held_up(group: Path) -> None:
 def test_a_client_that_does_not_read_frees_its_thread_at_once_when_it_leaves(
     start_service: StartService,
 ) -> None:
-    service = start_service(stream_threads=1)
+    service = start_service(limits_stream_threads=1)
     container_id = service.run()
     talk = Talk(service, container_id, "exec yes")
     until(lambda: len(exec_groups(service)) > 0)

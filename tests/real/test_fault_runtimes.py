@@ -45,7 +45,7 @@ def _faulty_service(scripts: dict[str, Path], _gate: Gate, rootfs: Path) -> Iter
     runtimes["hangs-long"] = {"path": str(scripts["hangs"]), "create_timeout_s": 60.0}
     with (
         native() as host,
-        serving(host, rootfs, runtimes=runtimes, verb_timeout_s=VERB_TIMEOUT_S) as service,
+        serving(host, rootfs, runtimes=runtimes, timeouts_verb_s=VERB_TIMEOUT_S) as service,
     ):
         yield service
 

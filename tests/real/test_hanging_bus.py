@@ -28,8 +28,8 @@ def _systemd_service(rootfs: Path) -> Iterator[Service]:
     settings = {
         "cgroup_manager": "systemd",
         "runtimes": runtimes,
-        "verb_timeout_s": TIMEOUT_S,
-        "undo_timeout_s": TIMEOUT_S,
+        "timeouts_verb_s": TIMEOUT_S,
+        "timeouts_undo_s": TIMEOUT_S,
     }
     with private_systemd_host() as host, serving(host, rootfs, **settings) as service:
         yield service

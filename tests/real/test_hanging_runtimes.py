@@ -64,7 +64,7 @@ def patient(_patient_service: Service) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def _impatient_service(runtimes: dict[str, dict[str, object]], rootfs: Path) -> Iterator[Service]:
-    settings = {"runtimes": runtimes, "verb_timeout_s": VERB_TIMEOUT_S}
+    settings = {"runtimes": runtimes, "timeouts_verb_s": VERB_TIMEOUT_S}
     with native() as host, serving(host, rootfs, **settings) as service:
         yield service
 

@@ -508,7 +508,7 @@ def hanging(start_service: StartService, tmp_path: Path) -> Service:
     script = tmp_path / "hangs-after-update.sh"
     script.write_text(HANGS_AFTER_UPDATE)
     script.chmod(0o755)
-    return start_service(runtimes={"runc": {"path": str(script)}}, verb_timeout_s=1)
+    return start_service(runtimes={"runc": {"path": str(script)}}, timeouts_verb_s=1)
 
 
 @pytest.mark.node

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(1200)
 def test_of_a_minute_of_load_no_answer_is_a_defect_and_nothing_is_kept(
     start_service: StartService,
 ) -> None:
-    service = start_service(unary_threads=CLIENTS, stream_threads=STREAM_THREADS)
+    service = start_service(limits_unary_threads=CLIENTS, limits_stream_threads=STREAM_THREADS)
     service.ids()
     idle = usage_of(service.pid)
     use_threads(service)

@@ -145,7 +145,7 @@ def test_reopening_waits_for_no_stop(service: Service, directory: Path) -> None:
 
 
 def test_own_rotation_keeps_a_few_files_of_a_few_bytes(start_service: StartService) -> None:
-    service = start_service(log_max_bytes=LIMIT_BYTES, log_max_files=3)
+    service = start_service(logs_max_bytes=LIMIT_BYTES, logs_max_files=3)
     container_id = service.create(WRITING).container_id
     following = Following(service, container_id)
     service.start_container(container_id)
@@ -203,7 +203,7 @@ def until_tidy(path: Path) -> None:
 
 
 def test_no_log_outgrows_its_bound_under_writers_in_full_flood(start_service: StartService) -> None:
-    service = start_service(log_max_bytes=LIMIT_BYTES, log_max_files=3)
+    service = start_service(logs_max_bytes=LIMIT_BYTES, logs_max_files=3)
     container_id = service.create(f"exec yes {'x' * 100}").container_id
     following = [Following(service, container_id) for _ in range(10)]
     path = log_path(service, container_id)
@@ -223,7 +223,7 @@ def test_no_log_outgrows_its_bound_under_writers_in_full_flood(start_service: St
 def test_no_log_outgrows_its_bound_while_the_service_is_down(
     start_service: StartService, number: int
 ) -> None:
-    service = start_service(log_max_bytes=LIMIT_BYTES)
+    service = start_service(logs_max_bytes=LIMIT_BYTES)
     container_id = service.run(WRITING)
     path = log_path(service, container_id)
     until(lambda: path.stat().st_size > 0)
@@ -249,7 +249,7 @@ def test_no_log_outgrows_its_bound_while_the_service_is_down(
 def test_what_is_written_while_the_service_is_down_is_kept_up_to_its_bound(
     start_service: StartService,
 ) -> None:
-    service = start_service(log_max_bytes=LIMIT_BYTES)
+    service = start_service(logs_max_bytes=LIMIT_BYTES)
     # Two files full, and a third begun.
     last = 1_000_000 + 2 * LIMIT_BYTES // 50
     script = f"trap 'seq 1000000 {last}; sleep 0.1; echo over' USR1; while :; do sleep 0.05; done"
@@ -269,7 +269,7 @@ def test_what_is_written_while_the_service_is_down_is_kept_up_to_its_bound(
 def test_a_log_with_a_limit_of_its_own_or_a_path_of_the_clients_is_left_alone(
     start_service: StartService, directory: Path
 ) -> None:
-    service = start_service(log_max_bytes=16_384)
+    service = start_service(logs_max_bytes=16_384)
     theirs = service.run(COUNTING.format(20_000), log_path=str(directory / "0.log"))
     limited = service.run(COUNTING.format(20_000), log_size_max_bytes=100_000)
     for container_id in (theirs, limited):
@@ -280,7 +280,7 @@ def test_a_log_with_a_limit_of_its_own_or_a_path_of_the_clients_is_left_alone(
 
 
 def test_rotation_can_be_off(start_service: StartService) -> None:
-    service = start_service(log_max_bytes=0)
+    service = start_service(logs_max_bytes=0)
     container_id = service.run(COUNTING.format(20_000))
     service.wait(container_id)
     path = log_path(service, container_id)
@@ -289,7 +289,7 @@ def test_rotation_can_be_off(start_service: StartService) -> None:
 
 
 def test_a_log_that_grows_at_leisure_is_rotated(start_service: StartService) -> None:
-    service = start_service(log_max_bytes=16_384)
+    service = start_service(logs_max_bytes=16_384)
     container_id = service.run(
         "while :; do head -c 3000 /dev/zero | tr '\\0' x; echo; sleep 0.2; done"
     )
@@ -298,7 +298,7 @@ def test_a_log_that_grows_at_leisure_is_rotated(start_service: StartService) -> 
 
 
 def test_rotated_files_go_with_their_container(start_service: StartService) -> None:
-    service = start_service(log_max_bytes=16_384)
+    service = start_service(logs_max_bytes=16_384)
     container_id = service.run(WRITING)
     path = log_path(service, container_id)
     until(lambda: len(own_files(path)) == 5)

@@ -222,7 +222,7 @@ def test_what_no_request_can_say_is_refused(service: Service) -> None:
 
 
 def test_a_client_that_leaves_frees_its_thread(start_service: StartService) -> None:
-    service = start_service(stream_threads=1)
+    service = start_service(limits_stream_threads=1)
     container_id = service.run("echo 1; exec sleep 1000")
     for _ in range(20):
         following = Following(service, container_id)

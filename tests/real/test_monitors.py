@@ -225,7 +225,7 @@ def hanging(service: Service, container_id: str) -> Iterator[int]:
 @pytest.fixture
 def impatient(start_service: StartService) -> Service:
     """A service that gives a monitor little time."""
-    return start_service(kill_timeout_s=1.0)
+    return start_service(timeouts_kill_s=1.0)
 
 
 def test_a_hanging_monitor_is_killed_by_a_stop(impatient: Service) -> None:

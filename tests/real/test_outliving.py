@@ -142,7 +142,7 @@ def undying_member(service: Service, path: str, disk: SlowDisk) -> Iterator[None
 def test_a_stop_of_what_outlives_sigkill_times_out_also_when_the_exit_is_known(
     start_service: StartService, disk: SlowDisk
 ) -> None:
-    service = start_service(kill_timeout_s=1.0)
+    service = start_service(timeouts_kill_s=1.0)
     container_id, path = left(service)
     with undying_member(service, path, disk):
         for timeout_s in (0, 0.1):

@@ -154,7 +154,7 @@ def test_a_removed_container_stays_removed(start_service: StartService) -> None:
 def test_a_stop_that_failed_is_not_finished_by_the_next_service(
     start_service: StartService,
 ) -> None:
-    service = start_service(stop_timeout_s=0.1)
+    service = start_service(timeouts_stop_s=0.1)
     container_id = service.run("trap '' TERM; echo ready; while :; do sleep 0.05; done")
     until(lambda: service.output(container_id) == ["ready"])
     with pytest.raises(grpc.RpcError):
@@ -217,7 +217,7 @@ def test_a_create_in_flight_finishes_when_the_service_ends(
 def test_a_create_that_does_not_finish_is_undone_when_the_service_ends(
     start_service: StartService, faulty_runtimes: Runtimes, gate: Gate
 ) -> None:
-    service = start_service(runtimes=faulty_runtimes, drain_timeout_s=1.5)
+    service = start_service(runtimes=faulty_runtimes, timeouts_drain_s=1.5)
     call = begin_create(service, gate)
     service.terminate()
     error = call.exception()

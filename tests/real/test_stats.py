@@ -266,7 +266,7 @@ def has_stats(message: runtime_pb2.WatchStatsResponse) -> bool:
 def test_a_client_that_leaves_frees_its_thread_at_once(
     start_service: StartService, leave: str
 ) -> None:
-    service = start_service(stream_threads=1)
+    service = start_service(limits_stream_threads=1)
     address = f"unix:{service.directory}/socket"
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         request = runtime_pb2.WatchStatsRequest(interval=Duration(seconds=3600))

@@ -170,7 +170,7 @@ def undying(pid: int) -> Iterator[None]:
 def test_a_stop_of_what_outlives_sigkill_times_out_and_may_be_repeated(
     start_service: StartService,
 ) -> None:
-    service = start_service(kill_timeout_s=1.0)
+    service = start_service(timeouts_kill_s=1.0)
     container_id = ready(service, POLITE)
     with undying(service.status(container_id).pid):
         for _ in range(2):

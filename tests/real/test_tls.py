@@ -40,9 +40,9 @@ class Served:
     @property
     def settings(self) -> dict[str, Path]:
         return {
-            "tls_cert_path": self.directory / "tls.crt",
-            "tls_key_path": self.directory / "tls.key",
-            "tls_client_ca_path": self.directory / "clients.crt",
+            "tls.cert_path": self.directory / "tls.crt",
+            "tls.key_path": self.directory / "tls.key",
+            "tls.client_ca_path": self.directory / "clients.crt",
         }
 
     def install(self, pair: Pair) -> None:
@@ -207,7 +207,7 @@ def test_broken_new_certificates_leave_the_old_ones_in_force(served: Served, bro
     for _ in range(2):
         assert "CN=first" in served.shown()
     (line,) = served.events("tls.reload_failed")
-    key = "tls_key_path" if broken == "key of another" else "tls_cert_path"
+    key = "tls.key_path" if broken == "key of another" else "tls.cert_path"
     assert (line["level"], line["reason"], line["key"]) == ("error", "CERTIFICATE_UNUSABLE", key)
     served.install(served.authority.vouch("second"))
     until(lambda: "CN=second" in served.shown())
@@ -242,7 +242,7 @@ def test_loopback_without_tls_is_served_if_asked_for_and_told_with_a_warning(
     assert str(line["peer"]).startswith("tcp:127.0.0.1:")
 
 
-@pytest.mark.parametrize("key", ["tls_cert_path", "tls_key_path", "tls_client_ca_path"])
+@pytest.mark.parametrize("key", ["tls.cert_path", "tls.key_path", "tls.client_ca_path"])
 @pytest.mark.parametrize("what", ["missing", "fifo", "text"])
 def test_a_certificate_that_cannot_be_used_is_refused_at_start_with_its_setting(
     tmp_path: Path, rootfs: Path, key: str, what: str
@@ -250,9 +250,9 @@ def test_a_certificate_that_cannot_be_used_is_refused_at_start_with_its_setting(
     authority = Authority(tmp_path / "authority")
     cert, private = authority.vouch("first")
     settings: dict[str, object] = {
-        "tls_cert_path": cert,
-        "tls_key_path": private,
-        "tls_client_ca_path": authority.cert,
+        "tls.cert_path": cert,
+        "tls.key_path": private,
+        "tls.client_ca_path": authority.cert,
     }
     wrong = tmp_path / what
     if what == "fifo":
@@ -262,6 +262,6 @@ def test_a_certificate_that_cannot_be_used_is_refused_at_start_with_its_setting(
     settings[key] = wrong
     event = refusal_to_start(tmp_path, rootfs, tcp_address="127.0.0.1:0", **settings)
     assert event["reason"] == "CERTIFICATE_UNUSABLE"
-    pair = {"tls_cert_path", "tls_key_path"}
+    pair = {"tls.cert_path", "tls.key_path"}
     # Of a pair, openssl does not say which of the two it can't read.
     assert event["key"] == key or (what == "text" and {event["key"], key} <= pair)

@@ -47,7 +47,7 @@ def _service(switches: Switches, rootfs: Path) -> Iterator[Service]:
     }
     with (
         native() as host,
-        serving(host, rootfs, runtimes=runtimes, verb_timeout_s=VERB_TIMEOUT_S) as service,
+        serving(host, rootfs, runtimes=runtimes, timeouts_verb_s=VERB_TIMEOUT_S) as service,
     ):
         yield service
 

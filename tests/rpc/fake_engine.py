@@ -109,7 +109,7 @@ class FakeEngine:
         ]
 
     def effective_settings(self) -> dict[str, object]:
-        return {"stop_timeout_s": 10.0, "runtimes": {"runc": {"args": ["-v"]}}}
+        return {"timeouts": {"stop_s": 10.0}, "runtimes": {"runc": {"args": ["-v"]}}}
 
     def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         self._do("create", request, deadline=deadline)

@@ -16,7 +16,7 @@ from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import MethodTable, Service
 from ocigrpc.rpc.server import Server, serving
 from ocigrpc.service.runtime import runtime_service
-from ocigrpc.settings.values import Settings
+from ocigrpc.settings.values import LimitSettings, Settings, SocketSettings, TimeoutSettings
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
@@ -60,11 +60,9 @@ def interceptor_of(service: Service, limit: int) -> Interceptor:
 def running(socket_path: Path, *, opened: bool = True) -> Iterator[Running]:
     engine = FakeEngine()
     settings = Settings(
-        socket_path=str(socket_path),
-        unary_threads=2,
-        stream_threads=3,
-        max_message_bytes=1 << 16,
-        drain_timeout_s=LIMIT_S,
+        socket=SocketSettings(path=str(socket_path)),
+        limits=LimitSettings(unary_threads=2, stream_threads=3, message_bytes=1 << 16),
+        timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )
     with (
         serving([runtime_service(engine)], settings) as server,

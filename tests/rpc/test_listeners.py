@@ -19,7 +19,14 @@ from ocigrpc.errors import HostFailed
 from ocigrpc.rpc.server import Server, serving
 from ocigrpc.service.methods import METHODS, SERVICE_NAME
 from ocigrpc.service.runtime import runtime_service
-from ocigrpc.settings.values import Settings
+from ocigrpc.settings.values import (
+    LimitSettings,
+    ReadonlySocketSettings,
+    Settings,
+    SocketSettings,
+    TcpSettings,
+    TimeoutSettings,
+)
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
@@ -53,13 +60,11 @@ class Served(NamedTuple):
 def served(socket_path: Path) -> Iterator[Served]:
     engine = FakeEngine()
     settings = Settings(
-        socket_path=str(socket_path),
-        readonly_socket_path=f"{socket_path}.readonly",
-        tcp_address="127.0.0.1:0",
-        tcp_insecure_loopback=True,
-        unary_threads=1,
-        stream_threads=1,
-        drain_timeout_s=LIMIT_S,
+        socket=SocketSettings(path=str(socket_path)),
+        readonly_socket=ReadonlySocketSettings(path=f"{socket_path}.readonly"),
+        tcp=TcpSettings(address="127.0.0.1:0", insecure_loopback=True),
+        limits=LimitSettings(unary_threads=1, stream_threads=1),
+        timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )
     with serving([runtime_service(engine)], settings) as server, ExitStack() as stack:
         stack.callback(engine.release.set)
@@ -185,13 +190,14 @@ def test_unknown_rpc_is_told_with_its_name(served: Served) -> None:
 
 def test_address_that_is_taken_is_a_failure_of_the_host(served: Served, socket_path: Path) -> None:
     settings = Settings(
-        socket_path=f"{socket_path}.second",
-        tcp_address=served.server.addresses[2].removeprefix("tcp:"),
-        tcp_insecure_loopback=True,
+        socket=SocketSettings(path=f"{socket_path}.second"),
+        tcp=TcpSettings(
+            address=served.server.addresses[2].removeprefix("tcp:"), insecure_loopback=True
+        ),
     )
     with pytest.raises(HostFailed) as caught, serving([runtime_service(served.engine)], settings):
         pass
     assert (caught.value.reason, caught.value.metadata["address"]) == (
         "ADDRESS_UNUSABLE",
-        settings.tcp_address,
+        settings.tcp.address,
     )

@@ -13,7 +13,7 @@ import pytest
 from ocigrpc.errors import HostFailed, InvalidSettings
 from ocigrpc.rpc.server import serving
 from ocigrpc.service.runtime import runtime_service
-from ocigrpc.settings.values import FileMode, Settings
+from ocigrpc.settings.values import FileMode, Settings, SocketSettings
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
 from tests.rpc.running import STATUS, running
 
@@ -21,7 +21,7 @@ from tests.rpc.running import STATUS, running
 def test_socket_has_its_mode_whatever_the_umask(socket_path: Path) -> None:
     before = os.umask(0o000)
     try:
-        settings = Settings(socket_path=str(socket_path), socket_mode=FileMode(0o640))
+        settings = Settings(socket=SocketSettings(path=str(socket_path), mode=FileMode(0o640)))
         with serving([runtime_service(FakeEngine())], settings):
             assert stat.S_IMODE(socket_path.stat().st_mode) == 0o640
             assert [each.name for each in socket_path.parent.iterdir()] == ["test.sock"]
@@ -70,31 +70,32 @@ def test_socket_of_a_successor_is_not_removed(socket_path: Path) -> None:
 def test_socket_belongs_to_the_group_of_the_settings(socket_path: Path) -> None:
     socket_path.parent.chmod(0o711)
     with serving(
-        [runtime_service(FakeEngine())], Settings(socket_path=str(socket_path), socket_group="4711")
+        [runtime_service(FakeEngine())],
+        Settings(socket=SocketSettings(path=str(socket_path), group="4711")),
     ):
         assert socket_path.stat().st_gid == 4711
-        assert stat.S_IMODE(socket_path.stat().st_mode) == Settings().socket_mode
+        assert stat.S_IMODE(socket_path.stat().st_mode) == Settings().socket.mode
 
 
 def test_group_by_its_name_is_the_one_that_the_host_knows(socket_path: Path) -> None:
     group = grp.getgrall()[-1]
     os.chown(socket_path.parent, -1, group.gr_gid)
     socket_path.parent.chmod(0o710)
-    settings = Settings(socket_path=str(socket_path), socket_group=group.gr_name)
+    settings = Settings(socket=SocketSettings(path=str(socket_path), group=group.gr_name))
     with serving([runtime_service(FakeEngine())], settings):
         assert socket_path.stat().st_gid == group.gr_gid
 
 
 def refusal(socket_path: Path, socket_group: str = "") -> InvalidSettings:
     """The error of a socket that can't be had, of which nothing is left."""
-    settings = Settings(socket_path=str(socket_path), socket_group=socket_group)
+    settings = Settings(socket=SocketSettings(path=str(socket_path), group=socket_group))
     with (
         pytest.raises(InvalidSettings) as caught,
         serving([runtime_service(FakeEngine())], settings),
     ):
         pass
     assert (caught.value.metadata["key"], caught.value.metadata["path"]) == (
-        "socket_path",
+        "socket.path",
         str(socket_path),
     )
     assert list(socket_path.parent.iterdir()) == []

@@ -17,7 +17,7 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.rpc.server import serving
 from ocigrpc.service.events import MESSAGE_BYTES
 from ocigrpc.service.runtime import runtime_service
-from ocigrpc.settings.values import Settings
+from ocigrpc.settings.values import LimitSettings, Settings, SocketSettings
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
@@ -65,7 +65,9 @@ class Served(NamedTuple):
 
 @pytest.fixture
 def served(socket_path: Path, tmp_path: Path) -> Iterator[Served]:
-    settings = Settings(socket_path=str(socket_path), stream_threads=STREAMS)
+    settings = Settings(
+        socket=SocketSettings(path=str(socket_path)), limits=LimitSettings(stream_threads=STREAMS)
+    )
     with (
         closing(Store(tmp_path / "db", HISTORY)) as store,
         serving([runtime_service(JournalEngine(store))], settings) as server,

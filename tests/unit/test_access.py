@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
 import pytest
 
 from ocigrpc.rpc.listener import Listener
@@ -23,16 +26,19 @@ _CHANGING = {
     "Exec",
     "Attach",
 }
-_TLS = {"tls_cert_path": "/c", "tls_key_path": "/k", "tls_client_ca_path": "/a"}
+_TLS = {"tls.cert_path": "/c", "tls.key_path": "/k", "tls.client_ca_path": "/a"}
 _NO_ADDRESSES = """
     localhost:1 127.0.0.1 :1 ::1:1 [127.0.0.1]:1 127.0.0.1:65536 1.2.3:4 127.0.0.1:-1
     [fe80::1%lo]:1 127.0.0.1:\u0661 [::1]
 """.split()
 
 
-def wrong_keys(**given: object) -> list[str]:
-    settings = Settings(**given)  # type: ignore[arg-type]  # as the test has them
-    return [key for key, _ in problems(settings)]
+def wrong_keys(given: Mapping[str, object]) -> list[str]:
+    tables: dict[str, dict[str, object]] = {}
+    for key, value in given.items():
+        table, _, name = key.partition(".")
+        tables.setdefault(table, {})[name] = value
+    return [key for key, _ in problems(msgspec.convert(tables, Settings))]
 
 
 def test_every_rpc_either_changes_something_or_is_read_only() -> None:
@@ -63,37 +69,37 @@ def test_an_address_is_an_ip_address_and_a_port(
 
 @pytest.mark.parametrize("text", [*_NO_ADDRESSES, "127.0.0.1:1\n"])
 def test_anything_else_is_no_address(text: str) -> None:
-    assert wrong_keys(tcp_address=text, **_TLS) == ["tcp_address"]
+    assert wrong_keys({"tcp.address": text, **_TLS}) == ["tcp.address"]
 
 
 def test_tcp_with_all_of_tls_or_openly_on_loopback_is_fine() -> None:
-    assert wrong_keys(tcp_address="0.0.0.0:7443", **_TLS) == []
+    assert wrong_keys({"tcp.address": "0.0.0.0:7443", **_TLS}) == []
     for address in ("127.0.0.1:7443", "127.9.9.9:7443", "[::1]:7443"):
-        assert wrong_keys(tcp_address=address, tcp_insecure_loopback=True) == []
+        assert wrong_keys({"tcp.address": address, "tcp.insecure_loopback": True}) == []
 
 
 @pytest.mark.parametrize("key", _TLS)
 def test_tcp_without_all_of_tls_is_refused(key: str) -> None:
     given = {**_TLS, key: ""}
-    assert wrong_keys(tcp_address="127.0.0.1:7443", **given) == [key]
+    assert wrong_keys({"tcp.address": "127.0.0.1:7443", **given}) == [key]
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[2001:db8::1]:1"])
 def test_no_tls_is_refused_off_loopback(address: str) -> None:
-    found = wrong_keys(tcp_address=address, tcp_insecure_loopback=True)
-    assert found == ["tcp_insecure_loopback"]
+    found = wrong_keys({"tcp.address": address, "tcp.insecure_loopback": True})
+    assert found == ["tcp.insecure_loopback"]
 
 
 def test_tls_and_no_tls_at_once_are_refused() -> None:
-    found = wrong_keys(tcp_address="127.0.0.1:1", tcp_insecure_loopback=True, **_TLS)
-    assert found == ["tcp_insecure_loopback"]
+    found = wrong_keys({"tcp.address": "127.0.0.1:1", "tcp.insecure_loopback": True, **_TLS})
+    assert found == ["tcp.insecure_loopback"]
 
 
 def test_tls_without_an_address_is_refused() -> None:
-    assert wrong_keys(**_TLS) == list(_TLS)
-    assert wrong_keys(tcp_insecure_loopback=True) == ["tcp_insecure_loopback"]
+    assert wrong_keys({**_TLS}) == list(_TLS)
+    assert wrong_keys({"tcp.insecure_loopback": True}) == ["tcp.insecure_loopback"]
 
 
 @pytest.mark.parametrize("path", ["s", "/", "/" + "x" * 107, "/run/ocigrpc/ocigrpc.sock"])
 def test_a_readonly_socket_needs_a_path_of_its_own(path: str) -> None:
-    assert wrong_keys(readonly_socket_path=path) == ["readonly_socket_path"]
+    assert wrong_keys({"readonly_socket.path": path}) == ["readonly_socket.path"]

@@ -20,7 +20,14 @@ from ocigrpc.cli.notify import notify
 from ocigrpc.cli.prepare import make_private_directory, prepare
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.processes.programs import require_program
-from ocigrpc.settings.values import RuntimeHandler, Settings
+from ocigrpc.settings.table import settings_table
+from ocigrpc.settings.values import (
+    ConmonSettings,
+    LogsSettings,
+    RuntimeHandler,
+    Settings,
+    TimeoutSettings,
+)
 
 _ROOT = Path(ocigrpc.__file__).parents[1]
 _LIMIT_S = 30.0
@@ -44,18 +51,18 @@ def test_version_is_printed() -> None:
 
 
 def test_settings_prints_the_settings_in_force_as_json() -> None:
-    done = run("settings", "--log-level", "debug", OCIGRPC_STOP_TIMEOUT_S="3")
+    done = run("settings", "--log-level", "debug", OCIGRPC_TIMEOUTS_STOP_S="3")
     assert done.returncode == 0
-    expected = {**Settings().effective(), "log_level": "debug", "stop_timeout_s": 3.0}
-    assert json.loads(done.stdout) == expected
+    expected = Settings(log_level="debug", timeouts=TimeoutSettings(stop_s=3.0))
+    assert json.loads(done.stdout) == expected.effective()
 
 
 @pytest.mark.parametrize("command", ["serve", "settings"])
 def test_every_setting_has_a_flag_in_the_help(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0
-    for key in Settings().effective():
-        assert f"--{key.replace('_', '-')} " in done.stdout
+    for setting in settings_table():
+        assert f"{setting.flag} " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -102,7 +109,7 @@ def serve_argv(tmp_path: Path) -> list[str]:
         f"--socket-path={tmp_path}/s",
         f"--root-dir={tmp_path}/root",
         f"--run-dir={tmp_path}/run",
-        f"--log-dir={tmp_path}/log",
+        f"--logs-dir={tmp_path}/log",
     ]
 
 
@@ -134,8 +141,8 @@ def test_a_runtime_that_is_not_the_default_may_be_missing(tmp_path: Path) -> Non
         Settings(
             root_dir=f"{tmp_path}/root",
             run_dir=f"{tmp_path}/run",
-            log_dir=f"{tmp_path}/log",
-            conmon_path="/bin/true",
+            logs=LogsSettings(dir=f"{tmp_path}/log"),
+            conmon=ConmonSettings(path="/bin/true"),
             runtimes={
                 "runc": RuntimeHandler(path="/bin/true"),
                 "crun": RuntimeHandler(path="/nonexistent/crun"),

@@ -10,6 +10,7 @@ from typing import cast
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
+from ocigrpc.settings.values import Settings, TimeoutSettings
 from ocigrpc.waiting import Deadline
 
 CONTAINERS = 500
@@ -19,7 +20,7 @@ LIMIT_S = 20.0
 
 
 def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -> None:
-    node = SimpleNamespace(settings=SimpleNamespace(undo_timeout_s=0.5))
+    node = SimpleNamespace(settings=Settings(timeouts=TimeoutSettings(undo_s=0.5)))
     exits = ExitMonitor(cast(Context, node))
     hanging = SimpleNamespace(remove_monitor=lambda deadline: deadline.wait())
     container = cast(Container, SimpleNamespace(cgroups=hanging))
@@ -33,7 +34,7 @@ def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -
 
 def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other() -> None:
     exits = ExitMonitor(
-        cast(Context, SimpleNamespace(settings=SimpleNamespace(undo_timeout_s=0.5)))
+        cast(Context, SimpleNamespace(settings=Settings(timeouts=TimeoutSettings(undo_s=0.5))))
     )
     room, refusals, read = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 

@@ -15,7 +15,14 @@ from ocigrpc.errors import InvalidSettings
 from ocigrpc.settings.rules import problems
 from ocigrpc.settings.sources import CONFIG_LIMIT_BYTES, load_settings
 from ocigrpc.settings.table import settings_table
-from ocigrpc.settings.values import CgroupManager, FileMode, RuntimeHandler, Settings
+from ocigrpc.settings.values import (
+    CgroupManager,
+    CgroupSettings,
+    FileMode,
+    RuntimeHandler,
+    Settings,
+    SocketSettings,
+)
 
 WriteConfig = Callable[[str], str]
 
@@ -68,23 +75,31 @@ def test_settings_that_are_too_long_to_be_told_by_status_are_refused() -> None:
 
 
 def test_the_default_file_is_read_if_it_exists(config: WriteConfig) -> None:
-    assert load_settings(environ={}, default_path=config("unary_threads = 7")).unary_threads == 7
+    assert (
+        load_settings(
+            environ={}, default_path=config("limits.unary_threads = 7")
+        ).limits.unary_threads
+        == 7
+    )
 
 
 def test_a_named_file_replaces_the_default_one(config: WriteConfig, tmp_path: Path) -> None:
     named = tmp_path / "named.toml"
-    named.write_text("stream_threads = 8")
+    named.write_text("limits.stream_threads = 8")
     settings = load_settings(
-        environ={"OCIGRPC_CONFIG": str(named)}, default_path=config("unary_threads = 7")
+        environ={"OCIGRPC_CONFIG": str(named)}, default_path=config("limits.unary_threads = 7")
     )
-    assert (settings.stream_threads, settings.unary_threads) == (8, Settings().unary_threads)
+    assert (settings.limits.stream_threads, settings.limits.unary_threads) == (
+        8,
+        Settings().limits.unary_threads,
+    )
 
 
 def test_the_config_flag_outranks_the_config_variable(config: WriteConfig) -> None:
     settings = load_settings(
-        environ={"OCIGRPC_CONFIG": "/nonexistent"}, config_path=config("unary_threads = 7")
+        environ={"OCIGRPC_CONFIG": "/nonexistent"}, config_path=config("limits.unary_threads = 7")
     )
-    assert settings.unary_threads == 7
+    assert settings.limits.unary_threads == 7
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/ocigrpc.toml", "", "/etc", "/a\0b"])
@@ -104,45 +119,52 @@ def test_flags_outrank_the_environment_which_outranks_the_file(
     in_flag: int | None,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "precedence.toml"
-    path.write_text("" if in_file is None else f"unary_threads = {in_file}")
+    path.write_text("" if in_file is None else f"limits.unary_threads = {in_file}")
     settings = load_settings(
-        environ={} if in_environment is None else {"OCIGRPC_UNARY_THREADS": str(in_environment)},
-        flags={} if in_flag is None else {"unary_threads": str(in_flag)},
+        environ={}
+        if in_environment is None
+        else {"OCIGRPC_LIMITS_UNARY_THREADS": str(in_environment)},
+        flags={} if in_flag is None else {"limits.unary_threads": str(in_flag)},
         config_path=str(path),
     )
     given_values = [value for value in (in_flag, in_environment, in_file) if value is not None]
-    assert settings.unary_threads == [*given_values, Settings().unary_threads][0]
+    assert settings.limits.unary_threads == [*given_values, Settings().limits.unary_threads][0]
 
 
 @pytest.mark.parametrize(
     ("toml", "key"),
     [
-        ("unary_threads = '64'", "unary_threads"),
-        ("unary_threads = 0", "unary_threads"),
-        ("unary_threads = true", "unary_threads"),
-        ("socket_path = 1", "socket_path"),
-        ("socket_path = 'ocigrpc.sock'", "socket_path"),
-        (f"socket_path = '/{'x' * 107}'", "socket_path"),
-        ("socket_mode = 660", "socket_mode"),
-        ("socket_mode = '0888'", "socket_mode"),
+        ("limits.unary_threads = '64'", "limits.unary_threads"),
+        ("limits.unary_threads = 0", "limits.unary_threads"),
+        ("limits.unary_threads = true", "limits.unary_threads"),
+        ("socket.path = 1", "socket.path"),
+        ("socket.path = 'ocigrpc.sock'", "socket.path"),
+        (f"socket.path = '/{'x' * 107}'", "socket.path"),
+        ("socket.mode = 660", "socket.mode"),
+        ("socket.mode = '0888'", "socket.mode"),
         ("root_dir = '/'", "root_dir"),
         ('root_dir = "/a\\nb"', "root_dir"),
         (f"run_dir = '/{'x' * 1024}'", "run_dir"),
         ("run_dir = '/var/lib/ocigrpc'", "run_dir"),
-        ("log_dir = '/logs:old'", "log_dir"),
-        ("cgroup_manager = 'cgroupsv3'", "cgroup_manager"),
-        ("conmon_path = 'bin/conmon'", "conmon_path"),
-        ("conmon_path = ''", "conmon_path"),
-        ("conmon_log_level = 'loud'", "conmon_log_level"),
-        ("stop_timeout_s = 0", "stop_timeout_s"),
-        ("stop_timeout_s = -1", "stop_timeout_s"),
-        ("stop_timeout_s = nan", "stop_timeout_s"),
-        ("stop_timeout_s = inf", "stop_timeout_s"),
-        ("drain_timeout_s = 86401", "drain_timeout_s"),
+        ("logs.dir = '/logs:old'", "logs.dir"),
+        ("cgroup.manager = 'cgroupsv3'", "cgroup.manager"),
+        ("conmon.path = 'bin/conmon'", "conmon.path"),
+        ("conmon.path = ''", "conmon.path"),
+        ("conmon.log_level = 'loud'", "conmon.log_level"),
+        ("timeouts.stop_s = 0", "timeouts.stop_s"),
+        ("timeouts.stop_s = -1", "timeouts.stop_s"),
+        ("timeouts.stop_s = nan", "timeouts.stop_s"),
+        ("timeouts.stop_s = inf", "timeouts.stop_s"),
+        ("timeouts.drain_s = 86401", "timeouts.drain_s"),
         ("log_level = ['info']", "log_level"),
-        ("max_message_bytes = 1", "max_message_bytes"),
-        ("max_containers = 1979-05-27", "max_containers"),
+        ("limits.message_bytes = 1", "limits.message_bytes"),
+        ("limits.containers = 1979-05-27", "limits.containers"),
         ("default_runtime = 'kata'", "default_runtime"),
+        ("logs = 1", "logs"),
+        ("logs.dirr = '/logs'", "logs.dirr"),
+        ("logs.dir.x = '/logs'", "logs.dir"),
+        ("'logs.dir' = '/logs'", "logs.dir"),
+        ("logs_dir = '/logs'", "logs_dir"),
         ("runtimes = ['runc']", "runtimes"),
         ("runtimes.runc = 'runc'", "runtimes.runc"),
         ("runtimes.kata = {}", "runtimes.kata"),
@@ -172,7 +194,7 @@ def test_a_file_that_is_not_toml_is_refused(config: WriteConfig, toml: str) -> N
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ocigrpc.toml"
-    path.write_bytes(b"log_dir = '/\xff'")
+    path.write_bytes(b"logs.dir = '/\xff'")
     assert where(refused(config_path=str(path))) == ("file", "")
 
 
@@ -185,16 +207,16 @@ def test_a_file_over_the_limit_is_refused(config: WriteConfig) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "key"),
     [
-        ("OCIGRPC_UNARY_THREADS", "many", "unary_threads"),
-        ("OCIGRPC_UNARY_THREADS", "", "unary_threads"),
+        ("OCIGRPC_LIMITS_UNARY_THREADS", "many", "limits.unary_threads"),
+        ("OCIGRPC_LIMITS_UNARY_THREADS", "", "limits.unary_threads"),
         ("OCIGRPC_LOG_LEVEL", "INFO", "log_level"),
-        ("OCIGRPC_CGROUP_MANAGER", "none", "cgroup_manager"),
-        ("OCIGRPC_LOG_DIR", "/\udcff", "log_dir"),
+        ("OCIGRPC_CGROUP_MANAGER", "none", "cgroup.manager"),
+        ("OCIGRPC_LOGS_DIR", "/\udcff", "logs.dir"),
         ("OCIGRPC_RUNTIMES", "{", "runtimes"),
         ("OCIGRPC_RUNTIMES", "[" * 100_000, "runtimes"),
         ("OCIGRPC_RUNTIMES", '{"runc": {"path": ""}}', "runtimes.runc.path"),
-        ("OCIGRPC_UNARY_THREAD", "1", "OCIGRPC_UNARY_THREAD"),
-        ("OCIGRPC_unary_threads", "1", "OCIGRPC_unary_threads"),
+        ("OCIGRPC_LIMITS_UNARY_THREAD", "1", "OCIGRPC_LIMITS_UNARY_THREAD"),
+        ("OCIGRPC_limits_unary_threads", "1", "OCIGRPC_limits_unary_threads"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_its_name(name: str, value: str, key: str) -> None:
@@ -246,7 +268,7 @@ def test_a_runtime_of_the_settings_can_be_the_default_one() -> None:
     ("manager", "parent"), [("cgroupfs", "/ocigrpc"), ("systemd", "machine.slice")]
 )
 def test_an_empty_cgroup_parent_is_the_managers_own(manager: str, parent: str) -> None:
-    assert load_settings(environ={}, flags={"cgroup_manager": manager}).cgroup_parent == parent
+    assert load_settings(environ={}, flags={"cgroup.manager": manager}).cgroup.parent == parent
 
 
 @pytest.mark.parametrize(
@@ -259,8 +281,8 @@ def test_an_empty_cgroup_parent_is_the_managers_own(manager: str, parent: str) -
     ],
 )
 def test_a_cgroup_parent_in_the_managers_form_is_taken(manager: str, parent: str) -> None:
-    flags = {"cgroup_manager": manager, "cgroup_parent": parent}
-    assert load_settings(environ={}, flags=flags).cgroup_parent == parent
+    flags = {"cgroup.manager": manager, "cgroup.parent": parent}
+    assert load_settings(environ={}, flags=flags).cgroup.parent == parent
 
 
 @pytest.mark.parametrize(
@@ -284,17 +306,17 @@ def test_a_cgroup_parent_in_the_managers_form_is_taken(manager: str, parent: str
     ],
 )
 def test_a_cgroup_parent_in_another_form_is_refused(manager: str, parent: str) -> None:
-    error = refused(flags={"cgroup_manager": manager, "cgroup_parent": parent})
-    assert where(error) == ("flag", "cgroup_parent")
+    error = refused(flags={"cgroup.manager": manager, "cgroup.parent": parent})
+    assert where(error) == ("flag", "cgroup.parent")
 
 
 @pytest.mark.parametrize("size", ["0", "16384"])
 def test_logs_are_rotated_never_or_at_some_size(size: str) -> None:
-    assert load_settings(environ={}, flags={"log_max_bytes": size}).log_max_bytes == int(size)
+    assert load_settings(environ={}, flags={"logs.max_bytes": size}).logs.max_bytes == int(size)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("log_max_bytes", "1"), ("log_max_bytes", "-1"), ("log_max_files", "1")]
+    ("key", "value"), [("logs.max_bytes", "1"), ("logs.max_bytes", "-1"), ("logs.max_files", "1")]
 )
 def test_logs_that_would_always_be_rotated_are_refused(key: str, value: str) -> None:
     assert where(refused(flags={key: value})) == ("flag", key)
@@ -302,22 +324,27 @@ def test_logs_that_would_always_be_rotated_are_refused(key: str, value: str) -> 
 
 def test_permissions_are_octal_text() -> None:
     settings = load_settings(environ={"OCIGRPC_SOCKET_MODE": "0600"})
-    assert settings.socket_mode == 0o600
-    assert settings.effective()["socket_mode"] == "0600"
+    assert settings.socket.mode == 0o600
+    assert settings.effective()["socket"] == {
+        "path": settings.socket.path,
+        "mode": "0600",
+        "group": "",
+    }
 
 
 def test_effective_settings_are_what_a_settings_file_could_say() -> None:
     settings = Settings(
-        socket_mode=FileMode(0o600),
-        cgroup_manager=CgroupManager.SYSTEMD,
+        socket=SocketSettings(mode=FileMode(0o600)),
+        cgroup=CgroupSettings(manager=CgroupManager.SYSTEMD),
         runtimes={"runc": RuntimeHandler(path="/bin/runc", args=("--debug",))},
     )
     effective = settings.effective()
     assert json.loads(json.dumps(effective)) == effective
-    flags = {
-        key: json.dumps(value) if isinstance(value, dict) else str(value)
-        for key, value in effective.items()
-    }
+    flags = {}
+    for setting in settings_table():
+        table, _, name = setting.key.rpartition(".")
+        value = (effective[table] if table else effective)[name]  # type: ignore[index]  # a dict
+        flags[setting.key] = json.dumps(value) if isinstance(value, dict) else str(value)
     # crun is a default, which a file can't take away.
     reloaded = load_settings(environ={}, flags=flags)
     assert {**reloaded.effective(), "runtimes": effective["runtimes"]} == effective
@@ -330,8 +357,10 @@ def test_settings_are_frozen() -> None:
 
 def test_every_setting_is_explained_and_has_its_variable_and_flag() -> None:
     table = settings_table()
-    assert [each.key for each in table] == [f.name for f in msgspec.structs.fields(Settings)]
+    names = [field.name for field in msgspec.structs.fields(Settings)]
+    assert list(dict.fromkeys(each.key.partition(".")[0] for each in table)) == names
+    assert len({each.variable for each in table}) == len(table)
     for each in table:
         assert each.description.endswith(".")
-        assert each.flag == "--" + each.key.replace("_", "-")
-        assert each.variable == "OCIGRPC_" + each.key.upper()
+        assert each.flag == "--" + each.key.replace("_", "-").replace(".", "-")
+        assert each.variable == "OCIGRPC_" + each.key.upper().replace(".", "_")

@@ -95,7 +95,7 @@ class Context:
 
     def log_path(self, container_id: str) -> str:
         """Where a container's log is, unless its creator has said so."""
-        return f"{self.settings.log_dir}/{container_id}.log"
+        return f"{self.settings.logs.dir}/{container_id}.log"
 
     def bundled_ids(self) -> Sequence[str]:
         """The names of the directories where those of containers are, whoever has made them."""
@@ -133,7 +133,7 @@ class Context:
             manager, parent = placed_by(cgroups_path_of(paths))
         except HostFailed:
             # Without a spec the runtime made nothing: only conmon can have been there.
-            manager, parent = self.settings.cgroup_manager, self.settings.cgroup_parent
+            manager, parent = self.settings.cgroup.manager, self.settings.cgroup.parent
         return self.cgroups(manager, parent, paths.container_id)
 
     def member(self, pid: int, group: Cgroup) -> Process:
@@ -156,20 +156,20 @@ class Context:
         They are made again if somebody has removed them.
         """
         paths = self.paths("")
-        log_dir = Path(self.settings.log_dir)
+        log_dir = Path(self.settings.logs.dir)
         for directory in (self._run_dir / "containers", paths.exits, paths.sockets, log_dir):
             with host_failing("make", directory):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def parent_cgroup(self) -> Cgroup:
         """The settings' own parent of all cgroups, with the cgroupfs manager."""
-        return self.hierarchies.group(self.settings.cgroup_parent)
+        return self.hierarchies.group(self.settings.cgroup.parent)
 
     @contextmanager
     def probe_cgroup(self) -> Iterator[Cgroup]:
         """A group below that parent which nobody else has; gone at the end of the block."""
         name = f"ocigrpc-probe-{secrets.token_hex(8)}"
-        probe = self.hierarchies.group(f"{self.settings.cgroup_parent.rstrip('/')}/{name}")
+        probe = self.hierarchies.group(f"{self.settings.cgroup.parent.rstrip('/')}/{name}")
         try:
             yield probe
         finally:
@@ -183,7 +183,7 @@ class Context:
 
     def remove_empty_parent(self) -> None:
         """Leave no empty cgroup behind when the service ends."""
-        if self.settings.cgroup_manager is not CgroupManager.SYSTEMD:
+        if self.settings.cgroup.manager is not CgroupManager.SYSTEMD:
             self.parent_cgroup().remove_if_empty()
 
     def end_processes(
@@ -298,6 +298,6 @@ def _runtime(name: str, handler: RuntimeHandler, settings: Settings) -> Runtime:
         name,
         handler.path,
         (*root, *handler.args),
-        settings.verb_timeout_s,
+        settings.timeouts.verb_s,
         marked(settings.run_dir),
     )

@@ -49,7 +49,7 @@ class Creation:
 
     def close(self) -> None:
         """Wait for what is still being undone; what is not, the next start undoes."""
-        self._afterwards.close(self._node.settings.undo_timeout_s)
+        self._afterwards.close(self._node.settings.timeouts.undo_s)
 
     def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Make the container that is asked for, or answer the one made for the same request.
@@ -183,7 +183,7 @@ class Creation:
 
     def _end_processes(self, container: Container, plan: Plan) -> Sequence[OcigrpcError]:
         # The caller's deadline has passed, most likely; undoing has one of its own.
-        deadline = Deadline(self._node.settings.undo_timeout_s)
+        deadline = Deadline(self._node.settings.timeouts.undo_s)
         return self._node.end_processes(container.record, plan.cgroups, deadline)
 
     def _note_created(

@@ -101,7 +101,7 @@ class ExitMonitor:
         self._closing.set()
         tidied = Latch()
         self._janitor.submit(tidied.set)
-        if not Deadline().wait(tidied, timeout_s=self._node.settings.undo_timeout_s):
+        if not Deadline().wait(tidied, timeout_s=self._node.settings.timeouts.undo_s):
             self._tidying.cancel()
         self._janitor.shutdown(cancel_futures=True)
 
@@ -113,7 +113,7 @@ class ExitMonitor:
             self._finish(container, status, self._oom_kills(container))
 
     def _monitors_turn(self, container: Container) -> None:
-        container.monitor_time = Deadline(self._node.settings.kill_timeout_s)
+        container.monitor_time = Deadline(self._node.settings.timeouts.kill_s)
 
     def _monitor_ended(self, container: Container) -> None:
         paths = self._node.paths(container.container_id)
@@ -150,7 +150,7 @@ class ExitMonitor:
             self._init_ended(container)
 
     def _kill(self, container: Container) -> None:
-        deadline = self._killing.within(self._node.settings.kill_timeout_s)
+        deadline = self._killing.within(self._node.settings.timeouts.kill_s)
         attempt(lambda: kill(container, deadline))
 
     def _look(
@@ -207,7 +207,7 @@ class ExitMonitor:
             self._janitor.submit(self._tidy, container)
 
     def _tidy(self, container: Container) -> None:
-        deadline = self._tidying.within(self._node.settings.undo_timeout_s)
+        deadline = self._tidying.within(self._node.settings.timeouts.undo_s)
 
         def remove_monitor() -> None:
             # Who has the turn for long will be followed by a removal, which does it as well.

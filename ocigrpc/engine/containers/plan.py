@@ -143,7 +143,7 @@ class Planning:
             log_size_max_bytes=request.log_size_max_bytes,
             log_limit_bytes=0
             if request.log_path or request.log_size_max_bytes
-            else self._node.settings.log_max_bytes,
+            else self._node.settings.logs.max_bytes,
             made_parent=self._made_parent(cgroups),
             labels=request.labels,
             annotations=request.annotations,
@@ -178,12 +178,12 @@ class Planning:
         shows_bundle: bool,
     ) -> ConmonOptions:
         settings = self._node.settings
-        conmon_path = find_program(settings.conmon_path)
+        conmon_path = find_program(settings.conmon.path)
         if conmon_path is None:
             raise HostFailed(
-                f"conmon is not at {settings.conmon_path!r}, or can't be executed",
+                f"conmon is not at {settings.conmon.path!r}, or can't be executed",
                 reason="MONITOR_NOT_FOUND",
-                path=settings.conmon_path,
+                path=settings.conmon.path,
             )
         return ConmonOptions(
             conmon_path=conmon_path,
@@ -192,7 +192,7 @@ class Planning:
             runtime_path=runtime.find(),
             runtime_argv=runtime.global_argv,
             log_path=record.log_path,
-            log_level=settings.conmon_log_level,
+            log_level=settings.conmon.log_level,
             log_size_max_bytes=record.log_size_max_bytes or record.log_limit_bytes,
             systemd_cgroup=cgroups.by_systemd,
             terminal=record.terminal,
@@ -228,15 +228,15 @@ class Planning:
 
     def _cgroups(self, request: CreateRequest, container_id: str) -> ContainerCgroups:
         settings = self._node.settings
-        parent = request.cgroup_parent or settings.cgroup_parent
-        problem = cgroup_parent_problem(settings.cgroup_manager, parent)
+        parent = request.cgroup_parent or settings.cgroup.parent
+        problem = cgroup_parent_problem(settings.cgroup.manager, parent)
         if problem:
             raise InvalidArgument.of("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
-        return self._node.cgroups(settings.cgroup_manager, parent, container_id)
+        return self._node.cgroups(settings.cgroup.manager, parent, container_id)
 
     def _made_parent(self, cgroups: ContainerCgroups) -> str:
         """The topmost cgroup above the container's that is there for our containers only."""
-        if cgroups.by_systemd or cgroups.parent == self._node.settings.cgroup_parent:
+        if cgroups.by_systemd or cgroups.parent == self._node.settings.cgroup.parent:
             return ""  # systemd's, or here for as long as the service is.
         beside = (each.record for each in self._registry.all())
         known = [each.made_parent for each in beside if each.cgroup_parent == cgroups.parent]

@@ -19,7 +19,7 @@ class Registry:
     def __init__(self, node: Context, store: Store) -> None:
         self._node = node
         self._store = store
-        self._limit = node.settings.max_containers
+        self._limit = node.settings.limits.containers
         self._lock = threading.Lock()
         self._by_id: dict[str, Container] = {}
         self._ids_by_name: dict[str, str] = {}

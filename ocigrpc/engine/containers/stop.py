@@ -52,7 +52,7 @@ class Stopping:
         if asked and first:
             send_signal(container, container.record.stop_signal)
             container.cgroups.container.thaw()
-        kill_timeout_s = self._node.settings.kill_timeout_s
+        kill_timeout_s = self._node.settings.timeouts.kill_s
         bounded = deadline.within(timeout_s + kill_timeout_s)
         if not (asked and _ended(container, timeout_s, deadline)):
             kill(container, bounded)
@@ -85,14 +85,14 @@ class Stopping:
     def _finish_removal(self, container: Container, deadline: Deadline) -> None:
         """Kill what lives of it, and remove everything; raises what kept it from that."""
         record = container.record
-        timeout_s = self._node.settings.kill_timeout_s
+        timeout_s = self._node.settings.timeouts.kill_s
         if record.exit_status is None:
             with _ending(record.container_id):
                 kill(container, deadline.within(timeout_s))
                 # Before the monitor is killed with the rest; and noted before the removal, so
                 # that nobody hears of that without having heard of this.
                 learn_exit(container, timeout_s, deadline)
-        undone = deadline.within(self._node.settings.undo_timeout_s)
+        undone = deadline.within(self._node.settings.timeouts.undo_s)
         with container.cgroup_lock(undone):
             for error in self._node.end_processes(record, container.cgroups, undone):
                 raise error

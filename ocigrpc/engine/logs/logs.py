@@ -36,7 +36,7 @@ class Logs:
             self._file_watch = FileWatch()
             undo.callback(self._file_watch.close)
             self._reopening = Reopening(node, self._file_watch)
-            self._rotation = Rotation(node.settings.log_max_files)
+            self._rotation = Rotation(node.settings.logs.max_files)
             undo.pop_all()
 
     def watch(self, container: Container) -> None:

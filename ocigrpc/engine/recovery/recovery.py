@@ -80,7 +80,7 @@ class Recovery:
 
     def _find(self, container: Container, verbs: Set[str]) -> None:
         if container.record.state is not State.CREATING and not container.cgroups.is_pinned:
-            deadline = Deadline(self._node.settings.undo_timeout_s)
+            deadline = Deadline(self._node.settings.timeouts.undo_s)
             self._node.claim(container.record, container.cgroups, deadline)
         if "update" in verbs:
             undo_update(container, self._node.paths(container.container_id).bundle)
@@ -117,7 +117,7 @@ class Recovery:
         settings = self._node.settings
         known = {container.container_id for container in self._registry.all()}
         known.update(self._node.bundled_ids())
-        deadline = Deadline(settings.kill_timeout_s)
+        deadline = Deadline(settings.timeouts.kill_s)
         attempt(lambda: end_leftovers(settings.run_dir, known, deadline))
 
     def _find_orphans(self) -> None:

@@ -85,7 +85,7 @@ class UnfinishedWork:
 
     def _finish(self, container: Container, verbs: Set[str], programs: Sequence[ExecFiles]) -> None:
         stop_timeout_s = container.record.stop_timeout_s
-        deadline = self._ending.within(stop_timeout_s + self._node.settings.undo_timeout_s)
+        deadline = self._ending.within(stop_timeout_s + self._node.settings.timeouts.undo_s)
         if container.record.state is State.CREATING:
             self._undo_creation(container, deadline)
         elif "remove" in verbs:

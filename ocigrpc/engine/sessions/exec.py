@@ -306,7 +306,7 @@ class Execs:
             # With cgroup v1 they die when they are thawed; the group goes with the container.
             attempt(lambda: group.signal(signal.SIGKILL), group.remove_if_empty)
             return
-        deadline = Deadline(self._node.settings.kill_timeout_s)
+        deadline = Deadline(self._node.settings.timeouts.kill_s)
         attempt(lambda: group.end(deadline))
 
 

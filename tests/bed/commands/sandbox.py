@@ -52,7 +52,7 @@ class _Service:
             f"--socket-path={directory}/socket",
             f"--root-dir={directory}/root",
             f"--run-dir={directory}/run",
-            f"--log-dir={directory}/log",
+            f"--logs-dir={directory}/log",
             f"--cgroup-parent={cgroup_parent}",
             "--runtimes=" + json.dumps(handlers),
         ]

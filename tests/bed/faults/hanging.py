@@ -18,7 +18,7 @@ HANDLER = "hanging"
 CREATES = 70
 """Creates that hang besides, more than may run at once."""
 
-_AT_ONCE = Settings().unary_threads
+_AT_ONCE = Settings().limits.unary_threads
 _LIMIT_S = 60.0
 _SCRIPT = """#!/bin/sh
 [ -e "$0.hang" ] || exec runc "$@"

@@ -55,7 +55,7 @@ class Fields(TypedDict, total=False):
 class Service:
     """A service with directories, a cgroup parent and runtime roots of its own.
 
-    ``settings`` are flags, without the dashes; ``runtimes`` what the setting has of that
+    ``settings`` are flags, without the dashes in front; ``runtimes`` what the setting has of that
     name, without roots.
     """
 
@@ -84,7 +84,7 @@ class Service:
             "socket_path": directory / "socket",
             "root_dir": directory / "root",
             "run_dir": directory / "run",
-            "log_dir": directory / "log",
+            "logs_dir": directory / "log",
             "cgroup_parent": self.cgroup_parent,
             "runtimes": json.dumps(handlers),
             "log_format": "json",
@@ -127,7 +127,7 @@ class Service:
         flags = [
             word
             for key, value in self._settings.items()
-            for word in ("--" + key.replace("_", "-"), str(value))
+            for word in ("--" + key.replace("_", "-").replace(".", "-"), str(value))
         ]
         return [sys.executable, "-m", *(launcher or ("ocigrpc",)), "serve", *flags]
 
