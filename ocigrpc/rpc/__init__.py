@@ -2,7 +2,7 @@
 
 import os
 
-# The floor of TLS 1.3, which grpc has no option for: of TLS 1.2 it offers only a suite for
-# shared secrets, of which it has none, and those of TLS 1.3 are not asked for by name. It
-# is read once, as grpc is imported, and so is here.
+# Requires TLS 1.3, for which grpc has no option: of TLS 1.2 this leaves only a suite with
+# pre-shared keys, which the service does not have, and it does not apply to the suites of TLS
+# 1.3. grpc reads it once, when it is imported, so it is set here.
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-PSK-CHACHA20-POLY1305"

@@ -1,4 +1,4 @@
-"""The admission that every call passes: how many are inside, and whether more may enter."""
+"""Admission control: how many calls are running, and whether another one may start."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from ocigrpc.rpc.listener import Listener
 
 
 class Admission:
-    """Counts the calls of each budget and listener apart: none can starve another.
+    """Counts the calls of each budget at each listener, so that none can starve another.
 
-    So that RPCs which hang, as all those do that need a runtime which hangs, hold up no
-    others, whatever these are for.
+    Calls that hang, such as all those that need a hanging runtime, then don't delay calls of
+    other budgets.
     """
 
     def __init__(self, places: Mapping[str, int]) -> None:
         self._limits = places
-        self._inside: defaultdict[tuple[Listener, str], set[Call]] = defaultdict(set)
-        self._left = threading.Condition()
-        self._held = False
+        self._running: defaultdict[tuple[Listener, str], set[Call]] = defaultdict(set)
+        self._released = threading.Condition()
+        self._recovering = False
         self._closed = False
 
-    def hold(self) -> None:
-        """Until it is opened, let in only calls that ask for the service itself."""
-        self._held = True
+    def begin_recovery(self) -> None:
+        """Admit only calls about the service itself, until the recovery ends."""
+        self._recovering = True
 
-    def open(self) -> None:
-        """From now on let everybody in."""
-        self._held = False
+    def end_recovery(self) -> None:
+        """Admit all calls from now on."""
+        self._recovering = False
 
     def admit(self, call: Call) -> None:
-        """Let a call in. Raises ``LimitReached``, ``Recovering`` or ``ShuttingDown``."""
+        """Let a call start. Raises ``LimitReached``, ``Recovering`` or ``ShuttingDown``."""
         method = call.method
-        with self._left:
+        with self._released:
             if self._closed:
                 raise shutting_down()
-            if self._held and not method.while_recovering:
+            if self._recovering and not method.while_recovering:
                 raise Recovering("the service is finding its containers again; try again soon")
-            inside = self._inside[call.listener, method.budget]
+            running = self._running[call.listener, method.budget]
             limit = self._limits[method.budget]
-            if len(inside) >= limit:
+            if len(running) >= limit:
                 budget = method.budget.rpartition("/")[2] or "unknown methods"
                 raise LimitReached(
                     f"{limit} calls of {budget} are under way already",
@@ -53,35 +53,35 @@ class Admission:
                     limit=limit,
                     rpc=method.name,
                 )
-            inside.add(call)
+            running.add(call)
 
     def release(self, call: Call) -> None:
-        """A call that entered has ended."""
-        with self._left:
-            self._inside[call.listener, call.method.budget].remove(call)
+        """Give back the place of an admitted call, which has ended."""
+        with self._released:
+            self._running[call.listener, call.method.budget].remove(call)
             if self._closed:
-                self._left.notify_all()
+                self._released.notify_all()
 
     def close(self) -> None:
-        """Let nobody in any more, and dismiss the streams: only their clients know for how long."""
-        with self._left:
+        """Admit no more calls, and dismiss the streams, which might never end by themselves."""
+        with self._released:
             self._closed = True
-            self._dismiss(call for call in self._everybody() if call.method.is_stream)
+            self._dismiss(call for call in self._calls() if call.method.is_stream)
 
     def dismiss_all(self) -> None:
-        """Dismiss whoever is inside."""
-        with self._left:
-            self._dismiss(self._everybody())
+        """Dismiss all running calls."""
+        with self._released:
+            self._dismiss(self._calls())
 
     def wait_empty(self, until_s: float) -> bool:
-        """Wait until all have left, at most until ``until_s`` of the monotonic clock."""
-        with self._left:
-            return self._left.wait_for(
-                lambda: not any(self._inside.values()), max(0.0, until_s - time.monotonic())
+        """Wait until all calls have ended, at most until ``until_s`` of the monotonic clock."""
+        with self._released:
+            return self._released.wait_for(
+                lambda: not any(self._running.values()), max(0.0, until_s - time.monotonic())
             )
 
-    def _everybody(self) -> Iterator[Call]:
-        return itertools.chain.from_iterable(self._inside.values())
+    def _calls(self) -> Iterator[Call]:
+        return itertools.chain.from_iterable(self._running.values())
 
     @staticmethod
     def _dismiss(calls: Iterable[Call]) -> None:
@@ -90,5 +90,5 @@ class Admission:
 
 
 def shutting_down() -> ShuttingDown:
-    """What calls are told from the moment that the admission is closed."""
+    """The error of calls after the admission is closed."""
     return ShuttingDown("the service is ending; try again later")

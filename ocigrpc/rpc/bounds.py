@@ -1,4 +1,4 @@
-"""How many things one request may hold, counted before any of them is looked at."""
+"""How many entries a request may have, counted before any of them is checked."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from google.protobuf.message import Message
 
 from ocigrpc.violations import Violations
 
-# Most entries of a list or map, unless its service says otherwise.
+# Most entries of a list or map by default.
 COUNT_LIMIT = 1024
 
 
 def check_counts(request: Message, limits: Mapping[str, int]) -> None:
     """Raise ``InvalidArgument`` (TOO_MANY) with every list or map that has too many entries.
 
-    ``limits`` are by the full names of fields; for all others :data:`COUNT_LIMIT` holds.
+    ``limits`` has the full names of fields; the limit of all others is :data:`COUNT_LIMIT`.
     """
     found = Violations()
     _check(request, "", limits, found)

@@ -11,21 +11,21 @@ from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import Method
 from ocigrpc.waiting import Deadline
 
-# Metadata in which a client may name its request, to find it in the log.
+# The key of the metadata by which a client can name its request, to find it in the log.
 REQUEST_ID_KEY = "x-request-id"
 
-# grpc tells the lack of a deadline as one at the end of time.
+# grpc represents a missing deadline as one in the far future.
 _FOREVER_S = 1e9
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class Call:
-    """One RPC, as its handler sees it, in the place of grpc's own context.
+    """One RPC, as its handler sees it instead of grpc's own context.
 
-    ``deadline`` is the client's, less what its method keeps for the answer, and is cancelled
-    when the client goes away or the service ends; ``request_id`` is in every line of the log
-    that tells of the call; ``listener`` is the way that it came in.
+    ``deadline`` is the client's, minus the share that the method reserves for the answer; it is
+    cancelled when the client goes away or the service stops. ``request_id`` is in every log
+    line of the call. ``listener`` is where the call came in.
     """
 
     __slots__ = ("deadline", "dismissed", "listener", "method", "request_id")
@@ -40,7 +40,7 @@ class Call:
             self.deadline.cancel()
 
     def dismiss(self) -> None:
-        """Cancel it on behalf of the service, not of its client."""
+        """Cancel the call because the service stops."""
         self.dismissed = True
         self.deadline.cancel()
 

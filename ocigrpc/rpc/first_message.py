@@ -1,7 +1,7 @@
-"""The one message of a call, waited for no longer than is good for others.
+"""A time limit for the first message of a call.
 
-A call holds a thread from its first bytes on, and grpc itself would wait for its message
-for as long as the client stays.
+A call occupies a thread from its headers on, and grpc itself would wait for the message as long
+as the client stays connected.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ import grpc
 
 from ocigrpc.errors import Cancelled, InvalidArgument, Timeout
 
-# How long a client may take to send the first message of a call, and all of it.
+# How long a client may take to send the whole first message of a call.
 MESSAGE_LIMIT_S = 30.0
 
 
 class FirstMessageTimeout:
-    """Ends calls whose message does not come in time.
+    """Cancels calls whose first message does not arrive in time.
 
-    With one thread for all of them, which is there only when somebody waits, or soon before.
+    One thread watches all of them. It runs only while calls wait, and until the last limit.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # In the order in which they began, and so in that of their ends.
+        # In the order in which they began, which is also the order in which they expire.
         self._expiries_s: dict[grpc.ServicerContext, float] = {}
-        self._watched = False
+        self._has_watcher = False
 
     def message(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         """The first of the messages.
 
-        Raises ``Timeout`` (REQUEST_TIMEOUT) when it has not come in time: then the call has
-        been cancelled; ``InvalidArgument`` when none will come, ``Cancelled``.
+        Raises ``Timeout`` (REQUEST_TIMEOUT) when it does not arrive in time, after the call has
+        been cancelled; ``InvalidArgument`` when the client sends none; ``Cancelled``.
         """
         message, gone = None, False
         self._begin(context)
         try:
             message = next(messages, None)
         except grpc.RpcError as error:
-            # grpc keeps it, and with its traceback what the call holds.
+            # grpc keeps the error, whose traceback would keep everything that the call holds.
             error.__traceback__ = None
             gone = True
         if self._end(context):
-            raise late()
+            raise first_message_late()
         if gone:
             raise Cancelled("the caller has gone")
         if message is None:
@@ -55,12 +55,12 @@ class FirstMessageTimeout:
     def _begin(self, context: grpc.ServicerContext) -> None:
         with self._lock:
             self._expiries_s[context] = time.monotonic() + MESSAGE_LIMIT_S
-            if not self._watched:
-                self._watched = True
-                threading.Thread(target=self._watch, name="patience", daemon=True).start()
+            if not self._has_watcher:
+                self._has_watcher = True
+                threading.Thread(target=self._watch, name="first-message", daemon=True).start()
 
     def _end(self, context: grpc.ServicerContext) -> bool:
-        """Wait no more; whether it was too late."""
+        """Stop the limit; whether it had passed."""
         with self._lock:
             return self._expiries_s.pop(context, None) is None
 
@@ -70,19 +70,19 @@ class FirstMessageTimeout:
             never.wait(max(0.0, expiry_s - time.monotonic()))
 
     def _next_expiry_s(self) -> float | None:
-        """Cancel the calls whose time is up; when that of the next one is, if there is one."""
+        """Cancel the expired calls, and give the next expiry, if there is one."""
         with self._lock:
             for context, expiry_s in list(self._expiries_s.items()):
                 if expiry_s > time.monotonic():
                     return expiry_s
                 del self._expiries_s[context]
                 context.cancel()
-            self._watched = False
+            self._has_watcher = False
             return None
 
 
-def late() -> Timeout:
-    """The error that a message has not come in time."""
+def first_message_late() -> Timeout:
+    """The error for a first message that did not arrive in time."""
     return Timeout(
         f"the first message did not come in {MESSAGE_LIMIT_S:g} s",
         reason="REQUEST_TIMEOUT",

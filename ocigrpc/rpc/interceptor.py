@@ -1,4 +1,4 @@
-"""What every RPC has in common: a call with its deadline, one line in the log, rich errors."""
+"""What all RPCs have in common: a call with its deadline, one line in the log, rich errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import Method, MethodTable
 from ocigrpc.rpc.pool import close_after_call
 
-# Most streams of other services, health and reflection, at once.
+# Most streams of health and reflection at the same time.
 OTHER_STREAMS_LIMIT = 16
 
 _Request = TypeVar("_Request")
@@ -44,9 +44,9 @@ log = get_logger()
 
 
 class Interceptor(grpc.ServerInterceptor):
-    """Conducts the RPCs of all shapes; their handlers get a :class:`Call` for a context.
+    """Serves the RPCs of all shapes; their handlers get a :class:`Call` as the context.
 
-    The RPCs of services that have no rows in ``methods`` are only bounded, not conducted.
+    Services without policies in ``methods``, health and reflection, only get limits.
     ``count_limits`` is for :func:`check_counts`.
     """
 
@@ -72,17 +72,17 @@ class Interceptor(grpc.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[_Request, _Response] | None:
-        """The handler of an RPC, made once for each."""
+        """The wrapped handler of an RPC, made once."""
         path = handler_call_details.method
         if path not in self._handlers:
             handler = continuation(handler_call_details)
             if handler is None:
-                # Not kept: whatever clients make up would be.
-                return self._unknown(path)
-            self._handlers[path] = self._conducted(path, handler)
+                # Not kept, because clients can invent any number of names.
+                return self._unimplemented(path)
+            self._handlers[path] = self._wrapped(path, handler)
         return self._handlers[path]
 
-    def _unknown(self, path: str) -> _Handler | None:
+    def _unimplemented(self, path: str) -> _Handler | None:
         method = self._methods.find(path)
         if method is None:
             return None
@@ -91,80 +91,80 @@ class Interceptor(grpc.ServerInterceptor):
             name = call.method.name
             raise NotImplementedHere(f"{call.method.service_name} has no {name}", rpc=name)
 
-        # Of a shape that does not wait for a request, which may be of any shape itself.
+        # This shape does not wait for a request, and the unknown method may have any shape.
         handler: _Handler = grpc.stream_unary_rpc_method_handler(refuse)
-        return _handler_like(handler, self._one(method, handler), None)
+        return _handler_like(handler, self._unary(method, handler), None)
 
-    def _conducted(self, path: str, handler: _Handler) -> _Handler:
+    def _wrapped(self, path: str, handler: _Handler) -> _Handler:
         method = self._methods.find(path)
         if method is not None:
-            conducted = self._many if handler.response_streaming else self._one
-            # Messages are decoded here, so that what is no message is an error like others.
-            return _handler_like(handler, conducted(method, handler), None)
+            wrap = self._streaming if handler.response_streaming else self._unary
+            # Messages are decoded here, so that a malformed one gets an error like others.
+            return _handler_like(handler, wrap(method, handler), None)
         parse = handler.request_deserializer if handler.request_streaming else None
         return _handler_like(handler, self._bounded(handler), parse)
 
-    def _one(self, method: Method, handler: _Handler) -> Callable[..., object]:
-        behavior, unpack = _behavior(handler), self._unpacking(handler)
+    def _unary(self, method: Method, handler: _Handler) -> Callable[..., object]:
+        handle, decode = _function(handler), self._decoder(handler)
 
-        def answer(messages: Iterator[bytes], context: grpc.ServicerContext) -> object:
-            with self._conduct(method, handler, messages, context) as (call, argument):
-                response = behavior(unpack(argument), call)
+        def respond(messages: Iterator[bytes], context: grpc.ServicerContext) -> object:
+            with self._serve(method, handler, messages, context) as (call, encoded):
+                response = handle(decode(encoded), call)
             return response
 
-        return answer
+        return respond
 
-    def _many(self, method: Method, handler: _Handler) -> Callable[..., object]:
-        behavior, unpack = _behavior(handler), self._unpacking(handler)
+    def _streaming(self, method: Method, handler: _Handler) -> Callable[..., object]:
+        handle, decode = _function(handler), self._decoder(handler)
 
         def stream(messages: Iterator[bytes], context: grpc.ServicerContext) -> Generator[object]:
-            with self._conduct(method, handler, messages, context) as (call, argument):
-                yield from behavior(unpack(argument), call)
+            with self._serve(method, handler, messages, context) as (call, encoded):
+                yield from handle(decode(encoded), call)
 
-        def answers(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
-            begun = stream(messages, context)
-            close_after_call(begun)
-            return begun
+        def respond(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[object]:
+            responses = stream(messages, context)
+            close_after_call(responses)
+            return responses
 
-        return answers
+        return respond
 
     @contextmanager
-    def _conduct(
+    def _serve(
         self,
         method: Method,
         handler: _Handler,
         messages: Iterator[bytes],
         context: grpc.ServicerContext,
     ) -> Iterator[tuple[Call, object]]:
-        """The call, and what the client says: one message, or all that come."""
+        """The admitted call, and its encoded request, or the iterator of its requests."""
         began_ns = time.perf_counter_ns()
         call = Call(method, self._listener, context)
-        # grpc gives each RPC a context of its own, which ends with it.
+        # grpc runs each RPC in its own context, so the variables end with it.
         bind_contextvars(
             request_id=call.request_id, rpc=method.name, **self._listener.caller(context)
         )
         try:
             self._listener.check(method)
-            said = self._said(handler, messages, context)
+            encoded = self._encoded(handler, messages, context)
             self._admission.admit(call)
             try:
-                yield call, said
+                yield call, encoded
             finally:
                 self._admission.release(call)
         except Exception as error:
-            # Not kept in a variable: its traceback would lead back to here, and keep all that
-            # the call had until the garbage collector comes.
+            # The failure is not kept in a variable: its traceback refers to this frame, and would
+            # keep everything that the call holds until the garbage collector runs.
             context.abort_with_status(_logged_status(error, call, began_ns))
         except GeneratorExit:
-            # The client left a stream between two of its answers.
+            # The client left the stream between two responses.
             _log_failure(Cancelled("the caller has gone"), None, began_ns)
             raise
         log.info("rpc.finished", code="OK", duration_ms=_ms_since(began_ns))
 
-    def _said(
+    def _encoded(
         self, handler: _Handler, messages: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[bytes] | bytes:
-        """The message of a client, or for a handler of many the messages."""
+        """The one message of the client, or all of them for a handler of a stream."""
         return (
             messages
             if handler.request_streaming
@@ -172,30 +172,30 @@ class Interceptor(grpc.ServerInterceptor):
         )
 
     def _bounded(self, handler: _Handler) -> Callable[..., object]:
-        behavior, unpack = _behavior(handler), self._unpacking(handler)
+        handle, decode = _function(handler), self._decoder(handler)
         is_stream = handler.request_streaming or handler.response_streaming
 
-        # Keeps the attributes by which health asks not to hold a thread for each stream.
-        @functools.wraps(behavior)
+        # Keeps the attributes by which health requests not to occupy a thread per stream.
+        @functools.wraps(handle)
         def bounded(
             messages: Iterator[bytes], context: grpc.ServicerContext, *rest: object
         ) -> object:
             try:
                 if is_stream:
                     self._count_stream(context)
-                said = self._said(handler, messages, context)
-                request = said if handler.request_streaming else unpack(said)
+                encoded = self._encoded(handler, messages, context)
+                request = encoded if handler.request_streaming else decode(encoded)
             except OcigrpcError as error:
                 context.abort_with_status(status_of(error))
-            return behavior(request, context, *rest)
+            return handle(request, context, *rest)
 
         return bounded
 
-    def _unpacking(self, handler: _Handler) -> Callable[[Any], object]:
-        """From the bytes that grpc hands over to what the handler wants: a message, or many."""
+    def _decoder(self, handler: _Handler) -> Callable[[Any], object]:
+        """What makes the handler's argument, a message or many, from bytes."""
         parse = handler.request_deserializer
 
-        def message(data: bytes) -> object:
+        def decode(data: bytes) -> object:
             try:
                 request = parse(data) if parse else data
             except DecodeError:
@@ -209,19 +209,19 @@ class Interceptor(grpc.ServerInterceptor):
                 check_counts(request, self._count_limits)
             return request
 
-        return functools.partial(map, message) if handler.request_streaming else message
+        return functools.partial(map, decode) if handler.request_streaming else decode
 
     def _count_stream(self, context: grpc.ServicerContext) -> None:
-        """Until it ends, a stream of another service takes a place; raises ``LimitReached``."""
-        free = self._other_streams
-        if not free.acquire(blocking=False):
+        """Take a place for a stream, until it ends. Raises ``LimitReached``."""
+        places = self._other_streams
+        if not places.acquire(blocking=False):
             raise LimitReached(
                 f"{OTHER_STREAMS_LIMIT} streams are open already",
                 reason="TOO_MANY_STREAMS",
                 limit=OTHER_STREAMS_LIMIT,
             )
-        if not context.add_callback(free.release):
-            free.release()
+        if not context.add_callback(places.release):
+            places.release()
 
 
 def _logged_status(error: Exception, call: Call, began_ns: int) -> grpc.Status:
@@ -231,11 +231,11 @@ def _logged_status(error: Exception, call: Call, began_ns: int) -> grpc.Status:
 
 
 def _failure(error: Exception, call: Call) -> OcigrpcError:
-    """What is said of an exception to the outside."""
+    """The error that the client gets for an exception."""
     if isinstance(error, Cancelled | grpc.RpcError):
         if call.dismissed:
             return shutting_down()
-        # grpc cancels a call whose time is up, so that the deadline may look like a cancel.
+        # grpc cancels a call at its deadline, which then looks like a cancellation.
         if not call.deadline.remaining_s():
             return Timeout("the deadline has passed")
         return error if isinstance(error, Cancelled) else Cancelled("the caller has gone")
@@ -266,8 +266,8 @@ def _ms_since(began_ns: int) -> float:
     return (time.perf_counter_ns() - began_ns) // 1000 / 1000
 
 
-def _behavior(handler: _Handler) -> Callable[..., Any]:
-    """The function of a handler, whichever its shape."""
+def _function(handler: _Handler) -> Callable[..., Any]:
+    """The function of a handler of any shape."""
     found = handler.unary_unary or handler.unary_stream
     found = found or handler.stream_unary or handler.stream_stream
     assert found is not None, "grpc has four shapes"
@@ -275,16 +275,16 @@ def _behavior(handler: _Handler) -> Callable[..., Any]:
 
 
 def _handler_like(
-    handler: _Handler, behavior: Callable[..., Any], parse: Callable[[bytes], Any] | None
+    handler: _Handler, function: Callable[..., Any], parse: Callable[[bytes], Any] | None
 ) -> _Handler:
-    """A handler that is given the messages as they come, whether it takes one or many.
+    """A handler that gets an iterator of messages, even if it takes only one.
 
-    To clients both are the same. But for a single message grpc itself waits, before it calls
-    the handler, and for as long as the client stays.
+    Clients see no difference. But if the handler took one message, grpc itself would wait for
+    it before the call of the handler, as long as the client stays connected.
     """
     make = (
         grpc.stream_stream_rpc_method_handler
         if handler.response_streaming
         else grpc.stream_unary_rpc_method_handler
     )
-    return make(behavior, parse, handler.response_serializer)
+    return make(function, parse, handler.response_serializer)

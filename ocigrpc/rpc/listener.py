@@ -1,4 +1,4 @@
-"""The ways in: what may be called by each of them, and what is known of who comes."""
+"""Listeners: the methods that may be called at each, and what is known about callers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ocigrpc.errors import PermissionDenied, cut
 from ocigrpc.rpc.methods import Method
 from ocigrpc.rpc.peer_proxy import peer_at
 
-# Most connections to each listener, so that who only connects can't take all descriptors.
+# Most connections to each listener, so that idle ones can't use up all descriptors.
 CONNECTIONS_LIMIT = 1024
 
 _PEER_LIMIT_BYTES = 256
 
 
 class Listener(NamedTuple):
-    """An address that the service is called at."""
+    """An address where the service is called."""
 
     address: str
     """As in the log: ``unix:`` and the path, or ``tcp:`` and the address."""
@@ -36,26 +36,26 @@ class Listener(NamedTuple):
             )
 
     def caller(self, context: grpc.ServicerContext) -> Mapping[str, object]:
-        """Who calls, for the log, as far as it is certain.
+        """The caller, for the log, as far as it is proven.
 
         ``peer`` is ``tls:`` and the certificate's subject, or its names if it has no subject;
-        ``tcp:`` and the address; or ``unix:`` and the socket. The last has besides the
-        ``peer_pid`` and ``peer_uid`` of the process that connected to it; no pid if that one
-        is of another pid namespace.
+        ``tcp:`` and the address; or ``unix:`` and the socket. For a unix socket, ``peer_pid``
+        and ``peer_uid`` are those of the process that connected; ``peer_pid`` is None if the
+        process is in another pid namespace.
         """
         address = context.peer()
         if not self.address.startswith("unix:"):
-            # The stubs say that each value is one; grpc gives all that there are.
+            # The stubs declare one value per key, but grpc gives all of them.
             proven = cast(Mapping[str, Iterable[bytes]], context.auth_context())
             return {"peer": _certified(proven) or _tcp(address)}
-        who = peer_at(address)
-        known = {"peer_pid": who.pid or None, "peer_uid": who.uid} if who else {}
-        return {"peer": self.address, **known}
+        peer = peer_at(address)
+        process = {"peer_pid": peer.pid or None, "peer_uid": peer.uid} if peer else {}
+        return {"peer": self.address, **process}
 
 
-def _certified(known: Mapping[str, Iterable[bytes]]) -> str:
-    subject = _text(known.get("x509_subject", ()))
-    names = _text(known.get("x509_subject_alternative_name", ()))
+def _certified(proven: Mapping[str, Iterable[bytes]]) -> str:
+    subject = _text(proven.get("x509_subject", ()))
+    names = _text(proven.get("x509_subject_alternative_name", ()))
     if not subject and not names:
         return ""
     return cut(f"tls:{subject or f'SAN={names}'}", _PEER_LIMIT_BYTES)

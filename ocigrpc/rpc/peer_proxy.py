@@ -1,9 +1,9 @@
-"""Stands before a server at a unix socket, and says who comes.
+"""A proxy before a server at a unix socket, from which the server learns who called.
 
-The kernel knows which process connected to a unix socket; but a gRPC server tells of a call
-only the address that it came from, and clients have none there. So a :class:`PeerProxy` takes
-the connections in the server's place, and brings each to it from an address that says whose
-it is.
+The kernel knows which process connected to a unix socket, but a gRPC server knows only the
+address that a call came from, and clients of a unix socket have none. So a :class:`PeerProxy`
+accepts the connections instead, and connects each to the server from an address that names the
+process.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from ocigrpc.waiting import EventFd
 _CHUNK_BYTES = 1 << 16
 _CREDENTIALS = struct.Struct("3i")
 _ADDRESS = re.compile(r"unix-abstract:ocigrpc-[0-9a-f]+-([0-9]+)-([0-9]+)-[0-9]+")
-# Until it is tried again to take a connection, when there was no descriptor for one.
+# How long no connection is accepted after that failed because descriptors were used up.
 _REST_S = 0.1
 
-_React: TypeAlias = Callable[[int], None]
+_Callback: TypeAlias = Callable[[int], None]
 
 log = get_logger()
 
 
 class Peer(NamedTuple):
-    """The process that connected, as the kernel knew it then; see SO_PEERCRED, unix(7)."""
+    """The process that connected, at that moment; see SO_PEERCRED, unix(7)."""
 
     pid: int
-    """0 if it is in another pid namespace, where this one can't see it."""
+    """0 if it is in a pid namespace that this one can't see."""
     uid: int
 
     @classmethod
     def of(cls, connection: socket.socket) -> Self:
-        """Who is at the other end."""
+        """The process at the other end."""
         found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(found)
         return cls(pid, uid)
 
 
 def peer_at(address: str) -> Peer | None:
-    """Whom a porter brought from ``address``, in gRPC's form; None if it is none of a porter's."""
+    """The process in an address of a proxy, in gRPC's form; None for another address."""
     found = _ADDRESS.fullmatch(address)
     return Peer(int(found[1]), int(found[2])) if found else None
 
 
 class PeerProxy:
-    """Brings all who connect to ``listener``, which it owns from now on, to ``server``.
+    """Relays connections from ``listener``, which it owns from now on, to ``server``.
 
-    That is the path of another unix socket, which is needed only now: its file may be
-    removed, so that nobody comes by it. At most ``limit`` connections are open at once;
-    more are closed.
+    ``server`` is the path of another unix socket. It is opened at once, so that its file can be
+    removed and nobody else can connect to it. At most ``limit`` connections are open at the
+    same time; further ones are closed.
     """
 
     def __init__(self, listener: socket.socket, server: str, limit: int) -> None:
@@ -75,19 +75,19 @@ class PeerProxy:
             self._selector = undo.enter_context(DefaultSelector())
             undo.pop_all()
         self._limit = limit
-        # Addresses like these are anybody's to take, if they could be guessed.
+        # Any process could take such an address if it could be guessed.
         self._token = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._open: set[_Connection] = set()
         self._close_s: float | None = None
         self._selector.register(self._alarm, EVENT_READ, lambda _: self._alarm.clear())
         listener.setblocking(False)
-        self._selector.register(listener, EVENT_READ, self._take)
-        self._thread = threading.Thread(target=self._run, name="porter", daemon=True)
+        self._selector.register(listener, EVENT_READ, self._accept)
+        self._thread = threading.Thread(target=self._run, name="peer-proxy", daemon=True)
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
-        """Take no more, and end when all connections have, or after ``timeout_s``."""
+        """Accept no more, and end when all connections have, or after ``timeout_s``."""
         self._close_s = time.monotonic() + timeout_s
         self._alarm.set()
         self._thread.join()
@@ -96,29 +96,29 @@ class PeerProxy:
     def _run(self) -> None:
         while self._close_s is None:
             is_resting = self._listener not in self._selector.get_map()
-            self._react(_REST_S if is_resting else None)
+            self._poll(_REST_S if is_resting else None)
             if is_resting:
-                self._selector.register(self._listener, EVENT_READ, self._take)
+                self._selector.register(self._listener, EVENT_READ, self._accept)
         if self._listener in self._selector.get_map():
             self._selector.unregister(self._listener)
         self._listener.close()
-        while self._open and (left_s := self._close_s - time.monotonic()) > 0:
-            self._react(left_s)
+        while self._open and (remaining_s := self._close_s - time.monotonic()) > 0:
+            self._poll(remaining_s)
         for connection in list(self._open):
             connection.close()
         self._selector.close()
         os.close(self._server)
 
-    def _react(self, timeout_s: float | None) -> None:
+    def _poll(self, timeout_s: float | None) -> None:
         for key, events in self._selector.select(timeout_s):
-            react: _React = key.data
-            react(events)
+            callback: _Callback = key.data
+            callback(events)
 
-    def _take(self, _: int) -> None:
+    def _accept(self, _: int) -> None:
         try:
             client, _address = self._listener.accept()
         except OSError as error:
-            # The next try would come at once, and fail like this one, for ever.
+            # Without a rest, the next attempts would fail at once, in a busy loop.
             log.warning("porter.accept_failed", error=error.strerror)
             self._selector.unregister(self._listener)
             return
@@ -126,15 +126,15 @@ class PeerProxy:
             client.close()
             return
         try:
-            server = self._bring(Peer.of(client))
+            server = self._connect(Peer.of(client))
         except OSError as error:
             log.warning("porter.connect_failed", error=error.strerror)
             client.close()
             return
         self._open.add(_Connection(client, server, self._selector, self._open.discard))
 
-    def _bring(self, peer: Peer) -> socket.socket:
-        """A connection to the server in the name of a peer."""
+    def _connect(self, peer: Peer) -> socket.socket:
+        """A connection to the server from an address that names ``peer``."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.setblocking(False)
@@ -148,9 +148,9 @@ class PeerProxy:
 
 
 class _Connection:
-    """One that goes through the porter: what either end says is passed on to the other.
+    """A connection through the proxy: the data of each end is relayed to the other.
 
-    At most a chunk waits for each end; while one does, the other end is not listened to.
+    At most one chunk is buffered for each end, and meanwhile the other end is not read.
     """
 
     def __init__(
@@ -163,52 +163,52 @@ class _Connection:
         self._selector = selector
         self._closed = closed
         self._other = {client: server, server: client}
-        self._owed = {client: b"", server: b""}
+        self._unsent = {client: b"", server: b""}
         for end in self._other:
             end.setblocking(False)
-        self._listen()
+        self._register()
 
     def close(self) -> None:
-        """Close both ends; what is owed to one is lost."""
+        """Close both ends; unsent data is lost."""
         for end in self._other:
-            self._ignore(end)
+            self._unregister(end)
             end.close()
         self._closed(self)
 
-    def _listen(self) -> None:
-        """Wait for an end to say something, if it may, and to take what it is owed."""
+    def _register(self) -> None:
+        """Wait for each end to be readable, if its data can be buffered, and to take data."""
         for end, other in self._other.items():
-            self._ignore(end)
-            events = 0 if self._owed[other] else EVENT_READ
-            events |= EVENT_WRITE if self._owed[end] else 0
+            self._unregister(end)
+            events = 0 if self._unsent[other] else EVENT_READ
+            events |= EVENT_WRITE if self._unsent[end] else 0
             if events:
-                self._selector.register(end, events, functools.partial(self._pass_on, end))
+                self._selector.register(end, events, functools.partial(self._relay, end))
 
-    def _ignore(self, end: socket.socket) -> None:
+    def _unregister(self, end: socket.socket) -> None:
         if end in self._selector.get_map():
             self._selector.unregister(end)
 
-    def _pass_on(self, end: socket.socket, events: int) -> None:
+    def _relay(self, end: socket.socket, events: int) -> None:
         if end.fileno() < 0:
-            # Both were closed for what was seen of the other at the same time.
+            # Closed because of an event at the other end, in the same round.
             return
         try:
             if events & EVENT_WRITE:
-                self._give(end, self._owed[end])
+                self._send(end, self._unsent[end])
             if events & EVENT_READ:
                 data = end.recv(_CHUNK_BYTES)
                 if not data:
                     self.close()
                     return
-                self._give(self._other[end], data)
+                self._send(self._other[end], data)
         except OSError:
             self.close()
 
-    def _give(self, end: socket.socket, data: bytes) -> None:
+    def _send(self, end: socket.socket, data: bytes) -> None:
         try:
             sent = end.send(data)
         except BlockingIOError:
             sent = 0
-        was_owed, self._owed[end] = self._owed[end], data[sent:]
-        if bool(was_owed) != bool(self._owed[end]):
-            self._listen()
+        had_unsent, self._unsent[end] = bool(self._unsent[end]), data[sent:]
+        if had_unsent != bool(self._unsent[end]):
+            self._register()

@@ -1,7 +1,7 @@
-"""The threads of the calls, which close the streams of answers that they have begun.
+"""The threads of calls, which close the response streams that they started.
 
-grpc only drops the answers of a client that has gone. What they hold open would stay so until
-nobody refers to them any more, be it the traceback of an error.
+When a client goes away, grpc only drops its reference to the stream. Anything that the stream
+holds open would stay open until the last reference is gone, be it in the traceback of an error.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-class _Begun(threading.local):
-    """The streams of the call that a thread is at."""
+class _Started(threading.local):
+    """The streams of the call that a thread runs."""
 
     def __init__(self) -> None:
         self.streams: list[Generator[object]] | None = None
 
 
-_begun = _Begun()
+_started = _Started()
 
 
 class Pool(ThreadPoolExecutor):
-    """Threads for calls, as many at most as it is told."""
+    """Threads for calls."""
 
     def submit(self, fn: Callable[..., _T], /, *args: object, **kwargs: object) -> Future[_T]:
         """See ``concurrent.futures``."""
         if args and isinstance(getattr(fn, "__self__", None), Context):
-            # The context of the call, in which its last words are logged as well.
+            # The call's context, in which the end of its streams must be logged, too.
             return super().submit(fn, _closing, *args, **kwargs)
         return super().submit(_closing, fn, *args, **kwargs)
 
 
 def close_after_call(stream: Generator[object]) -> None:
-    """Close a stream of answers when the call that this thread, of a Pool, is at has ended."""
-    if _begun.streams is not None:
-        _begun.streams.append(stream)
+    """Close a response stream when the call ends that this thread of a :class:`Pool` runs."""
+    if _started.streams is not None:
+        _started.streams.append(stream)
 
 
 def _closing(work: Callable[..., _T], /, *args: object, **kwargs: object) -> _T:
-    _begun.streams = []
+    _started.streams = []
     try:
         return work(*args, **kwargs)
     finally:
-        while _begun.streams:
-            _begun.streams.pop().close()
+        while _started.streams:
+            _started.streams.pop().close()

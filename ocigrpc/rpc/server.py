@@ -20,27 +20,27 @@ from ocigrpc.rpc.tcp import start_on_tcp
 from ocigrpc.rpc.unix_socket import UnixSocket, open_unix_socket
 from ocigrpc.settings.values import Settings
 
-# For health checks, and to say no to the calls and streams above their limits.
+# For health checks, and to refuse calls and streams above their limits.
 _SPARE_THREADS = 16
-# Of the time to drain, what is kept for undoing the calls that did not finish.
+# The share of the time to drain that is reserved for undoing calls that did not finish.
 _UNDO_SHARE = 1 / 3
 _OPTIONS = (
-    # Two services on one address would share its clients.
+    # With it, two services on one address would share the clients.
     ("grpc.so_reuseport", 0),
     ("grpc.max_allowed_incoming_connections", CONNECTIONS_LIMIT),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # A client whose host has gone says no more, and would hold its streams for ever.
+    # Without it, a client whose host has disappeared would keep its streams open forever.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # grpc waits for the answer of a ping by this one instead, if it is longer.
+    # If this is longer than the keepalive timeout, grpc uses it instead for the ping's answer.
     ("grpc.http2.ping_timeout_ms", 20_000),
 )
-# For grpc to send the last answers.
+# How long grpc may take to send the last answers.
 _SEND_TIMEOUT_S = 1.0
 
 
 class Server:
-    """What serves at all doors; see :func:`serving`."""
+    """The gRPC servers at all listeners; see :func:`serving`."""
 
     def __init__(self, services: Sequence[Service], settings: Settings) -> None:
         self._services = services
@@ -50,25 +50,25 @@ class Server:
             settings.limits.unary_threads, settings.limits.stream_threads
         )
         self._admission = Admission(self._places)
-        self._admission.hold()
+        self._admission.begin_recovery()
         self._health = health.HealthServicer()
         self._set_health(serving=False)
         self._servers: list[grpc.Server] = []
         self.addresses: list[str] = []
-        """Where it serves, as in ``unix:/run/ocigrpc/ocigrpc.sock``."""
+        """The addresses of the listeners, as in ``unix:/run/ocigrpc/ocigrpc.sock``."""
         self._drained: bool | None = None
 
     def open(self) -> None:
-        """Serve all calls: the engine has recovered."""
-        self._admission.open()
+        """Serve all calls, after the engine has recovered."""
+        self._admission.end_recovery()
         self._set_health(serving=True)
 
     def drain(self, timeout_s: float) -> bool:
-        """Let the running calls finish, within ``timeout_s``, and end; whether all did.
+        """Let the running calls finish within ``timeout_s``, and stop; whether all finished.
 
-        New calls and all waits are answered with UNAVAILABLE from now on, and health with
-        NOT_SERVING. Calls that still run when a third of the time is left are cancelled,
-        for the engine to undo what they began. The second time, it does nothing.
+        From now on, new calls and all waits are answered with UNAVAILABLE, and health checks
+        with NOT_SERVING. Calls that still run when a third of the time remains are cancelled,
+        so that the engine can undo what they began. A second call does nothing.
         """
         if self._drained is None:
             until_s = time.monotonic() + timeout_s
@@ -83,11 +83,11 @@ class Server:
 
     @contextmanager
     def at(self, listener: Listener) -> Iterator[grpc.Server]:
-        """A server for one listener, to be bound and started.
+        """A server for one listener, which the caller binds and starts.
 
-        With threads of its own: clients of one listener may hold all that there are.
+        It has its own threads, since the clients of one listener may occupy all of them.
         """
-        # So many at most: each is made when there is none to spare.
+        # An upper limit: the pool only makes a thread when no other one is idle.
         threads = sum(self._places.values()) + OTHER_STREAMS_LIMIT + _SPARE_THREADS
         pool = Pool(threads, thread_name_prefix="rpc")
         count_limits = dict(ChainMap(*(dict(each.count_limits) for each in self._services)))
@@ -110,7 +110,7 @@ class Server:
             yield server
         finally:
             server.stop(None)
-            # A call that did not end in time must not hold up the end.
+            # A call that did not end in time must not delay the end of the service.
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _names(self) -> Sequence[str]:
@@ -124,10 +124,10 @@ class Server:
 
 @contextmanager
 def serving(services: Sequence[Service], settings: Settings) -> Iterator[Server]:
-    """Servers for ``services`` at all the addresses of ``settings``, drained at the end.
+    """Servers for ``services`` at all addresses of ``settings``; they are drained at the end.
 
-    Until it is opened it answers calls that ask for the service itself, and no others.
-    Raises ``InvalidSettings`` or ``HostFailed`` when an address can't be had.
+    Until ``open`` is called, only calls about the service itself are admitted. Raises
+    ``InvalidSettings`` or ``HostFailed`` when an address can't be used.
     """
     with ExitStack() as stack:
         running = Server(services, settings)

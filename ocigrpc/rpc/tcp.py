@@ -14,10 +14,10 @@ log = get_logger()
 
 
 def start_on_tcp(server: grpc.Server, settings: Settings) -> TcpAddress:
-    """Start ``server`` on the TCP address of ``settings``, and tell its port as well.
+    """Start ``server`` on the TCP address of ``settings``; the address with the actual port.
 
-    With mutual TLS, unless they say otherwise. Raises ``InvalidSettings`` for certificates
-    that can't be used, ``HostFailed`` when the host refuses the address.
+    With mutual TLS, unless the settings allow otherwise. Raises ``InvalidSettings`` for unusable
+    certificates, ``HostFailed`` when the host refuses the address.
     """
     wanted = TcpAddress.parse(settings.tcp.address)
     credentials = None

@@ -1,4 +1,4 @@
-"""Mutual TLS, with certificates that are read anew when their files change."""
+"""Mutual TLS, with certificates that are read again when their files change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import grpc
 from ocigrpc.errors import InvalidSettings
 from ocigrpc.log import get_logger
 
-# Most bytes of a certificate file, of many certificates perhaps.
+# Most bytes of a certificate file, which may hold many certificates.
 FILE_LIMIT_BYTES = 1 << 20
 
 log = get_logger()
@@ -24,24 +24,24 @@ class TlsFiles(NamedTuple):
     """Paths of PEM files."""
 
     cert: str
-    """The service's certificate, and those between it and its authority."""
+    """The service's certificate, and the intermediate ones."""
     key: str
     client_ca: str
-    """The authorities whose clients may call."""
+    """The authorities of clients that may call."""
 
 
 class Certificates:
-    """What the service shows to clients, and whose clients it takes."""
+    """The service's certificate, and the authorities of its clients."""
 
     def __init__(self, files: TlsFiles) -> None:
-        """Raises ``InvalidSettings``, which names the setting of the file that is wrong."""
+        """Raises ``InvalidSettings``, which names the setting of an unusable file."""
         self._files = files
         self._lock = threading.Lock()
-        self._stamp = self._look()
+        self._stamp = self._files_stamp()
         self._first = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that ask every client for a certificate, and look for new files then."""
+        """Credentials that require a certificate of every client, and check the files each time."""
         # The stubs don't know of the None, which is documented.
         changed = cast(Callable[[], grpc.ServerCertificateConfiguration], self._changed)
         return grpc.dynamic_ssl_server_credentials(
@@ -49,12 +49,12 @@ class Certificates:
         )
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """New certificates at a handshake, or None to stay with those in force."""
+        """New certificates for a handshake, or None to keep those in use."""
         with self._lock:
-            stamp = self._look()
+            stamp = self._files_stamp()
             if stamp == self._stamp:
                 return None
-            # Set for wrong files too: they are told of once, and looked at when they change.
+            # Set for wrong files too: they are logged once, and read again when they change.
             self._stamp = stamp
             try:
                 configuration = self._read()
@@ -64,22 +64,22 @@ class Certificates:
         log.info("tls.reloaded", **self._files._asdict())
         return configuration
 
-    def _look(self) -> tuple[object, ...]:
-        """Something that is another when a file is."""
+    def _files_stamp(self) -> tuple[object, ...]:
+        """A value that changes when one of the files does."""
         return tuple(map(_stamp, self._files))
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         files = self._files
         client_ca = _content("tls.client_ca_path", files.client_ca)
         key, cert = _content("tls.key_path", files.key), _content("tls.cert_path", files.cert)
-        # grpc would take whatever it is given, and fail each handshake.
+        # grpc itself accepts any content, and then fails each handshake.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_verify_locations(cadata=client_ca.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
             raise _wrong("tls.client_ca_path", files.client_ca, error) from error
         try:
-            # Without a password it would ask the terminal for one.
+            # Without a password, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(files.cert, files.key, password="")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
@@ -100,7 +100,7 @@ def _stamp(path: str) -> object:
 
 def _content(setting: str, path: str) -> bytes:
     try:
-        # A FIFO would let us wait for a writer.
+        # O_NONBLOCK, because opening a FIFO would wait for a writer.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("is no regular file")

@@ -24,9 +24,9 @@ from ocigrpc.rpc.peer_proxy import PeerProxy
 PATH_LIMIT_BYTES = 107
 
 _CONNECT_TIMEOUT_S = 5.0
-# For clients to take the last answers.
-_FAREWELL_S = 1.0
-# Nine digits are below what chown(2) takes for no group at all.
+# How long clients may take to read the last answers.
+_LAST_ANSWERS_S = 1.0
+# Nine digits stay below the number that means "no group" to chown(2).
 _GID = re.compile("[0-9]{1,9}")
 
 
@@ -34,7 +34,7 @@ class UnixSocket(NamedTuple):
     """A socket file, and who may connect to it."""
 
     setting: str
-    """Of its path, which is named when it can't be used."""
+    """The setting of its path, for errors."""
     path: str
     mode: int
     group: str
@@ -43,19 +43,19 @@ class UnixSocket(NamedTuple):
 
 @contextmanager
 def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
-    """Start ``server`` behind a socket file, which clients see when it serves.
+    """Start ``server`` behind a socket file, which appears when it serves.
 
-    A porter stands between, for calls to tell which process makes them. A socket that nobody
-    listens on is replaced; the file is removed at the end, unless it is another's by then.
-    Raises ``InvalidSettings`` when the path can't be used or is in use, ``HostFailed`` when
-    the host refuses it.
+    A :class:`PeerProxy` is between them, so that the calling process is known. A socket without
+    a listener is replaced; the file is removed at the end, unless it is another service's by
+    then. Raises ``InvalidSettings`` when the path is unusable or in use, ``HostFailed`` when the
+    host refuses it.
     """
     path = wanted.path
     try:
         gid = _gid(wanted)
         _refuse_directory(wanted, gid)
         _refuse_taken(wanted)
-        porter, ours = _publish(server, wanted, gid)
+        proxy, ours = _publish(server, wanted, gid)
     except (OSError, RuntimeError) as error:
         text = error.strerror if isinstance(error, OSError) else str(error)
         raise HostFailed(f"can't listen on {path}: {text}", path=path, error=text) from error
@@ -65,13 +65,13 @@ def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
         with suppress(OSError):
             if _identity(path) == ours:
                 os.unlink(path)
-        porter.close(_FAREWELL_S)
+        proxy.close(_LAST_ANSWERS_S)
 
 
 def _publish(
     server: grpc.Server, wanted: UnixSocket, gid: int | None
 ) -> tuple[PeerProxy, tuple[int, int]]:
-    """Bind both sockets where nobody else can go, and rename the porter's into place."""
+    """Bind both sockets in a private directory, and rename the proxy's to its place."""
     with ExitStack() as undo:
         hidden = tempfile.mkdtemp(prefix=".", dir=os.path.dirname(wanted.path))
         undo.callback(os.rmdir, hidden)
@@ -87,9 +87,9 @@ def _publish(
             failed.callback(listener.close)
             ours = _identity(outside)
             os.rename(outside, wanted.path)
-            porter = PeerProxy(listener, inside, CONNECTIONS_LIMIT)
+            proxy = PeerProxy(listener, inside, CONNECTIONS_LIMIT)
             failed.pop_all()
-        return porter, ours
+        return proxy, ours
 
 
 def _listener(path: str, mode: int, gid: int | None) -> socket.socket:
@@ -149,7 +149,7 @@ def _refuse_taken(wanted: UnixSocket) -> None:
     except (FileNotFoundError, ConnectionRefusedError):
         return
     except OSError as error:
-        # One that can't be asked now, as with a full backlog, is alive for all we know.
+        # A socket that can't be probed, as with a full backlog, may well have a listener.
         problem = f"is there, and can't be asked who listens: {error.strerror or error}"
         raise _unusable(wanted, problem, "SOCKET_PATH_TAKEN") from error
     raise _unusable(wanted, "has another service listening on it", "SOCKET_IN_USE")

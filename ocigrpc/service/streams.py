@@ -102,7 +102,7 @@ def _inputs(
     Thread(target=read, name="inputs", daemon=True).start()
     try:
         if not deadline.wait(starts.filled, timeout_s=first_message.MESSAGE_LIMIT_S):
-            raise first_message.late()
+            raise first_message.first_message_late()
         start = starts.take()
         assert start is not None, "it is filled"
         yield start, inputs

@@ -85,7 +85,7 @@ def test_calls_of_no_rpc_take_no_place_of_one() -> None:
 
 def test_while_it_recovers_only_questions_about_the_service_are_let_in() -> None:
     admission = Admission(TABLE.places(LIMIT, LIMIT))
-    admission.hold()
+    admission.begin_recovery()
     for method in METHODS:
         if method.name in ("Version", "Status"):
             admission.admit(call_of(method))

@@ -1,4 +1,4 @@
-"""The porter before a server: who comes is told, and what is said arrives."""
+"""The proxy before a server: it reports the peer, and relays the data."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ WORDS = bytes(range(256)) * (1 << 12)
 
 
 class House:
-    """A server, the porter before it, and the way there."""
+    """A server, the proxy before it, and their address."""
 
     def __init__(self, directory: Path) -> None:
         self.address, inside = str(directory / "o"), str(directory / "i")
         self._server = listening(inside)
         self._server.settimeout(LIMIT_S)
-        self.porter = PeerProxy(listening(self.address), inside, LIMIT)
-        # Nobody comes past the porter.
+        self.proxy = PeerProxy(listening(self.address), inside, LIMIT)
+        # Nobody gets past the proxy.
         os.unlink(inside)
 
     def close(self) -> None:
         self._server.close()
-        self.porter.close(0)
+        self.proxy.close(0)
 
     def call(self) -> socket.socket:
         """A client's connection."""
@@ -183,5 +183,5 @@ def no_more_descriptors() -> Iterator[None]:
 
 def test_it_ends_when_all_have_gone_or_its_time_is_up(house: House) -> None:
     with house.connection() as (client, _):
-        house.porter.close(0.01)
+        house.proxy.close(0.01)
         assert client.recv(1) == b""
