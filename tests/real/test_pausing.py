@@ -16,7 +16,7 @@ from tests.bed.hosts.host import cgroup2_host, native
 from tests.bed.hosts.leaks import LIMIT_S, children, until
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
-from tests.real.conftest import crun_host
+from tests.real.conftest import StartService, crun_host
 
 WRITE = "dd if=/dev/zero of={}/file bs=4k count=1 conv=fsync"
 """A command that writes to the disk at a path, and waits until it has it."""
@@ -96,3 +96,18 @@ def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_lat
     service.pause(container_id)
     assert service.state(container_id) == "paused"
     service.remove(container_id, force=True)
+
+
+def test_a_resume_of_one_that_is_thawed_meanwhile_is_of_the_wrong_state(
+    start_service: StartService, directory: Path
+) -> None:
+    # As a stop does, or somebody by hand, between our look and the runtime's.
+    twice = directory / "twice"
+    twice.write_text('#!/bin/sh\ncase "$*" in *" resume "*) runc "$@";; esac\nexec runc "$@"\n')
+    twice.chmod(0o755)
+    service = start_service(runtimes={"twice": {"path": str(twice)}}, default_runtime="twice")
+    container_id = service.run()
+    service.pause(container_id)
+    with refused("FAILED_PRECONDITION", "WRONG_STATE"):
+        service.resume(container_id)
+    assert service.state(container_id) == "running"

@@ -13,7 +13,7 @@ from ocigrpc.engine.containers.ownership import require_entry
 from ocigrpc.engine.containers.status import Truth
 from ocigrpc.engine.containers.unfrozen import wait_frozen
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import Busy, OcigrpcError, PreconditionFailed
+from ocigrpc.errors import Busy, OcigrpcError, PreconditionFailed, RuntimeFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec, table
@@ -96,7 +96,13 @@ class Verbs:
             # One that is half frozen, by whomever, runs and can be thawed all the same.
             wanted = (State.PAUSED, State.RUNNING) if group.frozen() else (State.PAUSED,)
             with self._runtime_in(container, *wanted, deadline=deadline) as runtime:
-                runtime.resume(container_id, deadline)
+                try:
+                    runtime.resume(container_id, deadline)
+                except RuntimeFailed:
+                    if not group.frozen():
+                        # Thawed meanwhile, by a stop or by hand.
+                        self._truth.require_state(container, deadline, State.PAUSED)
+                    raise
                 _require_thawed(group, deadline)
                 # Somebody may have paused it by hand before it was started.
                 container.update(state=State.RUNNING if container.is_started() else State.CREATED)
