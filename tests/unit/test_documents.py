@@ -20,9 +20,9 @@ _ALL = "".join(document.read_text() for document in DOCUMENTS)
 
 
 def promises() -> list[str]:
-    """The rows of the table of all that may go wrong."""
-    text = PROMISES.read_text()
-    return text[text.index("| what happens |") :].split("\n\n")[0].splitlines()[2:]
+    """The rows of the tables of all that may go wrong."""
+    tables = re.findall(r"^\| what happens \|.*\n.*\n((?:\|.*\n)+)", PROMISES.read_text(), re.M)
+    return [row for table in tables for row in table.splitlines()]
 
 
 def headings(document: Path) -> set[str]:
