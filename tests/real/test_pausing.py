@@ -99,10 +99,10 @@ def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_lat
 
 
 def test_a_resume_of_one_that_is_thawed_meanwhile_is_of_the_wrong_state(
-    start_service: StartService, directory: Path
+    start_service: StartService, tmp_path: Path
 ) -> None:
     # As a stop does, or somebody by hand, between our look and the runtime's.
-    twice = directory / "twice"
+    twice = tmp_path / "twice"
     twice.write_text('#!/bin/sh\ncase "$*" in *" resume "*) runc "$@";; esac\nexec runc "$@"\n')
     twice.chmod(0o755)
     service = start_service(runtimes={"twice": {"path": str(twice)}}, default_runtime="twice")
