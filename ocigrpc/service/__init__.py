@@ -1,1 +1,1 @@
-"""The gRPC face ``ocigrpc.v1``: unpack a request, let the engine do it, pack the answer."""
+"""The gRPC face ``ocigrpc.v1``: unpack the request, call the engine, pack the answer."""

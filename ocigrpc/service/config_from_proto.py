@@ -1,6 +1,6 @@
-"""From ``ContainerConfig`` the message to ``ContainerConfig`` the value.
+"""From the message ``ContainerConfig`` to the value ``ContainerConfig``.
 
-Only what protobuf can hold and the value can't is refused here: enums without a name.
+Only unknown enum numbers, which the value can't hold, are refused here.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ _DEVICE_TYPES = {config_pb2.DeviceType.Value(f"DEVICE_TYPE_{e.name}"): e for e i
 _Named = TypeVar("_Named")
 
 
-def container_config(found: Violations, message: config_pb2.ContainerConfig) -> ContainerConfig:
-    """The value, which is of use only when nothing was added to ``found``."""
+def container_config(
+    violations: Violations, message: config_pb2.ContainerConfig
+) -> ContainerConfig:
+    """The value; it may only be used if there are no ``violations``."""
     return ContainerConfig(
         rootfs_path=message.rootfs_path,
         command=tuple(message.command),
@@ -57,14 +59,14 @@ def container_config(found: Violations, message: config_pb2.ContainerConfig) -> 
         working_dir=message.working_dir,
         user=message.user,
         supplemental_groups=tuple(message.supplemental_groups),
-        mounts=tuple(_mount(found, *numbered) for numbered in enumerate(message.mounts)),
+        mounts=tuple(_mount(violations, *numbered) for numbered in enumerate(message.mounts)),
         resources=resources(message.resources),
         add_capabilities=tuple(message.add_capabilities),
         drop_capabilities=tuple(message.drop_capabilities),
         no_new_privileges=(
             message.no_new_privileges if message.HasField("no_new_privileges") else None
         ),
-        seccomp=_seccomp(found, message.seccomp) if message.HasField("seccomp") else None,
+        seccomp=_seccomp(violations, message.seccomp) if message.HasField("seccomp") else None,
         masked_paths=(
             tuple(message.masked_paths.paths) if message.HasField("masked_paths") else None
         ),
@@ -74,31 +76,31 @@ def container_config(found: Violations, message: config_pb2.ContainerConfig) -> 
         readonly_rootfs=message.readonly_rootfs,
         hostname=message.hostname,
         sysctls=dict(message.sysctls),
-        namespaces=tuple(_namespace(found, *each) for each in enumerate(message.namespaces)),
+        namespaces=tuple(_namespace(violations, *each) for each in enumerate(message.namespaces)),
         devices=tuple(map(_device, message.devices)),
         rlimits=tuple(Rlimit(each.type, each.soft, each.hard) for each in message.rlimits),
         privileged=message.privileged,
         device_cgroup_rules=tuple(
-            _device_rule(found, *each) for each in enumerate(message.device_cgroup_rules)
+            _device_rule(violations, *each) for each in enumerate(message.device_cgroup_rules)
         ),
         add_ambient_capabilities=tuple(message.add_ambient_capabilities),
     )
 
 
-def _mount(found: Violations, index: int, message: config_pb2.Mount) -> Mount:
+def _mount(violations: Violations, index: int, message: config_pb2.Mount) -> Mount:
     field = f"config.mounts[{index}].propagation"
     return Mount(
         container_path=message.container_path,
         host_path=message.host_path,
         type=message.type,
         readonly=message.readonly,
-        propagation=_named(found, field, message.propagation, _PROPAGATIONS),
+        propagation=_named(violations, field, message.propagation, _PROPAGATIONS),
         options=tuple(message.options),
     )
 
 
 def resources(message: config_pb2.LinuxContainerResources) -> Resources:
-    """Limits."""
+    """The limits in a message."""
     return Resources(
         cpu_period=message.cpu_period,
         cpu_quota=message.cpu_quota,
@@ -117,18 +119,18 @@ def resources(message: config_pb2.LinuxContainerResources) -> Resources:
     )
 
 
-def _seccomp(found: Violations, message: config_pb2.SeccompProfile) -> Seccomp:
+def _seccomp(violations: Violations, message: config_pb2.SeccompProfile) -> Seccomp:
     return Seccomp(
-        type=_named(found, "config.seccomp.type", message.type, _SECCOMP_TYPES),
+        type=_named(violations, "config.seccomp.type", message.type, _SECCOMP_TYPES),
         localhost_ref=message.localhost_ref,
     )
 
 
-def _namespace(found: Violations, index: int, message: config_pb2.Namespace) -> Namespace:
+def _namespace(violations: Violations, index: int, message: config_pb2.Namespace) -> Namespace:
     field = f"config.namespaces[{index}]"
     return Namespace(
-        type=_named(found, f"{field}.type", message.type, _NAMESPACE_TYPES),
-        mode=_named(found, f"{field}.mode", message.mode, _NAMESPACE_MODES),
+        type=_named(violations, f"{field}.type", message.type, _NAMESPACE_TYPES),
+        mode=_named(violations, f"{field}.mode", message.mode, _NAMESPACE_MODES),
         path=message.path,
     )
 
@@ -142,18 +144,20 @@ def _device(message: config_pb2.Device) -> Device:
 
 
 def _device_rule(
-    found: Violations, index: int, message: config_pb2.DeviceCgroupRule
+    violations: Violations, index: int, message: config_pb2.DeviceCgroupRule
 ) -> DeviceCgroupRule:
     field = f"config.device_cgroup_rules[{index}].type"
     return DeviceCgroupRule(
-        type=_named(found, field, message.type, _DEVICE_TYPES),
+        type=_named(violations, field, message.type, _DEVICE_TYPES),
         major=message.major if message.HasField("major") else None,
         minor=message.minor if message.HasField("minor") else None,
         permissions=message.permissions,
     )
 
 
-def _named(found: Violations, field: str, number: int, names: Mapping[int, _Named]) -> _Named:
-    """The value that ``number`` stands for; any of them, beside a violation, if for none."""
-    known = found.allow(number in names, field, f"{number} has no meaning here", "UNKNOWN_ENUM")
+def _named(violations: Violations, field: str, number: int, names: Mapping[int, _Named]) -> _Named:
+    """The value of ``number``; if there is none, a violation is added, and any value returned."""
+    known = violations.allow(
+        number in names, field, f"{number} has no meaning here", "UNKNOWN_ENUM"
+    )
     return names[number] if known else next(iter(names.values()))

@@ -1,7 +1,7 @@
-"""From protobuf messages to the engine's values, refusing what is malformed.
+"""From protobuf messages to the engine's values; malformed messages are refused.
 
-What only the engine can know, such as whether a path is there, is checked there, and what
-a config may say by ``ocigrpc.oci.spec.build``.
+Checks of what only the engine can know, such as whether a path exists, are the engine's, and
+those of a config's content are in ``ocigrpc.oci.spec.build``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
+from ocigrpc.engine.logs.values import LogQuery
+from ocigrpc.engine.model.events import EventFilter, EventKind, marks_of
 from ocigrpc.engine.model.signals import parse_signal
 from ocigrpc.engine.model.values import (
     BundleSource,
@@ -24,21 +26,22 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.service.config_from_proto import container_config
-from ocigrpc.service.to_proto import POLICIES, STATES
-from ocigrpc.v1 import container_pb2, runtime_pb2
+from ocigrpc.service.to_proto import LOG_STREAMS, POLICIES, STATES
+from ocigrpc.v1 import container_pb2, event_pb2, log_pb2, runtime_pb2
 from ocigrpc.violations import Violations, entry_field
 
 # Longest timeout of a request.
 TIMEOUT_LIMIT_S = 24 * 3600
 
-# Longest id or name that a filter may look for, above those that there can be.
+# Longest id or name in a filter, longer than any container's.
 WANTED_LIMIT_BYTES = 256
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 _ID_FORM = "must be 1 to 64 of a-z A-Z 0-9 _ . - with a letter or digit first"
-# Kubernetes has names of 253.
+# Names in Kubernetes have up to 253 characters.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 _NAME_FORM = "must be 1 to 255 of a-z A-Z 0-9 _ . - with a letter or digit first"
+# Longest name of a runtime handler.
 _HANDLER_LIMIT_BYTES = 256
 
 # Most labels of a container.
@@ -47,17 +50,26 @@ LABELS_LIMIT = 256
 # Most annotations of a container.
 ANNOTATIONS_LIMIT = 1024
 
-# Most that the keys and values of all labels take together, and those of all annotations: what
-# Kubernetes lets annotations take. One value may take all.
+# Most bytes of the keys and values of all labels, and of all annotations: the limit that
+# Kubernetes has for annotations. One value may use all of it.
 LABELS_LIMIT_BYTES = 256 << 10
 
-_LABEL_KEY_LIMIT_BYTES = 512  # Kubernetes has keys of 253, a slash and 63.
+# Keys of Kubernetes have 253 characters, a slash and 63 more.
+_LABEL_KEY_LIMIT_BYTES = 512
+
+# Seconds between two messages of WatchStats, unless the client asks for others.
+INTERVAL_DEFAULT_S = 1.0
+
+# Shortest and longest interval that a client may ask for.
+INTERVAL_MIN_S, INTERVAL_MAX_S = 0.1, 3600.0
 
 _POLICIES: dict[int, MonitorLostPolicy | None] = {
     container_pb2.MONITOR_LOST_POLICY_UNSPECIFIED: None,
     **{number: policy for policy, number in POLICIES.items()},
 }
 _STATES = {number: state for state, number in STATES.items()}
+_EVENT_KINDS = {event_pb2.EventKind.Value(f"EVENT_KIND_{kind.name}"): kind for kind in EventKind}
+_LOG_STREAMS = {number: stream for stream, number in LOG_STREAMS.items()}
 
 
 class _NamesContainer(Protocol):
@@ -71,21 +83,21 @@ class _HasTimeout(Protocol):
 
 
 def container_id(request: _NamesContainer) -> str:
-    """The container that a request is about. Raises ``InvalidArgument``."""
+    """The id in a request. Raises ``InvalidArgument``."""
     if not _ID.fullmatch(request.container_id):
         raise InvalidArgument.of("container_id", _ID_FORM, reason="INVALID_CONTAINER_ID")
     return request.container_id
 
 
 def stop_request(request: runtime_pb2.StopContainerRequest) -> tuple[str, float | None]:
-    """Container and timeout in seconds, None when the settings decide."""
+    """Container id, and timeout in seconds; None if the settings decide."""
     if not request.HasField("timeout"):
         return container_id(request), None
     return container_id(request), _seconds(request.timeout)
 
 
 def limit_s(request: _HasTimeout) -> float:
-    """A timeout in seconds, infinite when there is none."""
+    """The timeout in seconds; infinite if there is none."""
     return _seconds(request.timeout) or math.inf
 
 
@@ -98,15 +110,15 @@ def _seconds(timeout: Duration) -> float:
 
 
 def seconds_of(duration: Duration) -> float | None:
-    """A duration that is not negative, in seconds; None for any other, and for none at all."""
-    # See google/protobuf/duration.proto: both have the same sign.
+    """The duration in seconds; None for a negative or malformed one."""
+    # Both parts have the same sign; see google/protobuf/duration.proto.
     if duration.seconds < 0 or not 0 <= duration.nanos < 1_000_000_000:
         return None
     return duration.seconds + duration.nanos / 1e9
 
 
 def kill_request(request: runtime_pb2.KillContainerRequest) -> tuple[str, int]:
-    """Container and number of the signal."""
+    """Container id, and number of the signal."""
     return container_id(request), parse_signal(request.signal or "SIGKILL", "signal")
 
 
@@ -116,17 +128,17 @@ class _Filters(Protocol):
 
 
 def container_filter(request: _Filters) -> ContainerFilter:
-    """Which containers a request is about."""
+    """The filter in a request. Raises ``InvalidArgument``."""
     asked = request.filter
-    found = Violations()
+    violations = Violations()
     for index, number in enumerate(asked.states):
-        found.allow(
+        violations.allow(
             number in _STATES, f"filter.states[{index}]", f"{number} is no state", "INVALID_STATE"
         )
-    check_labels(found, "filter.label_selector", asked.label_selector)
-    found.text("filter.id_prefix", asked.id_prefix, WANTED_LIMIT_BYTES)
-    found.text("filter.name", asked.name, WANTED_LIMIT_BYTES)
-    found.raise_any()
+    check_labels(violations, "filter.label_selector", asked.label_selector)
+    violations.text("filter.id_prefix", asked.id_prefix, WANTED_LIMIT_BYTES)
+    violations.text("filter.name", asked.name, WANTED_LIMIT_BYTES)
+    violations.raise_any()
     return ContainerFilter(
         id_prefix=asked.id_prefix,
         name=asked.name,
@@ -136,24 +148,24 @@ def container_filter(request: _Filters) -> ContainerFilter:
 
 
 def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest:
-    """What to create. The signal is given by its number, so that one signal is one request."""
-    found = Violations()
-    _check_names(found, request)
-    source = _source(found, request)
-    if request.log_path and found.absolute_path("log_path", request.log_path):
+    """The container to create; the signal is a number, so that its spelling does not matter."""
+    violations = Violations()
+    _check_names(violations, request)
+    source = _source(violations, request)
+    if request.log_path and violations.absolute_path("log_path", request.log_path):
         problem = "has a colon, where conmon would cut the path"
-        found.allow(":" not in request.log_path, "log_path", problem, "INVALID_LOG_PATH")
+        violations.allow(":" not in request.log_path, "log_path", problem, "INVALID_LOG_PATH")
     size = request.log_size_max_bytes
-    found.allow(size >= 0, "log_size_max_bytes", "is negative", "OUT_OF_RANGE")
-    check_labels(found, "labels", request.labels)
-    check_labels(found, "annotations", request.annotations, ANNOTATIONS_LIMIT)
-    stop_signal = _stop_signal(found, request.stop_signal)
+    violations.allow(size >= 0, "log_size_max_bytes", "is negative", "OUT_OF_RANGE")
+    check_labels(violations, "labels", request.labels)
+    check_labels(violations, "annotations", request.annotations, ANNOTATIONS_LIMIT)
+    stop_signal = _stop_signal(violations, request.stop_signal)
     policy = request.monitor_lost_policy
-    found.allow(
+    violations.allow(
         policy in _POLICIES, "monitor_lost_policy", f"{policy} is no policy", "INVALID_POLICY"
     )
-    found.raise_any()
-    # No source is a violation, so there is one.
+    violations.raise_any()
+    # A missing source is a violation, so there is one here.
     assert source is not None
     return CreateRequest(
         source=source,
@@ -174,52 +186,107 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
     )
 
 
-def _check_names(found: Violations, request: runtime_pb2.CreateContainerRequest) -> None:
+def _check_names(violations: Violations, request: runtime_pb2.CreateContainerRequest) -> None:
     for field, text, form, words, reason in (
         ("container_id", request.container_id, _ID, _ID_FORM, "INVALID_CONTAINER_ID"),
         ("name", request.name, _NAME, _NAME_FORM, "INVALID_NAME"),
     ):
-        found.allow(not text or bool(form.fullmatch(text)), field, words, reason)
-    found.text("runtime_handler", request.runtime_handler, _HANDLER_LIMIT_BYTES)
+        violations.allow(not text or bool(form.fullmatch(text)), field, words, reason)
+    violations.text("runtime_handler", request.runtime_handler, _HANDLER_LIMIT_BYTES)
 
 
 def _source(
-    found: Violations, request: runtime_pb2.CreateContainerRequest
+    violations: Violations, request: runtime_pb2.CreateContainerRequest
 ) -> BundleSource | SpecSource | ConfigSource | None:
     match request.WhichOneof("source"):
         case "bundle_path":
-            found.absolute_path("bundle_path", request.bundle_path)
+            violations.absolute_path("bundle_path", request.bundle_path)
             return BundleSource(request.bundle_path)
         case "spec_json":
             return SpecSource(request.spec_json)
         case "config":
-            return ConfigSource(container_config(found, request.config))
-    found.add("source", "one of bundle_path, spec_json and config is required", "REQUIRED")
+            return ConfigSource(container_config(violations, request.config))
+    violations.add("source", "one of bundle_path, spec_json and config is required", "REQUIRED")
     return None
 
 
-def _stop_signal(found: Violations, text: str) -> str:
+def _stop_signal(violations: Violations, text: str) -> str:
     if not text:
         return ""
     try:
         return str(parse_signal(text, "stop_signal"))
     except InvalidArgument as error:
-        found.add("stop_signal", error.violations[0].description, error.reason)
+        violations.add("stop_signal", error.violations[0].description, error.reason)
         return ""
 
 
 def check_labels(
-    found: Violations, field: str, labels: Mapping[str, str], limit: int = LABELS_LIMIT
+    violations: Violations, field: str, labels: Mapping[str, str], limit: int = LABELS_LIMIT
 ) -> None:
-    """Add what is wrong with labels to ``found``."""
-    if not found.allow(len(labels) <= limit, field, f"has more than {limit}", "TOO_MANY"):
+    """Add violations for malformed labels."""
+    if not violations.allow(len(labels) <= limit, field, f"has more than {limit}", "TOO_MANY"):
         return
     total_bytes = 0
     for key, value in labels.items():
-        found.allow(key != "", field, "has an empty key", "EMPTY_KEY")
+        violations.allow(key != "", field, "has an empty key", "EMPTY_KEY")
         entry = entry_field(field, key)
-        found.text(entry, key, _LABEL_KEY_LIMIT_BYTES)
-        found.text(entry, value, LABELS_LIMIT_BYTES)
+        violations.text(entry, key, _LABEL_KEY_LIMIT_BYTES)
+        violations.text(entry, value, LABELS_LIMIT_BYTES)
         total_bytes += len(key.encode()) + len(value.encode())
     problem = f"is longer than {LABELS_LIMIT_BYTES} bytes in all"
-    found.allow(total_bytes <= LABELS_LIMIT_BYTES, field, problem, "TOO_LONG")
+    violations.allow(total_bytes <= LABELS_LIMIT_BYTES, field, problem, "TOO_LONG")
+
+
+def interval_s(request: runtime_pb2.WatchStatsRequest) -> float:
+    """Seconds between two messages of WatchStats. Raises ``InvalidArgument``."""
+    if not request.HasField("interval"):
+        return INTERVAL_DEFAULT_S
+    seconds = seconds_of(request.interval)
+    if seconds is None or not INTERVAL_MIN_S <= seconds <= INTERVAL_MAX_S:
+        raise InvalidArgument.of(
+            "interval", "must be 100 milliseconds to 1 hour", reason="INVALID_INTERVAL"
+        )
+    return seconds
+
+
+def watch_events_request(
+    request: event_pb2.WatchEventsRequest,
+) -> tuple[int | None, EventFilter]:
+    """The sequence number to begin after, None for now, and the filter of events."""
+    asked = request.filter
+    violations = Violations()
+    for index, number in enumerate(asked.kinds):
+        violations.allow(
+            number in _EVENT_KINDS, f"filter.kinds[{index}]", f"{number} is no kind", "INVALID_KIND"
+        )
+    check_labels(violations, "filter.label_selector", asked.label_selector)
+    violations.text("filter.container_id", asked.container_id, WANTED_LIMIT_BYTES)
+    violations.allow(request.after >= 0, "after", "is negative", "OUT_OF_RANGE")
+    violations.raise_any()
+    event_filter = EventFilter(
+        container_id=asked.container_id,
+        marks=frozenset(marks_of(asked.label_selector)),
+        kinds=frozenset(_EVENT_KINDS[number] for number in asked.kinds),
+    )
+    return request.after if request.HasField("after") else None, event_filter
+
+
+def log_query(request: log_pb2.ContainerLogsRequest) -> LogQuery:
+    """The wanted lines. Raises ``InvalidArgument``."""
+    violations = Violations()
+    for field in ("tail_lines", "since", "until"):
+        violations.allow(getattr(request, field) >= 0, field, "is negative", "OUT_OF_RANGE")
+    for index, number in enumerate(request.streams):
+        violations.allow(
+            number in _LOG_STREAMS, f"streams[{index}]", f"{number} is no stream", "INVALID_STREAM"
+        )
+    wanted_id = container_id(request)
+    violations.raise_any()
+    return LogQuery(
+        container_id=wanted_id,
+        follow=request.follow,
+        tail_lines=request.tail_lines if request.HasField("tail_lines") else None,
+        since_ns=request.since,
+        until_ns=request.until,
+        streams=frozenset(_LOG_STREAMS[number] for number in request.streams),
+    )

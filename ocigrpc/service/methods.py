@@ -1,4 +1,4 @@
-"""What holds for each RPC of ``ocigrpc.v1``: one table, with a row for each."""
+"""The policies of the RPCs of ``ocigrpc.v1``: one table with a row for each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ocigrpc.violations import ARGUMENTS_LIMIT
 # ``ocigrpc.v1.RuntimeService``.
 SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
 
-# Of a client's time, at most so much is kept for the answer of a call that says itself how long
-# it may take: to keep more would cut that short.
+# Most seconds of the client's time that are reserved for the answer of a call whose request says
+# how long it may take; more would cut that short.
 _ANSWER_S = 0.5
 
 
@@ -68,7 +68,7 @@ METHODS = (
     _watch("Attach", is_read_only=False),
 )
 
-# Most entries of the lists of requests that may have fewer or more than others.
+# Limits of lists and maps in requests that differ from the general one.
 COUNT_LIMITS: Mapping[str, int] = {
     "ocigrpc.v1.ContainerConfig.command": ARGUMENTS_LIMIT,
     "ocigrpc.v1.ContainerConfig.args": ARGUMENTS_LIMIT,
@@ -76,6 +76,6 @@ COUNT_LIMITS: Mapping[str, int] = {
     "ocigrpc.v1.ContainerConfig.supplemental_groups": GROUPS_LIMIT,
     "ocigrpc.v1.ExecProcess.command": ARGUMENTS_LIMIT,
     "ocigrpc.v1.ExecProcess.env": ARGUMENTS_LIMIT,
-    # There may be as many lists as mounts.
+    # Each mount has such a list.
     "ocigrpc.v1.Mount.options": 64,
 }

@@ -1,7 +1,7 @@
-"""Long lists in parts: pages that a client asks for, and messages of a stream.
+"""Long lists in parts: pages that a client requests, and messages of a stream.
 
-As https://google.aip.dev/158 has it. A token says behind which container the next page
-begins, so that no container is told twice or missed, whoever comes and goes meanwhile.
+See https://google.aip.dev/158. A token names the last container of a page, so that no container
+is repeated or missed on the next one, even if others come and go meanwhile.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ocigrpc.engine.model.values import Position
 from ocigrpc.v1 import runtime_pb2
 from ocigrpc.violations import Violations
 
-# Most that a list takes in one message: with the rest of it, it fits the 4 MiB that clients of
-# gRPC take unless they say more. One container takes a sixth of that.
+# Most bytes of a list in one message, which then fits the 4 MiB that clients of gRPC accept by
+# default. One container takes at most a sixth of that.
 ANSWER_LIMIT_BYTES = 3 << 20
 
-# What an entry takes besides its bytes: its tag and length.
+# Bytes of an entry besides its content: tag and length.
 _ENTRY_BYTES = 8
 
 _TOKEN_LIMIT_BYTES = 512
@@ -32,9 +32,9 @@ _M = TypeVar("_M", bound=Message)
 
 
 class Page(NamedTuple):
-    """Which part of a list is wanted: behind which container, and how many at most.
+    """The requested part of a list: the container before it, and the most entries.
 
-    ``filter_mark`` stands for the filter of the request, which has to be the same for all.
+    ``filter_mark`` is a hash of the request's filter, which must be the same for all pages.
     """
 
     after: Position | None
@@ -48,7 +48,7 @@ class _Token(msgspec.Struct, frozen=True, array_like=True):
     filter_mark: str
 
 
-# Made now: msgspec crashes when two threads make one for the same type for the first time.
+# Made at import: msgspec crashes when two threads use a type for the first time.
 _TOKEN = msgspec.json.Decoder(_Token)
 
 
@@ -62,25 +62,25 @@ class _Paged(Protocol):
 
 
 def page_of(request: _Paged) -> Page:
-    """The page that is asked for. Raises ``InvalidArgument`` (OUT_OF_RANGE, INVALID_PAGE_TOKEN)."""
-    found = Violations()
-    found.allow(request.page_size >= 0, "page_size", "is negative", "OUT_OF_RANGE")
+    """The requested page. Raises ``InvalidArgument`` (OUT_OF_RANGE, INVALID_PAGE_TOKEN)."""
+    violations = Violations()
+    violations.allow(request.page_size >= 0, "page_size", "is negative", "OUT_OF_RANGE")
     text = request.filter.SerializeToString(deterministic=True)
     filter_mark = hashlib.blake2b(text, digest_size=8).hexdigest()
     token = _token_of(request.page_token)
-    found.allow(
+    violations.allow(
         not request.page_token or (token is not None and token.filter_mark == filter_mark),
         "page_token",
         "is none of this service's for this filter",
         "INVALID_PAGE_TOKEN",
     )
-    found.raise_any()
+    violations.raise_any()
     after = None if token is None else (token.created_ns, token.container_id)
     return Page(after, request.page_size, filter_mark)
 
 
 def first_page(items: Iterable[tuple[Position, _M]], page: Page) -> tuple[list[_M], str]:
-    """As many of ``items`` as the page has room for, and the token of the next; or nothing."""
+    """The items that fit the page, and the token of the next page, empty for the last one."""
     messages: list[_M] = []
     size_bytes = 0
     last: Position | None = None
@@ -96,7 +96,7 @@ def first_page(items: Iterable[tuple[Position, _M]], page: Page) -> tuple[list[_
 
 
 def parts(messages: Iterable[_M]) -> Iterator[list[_M]]:
-    """All of the messages, as many together as an answer has room for; at least one part."""
+    """The messages in parts that each fit an answer; at least one part."""
     part: list[_M] = []
     size_bytes = 0
     for message in messages:

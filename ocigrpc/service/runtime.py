@@ -1,4 +1,4 @@
-"""``ocigrpc.v1.RuntimeService``: each RPC unpacks, lets the engine do it, and packs."""
+"""``ocigrpc.v1.RuntimeService``: each handler unpacks, calls the engine, and packs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from ocigrpc.rpc.call import Call
 from ocigrpc.rpc.methods import Service
 from ocigrpc.service import (
     config_from_proto,
-    events,
     from_proto,
-    logs,
     pages,
-    stats,
+    session_from_proto,
     streams,
     to_proto,
 )
@@ -27,7 +25,7 @@ from ocigrpc.v1 import runtime_pb2 as v1
 
 
 class RuntimeService:
-    """The handlers. ``protos/ocigrpc/v1/runtime.proto`` says what each one means."""
+    """The handlers. ``protos/ocigrpc/v1/runtime.proto`` documents each RPC."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -37,7 +35,7 @@ class RuntimeService:
         return to_proto.version(ocigrpc.__version__, self._engine.versions(call.deadline))
 
     def Status(self, request: v1.StatusRequest, call: Call) -> v1.StatusResponse:
-        """What works, and the settings."""
+        """The conditions of the service, and the settings."""
         conditions = self._engine.conditions(call.deadline)
         profile = self._engine.default_seccomp_profile()
         return to_proto.status(conditions, self._engine.effective_settings(), profile)
@@ -73,7 +71,7 @@ class RuntimeService:
     def StopContainer(
         self, request: v1.StopContainerRequest, call: Call
     ) -> v1.StopContainerResponse:
-        """End it, politely first."""
+        """Send it its stop signal, and SIGKILL after the timeout."""
         container_id, timeout_s = from_proto.stop_request(request)
         self._engine.stop(container_id, timeout_s, call.deadline)
         return v1.StopContainerResponse()
@@ -89,19 +87,19 @@ class RuntimeService:
     def RemoveContainer(
         self, request: v1.RemoveContainerRequest, call: Call
     ) -> v1.RemoveContainerResponse:
-        """Leave nothing of it."""
+        """Remove it and everything of it."""
         self._engine.remove(from_proto.container_id(request), request.force, call.deadline)
         return v1.RemoveContainerResponse()
 
     def ContainerStatus(
         self, request: v1.ContainerStatusRequest, call: Call
     ) -> v1.ContainerStatusResponse:
-        """What is true of it now."""
+        """Its state and properties now."""
         container_id = from_proto.container_id(request)
         view = self._engine.status(container_id, call.deadline)
         answer = v1.ContainerStatusResponse(status=to_proto.container_status(view))
         if view.state in ALIVE:
-            answer.resources.CopyFrom(stats.limits(self._engine.limits(container_id)))
+            answer.resources.CopyFrom(to_proto.limits(self._engine.limits(container_id)))
         if request.verbose:
             answer.info.update(self._engine.runtime_info(container_id, call.deadline))
         return answer
@@ -118,30 +116,32 @@ class RuntimeService:
     def WaitContainer(
         self, request: v1.WaitContainerRequest, call: Call
     ) -> v1.WaitContainerResponse:
-        """How it ended, once it has."""
+        """Wait until it has ended; how it did."""
         ended = self._engine.wait(from_proto.container_id(request), call.deadline)
         return v1.WaitContainerResponse(exit_status=to_proto.exit_status(ended))
 
     def ContainerLogs(
         self, request: log_pb2.ContainerLogsRequest, call: Call
     ) -> Iterator[log_pb2.ContainerLogsResponse]:
-        """What it has written."""
-        yield from map(logs.log_response, self._engine.logs(logs.log_query(request), call.deadline))
+        """The lines of its log."""
+        yield from map(
+            to_proto.log_response, self._engine.logs(from_proto.log_query(request), call.deadline)
+        )
 
     def ReopenContainerLog(
         self, request: log_pb2.ReopenContainerLogRequest, call: Call
     ) -> log_pb2.ReopenContainerLogResponse:
-        """Begin a new log file."""
+        """Start a new log file."""
         self._engine.reopen_log(from_proto.container_id(request), call.deadline)
         return log_pb2.ReopenContainerLogResponse()
 
     def WatchEvents(
         self, request: event_pb2.WatchEventsRequest, call: Call
     ) -> Iterator[event_pb2.WatchEventsResponse]:
-        """What happens to containers."""
-        after, event_filter = events.watch_events_request(request)
-        for news in self._engine.watch_events(after, event_filter, call.deadline):
-            yield from events.watch_events_responses(news)
+        """The events of containers."""
+        after, event_filter = from_proto.watch_events_request(request)
+        for batch in self._engine.watch_events(after, event_filter, call.deadline):
+            yield from to_proto.watch_events_responses(batch)
 
     def UpdateContainerResources(
         self, request: v1.UpdateContainerResourcesRequest, call: Call
@@ -149,56 +149,58 @@ class RuntimeService:
         """Change its limits."""
         resources = config_from_proto.resources(request.resources)
         limits = self._engine.update(from_proto.container_id(request), resources, call.deadline)
-        return v1.UpdateContainerResourcesResponse(limits=stats.limits(limits))
+        return v1.UpdateContainerResourcesResponse(limits=to_proto.limits(limits))
 
     def ContainerStats(
         self, request: v1.ContainerStatsRequest, call: Call
     ) -> v1.ContainerStatsResponse:
-        """What it uses."""
+        """Its usage."""
         found = self._engine.stats(from_proto.container_id(request))
-        return v1.ContainerStatsResponse(stats=stats.container_stats(found))
+        return v1.ContainerStatsResponse(stats=to_proto.container_stats(found))
 
     def ListContainerStats(
         self, request: v1.ListContainerStatsRequest, call: Call
     ) -> v1.ListContainerStatsResponse:
-        """What those that match use."""
+        """The usage of those that match."""
         wanted, page = from_proto.container_filter(request), pages.page_of(request)
         found = self._engine.list_stats(wanted, call.deadline, page.after)
-        used, token = pages.first_page(map(stats.listed, found), page)
+        used, token = pages.first_page(map(to_proto.listed_stats, found), page)
         return v1.ListContainerStatsResponse(stats=used, next_page_token=token)
 
     def WatchStats(
         self, request: v1.WatchStatsRequest, call: Call
     ) -> Iterator[v1.WatchStatsResponse]:
-        """The same at an interval."""
-        wanted, interval_s = from_proto.container_filter(request), stats.interval_s(request)
+        """The same at intervals."""
+        wanted, interval_s = from_proto.container_filter(request), from_proto.interval_s(request)
         for found in self._engine.watch_stats(wanted, interval_s, call.deadline):
-            yield from stats.stats_messages(found)
+            yield from to_proto.stats_messages(found)
 
     def ExecSync(self, request: exec_pb2.ExecSyncRequest, call: Call) -> exec_pb2.ExecSyncResponse:
         """Run a program in it to its end."""
-        result = self._engine.exec_sync(streams.exec_sync_request(request), call.deadline)
-        return streams.exec_sync_response(result)
+        result = self._engine.exec_sync(
+            session_from_proto.exec_sync_request(request), call.deadline
+        )
+        return to_proto.exec_sync_response(result)
 
     def Exec(
         self, messages: Iterator[exec_pb2.ExecRequest], call: Call
     ) -> Iterator[exec_pb2.ExecResponse]:
-        """Run a program in it, and talk to that."""
+        """Run a program in it, and relay its streams."""
         with streams.exec_inputs(messages, call.deadline) as (start, inputs):
-            yield from map(streams.exec_response, self._engine.exec(start, inputs, call.deadline))
+            yield from map(to_proto.exec_response, self._engine.exec(start, inputs, call.deadline))
 
     def Attach(
         self, messages: Iterator[attach_pb2.AttachRequest], call: Call
     ) -> Iterator[attach_pb2.AttachResponse]:
-        """Talk to its first process."""
+        """Relay the streams of its first process."""
         with streams.attach_inputs(messages, call.deadline) as (start, inputs):
-            talk = self._engine.attach(start, inputs, call.deadline)
-            yield from map(streams.attach_response, talk)
+            answers = self._engine.attach(start, inputs, call.deadline)
+            yield from map(to_proto.attach_response, answers)
 
 
 def runtime_service(engine: Engine) -> Service:
-    """The service, as it is handed to a server."""
-    # A Call is put where the generated types expect grpc's context.
+    """The service, as a server gets it."""
+    # The handlers get a Call where the generated types expect grpc's context.
     servicer = cast(runtime_pb2_grpc.RuntimeServiceServicer, RuntimeService(engine))
     add = partial(runtime_pb2_grpc.add_RuntimeServiceServicer_to_server, servicer)
     return Service(SERVICE_NAME, add, METHODS, COUNT_LIMITS)

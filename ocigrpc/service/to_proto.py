@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
+from ocigrpc.conmon.log_line import Stream
+from ocigrpc.engine.containers.resources.stats import ContainerStats
+from ocigrpc.engine.logs.values import LogBatch
+from ocigrpc.engine.model.events import Event, EventBatch
 from ocigrpc.engine.model.values import (
     Condition,
     ContainerView,
@@ -17,9 +22,22 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
-from ocigrpc.v1 import container_pb2, runtime_pb2
+from ocigrpc.engine.sessions.messages import Answer, Attached, ExecExit, ExecResult
+from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.host.cgroups.stats import Pressure, PressureLine
+from ocigrpc.service.pages import parts
+from ocigrpc.v1 import (
+    attach_pb2,
+    config_pb2,
+    container_pb2,
+    event_pb2,
+    exec_pb2,
+    log_pb2,
+    runtime_pb2,
+    stats_pb2,
+)
 
-# The engine's states in the contract's words.
+# The engine's states in the contract's terms.
 STATES = {
     State.CREATING: container_pb2.CONTAINER_STATE_CREATING,
     State.CREATED: container_pb2.CONTAINER_STATE_CREATED,
@@ -40,7 +58,16 @@ _PROVENANCES = {
     Provenance.MONITOR_HUNG: container_pb2.EXIT_PROVENANCE_MONITOR_HUNG,
 }
 
-# The engine's policies for a lost monitor in the contract's words.
+# The streams of logs in the contract's terms.
+LOG_STREAMS = {
+    Stream.STDOUT: log_pb2.LOG_STREAM_STDOUT,
+    Stream.STDERR: log_pb2.LOG_STREAM_STDERR,
+}
+
+# Longest message of several events; one event alone may be longer.
+EVENTS_MESSAGE_BYTES = 256 << 10
+
+# The engine's policies for a lost monitor in the contract's terms.
 POLICIES = {
     MonitorLostPolicy.LEAVE: container_pb2.MONITOR_LOST_POLICY_LEAVE,
     MonitorLostPolicy.KILL: container_pb2.MONITOR_LOST_POLICY_KILL,
@@ -48,7 +75,7 @@ POLICIES = {
 
 
 def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResponse:
-    """Names and versions of the service and of the programs it drives."""
+    """Names and versions of the service and of the programs that it runs."""
     return runtime_pb2.VersionResponse(
         runtime_name="ocigrpc",
         runtime_version=service_version,
@@ -66,7 +93,7 @@ def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResp
 def status(
     conditions: Iterable[Condition], settings: Mapping[str, object], seccomp_profile: str
 ) -> runtime_pb2.StatusResponse:
-    """What works and what does not, and the settings, made of types that JSON has."""
+    """The conditions of the service, and the settings, which have JSON's types."""
     return runtime_pb2.StatusResponse(
         conditions=[
             runtime_pb2.Condition(
@@ -83,7 +110,7 @@ def status(
 
 
 def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
-    """All that is known of a container."""
+    """Everything that is known of a container."""
     return container_pb2.ContainerStatus(
         container_id=view.container_id,
         name=view.name,
@@ -113,7 +140,7 @@ def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerStatus
 
 
 def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
-    """How a container ended; an exit code that nobody knows stays absent."""
+    """How a container ended; an unknown exit code stays absent."""
     return container_pb2.ExitStatus(
         exit_code=ended.exit_code,
         signal=ended.signal,
@@ -122,3 +149,155 @@ def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
         provenance=_PROVENANCES[ended.provenance],
         message=ended.message,
     )
+
+
+def watch_events_responses(batch: EventBatch) -> Iterator[event_pb2.WatchEventsResponse]:
+    """The events of a batch in messages, each with the cursor after its last event."""
+    gap = event_pb2.EventGap(first=batch.gap.first, last=batch.gap.last) if batch.gap else None
+    events: list[event_pb2.ContainerEvent] = []
+    size_bytes = 0
+    for event in map(_event, batch.events):
+        if events and size_bytes + event.ByteSize() > EVENTS_MESSAGE_BYTES:
+            yield event_pb2.WatchEventsResponse(cursor=events[-1].sequence, events=events)
+            events, size_bytes = [], 0
+        events.append(event)
+        size_bytes += event.ByteSize()
+    yield event_pb2.WatchEventsResponse(cursor=batch.cursor, gap=gap, events=events)
+
+
+def _event(event: Event) -> event_pb2.ContainerEvent:
+    return event_pb2.ContainerEvent(
+        sequence=event.sequence,
+        time=event.time_ns,
+        kind=f"EVENT_KIND_{event.kind.name}",
+        container_id=event.container_id,
+        name=event.name,
+        exit_status=exit_status(event.exit_status) if event.exit_status else None,
+    )
+
+
+def log_response(batch: LogBatch) -> log_pb2.ContainerLogsResponse:
+    """A batch as a message."""
+    return log_pb2.ContainerLogsResponse(
+        lines=[
+            log_pb2.LogLine(
+                time=line.time_ns,
+                stream=LOG_STREAMS[line.stream],
+                partial=line.partial,
+                content=line.content,
+            )
+            for line in batch.lines
+        ],
+        skipped_lines=batch.skipped,
+        gap=batch.gap,
+    )
+
+
+def limits(found: Limits) -> config_pb2.LinuxContainerResources:
+    """The limits in force, as they can be requested."""
+    return config_pb2.LinuxContainerResources(
+        cpu_shares=found.cpu_shares,
+        cpu_weight=found.cpu_weight,
+        cpu_quota=found.cpu_quota_us,
+        cpu_period=found.cpu_period_us,
+        cpuset_cpus=found.cpuset_cpus,
+        cpuset_mems=found.cpuset_mems,
+        memory_limit_in_bytes=found.memory_limit_bytes,
+        memory_swap_limit_in_bytes=found.memory_swap_limit_bytes,
+        pids_limit=found.pids_limit,
+        unified=found.unified,
+        hugepage_limits=[
+            config_pb2.HugepageLimit(page_size=size, limit=limit)
+            for size, limit in sorted(found.hugepage_limits.items())
+        ],
+    )
+
+
+def stats_messages(
+    found: Iterable[ContainerStats],
+) -> Iterator[runtime_pb2.WatchStatsResponse]:
+    """The usage of containers, in as many messages as necessary; all but the last have ``more``."""
+    held: list[stats_pb2.ContainerStats] | None = None
+    for part in parts(map(container_stats, found)):
+        if held is not None:
+            yield runtime_pb2.WatchStatsResponse(stats=held, more=True)
+        held = part
+    yield runtime_pb2.WatchStatsResponse(stats=held)
+
+
+def listed_stats(stats: ContainerStats) -> tuple[Position, stats_pb2.ContainerStats]:
+    """The same as an entry of a list."""
+    return stats.position, container_stats(stats)
+
+
+def container_stats(stats: ContainerStats) -> stats_pb2.ContainerStats:
+    """The usage of one container; what the host does not measure stays absent."""
+    usage = stats.usage
+    # These messages have the fields of the values.
+    cpu, memory, pids, io = map(_fields, (usage.cpu, usage.memory, usage.pids, usage.io))
+    return stats_pb2.ContainerStats(
+        container_id=stats.container_id,
+        name=stats.name,
+        labels=stats.labels,
+        timestamp=stats.timestamp_ns,
+        cpu=None if cpu is None else stats_pb2.CpuStats(**cpu),
+        memory=None if memory is None else stats_pb2.MemoryStats(**memory),
+        pids=None if pids is None else stats_pb2.PidsStats(**pids),
+        io=None if io is None else stats_pb2.IoStats(**io),
+        cpu_pressure=_pressure(usage.cpu_pressure),
+        memory_pressure=_pressure(usage.memory_pressure),
+        io_pressure=_pressure(usage.io_pressure),
+    )
+
+
+def _fields(value: msgspec.Struct | None) -> dict[str, int] | None:
+    return None if value is None else msgspec.structs.asdict(value)
+
+
+def _pressure(pressure: Pressure | None) -> stats_pb2.PressureStats | None:
+    if pressure is None:
+        return None
+    return stats_pb2.PressureStats(some=_line(pressure.some), full=_line(pressure.full))
+
+
+def _line(line: PressureLine | None) -> stats_pb2.PressureLine | None:
+    if line is None:
+        return None
+    return stats_pb2.PressureLine(
+        avg10=line.avg10, avg60=line.avg60, avg300=line.avg300, total_ns=line.total_ns
+    )
+
+
+def exec_sync_response(result: ExecResult) -> exec_pb2.ExecSyncResponse:
+    """The result of a program that has ended."""
+    return exec_pb2.ExecSyncResponse(
+        stdout=result.stdout,
+        stderr=result.stderr,
+        stdout_truncated=result.stdout_truncated,
+        stderr_truncated=result.stderr_truncated,
+        exit=_exit(result.exit),
+    )
+
+
+def exec_response(answer: Answer) -> exec_pb2.ExecResponse:
+    """One answer of Exec."""
+    if isinstance(answer, ExecExit):
+        return exec_pb2.ExecResponse(exit=_exit(answer))
+    assert not isinstance(answer, Attached), "is no answer of an exec"
+    if answer.is_stderr:
+        return exec_pb2.ExecResponse(stderr=answer.data)
+    return exec_pb2.ExecResponse(stdout=answer.data)
+
+
+def attach_response(answer: Answer) -> attach_pb2.AttachResponse:
+    """One answer of Attach."""
+    if isinstance(answer, Attached):
+        return attach_pb2.AttachResponse(attached=attach_pb2.Attached())
+    assert not isinstance(answer, ExecExit), "is no answer of an attach"
+    if answer.is_stderr:
+        return attach_pb2.AttachResponse(stderr=answer.data)
+    return attach_pb2.AttachResponse(stdout=answer.data)
+
+
+def _exit(ended: ExecExit) -> exec_pb2.ExecExit:
+    return exec_pb2.ExecExit(exit_code=ended.exit_code, signal=ended.signal)

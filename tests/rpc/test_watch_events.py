@@ -15,8 +15,8 @@ from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, EventKin
 from ocigrpc.engine.model.values import ExitStatus, Provenance
 from ocigrpc.engine.store.store import Store
 from ocigrpc.rpc.server import serving
-from ocigrpc.service.events import MESSAGE_BYTES
 from ocigrpc.service.runtime import runtime_service
+from ocigrpc.service.to_proto import EVENTS_MESSAGE_BYTES
 from ocigrpc.settings.values import LimitSettings, Settings, SocketSettings
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
@@ -159,7 +159,7 @@ def test_a_number_that_was_never_given_is_told_as_such(served: Served) -> None:
 
 def test_many_long_events_are_split_into_messages(served: Served) -> None:
     for _ in range(4):
-        served.write(name="x" * (MESSAGE_BYTES // 3))
+        served.write(name="x" * (EVENTS_MESSAGE_BYTES // 3))
     watch = served.watch(0)
     next(watch)
     messages = [next(watch), next(watch)]

@@ -13,7 +13,7 @@ from ocigrpc.engine.model.values import BundleSource, ConfigSource, SpecSource
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.spec import config as values
 from ocigrpc.service import from_proto
-from ocigrpc.service.events import watch_events_request
+from ocigrpc.service.from_proto import watch_events_request
 from ocigrpc.v1 import config_pb2, event_pb2, exec_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 

@@ -18,7 +18,7 @@ from ocigrpc.host.cgroups.stats import (
     PressureLine,
     Usage,
 )
-from ocigrpc.service import stats
+from ocigrpc.service import from_proto, to_proto
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 
 EVERYTHING = Usage(
@@ -42,7 +42,7 @@ NOTHING = Usage(
 
 
 def answer(usage: Usage) -> stats_pb2.ContainerStats:
-    return stats.container_stats(ContainerStats("c1", "web", {"app": "x"}, 7, usage))
+    return to_proto.container_stats(ContainerStats("c1", "web", {"app": "x"}, 7, usage))
 
 
 def test_everything_has_its_place() -> None:
@@ -88,7 +88,7 @@ def test_every_limit_has_its_place() -> None:
     told = Limits(
         *(512, 20, -1, 100_000, "0-1", "0", 4096, -1, 33, {"memory.high": "max"}, {"2MB": -1})
     )
-    assert stats.limits(told) == config_pb2.LinuxContainerResources(
+    assert to_proto.limits(told) == config_pb2.LinuxContainerResources(
         cpu_shares=512,
         cpu_weight=20,
         cpu_quota=-1,
@@ -101,12 +101,12 @@ def test_every_limit_has_its_place() -> None:
         unified={"memory.high": "max"},
         hugepage_limits=[config_pb2.HugepageLimit(page_size="2MB", limit=-1)],
     )
-    assert stats.limits(Limits()) == config_pb2.LinuxContainerResources()
+    assert to_proto.limits(Limits()) == config_pb2.LinuxContainerResources()
 
 
 def test_a_cpuset_that_does_not_limit_is_there_and_empty() -> None:
-    assert stats.limits(Limits(cpuset_cpus="")).HasField("cpuset_cpus")
-    assert not stats.limits(Limits()).HasField("cpuset_cpus")
+    assert to_proto.limits(Limits(cpuset_cpus="")).HasField("cpuset_cpus")
+    assert not to_proto.limits(Limits()).HasField("cpuset_cpus")
 
 
 def request(**duration: int) -> runtime_pb2.WatchStatsRequest:
@@ -114,7 +114,7 @@ def request(**duration: int) -> runtime_pb2.WatchStatsRequest:
 
 
 def test_an_interval_is_a_second_unless_given() -> None:
-    assert stats.interval_s(runtime_pb2.WatchStatsRequest()) == 1.0
+    assert from_proto.interval_s(runtime_pb2.WatchStatsRequest()) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_interval_is_a_second_unless_given() -> None:
     ],
 )
 def test_an_interval_from_100_ms_to_an_hour(duration: dict[str, int], seconds: float) -> None:
-    assert stats.interval_s(request(**duration)) == seconds
+    assert from_proto.interval_s(request(**duration)) == seconds
 
 
 @pytest.mark.parametrize(
@@ -142,5 +142,5 @@ def test_an_interval_from_100_ms_to_an_hour(duration: dict[str, int], seconds: f
 )
 def test_other_intervals_are_refused(duration: dict[str, int]) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        stats.interval_s(request(**duration))
+        from_proto.interval_s(request(**duration))
     assert caught.value.reason == "INVALID_INTERVAL"
