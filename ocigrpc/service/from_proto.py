@@ -26,6 +26,7 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.service.config_from_proto import container_config
+from ocigrpc.service.times import seconds_of, time_ns_of
 from ocigrpc.service.to_proto import LOG_STREAMS, POLICIES, STATES
 from ocigrpc.v1 import container_pb2, event_pb2, log_pb2, runtime_pb2
 from ocigrpc.violations import Violations, entry_field
@@ -107,14 +108,6 @@ def _seconds(timeout: Duration) -> float:
         problem = "must be a duration that is not negative, of 24 hours at most"
         raise InvalidArgument.of("timeout", problem, reason="INVALID_TIMEOUT")
     return timeout_s
-
-
-def seconds_of(duration: Duration) -> float | None:
-    """The duration in seconds; None for a negative or malformed one."""
-    # Both parts have the same sign; see google/protobuf/duration.proto.
-    if duration.seconds < 0 or not 0 <= duration.nanos < 1_000_000_000:
-        return None
-    return duration.seconds + duration.nanos / 1e9
 
 
 def kill_request(request: runtime_pb2.KillContainerRequest) -> tuple[str, int]:
@@ -274,8 +267,11 @@ def watch_events_request(
 def log_query(request: log_pb2.ContainerLogsRequest) -> LogQuery:
     """The wanted lines. Raises ``InvalidArgument``."""
     violations = Violations()
-    for field in ("tail_lines", "since", "until"):
-        violations.allow(getattr(request, field) >= 0, field, "is negative", "OUT_OF_RANGE")
+    violations.allow(request.tail_lines >= 0, "tail_lines", "is negative", "OUT_OF_RANGE")
+    since_ns = time_ns_of(violations, "since", request.since)
+    until_ns = time_ns_of(violations, "until", request.until)
+    allowed = until_ns > 0 or not request.HasField("until")
+    violations.allow(allowed, "until", "must be a time after 1970", "OUT_OF_RANGE")
     for index, number in enumerate(request.streams):
         violations.allow(
             number in _LOG_STREAMS, f"streams[{index}]", f"{number} is no stream", "INVALID_STREAM"
@@ -286,7 +282,7 @@ def log_query(request: log_pb2.ContainerLogsRequest) -> LogQuery:
         container_id=wanted_id,
         follow=request.follow,
         tail_lines=request.tail_lines if request.HasField("tail_lines") else None,
-        since_ns=request.since,
-        until_ns=request.until,
+        since_ns=since_ns,
+        until_ns=until_ns,
         streams=frozenset(_LOG_STREAMS[number] for number in request.streams),
     )

@@ -24,8 +24,9 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.engine.sessions.messages import Answer, Attached, ExecExit, ExecResult
 from ocigrpc.host.cgroups.limits import Limits
-from ocigrpc.host.cgroups.stats import Pressure, PressureLine
+from ocigrpc.host.cgroups.stats import CpuUsage, Pressure, PressureLine
 from ocigrpc.service.pages import parts
+from ocigrpc.service.times import duration, timestamp
 from ocigrpc.v1 import (
     attach_pb2,
     config_pb2,
@@ -116,8 +117,8 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
         name=view.name,
         state=STATES[view.state],
         pid=view.pid,
-        created_at=view.created_ns,
-        started_at=view.started_ns,
+        created_at=timestamp(view.created_ns),
+        started_at=timestamp(view.started_ns),
         exit_status=None if view.exit_status is None else exit_status(view.exit_status),
         log_path=view.log_path,
         labels=view.labels,
@@ -144,7 +145,7 @@ def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
     return container_pb2.ExitStatus(
         exit_code=ended.exit_code,
         signal=ended.signal,
-        finished_at=ended.finished_ns,
+        finished_at=timestamp(ended.finished_ns),
         oom_killed=ended.oom_killed,
         provenance=_PROVENANCES[ended.provenance],
         message=ended.message,
@@ -168,7 +169,7 @@ def watch_events_responses(batch: EventBatch) -> Iterator[event_pb2.WatchEventsR
 def _event(event: Event) -> event_pb2.ContainerEvent:
     return event_pb2.ContainerEvent(
         sequence=event.sequence,
-        time=event.time_ns,
+        time=timestamp(event.time_ns),
         kind=f"EVENT_KIND_{event.kind.name}",
         container_id=event.container_id,
         name=event.name,
@@ -181,7 +182,7 @@ def log_response(batch: LogBatch) -> log_pb2.ContainerLogsResponse:
     return log_pb2.ContainerLogsResponse(
         lines=[
             log_pb2.LogLine(
-                time=line.time_ns,
+                time=timestamp(line.time_ns),
                 stream=LOG_STREAMS[line.stream],
                 partial=line.partial,
                 content=line.content,
@@ -234,19 +235,32 @@ def container_stats(stats: ContainerStats) -> stats_pb2.ContainerStats:
     """The usage of one container; what the host does not measure stays absent."""
     usage = stats.usage
     # These messages have the fields of the values.
-    cpu, memory, pids, io = map(_fields, (usage.cpu, usage.memory, usage.pids, usage.io))
+    memory, pids, io = map(_fields, (usage.memory, usage.pids, usage.io))
     return stats_pb2.ContainerStats(
         container_id=stats.container_id,
         name=stats.name,
         labels=stats.labels,
-        timestamp=stats.timestamp_ns,
-        cpu=None if cpu is None else stats_pb2.CpuStats(**cpu),
+        read_at=timestamp(stats.timestamp_ns),
+        cpu=_cpu(usage.cpu),
         memory=None if memory is None else stats_pb2.MemoryStats(**memory),
         pids=None if pids is None else stats_pb2.PidsStats(**pids),
         io=None if io is None else stats_pb2.IoStats(**io),
         cpu_pressure=_pressure(usage.cpu_pressure),
         memory_pressure=_pressure(usage.memory_pressure),
         io_pressure=_pressure(usage.io_pressure),
+    )
+
+
+def _cpu(usage: CpuUsage | None) -> stats_pb2.CpuStats | None:
+    if usage is None:
+        return None
+    return stats_pb2.CpuStats(
+        usage=duration(usage.usage_ns),
+        user=duration(usage.user_ns),
+        system=duration(usage.system_ns),
+        periods=usage.periods,
+        throttled_periods=usage.throttled_periods,
+        throttled=duration(usage.throttled_ns),
     )
 
 
@@ -264,7 +278,7 @@ def _line(line: PressureLine | None) -> stats_pb2.PressureLine | None:
     if line is None:
         return None
     return stats_pb2.PressureLine(
-        avg10=line.avg10, avg60=line.avg60, avg300=line.avg300, total_ns=line.total_ns
+        avg10=line.avg10, avg60=line.avg60, avg300=line.avg300, total=duration(line.total_ns)
     )
 
 

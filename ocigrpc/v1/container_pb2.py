@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aocigrpc/v1/container.proto\x12\nocigrpc.v1\"\xbc\x01\n\nExitStatus\x12\x16\n\texit_code\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x0b\x66inished_at\x18\x03 \x01(\x03\x12\x12\n\noom_killed\x18\x04 \x01(\x08\x12.\n\nprovenance\x18\x05 \x01(\x0e\x32\x1a.ocigrpc.v1.ExitProvenance\x12\x0f\n\x07message\x18\x06 \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"\x91\x05\n\x0f\x43ontainerStatus\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.ocigrpc.v1.ContainerState\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12\x12\n\ncreated_at\x18\x05 \x01(\x03\x12\x12\n\nstarted_at\x18\x06 \x01(\x03\x12+\n\x0b\x65xit_status\x18\x07 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\x12\x10\n\x08log_path\x18\x08 \x01(\t\x12\x37\n\x06labels\x18\t \x03(\x0b\x32\'.ocigrpc.v1.ContainerStatus.LabelsEntry\x12\x41\n\x0b\x61nnotations\x18\n \x03(\x0b\x32,.ocigrpc.v1.ContainerStatus.AnnotationsEntry\x12\x17\n\x0fruntime_handler\x18\x0b \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x0c \x01(\t\x12\x13\n\x0b\x63group_path\x18\r \x01(\t\x12\x10\n\x08terminal\x18\x0e \x01(\x08\x12\r\n\x05stdin\x18\x0f \x01(\x08\x12\x14\n\x0cmonitor_lost\x18\x10 \x01(\x08\x12\x15\n\rruntime_state\x18\x11 \x01(\t\x12\x0f\n\x07message\x18\x12 \x01(\t\x12:\n\x13monitor_lost_policy\x18\x13 \x01(\x0e\x32\x1d.ocigrpc.v1.MonitorLostPolicy\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdf\x01\n\x0e\x43ontainerState\x12\x1f\n\x1b\x43ONTAINER_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43ONTAINER_STATE_CREATING\x10\x01\x12\x1b\n\x17\x43ONTAINER_STATE_CREATED\x10\x02\x12\x1b\n\x17\x43ONTAINER_STATE_RUNNING\x10\x03\x12\x1a\n\x16\x43ONTAINER_STATE_PAUSED\x10\x04\x12\x1b\n\x17\x43ONTAINER_STATE_STOPPED\x10\x05\x12\x1b\n\x17\x43ONTAINER_STATE_UNKNOWN\x10\x06*\xb1\x02\n\x0e\x45xitProvenance\x12\x1f\n\x1b\x45XIT_PROVENANCE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45XIT_PROVENANCE_EXIT_FILE\x10\x01\x12\x1b\n\x17\x45XIT_PROVENANCE_PENDING\x10\x02\x12 \n\x1c\x45XIT_PROVENANCE_FILE_MISSING\x10\x03\x12\x1e\n\x1a\x45XIT_PROVENANCE_FILE_EMPTY\x10\x04\x12 \n\x1c\x45XIT_PROVENANCE_FILE_INVALID\x10\x05\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_LOST\x10\x06\x12\x1a\n\x16\x45XIT_PROVENANCE_REBOOT\x10\x07\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_HUNG\x10\x08*u\n\x11MonitorLostPolicy\x12#\n\x1fMONITOR_LOST_POLICY_UNSPECIFIED\x10\x00\x12\x1d\n\x19MONITOR_LOST_POLICY_LEAVE\x10\x01\x12\x1c\n\x18MONITOR_LOST_POLICY_KILL\x10\x02\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aocigrpc/v1/container.proto\x12\nocigrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x01\n\nExitStatus\x12\x16\n\texit_code\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12/\n\x0b\x66inished_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noom_killed\x18\x04 \x01(\x08\x12.\n\nprovenance\x18\x05 \x01(\x0e\x32\x1a.ocigrpc.v1.ExitProvenance\x12\x0f\n\x07message\x18\x06 \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"\xc9\x05\n\x0f\x43ontainerStatus\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.ocigrpc.v1.ContainerState\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x0b\x65xit_status\x18\x07 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\x12\x10\n\x08log_path\x18\x08 \x01(\t\x12\x37\n\x06labels\x18\t \x03(\x0b\x32\'.ocigrpc.v1.ContainerStatus.LabelsEntry\x12\x41\n\x0b\x61nnotations\x18\n \x03(\x0b\x32,.ocigrpc.v1.ContainerStatus.AnnotationsEntry\x12\x17\n\x0fruntime_handler\x18\x0b \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x0c \x01(\t\x12\x13\n\x0b\x63group_path\x18\r \x01(\t\x12\x10\n\x08terminal\x18\x0e \x01(\x08\x12\r\n\x05stdin\x18\x0f \x01(\x08\x12\x14\n\x0cmonitor_lost\x18\x10 \x01(\x08\x12\x15\n\rruntime_state\x18\x11 \x01(\t\x12\x0f\n\x07message\x18\x12 \x01(\t\x12:\n\x13monitor_lost_policy\x18\x13 \x01(\x0e\x32\x1d.ocigrpc.v1.MonitorLostPolicy\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdf\x01\n\x0e\x43ontainerState\x12\x1f\n\x1b\x43ONTAINER_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43ONTAINER_STATE_CREATING\x10\x01\x12\x1b\n\x17\x43ONTAINER_STATE_CREATED\x10\x02\x12\x1b\n\x17\x43ONTAINER_STATE_RUNNING\x10\x03\x12\x1a\n\x16\x43ONTAINER_STATE_PAUSED\x10\x04\x12\x1b\n\x17\x43ONTAINER_STATE_STOPPED\x10\x05\x12\x1b\n\x17\x43ONTAINER_STATE_UNKNOWN\x10\x06*\xb1\x02\n\x0e\x45xitProvenance\x12\x1f\n\x1b\x45XIT_PROVENANCE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45XIT_PROVENANCE_EXIT_FILE\x10\x01\x12\x1b\n\x17\x45XIT_PROVENANCE_PENDING\x10\x02\x12 \n\x1c\x45XIT_PROVENANCE_FILE_MISSING\x10\x03\x12\x1e\n\x1a\x45XIT_PROVENANCE_FILE_EMPTY\x10\x04\x12 \n\x1c\x45XIT_PROVENANCE_FILE_INVALID\x10\x05\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_LOST\x10\x06\x12\x1a\n\x16\x45XIT_PROVENANCE_REBOOT\x10\x07\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_HUNG\x10\x08*u\n\x11MonitorLostPolicy\x12#\n\x1fMONITOR_LOST_POLICY_UNSPECIFIED\x10\x00\x12\x1d\n\x19MONITOR_LOST_POLICY_LEAVE\x10\x01\x12\x1c\n\x18MONITOR_LOST_POLICY_KILL\x10\x02\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +37,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_CONTAINERSTATE']._serialized_start=894
-  _globals['_CONTAINERSTATE']._serialized_end=1117
-  _globals['_EXITPROVENANCE']._serialized_start=1120
-  _globals['_EXITPROVENANCE']._serialized_end=1425
-  _globals['_MONITORLOSTPOLICY']._serialized_start=1427
-  _globals['_MONITORLOSTPOLICY']._serialized_end=1544
-  _globals['_EXITSTATUS']._serialized_start=43
-  _globals['_EXITSTATUS']._serialized_end=231
-  _globals['_CONTAINERSTATUS']._serialized_start=234
-  _globals['_CONTAINERSTATUS']._serialized_end=891
-  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_start=794
-  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_end=839
-  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_start=841
-  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_end=891
+  _globals['_CONTAINERSTATE']._serialized_start=1011
+  _globals['_CONTAINERSTATE']._serialized_end=1234
+  _globals['_EXITPROVENANCE']._serialized_start=1237
+  _globals['_EXITPROVENANCE']._serialized_end=1542
+  _globals['_MONITORLOSTPOLICY']._serialized_start=1544
+  _globals['_MONITORLOSTPOLICY']._serialized_end=1661
+  _globals['_EXITSTATUS']._serialized_start=76
+  _globals['_EXITSTATUS']._serialized_end=292
+  _globals['_CONTAINERSTATUS']._serialized_start=295
+  _globals['_CONTAINERSTATUS']._serialized_end=1008
+  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_start=911
+  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_end=956
+  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_start=958
+  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_end=1008
 # @@protoc_insertion_point(module_scope)

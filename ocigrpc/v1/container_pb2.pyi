@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -64,11 +67,11 @@ class ExitStatus(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     exit_code: int
     signal: int
-    finished_at: int
+    finished_at: _timestamp_pb2.Timestamp
     oom_killed: bool
     provenance: ExitProvenance
     message: str
-    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., finished_at: _Optional[int] = ..., oom_killed: bool = ..., provenance: _Optional[_Union[ExitProvenance, str]] = ..., message: _Optional[str] = ...) -> None: ...
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oom_killed: bool = ..., provenance: _Optional[_Union[ExitProvenance, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ContainerStatus(_message.Message):
     __slots__ = ("container_id", "name", "state", "pid", "created_at", "started_at", "exit_status", "log_path", "labels", "annotations", "runtime_handler", "bundle_path", "cgroup_path", "terminal", "stdin", "monitor_lost", "runtime_state", "message", "monitor_lost_policy")
@@ -109,8 +112,8 @@ class ContainerStatus(_message.Message):
     name: str
     state: ContainerState
     pid: int
-    created_at: int
-    started_at: int
+    created_at: _timestamp_pb2.Timestamp
+    started_at: _timestamp_pb2.Timestamp
     exit_status: ExitStatus
     log_path: str
     labels: _containers.ScalarMap[str, str]
@@ -124,4 +127,4 @@ class ContainerStatus(_message.Message):
     runtime_state: str
     message: str
     monitor_lost_policy: MonitorLostPolicy
-    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[int] = ..., started_at: _Optional[int] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., log_path: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., bundle_path: _Optional[str] = ..., cgroup_path: _Optional[str] = ..., terminal: bool = ..., stdin: bool = ..., monitor_lost: bool = ..., runtime_state: _Optional[str] = ..., message: _Optional[str] = ..., monitor_lost_policy: _Optional[_Union[MonitorLostPolicy, str]] = ...) -> None: ...
+    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., log_path: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., bundle_path: _Optional[str] = ..., cgroup_path: _Optional[str] = ..., terminal: bool = ..., stdin: bool = ..., monitor_lost: bool = ..., runtime_state: _Optional[str] = ..., message: _Optional[str] = ..., monitor_lost_policy: _Optional[_Union[MonitorLostPolicy, str]] = ...) -> None: ...

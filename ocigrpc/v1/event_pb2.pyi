@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from ocigrpc.v1 import container_pb2 as _container_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -40,12 +43,12 @@ class ContainerEvent(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     EXIT_STATUS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
-    time: int
+    time: _timestamp_pb2.Timestamp
     kind: EventKind
     container_id: str
     name: str
     exit_status: _container_pb2.ExitStatus
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[int] = ..., kind: _Optional[_Union[EventKind, str]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., exit_status: _Optional[_Union[_container_pb2.ExitStatus, _Mapping]] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[EventKind, str]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., exit_status: _Optional[_Union[_container_pb2.ExitStatus, _Mapping]] = ...) -> None: ...
 
 class EventFilter(_message.Message):
     __slots__ = ("container_id", "label_selector", "kinds")

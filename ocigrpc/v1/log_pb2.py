@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ocigrpc/v1/log.proto\x12\nocigrpc.v1\"`\n\x07LogLine\x12\x0c\n\x04time\x18\x01 \x01(\x03\x12%\n\x06stream\x18\x02 \x01(\x0e\x32\x15.ocigrpc.v1.LogStream\x12\x0f\n\x07partial\x18\x03 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\"\xaa\x01\n\x14\x43ontainerLogsRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x17\n\ntail_lines\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05since\x18\x04 \x01(\x03\x12\r\n\x05until\x18\x05 \x01(\x03\x12&\n\x07streams\x18\x06 \x03(\x0e\x32\x15.ocigrpc.v1.LogStreamB\r\n\x0b_tail_lines\"_\n\x15\x43ontainerLogsResponse\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.ocigrpc.v1.LogLine\x12\x15\n\rskipped_lines\x18\x02 \x01(\x03\x12\x0b\n\x03gap\x18\x03 \x01(\x08\"1\n\x19ReopenContainerLogRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x1c\n\x1aReopenContainerLogResponse*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14ocigrpc/v1/log.proto\x12\nocigrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n\x07LogLine\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06stream\x18\x02 \x01(\x0e\x32\x15.ocigrpc.v1.LogStream\x12\x0f\n\x07partial\x18\x03 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\"\xe2\x01\n\x14\x43ontainerLogsRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x17\n\ntail_lines\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x07streams\x18\x06 \x03(\x0e\x32\x15.ocigrpc.v1.LogStreamB\r\n\x0b_tail_lines\"_\n\x15\x43ontainerLogsResponse\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.ocigrpc.v1.LogLine\x12\x15\n\rskipped_lines\x18\x02 \x01(\x03\x12\x0b\n\x03gap\x18\x03 \x01(\x08\"1\n\x19ReopenContainerLogRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"\x1c\n\x1aReopenContainerLogResponse*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,16 +33,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ocigrpc.v1.log_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\nocigrpc.v1P\001Z\024ocigrpc/v1;ocigrpcv1\252\002\nOcigrpc.V1'
-  _globals['_LOGSTREAM']._serialized_start=485
-  _globals['_LOGSTREAM']._serialized_end=570
-  _globals['_LOGLINE']._serialized_start=36
-  _globals['_LOGLINE']._serialized_end=132
-  _globals['_CONTAINERLOGSREQUEST']._serialized_start=135
-  _globals['_CONTAINERLOGSREQUEST']._serialized_end=305
-  _globals['_CONTAINERLOGSRESPONSE']._serialized_start=307
-  _globals['_CONTAINERLOGSRESPONSE']._serialized_end=402
-  _globals['_REOPENCONTAINERLOGREQUEST']._serialized_start=404
-  _globals['_REOPENCONTAINERLOGREQUEST']._serialized_end=453
-  _globals['_REOPENCONTAINERLOGRESPONSE']._serialized_start=455
-  _globals['_REOPENCONTAINERLOGRESPONSE']._serialized_end=483
+  _globals['_LOGSTREAM']._serialized_start=602
+  _globals['_LOGSTREAM']._serialized_end=687
+  _globals['_LOGLINE']._serialized_start=69
+  _globals['_LOGLINE']._serialized_end=193
+  _globals['_CONTAINERLOGSREQUEST']._serialized_start=196
+  _globals['_CONTAINERLOGSREQUEST']._serialized_end=422
+  _globals['_CONTAINERLOGSRESPONSE']._serialized_start=424
+  _globals['_CONTAINERLOGSRESPONSE']._serialized_end=519
+  _globals['_REOPENCONTAINERLOGREQUEST']._serialized_start=521
+  _globals['_REOPENCONTAINERLOGREQUEST']._serialized_end=570
+  _globals['_REOPENCONTAINERLOGRESPONSE']._serialized_start=572
+  _globals['_REOPENCONTAINERLOGRESPONSE']._serialized_end=600
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -22,11 +25,11 @@ class LogLine(_message.Message):
     STREAM_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
-    time: int
+    time: _timestamp_pb2.Timestamp
     stream: LogStream
     partial: bool
     content: bytes
-    def __init__(self, time: _Optional[int] = ..., stream: _Optional[_Union[LogStream, str]] = ..., partial: bool = ..., content: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stream: _Optional[_Union[LogStream, str]] = ..., partial: bool = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class ContainerLogsRequest(_message.Message):
     __slots__ = ("container_id", "follow", "tail_lines", "since", "until", "streams")
@@ -39,10 +42,10 @@ class ContainerLogsRequest(_message.Message):
     container_id: str
     follow: bool
     tail_lines: int
-    since: int
-    until: int
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
     streams: _containers.RepeatedScalarFieldContainer[LogStream]
-    def __init__(self, container_id: _Optional[str] = ..., follow: bool = ..., tail_lines: _Optional[int] = ..., since: _Optional[int] = ..., until: _Optional[int] = ..., streams: _Optional[_Iterable[_Union[LogStream, str]]] = ...) -> None: ...
+    def __init__(self, container_id: _Optional[str] = ..., follow: bool = ..., tail_lines: _Optional[int] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., streams: _Optional[_Iterable[_Union[LogStream, str]]] = ...) -> None: ...
 
 class ContainerLogsResponse(_message.Message):
     __slots__ = ("lines", "skipped_lines", "gap")

@@ -22,9 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ocigrpc/v1/stats.proto\x12\nocigrpc.v1\"\xd5\x03\n\x0e\x43ontainerStats\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x36\n\x06labels\x18\x03 \x03(\x0b\x32&.ocigrpc.v1.ContainerStats.LabelsEntry\x12\x11\n\ttimestamp\x18\x04 \x01(\x03\x12!\n\x03\x63pu\x18\x05 \x01(\x0b\x32\x14.ocigrpc.v1.CpuStats\x12\'\n\x06memory\x18\x06 \x01(\x0b\x32\x17.ocigrpc.v1.MemoryStats\x12#\n\x04pids\x18\x07 \x01(\x0b\x32\x15.ocigrpc.v1.PidsStats\x12\x1f\n\x02io\x18\x08 \x01(\x0b\x32\x13.ocigrpc.v1.IoStats\x12/\n\x0c\x63pu_pressure\x18\t \x01(\x0b\x32\x19.ocigrpc.v1.PressureStats\x12\x32\n\x0fmemory_pressure\x18\n \x01(\x0b\x32\x19.ocigrpc.v1.PressureStats\x12.\n\x0bio_pressure\x18\x0b \x01(\x0b\x32\x19.ocigrpc.v1.PressureStats\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfa\x01\n\x08\x43puStats\x12\x15\n\x08usage_ns\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07user_ns\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tsystem_ns\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x14\n\x07periods\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x1e\n\x11throttled_periods\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x19\n\x0cthrottled_ns\x18\x06 \x01(\x03H\x05\x88\x01\x01\x42\x0b\n\t_usage_nsB\n\n\x08_user_nsB\x0c\n\n_system_nsB\n\n\x08_periodsB\x14\n\x12_throttled_periodsB\x0f\n\r_throttled_ns\"\x8b\x02\n\x0bMemoryStats\x12\x18\n\x0busage_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11working_set_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\trss_bytes\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0blimit_bytes\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x17\n\nswap_bytes\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x16\n\toom_kills\x18\x06 \x01(\x03H\x05\x88\x01\x01\x42\x0e\n\x0c_usage_bytesB\x14\n\x12_working_set_bytesB\x0c\n\n_rss_bytesB\x0e\n\x0c_limit_bytesB\r\n\x0b_swap_bytesB\x0c\n\n_oom_kills\"K\n\tPidsStats\x12\x14\n\x07\x63urrent\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_currentB\x08\n\x06_limit\"W\n\x07IoStats\x12\x12\n\nread_bytes\x18\x01 \x01(\x03\x12\x13\n\x0bwrite_bytes\x18\x02 \x01(\x03\x12\x10\n\x08read_ops\x18\x03 \x01(\x03\x12\x11\n\twrite_ops\x18\x04 \x01(\x03\"_\n\rPressureStats\x12&\n\x04some\x18\x01 \x01(\x0b\x32\x18.ocigrpc.v1.PressureLine\x12&\n\x04\x66ull\x18\x02 \x01(\x0b\x32\x18.ocigrpc.v1.PressureLine\"N\n\x0cPressureLine\x12\r\n\x05\x61vg10\x18\x01 \x01(\x01\x12\r\n\x05\x61vg60\x18\x02 \x01(\x01\x12\x0e\n\x06\x61vg300\x18\x03 \x01(\x01\x12\x10\n\x08total_ns\x18\x04 \x01(\x03\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ocigrpc/v1/stats.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x03\n\x0e\x43ontainerStats\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x36\n\x06labels\x18\x03 \x03(\x0b\x32&.ocigrpc.v1.ContainerStats.LabelsEntry\x12+\n\x07read_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x03\x63pu\x18\x05 \x01(\x0b\x32\x14.ocigrpc.v1.CpuStats\x12\'\n\x06memory\x18\x06 \x01(\x0b\x32\x17.ocigrpc.v1.MemoryStats\x12#\n\x04pids\x18\x07 \x01(\x0b\x32\x15.ocigrpc.v1.PidsStats\x12\x1f\n\x02io\x18\x08 \x01(\x0b\x32\x13.ocigrpc.v1.IoStats\x12/\n\x0c\x63pu_pressure\x18\t \x01(\x0b\x32\x19.ocigrpc.v1.PressureStats\x12\x32\n\x0fmemory_pressure\x18\n \x01(\x0b\x32\x19.ocigrpc.v1.PressureStats\x12.\n\x0bio_pressure\x18\x0b \x01(\x0b\x32\x19.ocigrpc.v1.PressureStats\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8e\x02\n\x08\x43puStats\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04user\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06system\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x07periods\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11throttled_periods\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12,\n\tthrottled\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\n\x08_periodsB\x14\n\x12_throttled_periods\"\x8b\x02\n\x0bMemoryStats\x12\x18\n\x0busage_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1e\n\x11working_set_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\trss_bytes\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x18\n\x0blimit_bytes\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x17\n\nswap_bytes\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x16\n\toom_kills\x18\x06 \x01(\x03H\x05\x88\x01\x01\x42\x0e\n\x0c_usage_bytesB\x14\n\x12_working_set_bytesB\x0c\n\n_rss_bytesB\x0e\n\x0c_limit_bytesB\r\n\x0b_swap_bytesB\x0c\n\n_oom_kills\"K\n\tPidsStats\x12\x14\n\x07\x63urrent\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\n\n\x08_currentB\x08\n\x06_limit\"W\n\x07IoStats\x12\x12\n\nread_bytes\x18\x01 \x01(\x03\x12\x13\n\x0bwrite_bytes\x18\x02 \x01(\x03\x12\x10\n\x08read_ops\x18\x03 \x01(\x03\x12\x11\n\twrite_ops\x18\x04 \x01(\x03\"_\n\rPressureStats\x12&\n\x04some\x18\x01 \x01(\x0b\x32\x18.ocigrpc.v1.PressureLine\x12&\n\x04\x66ull\x18\x02 \x01(\x0b\x32\x18.ocigrpc.v1.PressureLine\"f\n\x0cPressureLine\x12\r\n\x05\x61vg10\x18\x01 \x01(\x01\x12\r\n\x05\x61vg60\x18\x02 \x01(\x01\x12\x0e\n\x06\x61vg300\x18\x03 \x01(\x01\x12(\n\x05total\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB1\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +36,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\nocigrpc.v1P\001Z\024ocigrpc/v1;ocigrpcv1\252\002\nOcigrpc.V1'
   _globals['_CONTAINERSTATS_LABELSENTRY']._loaded_options = None
   _globals['_CONTAINERSTATS_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_CONTAINERSTATS']._serialized_start=39
-  _globals['_CONTAINERSTATS']._serialized_end=508
-  _globals['_CONTAINERSTATS_LABELSENTRY']._serialized_start=463
-  _globals['_CONTAINERSTATS_LABELSENTRY']._serialized_end=508
-  _globals['_CPUSTATS']._serialized_start=511
-  _globals['_CPUSTATS']._serialized_end=761
-  _globals['_MEMORYSTATS']._serialized_start=764
-  _globals['_MEMORYSTATS']._serialized_end=1031
-  _globals['_PIDSSTATS']._serialized_start=1033
-  _globals['_PIDSSTATS']._serialized_end=1108
-  _globals['_IOSTATS']._serialized_start=1110
-  _globals['_IOSTATS']._serialized_end=1197
-  _globals['_PRESSURESTATS']._serialized_start=1199
-  _globals['_PRESSURESTATS']._serialized_end=1294
-  _globals['_PRESSURELINE']._serialized_start=1296
-  _globals['_PRESSURELINE']._serialized_end=1374
+  _globals['_CONTAINERSTATS']._serialized_start=104
+  _globals['_CONTAINERSTATS']._serialized_end=599
+  _globals['_CONTAINERSTATS_LABELSENTRY']._serialized_start=554
+  _globals['_CONTAINERSTATS_LABELSENTRY']._serialized_end=599
+  _globals['_CPUSTATS']._serialized_start=602
+  _globals['_CPUSTATS']._serialized_end=872
+  _globals['_MEMORYSTATS']._serialized_start=875
+  _globals['_MEMORYSTATS']._serialized_end=1142
+  _globals['_PIDSSTATS']._serialized_start=1144
+  _globals['_PIDSSTATS']._serialized_end=1219
+  _globals['_IOSTATS']._serialized_start=1221
+  _globals['_IOSTATS']._serialized_end=1308
+  _globals['_PRESSURESTATS']._serialized_start=1310
+  _globals['_PRESSURESTATS']._serialized_end=1405
+  _globals['_PRESSURELINE']._serialized_start=1407
+  _globals['_PRESSURELINE']._serialized_end=1509
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,7 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -7,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ContainerStats(_message.Message):
-    __slots__ = ("container_id", "name", "labels", "timestamp", "cpu", "memory", "pids", "io", "cpu_pressure", "memory_pressure", "io_pressure")
+    __slots__ = ("container_id", "name", "labels", "read_at", "cpu", "memory", "pids", "io", "cpu_pressure", "memory_pressure", "io_pressure")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -18,7 +22,7 @@ class ContainerStats(_message.Message):
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    READ_AT_FIELD_NUMBER: _ClassVar[int]
     CPU_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     PIDS_FIELD_NUMBER: _ClassVar[int]
@@ -29,7 +33,7 @@ class ContainerStats(_message.Message):
     container_id: str
     name: str
     labels: _containers.ScalarMap[str, str]
-    timestamp: int
+    read_at: _timestamp_pb2.Timestamp
     cpu: CpuStats
     memory: MemoryStats
     pids: PidsStats
@@ -37,23 +41,23 @@ class ContainerStats(_message.Message):
     cpu_pressure: PressureStats
     memory_pressure: PressureStats
     io_pressure: PressureStats
-    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., timestamp: _Optional[int] = ..., cpu: _Optional[_Union[CpuStats, _Mapping]] = ..., memory: _Optional[_Union[MemoryStats, _Mapping]] = ..., pids: _Optional[_Union[PidsStats, _Mapping]] = ..., io: _Optional[_Union[IoStats, _Mapping]] = ..., cpu_pressure: _Optional[_Union[PressureStats, _Mapping]] = ..., memory_pressure: _Optional[_Union[PressureStats, _Mapping]] = ..., io_pressure: _Optional[_Union[PressureStats, _Mapping]] = ...) -> None: ...
+    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., read_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cpu: _Optional[_Union[CpuStats, _Mapping]] = ..., memory: _Optional[_Union[MemoryStats, _Mapping]] = ..., pids: _Optional[_Union[PidsStats, _Mapping]] = ..., io: _Optional[_Union[IoStats, _Mapping]] = ..., cpu_pressure: _Optional[_Union[PressureStats, _Mapping]] = ..., memory_pressure: _Optional[_Union[PressureStats, _Mapping]] = ..., io_pressure: _Optional[_Union[PressureStats, _Mapping]] = ...) -> None: ...
 
 class CpuStats(_message.Message):
-    __slots__ = ("usage_ns", "user_ns", "system_ns", "periods", "throttled_periods", "throttled_ns")
-    USAGE_NS_FIELD_NUMBER: _ClassVar[int]
-    USER_NS_FIELD_NUMBER: _ClassVar[int]
-    SYSTEM_NS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("usage", "user", "system", "periods", "throttled_periods", "throttled")
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
     PERIODS_FIELD_NUMBER: _ClassVar[int]
     THROTTLED_PERIODS_FIELD_NUMBER: _ClassVar[int]
-    THROTTLED_NS_FIELD_NUMBER: _ClassVar[int]
-    usage_ns: int
-    user_ns: int
-    system_ns: int
+    THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    usage: _duration_pb2.Duration
+    user: _duration_pb2.Duration
+    system: _duration_pb2.Duration
     periods: int
     throttled_periods: int
-    throttled_ns: int
-    def __init__(self, usage_ns: _Optional[int] = ..., user_ns: _Optional[int] = ..., system_ns: _Optional[int] = ..., periods: _Optional[int] = ..., throttled_periods: _Optional[int] = ..., throttled_ns: _Optional[int] = ...) -> None: ...
+    throttled: _duration_pb2.Duration
+    def __init__(self, usage: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., user: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., system: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., periods: _Optional[int] = ..., throttled_periods: _Optional[int] = ..., throttled: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class MemoryStats(_message.Message):
     __slots__ = ("usage_bytes", "working_set_bytes", "rss_bytes", "limit_bytes", "swap_bytes", "oom_kills")
@@ -100,13 +104,13 @@ class PressureStats(_message.Message):
     def __init__(self, some: _Optional[_Union[PressureLine, _Mapping]] = ..., full: _Optional[_Union[PressureLine, _Mapping]] = ...) -> None: ...
 
 class PressureLine(_message.Message):
-    __slots__ = ("avg10", "avg60", "avg300", "total_ns")
+    __slots__ = ("avg10", "avg60", "avg300", "total")
     AVG10_FIELD_NUMBER: _ClassVar[int]
     AVG60_FIELD_NUMBER: _ClassVar[int]
     AVG300_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
     avg10: float
     avg60: float
     avg300: float
-    total_ns: int
-    def __init__(self, avg10: _Optional[float] = ..., avg60: _Optional[float] = ..., avg300: _Optional[float] = ..., total_ns: _Optional[int] = ...) -> None: ...
+    total: _duration_pb2.Duration
+    def __init__(self, avg10: _Optional[float] = ..., avg60: _Optional[float] = ..., avg300: _Optional[float] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

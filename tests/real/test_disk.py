@@ -169,9 +169,9 @@ def test_what_could_not_be_written_is_written_when_there_is_room(disks: Disks) -
     with disks.root.full():
         service.pause(running)
         service.kill(ending, "USR1")
-        ended_ns[ending] = service.wait(ending).finished_at
+        ended_ns[ending] = service.wait(ending).finished_at.ToNanoseconds()
         service.stop(running, 0)
-        ended_ns[running] = service.wait(running).finished_at
+        ended_ns[running] = service.wait(running).finished_at.ToNanoseconds()
     until(lambda: is_settled(service))
     # Neither the monitor nor its file is there to be asked again.
     for container_id in (running, ending):
@@ -180,7 +180,7 @@ def test_what_could_not_be_written_is_written_when_there_is_room(disks: Disks) -
     service.start()
     assert service.wait(ending).exit_code == 7
     assert service.wait(running).exit_code == 137
-    assert {each: service.wait(each).finished_at for each in ended_ns} == ended_ns
+    assert {each: service.wait(each).finished_at.ToNanoseconds() for each in ended_ns} == ended_ns
 
 
 def test_events_of_a_full_disk_come_later_in_order_and_without_a_gap(disks: Disks) -> None:

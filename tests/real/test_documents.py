@@ -45,7 +45,7 @@ _GROUPS = tuple(
     for container_id in ("hello", "talk")
     for whose in ("conmon", "container")
 )
-_VOLATILE = re.compile(r'("pid": )\d+|("(?:\w+_at|time)": )"\d+"')
+_VOLATILE = re.compile(r'("pid": )\d+|("(?:\w+_at|time)": )"[^"]+Z"')
 
 _DRIVER = """
 set -E

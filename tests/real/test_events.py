@@ -41,7 +41,8 @@ def test_a_whole_life_is_told_in_order(any_service: Service) -> None:
     ]
     assert {event.container_id for event in told} == {container_id}
     assert {event.name for event in told} == {"one"}
-    assert [event.time for event in told] == sorted(event.time for event in told)
+    times_ns = [event.time.ToNanoseconds() for event in told]
+    assert times_ns == sorted(times_ns)
     numbers = [event.sequence for event in told]
     assert numbers == list(range(numbers[0], numbers[0] + len(told)))
     ended = told[-2].exit_status

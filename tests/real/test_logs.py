@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ocigrpc.v1 import log_pb2
 from tests.bed.clients.logs import (
@@ -50,7 +51,7 @@ def test_lines_have_their_stream_and_time(service: Service) -> None:
     out = [line.content for line in found if line.stream == log_pb2.LOG_STREAM_STDOUT]
     bad = [line.content for line in found if line.stream == log_pb2.LOG_STREAM_STDERR]
     assert (out, bad) == ([b"out", b"", b"\xff"], [b"bad"])
-    assert all(before_ns < line.time < time.time_ns() for line in found)
+    assert all(before_ns < line.time.ToNanoseconds() < time.time_ns() for line in found)
     assert not any(line.partial for line in found)
 
 
@@ -181,7 +182,9 @@ def test_a_follower_may_want_only_what_comes(service: Service) -> None:
 
 def test_a_follower_ends_at_its_last_time(service: Service) -> None:
     container_id = service.run("echo 1; exec sleep 1000")
-    following = Following(service, container_id, until=time.time_ns() + 300_000_000)
+    soon = Timestamp()
+    soon.FromNanoseconds(time.time_ns() + 300_000_000)
+    following = Following(service, container_id, until=soon)
     assert following.rest() == [b"1"]
     assert service.state(container_id) == "running"
 
@@ -217,7 +220,14 @@ def test_an_unknown_container_is_not_found(service: Service) -> None:
 
 def test_what_no_request_can_say_is_refused(service: Service) -> None:
     with refused("INVALID_ARGUMENT", "OUT_OF_RANGE") as refusal:
-        lines(service, "some", tail_lines=-1, since=-1, until=-1, streams=[7])
+        lines(
+            service,
+            "some",
+            tail_lines=-1,
+            since=Timestamp(seconds=-1),
+            until=Timestamp(),
+            streams=[7],
+        )
     assert refusal.fields == ["tail_lines", "since", "until", "streams[0]"]
 
 

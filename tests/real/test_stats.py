@@ -75,23 +75,31 @@ def has_cgroup2(service: Service) -> bool:
 def test_cpu_time_of_a_busy_container_grows(any_service: Service) -> None:
     container_id = any_service.run(BUSY)
     first = stats(any_service, container_id)
-    until(lambda: stats(any_service, container_id).cpu.usage_ns > first.cpu.usage_ns + 200_000_000)
+    until(
+        lambda: (
+            stats(any_service, container_id).cpu.usage.ToNanoseconds()
+            > first.cpu.usage.ToNanoseconds() + 200_000_000
+        )
+    )
     last = stats(any_service, container_id)
-    assert last.cpu.user_ns > 0
-    parts_ns = last.cpu.user_ns + last.cpu.system_ns
-    assert parts_ns == pytest.approx(last.cpu.usage_ns, rel=0.2, abs=50_000_000)
+    assert last.cpu.user.ToNanoseconds() > 0
+    parts_ns = last.cpu.user.ToNanoseconds() + last.cpu.system.ToNanoseconds()
+    assert parts_ns == pytest.approx(last.cpu.usage.ToNanoseconds(), rel=0.2, abs=50_000_000)
     # Not more than all CPUs can give.
-    passed_ns = last.timestamp - first.timestamp
-    assert last.cpu.usage_ns - first.cpu.usage_ns < passed_ns * 1.5 + 50_000_000
+    passed_ns = last.read_at.ToNanoseconds() - first.read_at.ToNanoseconds()
+    assert (
+        last.cpu.usage.ToNanoseconds() - first.cpu.usage.ToNanoseconds()
+        < passed_ns * 1.5 + 50_000_000
+    )
 
 
 def test_cpu_time_of_a_paused_container_stands_still(any_service: Service) -> None:
     container_id = any_service.run(BUSY)
     any_service.pause(container_id)
-    first = stats(any_service, container_id).cpu.usage_ns
+    first = stats(any_service, container_id).cpu.usage.ToNanoseconds()
     assert first > 0
     list(islice(watch(any_service, 100), 3))
-    assert stats(any_service, container_id).cpu.usage_ns == first
+    assert stats(any_service, container_id).cpu.usage.ToNanoseconds() == first
 
 
 @with_controllers
@@ -130,7 +138,7 @@ def test_a_quota_throttles_and_that_is_counted(any_service: Service) -> None:
     cpu = stats(any_service, container_id).cpu
     assert cpu.periods >= cpu.throttled_periods
     # Each for most of the 90 ms that are left of a period.
-    assert cpu.throttled_ns > 100_000_000
+    assert cpu.throttled.ToNanoseconds() > 100_000_000
 
 
 @with_controllers
@@ -154,7 +162,7 @@ def test_a_process_that_is_killed_for_want_of_memory_is_counted(any_service: Ser
 def test_counters_are_those_of_the_cgroup_files(any_service: Service) -> None:
     container_id = any_service.run()
     before = cpu_time_ns(any_service, container_id)
-    told = stats(any_service, container_id).cpu.usage_ns
+    told = stats(any_service, container_id).cpu.usage.ToNanoseconds()
     assert before <= told <= cpu_time_ns(any_service, container_id)
 
 
@@ -173,7 +181,9 @@ def test_want_of_cpus_is_told_where_there_is_cgroup2(any_service: Service) -> No
     if not has_cgroup2(any_service):
         assert not stats(any_service, container_id).HasField("cpu_pressure")
         return
-    until(lambda: stats(any_service, container_id).cpu_pressure.some.total_ns > 1_000_000)
+    until(
+        lambda: stats(any_service, container_id).cpu_pressure.some.total.ToNanoseconds() > 1_000_000
+    )
     pressure = stats(any_service, container_id).cpu_pressure
     assert 0.0 <= pressure.some.avg10 <= 100.0
     assert stats(any_service, container_id).HasField("io_pressure")
@@ -184,8 +194,8 @@ def test_what_the_host_does_not_count_is_absent(any_service: Service) -> None:
     has_them = any_service.host.name in ("native", "v1") or booted_by_systemd()
     assert found.HasField("memory") == has_them
     assert found.HasField("pids") == has_them
-    assert found.cpu.HasField("throttled_ns") == has_them
-    assert found.cpu.HasField("usage_ns")
+    assert found.cpu.HasField("throttled") == has_them
+    assert found.cpu.HasField("usage")
 
 
 def test_a_created_container_has_stats(any_service: Service) -> None:
@@ -196,7 +206,8 @@ def test_a_created_container_has_stats(any_service: Service) -> None:
         "one",
         {"app": "web"},
     )
-    assert found.timestamp > any_service.status(container_id).created_at
+    created_ns = any_service.status(container_id).created_at.ToNanoseconds()
+    assert found.read_at.ToNanoseconds() > created_ns
 
 
 def test_stats_of_a_stopped_container_are_failed_precondition(any_service: Service) -> None:
@@ -239,7 +250,7 @@ def test_a_container_that_goes_meanwhile_is_left_out_of_the_list(any_service: Se
 def test_watched_stats_come_at_an_interval_that_does_not_drift(service: Service) -> None:
     service.run(BUSY)
     messages = list(islice(watch(service, 100), 21))
-    times_ms = [message.stats[0].timestamp / 1e6 for message in messages]
+    times_ms = [message.stats[0].read_at.ToNanoseconds() / 1e6 for message in messages]
     since_first = [each - times_ms[0] for each in times_ms]
     # On a busy machine one or the other is late or left out, but the beat is kept.
     late_ms = [each % 100 for each in since_first[1:]]
@@ -253,13 +264,13 @@ def test_watched_stats_grow_and_show_containers_made_later(service: Service) -> 
     container_id = service.run(BUSY, labels={"app": "web"})
     found = [message.stats[0] for message in islice(filter(has_stats, with_app), 3)]
     assert {each.container_id for each in found} == {container_id}
-    assert found[0].cpu.usage_ns < found[-1].cpu.usage_ns
+    assert found[0].cpu.usage.ToNanoseconds() < found[-1].cpu.usage.ToNanoseconds()
     service.kill(container_id)
     assert next(message for message in with_app if not message.stats)
 
 
 def has_stats(message: runtime_pb2.WatchStatsResponse) -> bool:
-    return bool(message.stats) and message.stats[0].cpu.usage_ns > 0
+    return bool(message.stats) and message.stats[0].cpu.usage.ToNanoseconds() > 0
 
 
 @pytest.mark.parametrize("leave", ["cancel", "disconnect"])
@@ -310,5 +321,5 @@ def test_without_an_interval_it_is_a_second(service: Service) -> None:
     service.run()
     request = runtime_pb2.WatchStatsRequest()
     messages = list(islice(service.rpc.WatchStats(request, timeout=LIMIT_S), 2))
-    passed_ms = (messages[1].stats[0].timestamp - messages[0].stats[0].timestamp) / 1e6
-    assert 900 < passed_ms < 1900
+    first_ms, last_ms = (each.stats[0].read_at.ToMilliseconds() for each in messages)
+    assert 900 < last_ms - first_ms < 1900

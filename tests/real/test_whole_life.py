@@ -45,14 +45,14 @@ def test_a_container_lives_its_whole_life(any_service: Service) -> None:
     assert status.pid == created.pid > 0
     assert (status.name, dict(status.labels)) == ("one", {"app": "web"})
     assert status.annotations["note"] == "x"
-    assert status.created_at > 0
-    assert status.started_at == 0
+    assert status.HasField("created_at")
+    assert not status.HasField("started_at")
     assert not status.HasField("exit_status")
 
     service.start_container(container_id)
     status = service.status(container_id)
     assert service.state(container_id) == "running"
-    assert status.started_at > status.created_at
+    assert status.started_at.ToNanoseconds() > status.created_at.ToNanoseconds()
     assert not frozen(service, status.cgroup_path)
     until(lambda: service.output(container_id) == ["begun"])
     assert service.output(container_id, "stderr") == ["bad"]
@@ -70,7 +70,7 @@ def test_a_container_lives_its_whole_life(any_service: Service) -> None:
     assert exit_status.exit_code == 7
     assert not exit_status.HasField("signal")
     assert not exit_status.oom_killed
-    assert exit_status.finished_at > status.started_at
+    assert exit_status.finished_at.ToNanoseconds() > status.started_at.ToNanoseconds()
     assert service.state(container_id) == "stopped"
     assert service.status(container_id).pid == 0
     assert service.output(container_id) == ["begun", "asked"]

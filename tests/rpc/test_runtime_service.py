@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
 
 import ocigrpc
 from ocigrpc.engine.model.values import (
@@ -144,8 +145,8 @@ def test_container_status_tells_all_that_is_known(
         name="web",
         state=container_pb2.CONTAINER_STATE_RUNNING,
         pid=4711,
-        created_at=1_000_000_001,
-        started_at=2_000_000_002,
+        created_at=Timestamp(seconds=1, nanos=1),
+        started_at=Timestamp(seconds=2, nanos=2),
         log_path="/var/log/c1.log",
         labels={"tier": "front"},
         annotations={"note": "kept"},
@@ -214,7 +215,7 @@ def test_wait_tells_how_it_ended(grpc_stub: RuntimeServiceStub, engine: FakeEngi
     assert answer.exit_status == container_pb2.ExitStatus(
         exit_code=137,
         signal=9,
-        finished_at=3_000_000_003,
+        finished_at=Timestamp(seconds=3, nanos=3),
         oom_killed=True,
         provenance=container_pb2.EXIT_PROVENANCE_EXIT_FILE,
     )

@@ -108,10 +108,11 @@ def test_an_event_tells_all_of_itself(served: Served) -> None:
     )
     (event,) = events(served.watch(0), 1)
     assert event.sequence > 0
-    assert event.time == 7
+    assert event.time.ToNanoseconds() == 7
     assert event.kind == event_pb2.EVENT_KIND_EXITED
     assert (event.container_id, event.name) == ("c1", "web")
-    assert (event.exit_status.exit_code, event.exit_status.finished_at) == (3, 9)
+    assert event.exit_status.exit_code == 3
+    assert event.exit_status.finished_at.ToNanoseconds() == 9
 
 
 @pytest.mark.parametrize("kind", EventKind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from ocigrpc.engine.containers.resources.stats import ContainerStats
 from ocigrpc.errors import InvalidArgument
@@ -46,15 +47,20 @@ def answer(usage: Usage) -> stats_pb2.ContainerStats:
 
 
 def test_everything_has_its_place() -> None:
-    line = stats_pb2.PressureLine(avg10=1.0, avg60=2.0, avg300=3.0, total_ns=4)
-    other = stats_pb2.PressureLine(avg10=5.0, avg60=6.0, avg300=7.0, total_ns=8)
+    line = stats_pb2.PressureLine(avg10=1.0, avg60=2.0, avg300=3.0, total=Duration(nanos=4))
+    other = stats_pb2.PressureLine(avg10=5.0, avg60=6.0, avg300=7.0, total=Duration(nanos=8))
     assert answer(EVERYTHING) == stats_pb2.ContainerStats(
         container_id="c1",
         name="web",
         labels={"app": "x"},
-        timestamp=7,
+        read_at=Timestamp(nanos=7),
         cpu=stats_pb2.CpuStats(
-            usage_ns=1, user_ns=2, system_ns=3, periods=4, throttled_periods=5, throttled_ns=6
+            usage=Duration(nanos=1),
+            user=Duration(nanos=2),
+            system=Duration(nanos=3),
+            periods=4,
+            throttled_periods=5,
+            throttled=Duration(nanos=6),
         ),
         memory=stats_pb2.MemoryStats(
             usage_bytes=1,
@@ -80,8 +86,8 @@ def test_a_part_that_nobody_counts_is_absent(part: str) -> None:
 
 def test_a_number_that_nobody_counts_is_absent_and_a_counted_zero_is_not() -> None:
     cpu = answer(msgspec.structs.replace(NOTHING, cpu=CpuUsage(usage_ns=0))).cpu
-    assert cpu.HasField("usage_ns")
-    assert not cpu.HasField("user_ns")
+    assert cpu.HasField("usage")
+    assert not cpu.HasField("user")
 
 
 def test_every_limit_has_its_place() -> None:

@@ -1,0 +1,44 @@
+"""Times and spans: the contract's Timestamp and Duration, and the engine's nanoseconds."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from ocigrpc.violations import Violations
+
+_SECOND_NS = 1_000_000_000
+
+# The last one of the year 9999, as google/protobuf/timestamp.proto has it.
+_LAST_S = 253_402_300_799
+
+
+def timestamp(time_ns: int) -> Timestamp | None:
+    """Nanoseconds since 1970 as a Timestamp; 0 is no time."""
+    if not time_ns:
+        return None
+    seconds, nanos = divmod(time_ns, _SECOND_NS)
+    return Timestamp(seconds=seconds, nanos=nanos)
+
+
+def duration(span_ns: int | None) -> Duration | None:
+    """Nanoseconds, which are not negative, as a Duration."""
+    if span_ns is None:
+        return None
+    seconds, nanos = divmod(span_ns, _SECOND_NS)
+    return Duration(seconds=seconds, nanos=nanos)
+
+
+def time_ns_of(found: Violations, field: str, time: Timestamp) -> int:
+    """A Timestamp of a request, not before 1970, in nanoseconds since then."""
+    valid = 0 <= time.seconds <= _LAST_S and 0 <= time.nanos < _SECOND_NS
+    found.allow(valid, field, "must be a time from 1970 to 9999", "OUT_OF_RANGE")
+    return time.seconds * _SECOND_NS + time.nanos
+
+
+def seconds_of(span: Duration) -> float | None:
+    """A duration that is not negative, in seconds; None for any other, and for none at all."""
+    # See google/protobuf/duration.proto: both have the same sign.
+    if span.seconds < 0 or not 0 <= span.nanos < _SECOND_NS:
+        return None
+    return span.seconds + span.nanos / 1e9
