@@ -40,7 +40,8 @@ NEVER_GRANTED: Mapping[str, str] = {
     'rlimits { type: "RLIMIT_FLY" soft: 1 hard: 1 }': "rlimits[0].type",
     'rlimits { type: "RLIMIT_NOFILE" soft: 2 hard: 1 }': "rlimits[0].soft",
     'sysctls { key: "kernel.panic" value: "1" }': 'sysctls["kernel.panic"]',
-    'namespaces { type: NETWORK mode: PATH path: "/dev/null" }': "namespaces[0].path",
+    "namespaces { type: NAMESPACE_TYPE_NETWORK mode: NAMESPACE_MODE_PATH "
+    'path: "/dev/null" }': "namespaces[0].path",
     'seccomp { type: SECCOMP_TYPE_LOCALHOST localhost_ref: "relative" }': "seccomp.localhost_ref",
     # Whoever reads it waits for the kernel to say something.
     'seccomp { type: SECCOMP_TYPE_LOCALHOST localhost_ref: "/proc/kmsg" }': "seccomp.localhost_ref",
