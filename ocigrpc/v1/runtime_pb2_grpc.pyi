@@ -6,7 +6,8 @@ The service that drives containers on one Linux node.
 Every failure carries `google.rpc.ErrorInfo` in its status details, with
 domain "ocigrpc", a stable `reason`, and in `metadata` every variable that the
 message mentions, so that no client has to read prose. INVALID_ARGUMENT also
-carries `google.rpc.BadRequest`, one violation for each wrong field.
+carries `google.rpc.BadRequest`, one violation for each wrong field. `Reason` in
+reason.proto lists all reasons.
 
 Errors that any call may answer, beside those named at each call:
   INVALID_ARGUMENT     a field is malformed; nothing was changed. TOO_MANY: a list

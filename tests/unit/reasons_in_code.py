@@ -1,15 +1,16 @@
 """The reasons that the code gives its exceptions, found in its syntax.
 
-A reason stands in the call of an exception, or of a function that hands it on by a parameter
-of the name ``reason``, such as ``Violations.add``.
+A reason stands in the call of an exception, or of a function that passes it on by a parameter
+of the name ``reason``, such as ``Violations.add``. A call without one gives the default reason.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ocigrpc
@@ -18,7 +19,7 @@ from ocigrpc import errors
 _TOP = Path(ocigrpc.__file__).parent
 _REASON = re.compile(r"[A-Z]+(_[A-Z]+)*")
 _KINDS = {
-    name
+    name: each
     for name, each in vars(errors).items()
     if isinstance(each, type) and issubclass(each, errors.OcigrpcError)
 }
@@ -26,22 +27,25 @@ _KINDS = {
 _BY_TABLE = {"_cause": "CannotRun"}
 
 _Function = ast.FunctionDef
+# By function: the exceptions that it makes, and the keys of their metadata.
+_Ends = dict[str, dict[str, set[str]]]
 
 
-def reasons_in_code() -> set[tuple[str, str]]:
-    """The names of exceptions with the reasons that they are given somewhere."""
+def reasons_in_code() -> Mapping[tuple[str, str], set[str]]:
+    """By the name of an exception and its reason: the keys of the metadata, as far as seen."""
     nodes = [node for tree in _trees() for node in ast.walk(tree)]
     functions = [node for node in nodes if isinstance(node, _Function)]
     tables = [node for tree in _trees() for node in tree.body if isinstance(node, ast.Assign)]
-    handers = {each.name: each for each in functions if "reason" in _parameters(each)}
-    kinds = _kinds_of(handers)
-    return {
-        (kind, reason)
-        for part in (*functions, *tables)
-        for call, value in _calls(part, handers)
-        for reason in _constants(value, part)
-        for kind in ([_callee(call)] if _callee(call) in _KINDS else kinds[_callee(call)])
-    }
+    passers = {each.name: each for each in functions if "reason" in _parameters(each)}
+    ends = _ends_of(passers)
+    found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for part in (*functions, *tables):
+        for call, value in _calls(part, passers):
+            callee = _callee(call)
+            for reason in _constants(value, part) if value else {_KINDS[callee].reason}:
+                for kind, keys in _ends(callee, ends).items():
+                    found[kind, reason] |= keys | _keys(call)
+    return found
 
 
 def _trees() -> Iterator[ast.Module]:
@@ -50,32 +54,37 @@ def _trees() -> Iterator[ast.Module]:
             yield ast.parse(path.read_text())
 
 
-def _kinds_of(handers: dict[str, _Function]) -> dict[str, set[str]]:
-    """The exceptions that each of the functions hands its reason on to."""
-    kinds: defaultdict[str, set[str]] = defaultdict(set)
-    kinds.update({name: {kind} for name, kind in _BY_TABLE.items()})
-    for _ in handers:
-        for name, function in handers.items():
-            for call, value in _calls(function, handers):
+def _ends_of(passers: Mapping[str, _Function]) -> _Ends:
+    """The exceptions that each of the functions passes its reason to, with their keys."""
+    ends: _Ends = {name: {_BY_TABLE[name]: set()} if name in _BY_TABLE else {} for name in passers}
+    for _ in passers:
+        for name, function in passers.items():
+            for call, value in _calls(function, passers):
                 if isinstance(value, ast.Name) and value.id == "reason":
-                    callee = _callee(call)
-                    kinds[name] |= {callee} if callee in _KINDS else kinds[callee]
-    return kinds
+                    for kind, keys in _ends(_callee(call), ends).items():
+                        ends[name].setdefault(kind, set()).update(keys | _keys(call))
+    return ends
 
 
-def _calls(part: ast.stmt, handers: dict[str, _Function]) -> Iterator[tuple[ast.Call, ast.expr]]:
-    """The calls in a function or table that give a reason, with what stands for it."""
+def _ends(callee: str, ends: _Ends) -> dict[str, set[str]]:
+    return {callee: set()} if callee in _KINDS else ends[callee]
+
+
+def _calls(
+    part: ast.stmt, passers: Mapping[str, _Function]
+) -> Iterator[tuple[ast.Call, ast.expr | None]]:
+    """The calls in a function or table that give a reason; None stands for the default one."""
     for call in ast.walk(part):
         if not isinstance(call, ast.Call):
             continue
         callee = _callee(call)
-        named = [each.value for each in call.keywords if each.arg == "reason"]
-        if named and (callee in _KINDS or callee in handers):
-            yield call, named[0]
-        elif callee in handers:
-            at = _parameters(handers[callee]).index("reason")
-            if at < len(call.args):
-                yield call, call.args[at]
+        named = {each.arg: each.value for each in call.keywords}
+        if callee in _KINDS and ("reason" in named or None not in named):
+            yield call, named.get("reason")
+        elif callee in passers:
+            at = _parameters(passers[callee]).index("reason")
+            if "reason" in named or at < len(call.args):
+                yield call, named["reason"] if "reason" in named else call.args[at]
 
 
 def _callee(call: ast.Call) -> str:
@@ -86,6 +95,20 @@ def _callee(call: ast.Call) -> str:
     if isinstance(found, ast.Attribute):
         return found.attr
     return found.id if isinstance(found, ast.Name) else ""
+
+
+def _keys(call: ast.Call) -> set[str]:
+    """The keys of the metadata that a call gives."""
+    keys = {each.arg for each in call.keywords if each.arg and each.arg != "reason"}
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "of":
+        make = getattr(_KINDS[_callee(call)], "of", None)
+        if make is not None:
+            parameters = inspect.signature(make).parameters.values()
+            made: errors.OcigrpcError = make(
+                *("" for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
+            )
+            keys |= set(made.metadata)
+    return keys
 
 
 def _parameters(function: _Function) -> list[str]:

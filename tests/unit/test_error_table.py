@@ -122,7 +122,7 @@ def test_status_of_another_service_is_no_exception_of_ours() -> None:
 def test_every_reason_in_the_code_is_one_of_its_exception_and_every_other_is_in_the_code() -> None:
     defaults = {(kind.__name__, kind.reason) for kind in kinds()}
     known = {(kind.__name__, reason) for kind, reason in every_kind_and_reason()}
-    assert known == defaults | reasons_in_code()
+    assert known == defaults | set(reasons_in_code())
 
 
 # What the wire makes of a text is anything from its bytes to three times their number.
