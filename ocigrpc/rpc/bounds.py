@@ -18,22 +18,24 @@ def check_counts(request: Message, limits: Mapping[str, int]) -> None:
 
     ``limits`` has the full names of fields; the limit of all others is :data:`COUNT_LIMIT`.
     """
-    found = Violations()
-    _check(request, "", limits, found)
-    found.raise_any()
+    violations = Violations()
+    _check(request, "", limits, violations)
+    violations.raise_any()
 
 
-def _check(message: Message, prefix: str, limits: Mapping[str, int], found: Violations) -> None:
+def _check(
+    message: Message, prefix: str, limits: Mapping[str, int], violations: Violations
+) -> None:
     for field, value in message.ListFields():
         path = f"{prefix}{field.name}"
         if isinstance(value, Message):
-            _check(value, f"{path}.", limits, found)
+            _check(value, f"{path}.", limits, violations)
         elif isinstance(value, Collection) and not isinstance(value, str | bytes):
             limit = limits.get(field.full_name, COUNT_LIMIT)
-            few = found.allow(len(value) <= limit, path, f"has more than {limit}", "TOO_MANY")
+            few = violations.allow(len(value) <= limit, path, f"has more than {limit}", "TOO_MANY")
             if few and _holds_messages(field):
                 for index, each in enumerate(value):
-                    _check(each, f"{path}[{index}].", limits, found)
+                    _check(each, f"{path}[{index}].", limits, violations)
 
 
 def _holds_messages(field: FieldDescriptor) -> bool:

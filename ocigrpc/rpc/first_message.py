@@ -45,7 +45,7 @@ class FirstMessageTimeout:
             error.__traceback__ = None
             gone = True
         if self._end(context):
-            raise first_message_late()
+            raise message_late()
         if gone:
             raise Cancelled("the caller has gone")
         if message is None:
@@ -81,7 +81,7 @@ class FirstMessageTimeout:
             return None
 
 
-def first_message_late() -> Timeout:
+def message_late() -> Timeout:
     """The error for a first message that did not arrive in time."""
     return Timeout(
         f"the first message did not come in {MESSAGE_LIMIT_S:g} s",

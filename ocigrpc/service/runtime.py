@@ -15,6 +15,7 @@ from ocigrpc.service import (
     from_proto,
     pages,
     session_from_proto,
+    stats_to_proto,
     streams,
     to_proto,
 )
@@ -99,7 +100,7 @@ class RuntimeService:
         view = self._engine.status(container_id, call.deadline)
         answer = v1.ContainerStatusResponse(status=to_proto.container_status(view))
         if view.state in ALIVE:
-            answer.resources.CopyFrom(to_proto.limits(self._engine.limits(container_id)))
+            answer.resources.CopyFrom(stats_to_proto.limits(self._engine.limits(container_id)))
         if request.verbose:
             answer.info.update(self._engine.runtime_info(container_id, call.deadline))
         return answer
@@ -149,14 +150,14 @@ class RuntimeService:
         """Change its limits."""
         resources = config_from_proto.resources(request.resources)
         limits = self._engine.update(from_proto.container_id(request), resources, call.deadline)
-        return v1.UpdateContainerResourcesResponse(limits=to_proto.limits(limits))
+        return v1.UpdateContainerResourcesResponse(limits=stats_to_proto.limits(limits))
 
     def ContainerStats(
         self, request: v1.ContainerStatsRequest, call: Call
     ) -> v1.ContainerStatsResponse:
         """Its usage."""
         found = self._engine.stats(from_proto.container_id(request))
-        return v1.ContainerStatsResponse(stats=to_proto.container_stats(found))
+        return v1.ContainerStatsResponse(stats=stats_to_proto.container_stats(found))
 
     def ListContainerStats(
         self, request: v1.ListContainerStatsRequest, call: Call
@@ -164,7 +165,7 @@ class RuntimeService:
         """The usage of those that match."""
         wanted, page = from_proto.container_filter(request), pages.page_of(request)
         found = self._engine.list_stats(wanted, call.deadline, page.after)
-        used, token = pages.first_page(map(to_proto.listed_stats, found), page)
+        used, token = pages.first_page(map(stats_to_proto.listed_stats, found), page)
         return v1.ListContainerStatsResponse(stats=used, next_page_token=token)
 
     def WatchStats(
@@ -173,7 +174,7 @@ class RuntimeService:
         """The same at intervals."""
         wanted, interval_s = from_proto.container_filter(request), from_proto.interval_s(request)
         for found in self._engine.watch_stats(wanted, interval_s, call.deadline):
-            yield from to_proto.stats_messages(found)
+            yield from stats_to_proto.stats_messages(found)
 
     def ExecSync(self, request: exec_pb2.ExecSyncRequest, call: Call) -> exec_pb2.ExecSyncResponse:
         """Run a program in it to its end."""

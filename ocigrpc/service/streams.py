@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 from typing import TypeVar
 
@@ -52,35 +53,43 @@ def _inputs(
     """
     starts, inputs = PollableQueue[_Start](1), PollableQueue[Input](BACKLOG_LIMIT_BYTES)
 
-    def read() -> None:
-        try:
-            for message in messages:
-                if starts.accepts():
-                    starts.put(unpack_start(message))
-                    starts.finish()
-                    continue
-                received = session_from_proto.session_input(message)
-                inputs.room.wait()
-                if not inputs.put(received, weight_bytes(received)):
-                    return
-        except OcigrpcError as error:
-            starts.finish(error)
-            inputs.finish(error)
-        except grpc.RpcError as error:
-            # The client has gone, and the deadline is cancelled. grpc keeps the error, whose
-            # traceback would keep the queues and their content.
-            error.__traceback__ = None
-        finally:
-            starts.finish(session_from_proto.start_missing())
-            inputs.finish()
-
-    Thread(target=read, name="inputs", daemon=True).start()
+    work = partial(_read, messages, unpack_start, starts, inputs)
+    Thread(target=work, name="inputs", daemon=True).start()
     try:
         if not deadline.wait(starts.filled, timeout_s=first_message.MESSAGE_LIMIT_S):
-            raise first_message.first_message_late()
+            raise first_message.message_late()
         start = starts.take()
         assert start is not None, "it is filled"
         yield start, inputs
     finally:
         starts.close()
         inputs.close()
+
+
+def _read(
+    messages: Iterator[_R],
+    unpack_start: Callable[[_R], _Start],
+    starts: PollableQueue[_Start],
+    inputs: Inputs,
+) -> None:
+    """Put the first message into ``starts``, and all others into ``inputs``, which it ends."""
+    try:
+        for message in messages:
+            if starts.accepts():
+                starts.put(unpack_start(message))
+                starts.finish()
+                continue
+            received = session_from_proto.session_input(message)
+            inputs.room.wait()
+            if not inputs.put(received, weight_bytes(received)):
+                return
+    except OcigrpcError as error:
+        starts.finish(error)
+        inputs.finish(error)
+    except grpc.RpcError as error:
+        # The client has gone, and the deadline is cancelled. grpc keeps the error, whose
+        # traceback would keep the queues and their content.
+        error.__traceback__ = None
+    finally:
+        starts.finish(session_from_proto.start_missing())
+        inputs.finish()

@@ -29,16 +29,16 @@ def duration(span_ns: int | None) -> Duration | None:
     return Duration(seconds=seconds, nanos=nanos)
 
 
-def time_ns_of(found: Violations, field: str, time: Timestamp) -> int:
+def time_ns_of(violations: Violations, field: str, time: Timestamp) -> int:
     """A Timestamp of a request, not before 1970, in nanoseconds since then."""
     valid = 0 <= time.seconds <= _LAST_S and 0 <= time.nanos < _SECOND_NS
-    found.allow(valid, field, "must be a time from 1970 to 9999", "OUT_OF_RANGE")
+    violations.allow(valid, field, "must be a time from 1970 to 9999", "OUT_OF_RANGE")
     return time.seconds * _SECOND_NS + time.nanos
 
 
 def seconds_of(span: Duration) -> float | None:
-    """A duration that is not negative, in seconds; None for any other, and for none at all."""
-    # See google/protobuf/duration.proto: both have the same sign.
+    """The duration in seconds; None for a negative or malformed one."""
+    # Both parts have the same sign; see google/protobuf/duration.proto.
     if span.seconds < 0 or not 0 <= span.nanos < _SECOND_NS:
         return None
     return span.seconds + span.nanos / 1e9

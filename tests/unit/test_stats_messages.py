@@ -19,7 +19,7 @@ from ocigrpc.host.cgroups.stats import (
     PressureLine,
     Usage,
 )
-from ocigrpc.service import from_proto, to_proto
+from ocigrpc.service import from_proto, stats_to_proto
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
 
 EVERYTHING = Usage(
@@ -43,7 +43,7 @@ NOTHING = Usage(
 
 
 def answer(usage: Usage) -> stats_pb2.ContainerStats:
-    return to_proto.container_stats(ContainerStats("c1", "web", {"app": "x"}, 7, usage))
+    return stats_to_proto.container_stats(ContainerStats("c1", "web", {"app": "x"}, 7, usage))
 
 
 def test_everything_has_its_place() -> None:
@@ -94,7 +94,7 @@ def test_every_limit_has_its_place() -> None:
     told = Limits(
         *(512, 20, -1, 100_000, "0-1", "0", 4096, -1, 33, {"memory.high": "max"}, {"2MB": -1})
     )
-    assert to_proto.limits(told) == config_pb2.LinuxContainerResources(
+    assert stats_to_proto.limits(told) == config_pb2.LinuxContainerResources(
         cpu_shares=512,
         cpu_weight=20,
         cpu_quota=-1,
@@ -107,12 +107,12 @@ def test_every_limit_has_its_place() -> None:
         unified={"memory.high": "max"},
         hugepage_limits=[config_pb2.HugepageLimit(page_size="2MB", limit=-1)],
     )
-    assert to_proto.limits(Limits()) == config_pb2.LinuxContainerResources()
+    assert stats_to_proto.limits(Limits()) == config_pb2.LinuxContainerResources()
 
 
 def test_a_cpuset_that_does_not_limit_is_there_and_empty() -> None:
-    assert to_proto.limits(Limits(cpuset_cpus="")).HasField("cpuset_cpus")
-    assert not to_proto.limits(Limits()).HasField("cpuset_cpus")
+    assert stats_to_proto.limits(Limits(cpuset_cpus="")).HasField("cpuset_cpus")
+    assert not stats_to_proto.limits(Limits()).HasField("cpuset_cpus")
 
 
 def request(**duration: int) -> runtime_pb2.WatchStatsRequest:

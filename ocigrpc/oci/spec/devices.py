@@ -63,6 +63,20 @@ def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
     NOT_A_DEVICE), that are given twice or made by the runtime (DUPLICATE), for directories
     with too many entries (TOO_MANY), and for malformed permissions and numbers.
     """
+    granted = _granted(config, violations)
+    nodes = {path: each.node for path, each in granted.items()}
+    if config.privileged:
+        nodes = {**_host_devices(violations), **nodes}
+    rules = [
+        {"allow": config.privileged, "access": "rwm"},
+        *(_rule(each.node, each.access) for each in granted.values()),
+        *_further_rules(config, violations),
+    ]
+    return Devices([to_builtins(node) for node in nodes.values()], rules)
+
+
+def _granted(config: ContainerConfig, violations: Violations) -> dict[str, _Granted]:
+    """The devices that the config names, and those in the directories that it names, by path."""
     single: dict[str, _Granted] = {}
     inside: dict[str, _Granted] = {}
     for index, device in enumerate(config.devices):
@@ -86,16 +100,7 @@ def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
             )
             single[node.path] = _Granted(node, access)
     # A device that is named itself takes precedence over one that was found in a directory.
-    granted = {**inside, **single}
-    nodes = {path: each.node for path, each in granted.items()}
-    if config.privileged:
-        nodes = {**_host_devices(violations), **nodes}
-    rules = [
-        {"allow": config.privileged, "access": "rwm"},
-        *(_rule(each.node, each.access) for each in granted.values()),
-        *_further_rules(config, violations),
-    ]
-    return Devices([to_builtins(node) for node in nodes.values()], rules)
+    return {**inside, **single}
 
 
 def devices_in(directory: str, shown: str) -> dict[str, SpecDevice]:
