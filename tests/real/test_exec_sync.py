@@ -19,9 +19,9 @@ from tests.bed.clients.exec import (
     shell,
 )
 from tests.bed.clients.refusal import refused
-from tests.bed.commands.samples import usage_of
 from tests.bed.faults.runtimes import Switches
 from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.usage import usage_of
 from tests.bed.services.service import Service
 from tests.real.conftest import StartService
 

@@ -15,7 +15,8 @@ from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.clients.exec import Talk, exec_groups
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
-from tests.bed.services.service import REPOSITORY, SECRET, Service
+from tests.bed.services.process import REPOSITORY, SECRET
+from tests.bed.services.service import Service
 from tests.real.conftest import StartService
 from tests.real.test_attach import Client
 

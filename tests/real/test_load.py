@@ -8,8 +8,8 @@ import pytest
 
 from ocigrpc.v1 import event_pb2, runtime_pb2
 from ocigrpc.waiting import Deadline
-from tests.bed.commands.samples import usage_of
 from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.usage import usage_of
 from tests.bed.loads.load import Load
 from tests.bed.loads.requests import Requests
 from tests.bed.services.service import Service

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.bed.hosts.leaks import LIMIT_S
-from tests.bed.services.service import REPOSITORY
+from tests.bed.services.process import REPOSITORY
 
 
 @pytest.mark.parametrize("name", ["bench", "demo", "fuzz", "serve", "soak", "test"])

@@ -19,14 +19,15 @@ from contextlib import AbstractContextManager, contextmanager
 from queue import Queue
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
+from tests.bed.bundles.bundle import make_bundle
 from tests.bed.commands.bare import Bare
 from tests.bed.commands.figures import Figure, Times, added, print_table
-from tests.bed.commands.sandbox import Sandbox, sandbox
 from tests.bed.faults.hanging import Hanging, hanging_runtime
+from tests.bed.services.service import Service
+from tests.bed.services.serving import sandbox
 
 IN_FLIGHT = 8
 LIVE = 50
@@ -42,12 +43,12 @@ EXIT_TIMEOUT_S = 30.0
 PROGRAM = ["/bin/sleep", "1000"]
 
 
-class Service:
+class Bundled:
     """Containers of one bundle, by the service."""
 
-    def __init__(self, box: Sandbox, bundle: str) -> None:
-        self._stub = box.stub
-        self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = box.channel.unary_unary(
+    def __init__(self, service: Service, bundle: str) -> None:
+        self.service = service
+        self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = service.channel.unary_unary(
             "/grpc.health.v1.Health/Check"
         )
         self._bundle = bundle
@@ -55,31 +56,20 @@ class Service:
     def create(self, container_id: str) -> None:
         """CreateContainer."""
         request = pb.CreateContainerRequest(bundle_path=self._bundle, container_id=container_id)
-        self._stub.CreateContainer(request)
+        self.service.rpc.CreateContainer(request)
 
-    def start(self, container_id: str) -> None:
-        """StartContainer."""
-        self._stub.StartContainer(pb.StartContainerRequest(container_id=container_id))
-
-    def pause(self, container_id: str) -> None:
-        """PauseContainer."""
-        self._stub.PauseContainer(pb.PauseContainerRequest(container_id=container_id))
-
-    def resume(self, container_id: str) -> None:
-        """ResumeContainer."""
-        self._stub.ResumeContainer(pb.ResumeContainerRequest(container_id=container_id))
-
-    def status(self, container_id: str) -> None:
-        """ContainerStatus."""
-        self._stub.ContainerStatus(pb.ContainerStatusRequest(container_id=container_id))
+    def run(self, container_id: str) -> None:
+        """CreateContainer and StartContainer."""
+        self.create(container_id)
+        self.service.start_container(container_id)
 
     def list_all(self) -> None:
         """ListContainers."""
-        self._stub.ListContainers(pb.ListContainersRequest())
+        self.service.rpc.ListContainers(pb.ListContainersRequest())
 
     def stats(self) -> None:
         """ListContainerStats."""
-        self._stub.ListContainerStats(pb.ListContainerStatsRequest())
+        self.service.rpc.ListContainerStats(pb.ListContainerStatsRequest())
 
     def check(self) -> None:
         """A call of the same server that does nothing: what gRPC itself costs."""
@@ -87,15 +77,14 @@ class Service:
 
     def stop_and_remove(self, container_id: str) -> None:
         """StopContainer at once, and RemoveContainer."""
-        request = pb.StopContainerRequest(container_id=container_id, timeout=Duration())
-        self._stub.StopContainer(request)
-        self._stub.RemoveContainer(pb.RemoveContainerRequest(container_id=container_id))
+        self.service.stop(container_id, 0)
+        self.service.remove(container_id)
 
     @contextmanager
     def idle_streams(self) -> Iterator[None]:
         """Streams that are open beside the block, and have nothing to say."""
         request = event_pb2.WatchEventsRequest()
-        streams = [self._stub.WatchEvents(request) for _ in range(IDLE_STREAMS)]
+        streams = [self.service.rpc.WatchEvents(request) for _ in range(IDLE_STREAMS)]
         for stream in streams:
             # The first message says that it is being served.
             next(stream)
@@ -105,29 +94,27 @@ class Service:
 
     def hanging_verbs(self, hanging: Hanging) -> AbstractContextManager[None]:
         """Calls that hang in each verb of a runtime beside the block."""
-        return hanging.verbs(self._stub, self._bundle)
+        return hanging.verbs(self.service.rpc, self._bundle)
 
     def exit_delay_ms(self, container_id: str) -> float:
         """Kill it; from conmon's end as we see it to the answer of WaitContainer."""
-        verbose = pb.ContainerStatusRequest(container_id=container_id, verbose=True)
-        conmon = os.pidfd_open(int(self._stub.ContainerStatus(verbose).info["monitor_pid"]))
+        conmon = os.pidfd_open(self.service.monitor_pid(container_id))
         answered: Queue[float] = Queue()
-        waiting = self._stub.WaitContainer.future(
-            pb.WaitContainerRequest(container_id=container_id)
-        )
+        request = pb.WaitContainerRequest(container_id=container_id)
+        waiting = self.service.rpc.WaitContainer.future(request)
         waiting.add_done_callback(lambda _: answered.put(time.perf_counter()))
-        self._stub.KillContainer(pb.KillContainerRequest(container_id=container_id))
+        self.service.kill(container_id)
         select.select([conmon], [], [])
         ended_s = time.perf_counter()
         os.close(conmon)
         return (answered.get(timeout=EXIT_TIMEOUT_S) - ended_s) * 1000
 
 
-def one_by_one(bare: Bare, service: Service, times: Times, samples: int) -> None:
+def one_by_one(bare: Bare, ours: Bundled, times: Times, samples: int) -> None:
     """Whole lives of containers, bare and by the service in turn."""
     for number in range(samples):
         _bare_life(bare, times, f"bare-{number}")
-        _service_life(service, times, f"service-{number}")
+        _service_life(ours, times, f"service-{number}")
 
 
 def _bare_life(bare: Bare, times: Times, name: str) -> None:
@@ -142,48 +129,46 @@ def _bare_life(bare: Bare, times: Times, name: str) -> None:
         bare.stop_and_remove(name, conmon)
 
 
-def _service_life(service: Service, times: Times, name: str) -> None:
+def _service_life(ours: Bundled, times: Times, name: str) -> None:
     with times.of("service create+start"):
-        service.create(name)
-        service.start(name)
-    for verb in (service.pause, service.resume):
+        ours.run(name)
+    for verb in (ours.service.pause, ours.service.resume):
         with times.of(f"service {verb.__name__}"):
             verb(name)
     with times.of("service stop+remove"):
-        service.stop_and_remove(name)
+        ours.stop_and_remove(name)
 
 
-def many_live(service: Service, hanging: Hanging, times: Times) -> None:
+def many_live(ours: Bundled, hanging: Hanging, times: Times) -> None:
     """Questions beside many live containers, and how soon their exits are told."""
     names = [f"live-{number}" for number in range(LIVE)]
     for name in names:
-        service.create(name)
-        service.start(name)
+        ours.run(name)
     for name in names * STATUS_CALLS:
         with times.of("empty call"):
-            service.check()
+            ours.check()
         with times.of("service status"):
-            service.status(name)
+            ours.service.status(name)
     for _ in range(LIVE):
         with times.of("service stats"):
-            service.stats()
-    with service.idle_streams():
+            ours.stats()
+    with ours.idle_streams():
         for name in names * STATUS_CALLS:
             with times.of("status beside streams"):
-                service.status(name)
+                ours.service.status(name)
     for _ in names * STATUS_CALLS:
         with times.of("service list"):
-            service.list_all()
-    with service.hanging_verbs(hanging):
+            ours.list_all()
+    with ours.hanging_verbs(hanging):
         for _ in names * STATUS_CALLS:
             with times.of("list beside hanging"):
-                service.list_all()
+                ours.list_all()
     for name in names:
-        times.add("service exit", service.exit_delay_ms(name))
-        service.stop_and_remove(name)
+        times.add("service exit", ours.exit_delay_ms(name))
+        ours.stop_and_remove(name)
 
 
-def in_flight(bare: Bare, service: Service, rounds: int) -> tuple[float, float]:
+def in_flight(bare: Bare, ours: Bundled, rounds: int) -> tuple[float, float]:
     """Lifecycles per second with ``IN_FLIGHT`` at once, bare and by the service in turn."""
     numbers = itertools.count()
     took_s = {"bare": 0.0, "service": 0.0}
@@ -194,9 +179,8 @@ def in_flight(bare: Bare, service: Service, rounds: int) -> tuple[float, float]:
         bare.stop_and_remove(name, conmon)
 
     def service_life(name: str) -> None:
-        service.create(name)
-        service.start(name)
-        service.stop_and_remove(name)
+        ours.run(name)
+        ours.stop_and_remove(name)
 
     lives: dict[str, Callable[[str], None]] = {"bare": bare_life, "service": service_life}
     batch = IN_FLIGHT * 5
@@ -208,18 +192,17 @@ def in_flight(bare: Bare, service: Service, rounds: int) -> tuple[float, float]:
     return batch * rounds / took_s["bare"], batch * rounds / took_s["service"]
 
 
-def crash_beside_many(box: Sandbox, service: Service, count: int) -> float:
+def crash_beside_many(ours: Bundled, count: int) -> float:
     """Kill the service beside many live containers; seconds from its start to its being ready."""
     names = [f"crash-{number}" for number in range(count)]
 
-    def run(name: str) -> None:
-        service.create(name)
-        service.start(name)
-
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        _all(pool.map(run, names))
-        took_s = box.crash()
-        _all(pool.map(service.stop_and_remove, names))
+        _all(pool.map(ours.run, names))
+        ours.service.die()
+        began_s = time.perf_counter()
+        ours.service.start()
+        took_s = time.perf_counter() - began_s
+        _all(pool.map(ours.stop_and_remove, names))
     return took_s
 
 
@@ -275,16 +258,17 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=60, help="lives of each (default: 60)")
     samples: int = parser.parse_args().samples
     times = Times()
-    with hanging_runtime() as hanging, sandbox("bench", hanging=hanging.path) as box:
-        bundle = box.make_bundle(PROGRAM)
-        bare = Bare(bundle, box.directory, box.cgroup_parent, _program("conmon"), _program("runc"))
-        service = Service(box, str(bundle))
-        one_by_one(bare, service, Times(), min(samples, 3))
-        one_by_one(bare, service, times, samples)
-        many_live(service, hanging, times)
-        per_s = in_flight(bare, service, rounds=max(1, samples // 20))
+    with hanging_runtime() as hanging, sandbox(hanging=hanging.path) as service:
+        directory, parent = service.directory, service.cgroup_parent
+        bundle = make_bundle(directory / "bundle", PROGRAM)
+        bare = Bare(bundle, directory, parent, _program("conmon"), _program("runc"))
+        ours = Bundled(service, str(bundle))
+        one_by_one(bare, ours, Times(), min(samples, 3))
+        one_by_one(bare, ours, times, samples)
+        many_live(ours, hanging, times)
+        per_s = in_flight(bare, ours, rounds=max(1, samples // 20))
         crashed = min(CRASHED, samples * 10)
-        ready_s = crash_beside_many(box, service, crashed)
+        ready_s = crash_beside_many(ours, crashed)
     print_table(figures(times, per_s, crashed, ready_s))
     print("* bare: a call of the same server that does nothing")
     print("** bare: without the streams")

@@ -7,20 +7,13 @@ and all that is checked after each kill, is that of the tests.
 from __future__ import annotations
 
 import secrets
-import signal
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-import grpc
-
-from ocigrpc.errors import Timeout
-from tests.bed.bundles.bundle import make_rootfs
-from tests.bed.hosts.host import native
+from tests.bed.commands.outcome import exit_status
 from tests.bed.loads.storm import Storm, Toll
-from tests.bed.services.serving import serving
+from tests.bed.services.serving import sandbox
 
 KILLS = 1000
 
@@ -32,7 +25,6 @@ def crash(kills: int = KILLS, seed: int | None = None) -> int:
     """
     seed = secrets.randbits(32) if seed is None else seed
     print(f"seed {seed}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began_s = time.monotonic()
 
     def progress(toll: Toll) -> None:
@@ -40,25 +32,13 @@ def crash(kills: int = KILLS, seed: int | None = None) -> int:
         said = f"{toll.kills} of {kills} kills, {toll.lives} lives, {per_s:.2f} kills a second"
         print(said, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
-    with (
-        tempfile.TemporaryDirectory(prefix="ocigrpc-rootfs-", dir="/var/tmp") as directory,
-        native() as host,
-    ):
-        try:
-            with serving(host, make_rootfs(Path(directory))) as service:
-                storm = Storm(service, seed)
-                storm.rage(kills, progress)
-        except AssertionError as error:
-            print(f"Not true, with seed {seed}: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("\nInterrupted; nothing is left behind.", file=sys.stderr)
-            return 130
-        except (Timeout, grpc.RpcError) as error:
-            print(f"Failed, with seed {seed}: {error}", file=sys.stderr)
-            return 1
-    _print_toll(storm.toll, time.monotonic() - began_s)
-    return 0
+    def work() -> None:
+        with sandbox() as service:
+            storm = Storm(service, seed)
+            storm.rage(kills, progress)
+        _print_toll(storm.toll, time.monotonic() - began_s)
+
+    return exit_status(work)
 
 
 def _print_toll(toll: Toll, took_s: float) -> None:
@@ -74,4 +54,3 @@ def _print_toll(toll: Toll, took_s: float) -> None:
     }
     for name, figure in lines.items():
         print(f"{name:<45}{figure:>8}")
-    print("Left behind: no process, cgroup, mount or file.")

@@ -15,7 +15,11 @@ from grpc_status import rpc_status
 
 from ocigrpc.v1 import container_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
-from tests.bed.commands.sandbox import Sandbox, SandboxFailed, sandbox
+from tests.bed.bundles.bundle import make_bundle
+from tests.bed.commands.outcome import exit_status
+from tests.bed.hosts.leaks import until
+from tests.bed.services.service import Service
+from tests.bed.services.serving import sandbox
 
 ID = "demo"
 EXIT_CODE = 3
@@ -30,30 +34,20 @@ PAUSE_S = 0.4
 _Response = TypeVar("_Response")
 
 
-class Untrue(Exception):
-    """An answer was not what it has to be."""
-
-
 def main() -> int:
     """Exit status 0 if all of it was true."""
-    try:
-        with sandbox("demo") as box:
-            _life(box)
-        print("\nLeft behind: no process, cgroup, mount or file.")
-        return 0
-    except KeyboardInterrupt:
-        print("\nInterrupted; nothing is left behind.", file=sys.stderr)
-        return 130
-    except (Untrue, SandboxFailed) as error:
-        print(f"\nNot true: {error}", file=sys.stderr)
-    except grpc.RpcError as error:
-        print(f"\nFailed: {error}", file=sys.stderr)
-    return 1
+    return exit_status(_work)
 
 
-def _life(box: Sandbox) -> None:
-    stub = box.stub
-    bundle = box.make_bundle(["/bin/sh", "-c", PROGRAM])
+def _work() -> None:
+    with sandbox() as service:
+        _life(service)
+    print()
+
+
+def _life(service: Service) -> None:
+    stub = service.rpc
+    bundle = make_bundle(service.directory / "bundle", ["/bin/sh", "-c", PROGRAM])
     _print_row("call", "answer", "state after", "ms")
 
     def step(
@@ -62,7 +56,7 @@ def _life(box: Sandbox) -> None:
         tell: Callable[[_Response], str],
         state: str,
     ) -> _Response:
-        return _step(box, call, request, tell, state)
+        return _step(service, call, request, tell, state)
 
     step(stub.Version, pb.VersionRequest(), _versions, "")
     step(
@@ -75,7 +69,7 @@ def _life(box: Sandbox) -> None:
         stub.ContainerStatus, pb.ContainerStatusRequest(container_id=ID), _told, "CREATED"
     ).status
     step(stub.StartContainer, pb.StartContainerRequest(container_id=ID), _done, "RUNNING")
-    _wait_for_growth(log.log_path, 0)
+    until(lambda: _size(log.log_path) > 0)
     step(stub.PauseContainer, pb.PauseContainerRequest(container_id=ID), _done, "PAUSED")
     # What was written just before may still be on its way through conmon.
     time.sleep(PAUSE_S / 2)
@@ -83,7 +77,7 @@ def _life(box: Sandbox) -> None:
     time.sleep(PAUSE_S / 2)
     _check("bytes logged while paused", _size(log.log_path) - size, 0)
     step(stub.ResumeContainer, pb.ResumeContainerRequest(container_id=ID), _done, "RUNNING")
-    _wait_for_growth(log.log_path, size)
+    until(lambda: _size(log.log_path) > size)
     stop = pb.StopContainerRequest(timeout=Duration(seconds=5), container_id=ID)
     step(stub.StopContainer, stop, _done, "STOPPED")
     ended = step(
@@ -98,7 +92,7 @@ def _life(box: Sandbox) -> None:
 
 
 def _step(
-    box: Sandbox,
+    service: Service,
     call: Callable[..., _Response],
     request: object,
     tell: Callable[[_Response], str],
@@ -109,17 +103,17 @@ def _step(
     began_s = time.perf_counter()
     answer = call(request, timeout=CALL_TIMEOUT_S)
     took_ms = (time.perf_counter() - began_s) * 1000
-    found = _state(box) if state else ""
+    found = _state(service) if state else ""
     _print_row(name, tell(answer), found, f"{took_ms:.1f}")
     _check(f"the state after {name}", found, state)
     return answer
 
 
-def _state(box: Sandbox) -> str:
+def _state(service: Service) -> str:
     """The container's state, or "gone" when the service says that there is none."""
     try:
         request = pb.ContainerStatusRequest(container_id=ID)
-        return _word(box.stub.ContainerStatus(request, timeout=CALL_TIMEOUT_S).status.state)
+        return _word(service.rpc.ContainerStatus(request, timeout=CALL_TIMEOUT_S).status.state)
     except grpc.RpcError as error:
         _check("why there is no status", _reason(error), "CONTAINER_NOT_FOUND")
         return "gone"
@@ -160,21 +154,11 @@ def _word(state: container_pb2.ContainerState) -> str:
 
 
 def _check(what: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        raise Untrue(f"{what}: {found!r}, not {wanted!r}")
+    assert found == wanted, f"{what}: {found!r}, not {wanted!r}"
 
 
 def _size(path: str) -> int:
     return Path(path).stat().st_size
-
-
-def _wait_for_growth(path: str, size: int) -> None:
-    """Wait until the container has logged more than ``size`` bytes."""
-    until_s = time.monotonic() + CALL_TIMEOUT_S
-    while _size(path) <= size:
-        if time.monotonic() > until_s:
-            raise Untrue(f"the container's log stays at {size} bytes")
-        time.sleep(0.01)
 
 
 def _print_row(call: str, answer: str, state: str, took_ms: str) -> None:

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky
 from hypothesis.strategies import SearchStrategy
 
-from tests.bed.commands.sandbox import Sandbox, sandbox
 from tests.bed.faults.hostile import Case, cases
 from tests.bed.faults.hostile_places import make_places
 from tests.bed.faults.hostile_run import HostileRun
-from tests.bed.hosts.host import native
-from tests.bed.hosts.leaks import Leaks
+from tests.bed.hosts.usage import usage_of
+from tests.bed.services.service import Service
+from tests.bed.services.serving import sandbox
 
 ROUND = 1000
 """Cases that are drawn together: the generator remembers them all."""
@@ -39,26 +39,24 @@ def main() -> None:
     print(f"seed {arguments.seed}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="ocigrpc-fuzz-places-") as directory,
-        native() as host,
-        sandbox("fuzz") as box,
+        sandbox() as service,
     ):
         places = make_places(Path(directory))
-        leaks = Leaks(host, box.directory, box.cgroup_parent.strip("/"))
-        run = HostileRun(box.channel, places, box.directory, lambda: list(leaks.all()))
+        run = HostileRun(service.channel, places, service.directory, service.leaks)
         run.prepare()
-        rounds = _Rounds(cases(places, box.cgroup_parent), run, box)
+        rounds = _Rounds(cases(places, service.cgroup_parent), run, service)
         failed = not rounds.send(arguments.cases, arguments.seed)
-        failed |= _report(run, box)
+        failed |= _report(run, service)
     sys.exit(1 if failed else 0)
 
 
 class _Rounds:
     """Cases by the thousand."""
 
-    def __init__(self, strategy: SearchStrategy[Case], run: HostileRun, box: Sandbox) -> None:
+    def __init__(self, strategy: SearchStrategy[Case], run: HostileRun, service: Service) -> None:
         self._strategy = strategy
         self._run = run
-        self._box = box
+        self._service = service
 
     def send(self, count: int, first_seed: int) -> bool:
         """Send ``count`` cases; whether all were answered well."""
@@ -71,7 +69,7 @@ class _Rounds:
                 return False
             total = self._run.answers.total()
             per_s = total / (time.monotonic() - began_s)
-            line = f"{total} cases, {per_s:.0f} a second, {_memory(self._box)}"
+            line = f"{total} cases, {per_s:.0f} a second, {_memory(self._service)}"
             print(f"\r{line:60}", end="" if sys.stdout.isatty() else "\n", flush=True)
         return True
 
@@ -91,27 +89,22 @@ class _Rounds:
         send()
 
 
-def _report(run: HostileRun, box: Sandbox) -> bool:
+def _report(run: HostileRun, service: Service) -> bool:
     """Print what was answered; whether something is wrong after all."""
     print()
     for answer, count in sorted(run.answers.items()):
         print(f"{count:8} {answer}")
     left = run.changes()
     # As a key, which no text of a client's can be.
-    defects = [line for line in box.log().splitlines() if '"exception":' in line]
+    defects = [str(event) for event in service.events() if "exception" in event]
     for line in [*left, *defects]:
         print(line)
     return bool(left or defects)
 
 
-def _memory(box: Sandbox) -> str:
-    lines = Path(f"/proc/{box.pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    descriptors = len(list(Path(f"/proc/{box.pid}/fd").iterdir()))
-    return (
-        f"{int(fields['VmRSS'].split()[0]) >> 10} MiB, {descriptors} descriptors,"
-        f" {fields['Threads'].strip()} threads"
-    )
+def _memory(service: Service) -> str:
+    usage = usage_of(service.pid)
+    return f"{usage.rss >> 10} MiB, {usage.fds} descriptors, {usage.threads} threads"
 
 
 if __name__ == "__main__":

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bed.commands.sandbox import Sandbox, cgroups, files_of_containers, mounts
+from tests.bed.hosts.usage import Usage, usage_of
+from tests.bed.services.service import Service
 
 DRIFT_LIMIT = 0.1
 """Most by which a service may grow, as a part of what it was."""
-
-
-class Usage(NamedTuple):
-    """What a process takes: descriptors, threads, and resident memory in KiB."""
-
-    fds: int
-    threads: int
-    rss: int
-
-
-def usage_of(pid: int) -> Usage:
-    """What a process takes now."""
-    process = Path(f"/proc/{pid}")
-    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-    return Usage(
-        fds=len(os.listdir(process / "fd")),
-        threads=int(status["Threads"]),
-        rss=int(status["VmRSS"].split()[0]),
-    )
 
 
 class Sample(NamedTuple):
@@ -56,14 +37,15 @@ class Sample(NamedTuple):
         return [name for name in Usage._fields if after[name] > before[name] * (1 + DRIFT_LIMIT)]
 
 
-def take_sample(box: Sandbox) -> Sample:
+def take_sample(service: Service) -> Sample:
     """What there is now."""
+    leaks = service.host_leaks
     return Sample(
-        *usage_of(box.pid),
-        zombies=sum(state == "Z" for state in _states_of_children(box.pid)),
-        cgroups=len(cgroups(f"{box.cgroup_parent}/*")),
-        mounts=len(mounts(str(box.directory))),
-        files=len(files_of_containers(box.directory)),
+        *usage_of(service.pid),
+        zombies=sum(state == "Z" for state in _states_of_children(service.pid)),
+        cgroups=len(list(leaks.groups())),
+        mounts=len(list(leaks.mounts())),
+        files=len(list(leaks.files())),
     )
 
 

@@ -14,14 +14,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
-import grpc
-from google.protobuf.duration_pb2 import Duration
-
-from ocigrpc.v1 import config_pb2
-from ocigrpc.v1 import runtime_pb2 as pb
 from tests.bed.commands.crashes import KILLS, crash
+from tests.bed.commands.outcome import exit_status
 from tests.bed.commands.samples import Sample, print_samples, take_sample
-from tests.bed.commands.sandbox import Sandbox, SandboxFailed, sandbox
+from tests.bed.services.service import Service
+from tests.bed.services.serving import sandbox
 
 LIFECYCLES = 10_000
 IN_FLIGHT = 8
@@ -31,22 +28,16 @@ FIRST = 500
 BATCH = 100
 """Lives from one line of progress to the next."""
 
-CALL_TIMEOUT_S = 60.0
 SETTLE_TIMEOUT_S = 30.0
 KILLED = 137
 """Exit code of a container that was stopped at once."""
 
 
-class Drifted(Exception):
-    """Something was left or has grown, or an exit code was wrong."""
-
-
 class Soak:
     """Lives of containers in a sandbox, one number after the other, ``total`` in all."""
 
-    def __init__(self, box: Sandbox, total: int) -> None:
-        self._box = box
-        self._rootfs = str(box.make_bundle(["sh"]) / "rootfs")
+    def __init__(self, service: Service, total: int) -> None:
+        self._service = service
         self._total = total
         self._lived = 0
         self._began_s = time.monotonic()
@@ -63,7 +54,7 @@ class Soak:
     def quiet_sample(self) -> Sample:
         """What there is once the service has tidied up, or after ``SETTLE_TIMEOUT_S``."""
         until_s = time.monotonic() + SETTLE_TIMEOUT_S
-        while (sample := take_sample(self._box)).left and time.monotonic() < until_s:
+        while (sample := take_sample(self._service)).left and time.monotonic() < until_s:
             time.sleep(0.1)
         return sample
 
@@ -74,29 +65,21 @@ class Soak:
         print(said, end=done, file=sys.stderr, flush=True)
 
     def _live_one(self, number: int) -> None:
-        stub, name = self._box.stub, f"soak-{number}"
+        service, name = self._service, f"soak-{number}"
         by_itself = number % 2 == 0
         expected = number // 2 % 128 if by_itself else KILLED
-        script = f"exit {expected}" if by_itself else "exec sleep 1000"
-        config = config_pb2.ContainerConfig(
-            rootfs_path=self._rootfs, command=["/bin/sh", "-c", script]
-        )
-        create = pb.CreateContainerRequest(container_id=name, config=config)
-        stub.CreateContainer(create, timeout=CALL_TIMEOUT_S)
-        stub.StartContainer(pb.StartContainerRequest(container_id=name), timeout=CALL_TIMEOUT_S)
+        service.run(f"exit {expected}" if by_itself else "exec sleep 1000", container_id=name)
         if not by_itself:
-            stop = pb.StopContainerRequest(container_id=name, timeout=Duration())
-            stub.StopContainer(stop, timeout=CALL_TIMEOUT_S)
-        wait = pb.WaitContainerRequest(container_id=name)
-        ended = stub.WaitContainer(wait, timeout=CALL_TIMEOUT_S).exit_status
-        if not ended.HasField("exit_code") or ended.exit_code != expected:
-            raise Drifted(f"{name} ended with {ended}, not {expected}")
-        stub.RemoveContainer(pb.RemoveContainerRequest(container_id=name), timeout=CALL_TIMEOUT_S)
+            service.stop(name, 0)
+        ended = service.wait(name)
+        known = ended.HasField("exit_code")
+        assert (known, ended.exit_code) == (True, expected), f"{name}: {ended}, not {expected}"
+        service.remove(name)
 
 
-def samples(box: Sandbox, lifecycles: int) -> Iterator[tuple[str, Sample]]:
+def samples(service: Service, lifecycles: int) -> Iterator[tuple[str, Sample]]:
     """What there is before all lives, after the first ones and, if there are more, at the end."""
-    soak = Soak(box, lifecycles)
+    soak = Soak(service, lifecycles)
     yield "before", soak.quiet_sample()
     first = min(FIRST, lifecycles)
     # More at once than ever after: how many threads eight lives need is a matter of chance.
@@ -137,22 +120,15 @@ def main() -> int:
     if arguments.crash:
         return crash(arguments.crash)
     lifecycles: int = arguments.lifecycles
-    try:
-        with sandbox("soak") as box:
-            taken = list(samples(box, lifecycles))
-            print_samples(taken)
-            if found := too_much(taken):
-                raise Drifted(f"too much: {', '.join(found)}")
-        print("Left behind: no process, cgroup, mount or file.")
-        return 0
-    except KeyboardInterrupt:
-        print("\nInterrupted; nothing is left behind.", file=sys.stderr)
-        return 130
-    except (Drifted, SandboxFailed) as error:
-        print(f"Not true: {error}", file=sys.stderr)
-    except grpc.RpcError as error:
-        print(f"Failed: {error}", file=sys.stderr)
-    return 1
+    return exit_status(lambda: _soak(lifecycles))
+
+
+def _soak(lifecycles: int) -> None:
+    with sandbox() as service:
+        taken = list(samples(service, lifecycles))
+        print_samples(taken)
+        found = too_much(taken)
+        assert not found, f"too much: {', '.join(found)}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from ocigrpc.settings.values import Settings
 from ocigrpc.v1 import runtime_pb2 as pb
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.bed.clients.verb_calls import VERBS, begin, make_ready
+from tests.bed.hosts.leaks import until
 
 HANDLER = "hanging"
 
@@ -52,11 +52,8 @@ class Hanging:
             for number in range(CREATES):
                 more = _create(f"create-{number}", bundle)
                 stack.callback(begin(stub, "create", more).cancel)
-            until_s = time.monotonic() + _LIMIT_S
-            while len(self._switch.read_bytes()) < len(VERBS) + _AT_ONCE - 1:
-                if time.monotonic() > until_s:
-                    raise RuntimeError("not every verb hangs")
-                time.sleep(0.01)
+            hanging = len(VERBS) + _AT_ONCE - 1
+            until(lambda: len(self._switch.read_bytes()) >= hanging, _LIMIT_S)
             yield
 
 
