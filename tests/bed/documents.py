@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.bed import REPOSITORY
+
 README = REPOSITORY / "README.md"
 CLIENTS = REPOSITORY / "protos/README.md"
 OPERATING = REPOSITORY / "ocigrpc/OPERATING.md"

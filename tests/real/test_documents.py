@@ -19,8 +19,9 @@ import pytest
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.waiting import Deadline
+from tests.bed import REPOSITORY
 from tests.bed.commands.go_program import go_program
-from tests.bed.documents import REPOSITORY, Block, programs
+from tests.bed.documents import Block, programs
 
 SERVE = "scripts/serve"
 SHORTER = {

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
+from tests.bed import REPOSITORY
 from tests.bed.clients.exec import Talk, exec_groups
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
-from tests.bed.services.process import REPOSITORY, SECRET
+from tests.bed.services.process import SECRET
 from tests.bed.services.service import Service
 from tests.real.conftest import StartService
 from tests.real.test_attach import Client

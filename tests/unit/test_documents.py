@@ -12,7 +12,8 @@ import pytest
 from ocigrpc.settings.sources import load_settings
 from ocigrpc.settings.table import Setting, settings_table
 from ocigrpc.settings.values import RuntimeHandler, Settings
-from tests.bed.documents import DOCUMENTS, OPERATING, PROMISES, README, REPOSITORY, fences
+from tests.bed import REPOSITORY
+from tests.bed.documents import DOCUMENTS, OPERATING, PROMISES, README, fences
 
 _LINK = re.compile(r"\]\(([^)#]*)(?:#([\w-]+))?\)")
 _OPERATING = OPERATING.read_text()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import grimp
 
-from tests.bed.services.process import REPOSITORY
+from tests.bed import REPOSITORY
 
 PACKAGE = "ocigrpc"
 DRAWING = REPOSITORY / PACKAGE / "ARCHITECTURE.svg"

