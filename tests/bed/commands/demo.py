@@ -10,12 +10,11 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import ErrorInfo
-from grpc_status import rpc_status
 
 from ocigrpc.v1 import container_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.bed.bundles.bundle import make_bundle
+from tests.bed.clients.error_info import error_details
 from tests.bed.commands.outcome import exit_status
 from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
@@ -41,91 +40,81 @@ def main() -> int:
 
 def _work() -> None:
     with sandbox() as service:
-        _life(service)
+        _Demo(service).run()
     print()
 
 
-def _life(service: Service) -> None:
-    stub = service.rpc
-    bundle = make_bundle(service.directory / "bundle", ["/bin/sh", "-c", PROGRAM])
-    _print_row("call", "answer", "state after", "ms")
+class _Demo:
+    """One container's life, on a service."""
 
-    def step(
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def run(self) -> None:
+        """From its making to its removal; raises ``AssertionError`` at the first wrong answer."""
+        stub = self._service.rpc
+        bundle = make_bundle(self._service.directory / "bundle", ["/bin/sh", "-c", PROGRAM])
+        _print_row("call", "answer", "state after", "ms")
+        self._step(stub.Version, pb.VersionRequest(), _versions, "")
+        self._step(
+            stub.CreateContainer,
+            pb.CreateContainerRequest(bundle_path=str(bundle), container_id=ID),
+            lambda created: f"id {created.container_id}, pid {created.pid}",
+            "CREATED",
+        )
+        log = self._step(
+            stub.ContainerStatus, pb.ContainerStatusRequest(container_id=ID), _described, "CREATED"
+        ).status
+        self._step(stub.StartContainer, pb.StartContainerRequest(container_id=ID), _done, "RUNNING")
+        until(lambda: _size(log.log_path) > 0)
+        self._step(stub.PauseContainer, pb.PauseContainerRequest(container_id=ID), _done, "PAUSED")
+        # What was written just before may still be on its way through conmon.
+        time.sleep(PAUSE_S / 2)
+        size = _size(log.log_path)
+        time.sleep(PAUSE_S / 2)
+        _check("bytes logged while paused", _size(log.log_path) - size, 0)
+        self._step(
+            stub.ResumeContainer, pb.ResumeContainerRequest(container_id=ID), _done, "RUNNING"
+        )
+        until(lambda: _size(log.log_path) > size)
+        stop = pb.StopContainerRequest(timeout=Duration(seconds=5), container_id=ID)
+        self._step(stub.StopContainer, stop, _done, "STOPPED")
+        ended = self._step(
+            stub.WaitContainer, pb.WaitContainerRequest(container_id=ID), _ended, "STOPPED"
+        ).exit_status
+        _check("the exit code", ended.exit_code, EXIT_CODE)
+        _check("its source", ended.provenance, container_pb2.EXIT_PROVENANCE_EXIT_FILE)
+        words = Path(log.log_path).read_text().splitlines()
+        self._step(stub.RemoveContainer, pb.RemoveContainerRequest(container_id=ID), _done, "gone")
+        _check("the log is gone", Path(log.log_path).exists(), False)
+        _print_log(words)
+
+    def _step(
+        self,
         call: Callable[..., _Response],
         request: object,
-        tell: Callable[[_Response], str],
+        describe: Callable[[_Response], str],
         state: str,
     ) -> _Response:
-        return _step(service, call, request, tell, state)
+        """Make a call, print it with its answer, and check the state that follows."""
+        name = type(request).__name__.removesuffix("Request")
+        began_s = time.perf_counter()
+        answer = call(request, timeout=CALL_TIMEOUT_S)
+        took_ms = (time.perf_counter() - began_s) * 1000
+        found = self._state() if state else ""
+        _print_row(name, describe(answer), found, f"{took_ms:.1f}")
+        _check(f"the state after {name}", found, state)
+        return answer
 
-    step(stub.Version, pb.VersionRequest(), _versions, "")
-    step(
-        stub.CreateContainer,
-        pb.CreateContainerRequest(bundle_path=str(bundle), container_id=ID),
-        lambda made: f"id {made.container_id}, pid {made.pid}",
-        "CREATED",
-    )
-    log = step(
-        stub.ContainerStatus, pb.ContainerStatusRequest(container_id=ID), _told, "CREATED"
-    ).status
-    step(stub.StartContainer, pb.StartContainerRequest(container_id=ID), _done, "RUNNING")
-    until(lambda: _size(log.log_path) > 0)
-    step(stub.PauseContainer, pb.PauseContainerRequest(container_id=ID), _done, "PAUSED")
-    # What was written just before may still be on its way through conmon.
-    time.sleep(PAUSE_S / 2)
-    size = _size(log.log_path)
-    time.sleep(PAUSE_S / 2)
-    _check("bytes logged while paused", _size(log.log_path) - size, 0)
-    step(stub.ResumeContainer, pb.ResumeContainerRequest(container_id=ID), _done, "RUNNING")
-    until(lambda: _size(log.log_path) > size)
-    stop = pb.StopContainerRequest(timeout=Duration(seconds=5), container_id=ID)
-    step(stub.StopContainer, stop, _done, "STOPPED")
-    ended = step(
-        stub.WaitContainer, pb.WaitContainerRequest(container_id=ID), _ended, "STOPPED"
-    ).exit_status
-    _check("the exit code", ended.exit_code, EXIT_CODE)
-    _check("its source", ended.provenance, container_pb2.EXIT_PROVENANCE_EXIT_FILE)
-    words = Path(log.log_path).read_text().splitlines()
-    step(stub.RemoveContainer, pb.RemoveContainerRequest(container_id=ID), _done, "gone")
-    _check("the log is gone", Path(log.log_path).exists(), False)
-    _print_log(words)
-
-
-def _step(
-    service: Service,
-    call: Callable[..., _Response],
-    request: object,
-    tell: Callable[[_Response], str],
-    state: str,
-) -> _Response:
-    """Make a call, print it with its answer, and check the state that follows."""
-    name = type(request).__name__.removesuffix("Request")
-    began_s = time.perf_counter()
-    answer = call(request, timeout=CALL_TIMEOUT_S)
-    took_ms = (time.perf_counter() - began_s) * 1000
-    found = _state(service) if state else ""
-    _print_row(name, tell(answer), found, f"{took_ms:.1f}")
-    _check(f"the state after {name}", found, state)
-    return answer
-
-
-def _state(service: Service) -> str:
-    """The container's state, or "gone" when the service says that there is none."""
-    try:
+    def _state(self) -> str:
+        """The container's state, or "gone" when the service says that there is none."""
         request = pb.ContainerStatusRequest(container_id=ID)
-        return _word(service.rpc.ContainerStatus(request, timeout=CALL_TIMEOUT_S).status.state)
-    except grpc.RpcError as error:
-        _check("why there is no status", _reason(error), "CONTAINER_NOT_FOUND")
-        return "gone"
-
-
-def _reason(error: grpc.RpcError) -> str:
-    """The stable word for what went wrong; empty when the service did not say."""
-    status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
-    info = ErrorInfo()
-    if status is not None and any(detail.Unpack(info) for detail in status.details):
-        return info.reason
-    return ""
+        try:
+            answer = self._service.rpc.ContainerStatus(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as error:
+            _check("why there is no status", error_details(error)[0].reason, "CONTAINER_NOT_FOUND")
+            return "gone"
+        return _word(answer.status.state)
 
 
 def _versions(answer: pb.VersionResponse) -> str:
@@ -134,7 +123,7 @@ def _versions(answer: pb.VersionResponse) -> str:
     return ", ".join([ours, answer.conmon_version, *runtimes])
 
 
-def _told(answer: pb.ContainerStatusResponse) -> str:
+def _described(answer: pb.ContainerStatusResponse) -> str:
     status = answer.status
     return f"{_word(status.state)}, pid {status.pid}, {status.runtime_handler}"
 
