@@ -17,7 +17,7 @@ from ocigrpc.oci.spec.config import Seccomp, SeccompType
 from ocigrpc.oci.spec.seccomp_default import HOST_PROFILES, own_profile
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.bed.bundles.bundle import spec_json
-from tests.bed.bundles.shell_container import RUNTIMES, Ended, ShellContainers, said
+from tests.bed.bundles.shell_container import RUNTIMES, Ended, ShellContainers, lines_of
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import Host, native
 from tests.bed.hosts.leaks import LIMIT_S
@@ -101,7 +101,7 @@ def test_a_rule_for_those_with_a_capability_holds_for_nobody_else(confined: Any)
     }
     without = confined(USER_NAMESPACE, allow_list(rule))
     assert "not permitted" in without.stderr
-    assert said(confined(USER_NAMESPACE, allow_list(rule), ADMIN)) == []
+    assert lines_of(confined(USER_NAMESPACE, allow_list(rule), ADMIN)) == []
     # In a form that has neither an architecture nor anything else besides.
     bare = {**allow_list(rule), "architectures": [], "archMap": []}
     assert "not permitted" in confined(USER_NAMESPACE, bare).stderr
@@ -147,7 +147,7 @@ def test_a_rule_holds_for_its_arguments(confined: Any) -> None:
     rule = {"names": ["unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": FULL, "args": [argument]}
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
     assert os.strerror(FULL) in confined("unshare -Uu true", profile).stderr
-    assert said(confined(USER_NAMESPACE, profile)) == []
+    assert lines_of(confined(USER_NAMESPACE, profile)) == []
 
 
 def test_the_services_own_profile_refuses_what_reaches_beyond_the_container(confined: Any) -> None:
@@ -156,7 +156,7 @@ def test_the_services_own_profile_refuses_what_reaches_beyond_the_container(conf
         do $call 2>&1 | tail -n 1; done
     """
     profile = own_profile(DEFAULT_CAPABILITIES)
-    lines = said(confined(script, profile))
+    lines = lines_of(confined(script, profile))
     assert [bool(re.search("not permitted|denied", line)) for line in lines] == [True] * 4
 
 
@@ -164,18 +164,18 @@ def test_the_services_own_profile_gives_back_what_a_capability_is_for(confined: 
     script = "unshare -U true && unshare -n true && mount -t tmpfs none /tmp"
     assert confined(script, own_profile(DEFAULT_CAPABILITIES), ADMIN).returncode != 0
     profile = own_profile({*DEFAULT_CAPABILITIES, "CAP_SYS_ADMIN"})
-    assert said(confined(script, profile, ADMIN)) == []
+    assert lines_of(confined(script, profile, ADMIN)) == []
 
 
 def test_an_unconfined_container_may_make_a_user_namespace(run: ShellContainers) -> None:
-    assert said(run(USER_NAMESPACE, seccomp=Seccomp(SeccompType.UNCONFINED))) == []
+    assert lines_of(run(USER_NAMESPACE, seccomp=Seccomp(SeccompType.UNCONFINED))) == []
 
 
 def test_the_default_is_the_list_that_the_host_has(run: ShellContainers) -> None:
     assert Path(HOST_PROFILES[1]).exists(), "apt-get install golang-github-containers-common"
-    assert said(run("grep ^Seccomp: /proc/self/status"))[0].split()[1] == "2"
+    assert lines_of(run("grep ^Seccomp: /proc/self/status"))[0].split()[1] == "2"
     # The service's own refuses this.
-    assert said(run(USER_NAMESPACE)) == []
+    assert lines_of(run(USER_NAMESPACE)) == []
 
 
 class Overlaid:

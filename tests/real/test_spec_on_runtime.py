@@ -9,7 +9,13 @@ import pytest
 
 from ocigrpc.oci.spec.capabilities import CAPABILITIES, DEFAULT_CAPABILITIES, held_capabilities
 from ocigrpc.oci.spec.config import Device, Resources, Rlimit
-from tests.bed.bundles.shell_container import CONTAINER_ID, RUNTIMES, Ended, ShellContainers, said
+from tests.bed.bundles.shell_container import (
+    CONTAINER_ID,
+    RUNTIMES,
+    Ended,
+    ShellContainers,
+    lines_of,
+)
 
 
 @pytest.fixture(params=RUNTIMES)
@@ -20,7 +26,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> ShellContainers:
 
 def status(ended: Ended) -> dict[str, str]:
     """The fields of /proc/PID/status."""
-    pairs = [line.partition(":") for line in said(ended)]
+    pairs = [line.partition(":") for line in lines_of(ended)]
     return {key: value.strip() for key, _, value in pairs}
 
 
@@ -44,7 +50,7 @@ def test_a_container_has_its_own_namespaces_and_nothing_of_the_hosts(run: ShellC
     script = (
         "hostname; echo $$; for n in pid net ipc uts cgroup mnt; do readlink /proc/self/ns/$n; done"
     )
-    hostname, pid, *links = said(run(script))
+    hostname, pid, *links = lines_of(run(script))
     assert hostname == CONTAINER_ID[:12]
     assert pid == "1"
     assert len(links) == 6
@@ -54,7 +60,7 @@ def test_a_container_has_its_own_namespaces_and_nothing_of_the_hosts(run: ShellC
 
 
 def test_a_container_sees_only_its_own_cgroup(run: ShellContainers) -> None:
-    assert {line.rpartition(":")[2] for line in said(run("cat /proc/self/cgroup"))} <= {
+    assert {line.rpartition(":")[2] for line in lines_of(run("cat /proc/self/cgroup"))} <= {
         "/",
         "/container",
     }
@@ -62,7 +68,7 @@ def test_a_container_sees_only_its_own_cgroup(run: ShellContainers) -> None:
 
 def test_a_named_user_has_its_groups(run: ShellContainers) -> None:
     ended = run("id -u; id -g; id -G", user="alice", supplemental_groups=(7,))
-    uid, gid, groups = said(ended)
+    uid, gid, groups = lines_of(ended)
     assert (uid, gid, set(groups.split())) == ("1001", "1002", {"1002", "1003", "7"})
 
 
@@ -82,7 +88,7 @@ def test_capabilities_are_dropped_and_added(run: ShellContainers) -> None:
 
 def test_environment_and_working_directory(run: ShellContainers) -> None:
     ended = run("pwd; echo $PATH; echo $GREETING", working_dir="/tmp", env={"GREETING": "a=b c"})
-    assert said(ended) == [
+    assert lines_of(ended) == [
         "/tmp",
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "a=b c",
@@ -95,7 +101,7 @@ def test_masked_and_read_only_paths_hold(run: ShellContainers) -> None:
         cat /proc/keys /proc/timer_list 2>/dev/null
         (cat /proc/sys/vm/swappiness >/proc/sys/vm/swappiness) 2>&1 | grep -o Read-only
     """
-    assert said(run(script)) == ["Read-only"]
+    assert lines_of(run(script)) == ["Read-only"]
 
 
 def test_sys_and_cgroups_are_read_only(run: ShellContainers) -> None:
@@ -104,13 +110,13 @@ def test_sys_and_cgroups_are_read_only(run: ShellContainers) -> None:
         for d in /sys /sys/fs/cgroup/pids$own /sys/fs/cgroup$own
         do test -d $d && mkdir $d/x 2>&1 | grep -o Read-only; done | uniq
     """
-    assert said(run(script)) == ["Read-only"]
+    assert lines_of(run(script)) == ["Read-only"]
 
 
 def test_a_read_only_root_can_not_be_written(run: ShellContainers) -> None:
     script = "touch /x 2>/dev/null || echo refused"
-    assert said(run(script, readonly_rootfs=True)) == ["refused"]
-    assert said(run(script)) == []
+    assert lines_of(run(script, readonly_rootfs=True)) == ["refused"]
+    assert lines_of(run(script)) == []
 
 
 def test_sysctls_are_set_in_the_containers_namespace(run: ShellContainers) -> None:
@@ -123,13 +129,13 @@ def test_sysctls_are_set_in_the_containers_namespace(run: ShellContainers) -> No
             "fs.mqueue.msg_max": "11",
         },
     )
-    assert said(ended) == ["1234", "77", "11"]
+    assert lines_of(ended) == ["1234", "77", "11"]
     assert Path("/proc/sys/kernel/shmmni").read_text() == before
 
 
 def test_rlimits_are_set(run: ShellContainers) -> None:
     ended = run("ulimit -Sn; ulimit -Hn", rlimits=(Rlimit("RLIMIT_NOFILE", 100, 200),))
-    assert said(ended) == ["100", "200"]
+    assert lines_of(ended) == ["100", "200"]
 
 
 def test_resources_are_set(run: ShellContainers) -> None:
@@ -157,7 +163,7 @@ def test_resources_are_set(run: ShellContainers) -> None:
         if names == v2
         else ["50000", "512", str(64 << 20), "50", "0"]
     )
-    assert said(ended) == ["500", *expected]
+    assert lines_of(ended) == ["500", *expected]
 
 
 def test_a_device_can_be_used_and_others_can_not(run: ShellContainers) -> None:
@@ -171,7 +177,7 @@ def test_a_device_can_be_used_and_others_can_not(run: ShellContainers) -> None:
         devices=(Device("/dev/zero", "/dev/mine", "r"),),
         add_capabilities=("MKNOD",),
     )
-    assert said(ended) == ["mine", "urandom", "refused"]
+    assert lines_of(ended) == ["mine", "urandom", "refused"]
 
 
 def test_a_privileged_container_is_root_on_the_host(run: ShellContainers) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ocigrpc.oci.spec.config import Mount, Namespace, NamespaceMode, NamespaceType, Propagation
 from tests.bed.bundles.bundle import BUSYBOX
-from tests.bed.bundles.shell_container import RUNTIMES, ShellContainers, said
+from tests.bed.bundles.shell_container import RUNTIMES, ShellContainers, lines_of
 
 
 @pytest.fixture(params=RUNTIMES)
@@ -31,7 +31,7 @@ def test_a_mount_of_the_config(run: ShellContainers, tmp_path: Path) -> None:
             Mount("/in", type="tmpfs", options=("size=1m",)),
         ),
     )
-    assert said(ended) == ["from the host", "refused", "tmpfs"]
+    assert lines_of(ended) == ["from the host", "refused", "tmpfs"]
 
 
 def test_a_mount_replaces_the_default(run: ShellContainers) -> None:
@@ -39,7 +39,7 @@ def test_a_mount_replaces_the_default(run: ShellContainers) -> None:
         "grep ' /dev/shm ' /proc/self/mounts",
         mounts=(Mount("/dev/shm", type="tmpfs", options=("size=1m",)),),
     )
-    (line,) = said(ended)
+    (line,) = lines_of(ended)
     assert "size=1024k" in line
 
 
@@ -65,7 +65,7 @@ def test_a_bidirectional_mount_travels_to_the_host(
         mounts=(Mount("/peers", str(shared_mount), propagation=Propagation.BIDIRECTIONAL),),
         add_capabilities=("SYS_ADMIN",),
     )
-    assert said(ended) == []
+    assert lines_of(ended) == []
     assert os.path.ismount(shared_mount / "inner")
 
 
@@ -84,7 +84,7 @@ def test_propagation_of_a_bind(
         "grep ' /peers ' /proc/self/mountinfo",
         mounts=(Mount("/peers", str(shared_mount), propagation=propagation),),
     )
-    (line,) = said(ended)
+    (line,) = lines_of(ended)
     tags = line.split(" - ")[0].split(" ")[6:]
     assert [found for found in tags if found.startswith(("master:", "shared:"))] == (
         [found for found in tags if found.startswith(tag)] if tag else []
@@ -105,7 +105,7 @@ def test_namespaces_of_the_host(run: ShellContainers) -> None:
         f"for n in {' '.join(names)}; do readlink /proc/self/ns/$n; done",
         namespaces=tuple(Namespace(kind, NamespaceMode.HOST) for kind in kinds),
     )
-    assert said(ended) == [os.readlink(f"/proc/self/ns/{name}") for name in names]
+    assert lines_of(ended) == [os.readlink(f"/proc/self/ns/{name}") for name in names]
 
 
 @pytest.fixture
@@ -137,4 +137,4 @@ def test_joined_namespaces(run: ShellContainers, other_process: int) -> None:
         ),
         sysctls={"net.ipv4.ip_default_ttl": "78"},
     )
-    assert said(ended) == [*(os.readlink(f"/proc/{other_process}/ns/{n}") for n in kinds), "78"]
+    assert lines_of(ended) == [*(os.readlink(f"/proc/{other_process}/ns/{n}") for n in kinds), "78"]

@@ -68,7 +68,7 @@ class ShellContainers:
         )
 
 
-def said(ended: Ended) -> list[str]:
+def lines_of(ended: Ended) -> list[str]:
     """The lines that a script printed; it must have ended well, without a word of error."""
     assert (ended.returncode, ended.stderr) == (0, "")
     return ended.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Forms of config.json as engines and runtimes write them, made anew and small.
+"""Forms of config.json as engines and runtimes write them, written again and small.
 
 Each is what one kind of writer does: the fields that it sets, their order, what it leaves out.
 Where a form names what this host may lack, such as a security module, it is not meant to be

@@ -1,4 +1,4 @@
-"""A container that has nothing to do with what happens, and must notice nothing of it."""
+"""A container that no call is about, and that nothing may disturb."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Bystander:
         self._process = Process(service.status(self.container_id).pid)
 
     def expect_undisturbed(self) -> None:
-        """The same process runs on, and has not missed a number of those it has to tell."""
+        """The same process runs on, and has written every number."""
         status = self._service.status(self.container_id)
         assert Process(status.pid).identity == self._process.identity
         assert self._service.state(self.container_id) == "running"

@@ -1,4 +1,4 @@
-"""Whether a service and its host agree: every container wholly there, or wholly gone."""
+"""Whether a service and its host agree: every container complete, or gone without a trace."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.bed.services.service import Service
 
 
 def expect_integrity(service: Service) -> None:
-    """Wait until each container is wholly there or wholly gone, while nobody changes any."""
+    """Wait until each container is complete or gone, while no call changes any."""
     found: list[str] = []
 
-    def whole() -> bool:
+    def agrees() -> bool:
         found[:] = integrity_flaws(service)
         return not found
 
     try:
-        until(whole)
+        until(agrees)
     except Timeout:
         raise AssertionError(found) from None
 
@@ -30,7 +30,7 @@ def integrity_flaws(service: Service) -> list[str]:
     """What is there without a record, and what records are without."""
     containers = service.containers()
     ids = [each.container_id for each in containers]
-    strays = [left for left in service.leaks() if not any(_belongs(left, i) for i in ids)]
+    strays = [leak for leak in service.leaks() if not any(_belongs(leak, i) for i in ids)]
     return strays + [
         f"{each.container_id} without {lacking}"
         for each in containers
@@ -38,13 +38,13 @@ def integrity_flaws(service: Service) -> list[str]:
     ]
 
 
-def _belongs(left: str, container_id: str) -> bool:
-    if "/exec-" in left:
+def _belongs(leak: str, container_id: str) -> bool:
+    if "/exec-" in leak:
         return False
-    # A process belongs to whose cgroup it is in. A runtime that is told of a container is
+    # A process belongs to the container whose cgroup it is in. A runtime that names one is
     # an orphan of the service.
-    mark = f"-{container_id}" if left.startswith("process") else container_id
-    return mark in left
+    mark = f"-{container_id}" if leak.startswith("process") else container_id
+    return mark in leak
 
 
 def _lacking(directory: Path, status: ContainerStatus) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _lacking(directory: Path, status: ContainerStatus) -> Iterator[str]:
 def _is_monitor(bundle: Path, container_id: str) -> bool:
     try:
         pid = (bundle / "conmon.pid").read_text()
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        argv = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:
         return False
-    return container_id in words
+    return container_id in argv

@@ -1,4 +1,4 @@
-"""What is nobody's container, or somebody else's, and must outlive every test."""
+"""Containers and files that are not the service's, and must outlive every test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stranger() -> Iterator[int]:
 
 
 class Strangers:
-    """Containers that somebody runs by hand, with the runtime and in the root of a service."""
+    """Containers that are run by hand, with the runtime and in the root of a service."""
 
     def __init__(
         self, service: Service, directory: Path, runtime: str = "runc", *, root: str = ""
@@ -52,7 +52,7 @@ class Strangers:
         )
         return ended.stdout or ""
 
-    def told(self, container_id: str) -> Sequence[object]:
+    def inspect(self, container_id: str) -> Sequence[object]:
         """What is to stay as it is of a container: its state, its process, its bundle."""
         state = json.loads(self.call("state", container_id))
         return [state[key] for key in ("status", "pid", "bundle")]
@@ -78,10 +78,10 @@ class Strangers:
     @contextmanager
     def keep(self, container_id: str) -> Iterator[None]:
         """Nothing may happen in the block to the container that has the id now."""
-        before = self.told(container_id)
+        before = self.inspect(container_id)
         try:
             assert before[2] == str(self._bundle)
             yield
-            assert self.told(container_id) == before
+            assert self.inspect(container_id) == before
         finally:
             self.delete(container_id)

@@ -1,4 +1,4 @@
-"""Ends of containers that nobody has seen."""
+"""Ends of containers whose exit code is unknown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.bed.services.service import Service
 
 
 def expect_unknown_exit(service: Service, container_id: str, why: str = "MONITOR_LOST") -> None:
-    """Wait until it is stopped, with words in place of an exit code, and a reason for that."""
+    """Wait until it is stopped, with a reason in place of an exit code."""
     exit_status = service.wait(container_id)
     assert ExitProvenance.Name(exit_status.provenance) == f"EXIT_PROVENANCE_{why}"
     assert not exit_status.HasField("exit_code")

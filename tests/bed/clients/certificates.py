@@ -39,6 +39,6 @@ def _make_key(path: Path) -> Path:
     return path
 
 
-def _openssl(words: str, *, out: Path, key: Path | None = None) -> None:
-    argv = ["openssl", *words.split(), "-out", str(out), *(["-key", str(key)] if key else [])]
+def _openssl(arguments: str, *, out: Path, key: Path | None = None) -> None:
+    argv = ["openssl", *arguments.split(), "-out", str(out), *(["-key", str(key)] if key else [])]
     subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=60)

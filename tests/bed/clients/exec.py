@@ -111,7 +111,7 @@ def exec_groups(service: Service) -> list[Path]:
 
 
 def nothing_made_is_left(service: Service, container_id: str) -> bool:
-    """Whether no group, file and runtime of an exec is left, on whatever host."""
+    """Whether an exec has left no group, file or runtime behind, on whatever host."""
     files = list((service.directory / "run/containers" / container_id).glob("exec-*"))
     return not (exec_groups(service) or files)
 
@@ -121,7 +121,7 @@ def children_of(service: Service) -> list[str]:
 
 
 def nothing_runs_but(service: Service, container_id: str, count: int = 1) -> bool:
-    """Whether nothing is left of execs: groups, files, runtimes, processes."""
+    """Whether execs have left nothing behind: groups, files, runtimes, processes."""
     pid = service.status(container_id).pid
     namespace = os.readlink(f"/proc/{pid}/ns/pid")
     alive = 0

@@ -111,7 +111,7 @@ class Following:
 
     def _read(self) -> None:
         try:
-            # Whoever wants a good end looks for it.
+            # A test that expects a good end checks for it.
             with suppress(grpc.RpcError):
                 self._join()
         except AssertionError as error:
@@ -153,7 +153,7 @@ class Following:
         return found
 
     def stretches(self) -> list[list[bytes]]:
-        """The same, cut where a gap was told: the first line after it may lack its beginning."""
+        """The same, cut where a gap is reported: the first line after it may lack its beginning."""
         found: list[list[bytes]] = [[]]
         while (line := self._take()) is not None:
             if isinstance(line, _Gap):

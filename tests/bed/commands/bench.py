@@ -140,7 +140,7 @@ def _service_life(ours: Bundled, times: Times, name: str) -> None:
 
 
 def many_live(ours: Bundled, hanging: Hanging, times: Times) -> None:
-    """Questions beside many live containers, and how soon their exits are told."""
+    """Reading calls beside many live containers, and how soon their exits are reported."""
     names = [f"live-{number}" for number in range(LIVE)]
     for name in names:
         ours.run(name)

@@ -1,6 +1,6 @@
-"""``scripts/soak --crash``: a service that is killed a thousand times, and never lies.
+"""``scripts/soak --crash``: a service that is killed a thousand times, and stays true.
 
-Containers live on, or are wholly gone; every exit code is exact, and told once. The load,
+Containers live on, or are gone; every exit code is exact, and reported once. The load,
 and all that is checked after each kill, is that of the tests.
 """
 
@@ -29,8 +29,8 @@ def crash(kills: int = KILLS, seed: int | None = None) -> int:
 
     def progress(toll: Toll) -> None:
         per_s = toll.kills / (time.monotonic() - began_s)
-        said = f"{toll.kills} of {kills} kills, {toll.lives} lives, {per_s:.2f} kills a second"
-        print(said, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+        line = f"{toll.kills} of {kills} kills, {toll.lives} lives, {per_s:.2f} kills a second"
+        print(line, end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
     def work() -> None:
         with sandbox() as service:

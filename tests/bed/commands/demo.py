@@ -84,10 +84,10 @@ class _Demo:
         ).exit_status
         _check("the exit code", ended.exit_code, EXIT_CODE)
         _check("its source", ended.provenance, container_pb2.EXIT_PROVENANCE_EXIT_FILE)
-        words = Path(log.log_path).read_text().splitlines()
+        lines = Path(log.log_path).read_text().splitlines()
         self._step(stub.RemoveContainer, pb.RemoveContainerRequest(container_id=ID), _done, "gone")
         _check("the log is gone", Path(log.log_path).exists(), False)
-        _print_log(words)
+        _print_log(lines)
 
     def _step(
         self,

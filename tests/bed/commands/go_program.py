@@ -29,7 +29,7 @@ CACHE = REPOSITORY / ".cache"
 
 
 class BuildFailed(Exception):
-    """No Go could build a program; the message has the last words of each."""
+    """No Go could build a program; the message has the last lines of each."""
 
 
 def go_program(name: str) -> Path:

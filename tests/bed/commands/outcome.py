@@ -1,4 +1,4 @@
-"""What a command says of itself at its end, in words and in its exit status."""
+"""How a command ends: its last line, and its exit status."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def take_sample(service: Service) -> Sample:
 def _states_of_children(pid: int) -> Iterator[str]:
     """The state letters of a process's children; see proc(5), stat."""
     for path in Path("/proc").glob("[0-9]*/stat"):
-        # Processes may end while we look.
+        # Processes may end meanwhile.
         with suppress(OSError):
             state, parent = path.read_text(errors="replace").rpartition(") ")[2].split()[:2]
             if parent == str(pid):

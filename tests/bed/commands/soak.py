@@ -1,6 +1,6 @@
 """Thousands of containers' whole lives, and what the service keeps of them: nothing.
 
-Half of the containers end by themselves, with exit codes that have to be told exactly; the
+Half of the containers end by themselves, with exit codes that must be exact; the
 others are stopped. Exit status 1 when anything is left, or when the service has grown by
 more than a tenth since the first 500 lives.
 """
@@ -49,7 +49,7 @@ class Soak:
                 batch = range(self._lived, min(self._lived + BATCH, until))
                 for _ in pool.map(self._live_one, batch):
                     self._lived += 1
-                self._tell()
+                self._report()
 
     def quiet_sample(self) -> Sample:
         """What there is once the service has tidied up, or after ``SETTLE_TIMEOUT_S``."""
@@ -58,11 +58,11 @@ class Soak:
             time.sleep(0.1)
         return sample
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         per_s = self._lived / (time.monotonic() - self._began_s)
         done = "\n" if self._lived == self._total or not sys.stderr.isatty() else "\r"
-        said = f"{self._lived} of {self._total} lives, {per_s:.1f} a second"
-        print(said, end=done, file=sys.stderr, flush=True)
+        line = f"{self._lived} of {self._total} lives, {per_s:.1f} a second"
+        print(line, end=done, file=sys.stderr, flush=True)
 
     def _live_one(self, number: int) -> None:
         service, name = self._service, f"soak-{number}"

@@ -1,11 +1,11 @@
-"""The service, able to kill itself at a moment of its work, or to stand still there.
+"""The service, made to kill itself at a moment of its work, or to wait there.
 
     python -m tests.bed.faults.crashing FUSE PLACE... serve FLAG...
 
 A PLACE names a function, as ``ocigrpc.engine.store.store:Store.end``. While the file FUSE exists
 and says ``before PLACE`` or ``after PLACE``, the next call of it is the last: the process
 gets SIGKILL, from itself, before the call has begun, or when it has just ended well. With
-``hold PLACE`` the call waits until somebody opens the FIFO FUSE.gate for writing.
+``hold PLACE`` the call waits until the FIFO FUSE.gate is opened for writing.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ def rig(place: str, fuse: Path) -> None:
 
 
 def deadly(function: Callable[..., Any], place: str, fuse: Path) -> Callable[..., Any]:
-    """The function, with an end before and after it for when the fuse says so."""
+    """The function, which kills the process before or after a call if the fuse says so."""
 
     @functools.wraps(function)
     def rigged(*arguments: Any, **named: Any) -> Any:
-        die_if_told(f"before {place}")
-        if is_told(f"hold {place}"):
+        die_if_lit(f"before {place}")
+        if is_lit(f"hold {place}"):
             fuse.with_suffix(".gate").open().close()
         answer = function(*arguments, **named)
-        die_if_told(f"after {place}")
+        die_if_lit(f"after {place}")
         return answer
 
-    def die_if_told(moment: str) -> None:
-        if is_told(moment):
+    def die_if_lit(moment: str) -> None:
+        if is_lit(moment):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def is_told(moment: str) -> bool:
+    def is_lit(moment: str) -> bool:
         return fuse.exists() and fuse.read_text() == moment
 
     return rigged

@@ -36,7 +36,7 @@ class CrashingService:
         self._fuse.write_text(f"{when} {place}")
 
     def die_over(self, when: str, place: str, call: Callable[[], object]) -> str:
-        """Let it die at a moment of this call, and start it again; what its caller was told."""
+        """Let it die at a moment of this call, and start it again; the status code of the call."""
         self.light(when, place)
         with pytest.raises(grpc.RpcError) as caught:
             call()
@@ -46,9 +46,9 @@ class CrashingService:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """For one test, which leaves nothing but the victim, and whom nobody else noticed."""
+        """For one test, which leaves only the victim, and does not disturb the bystander."""
         yield
-        # One that has not fired in its test would, in what comes now or in the next one.
+        # A fuse that has not fired in its test would fire in the clean-up, or in the next test.
         self._fuse.unlink(missing_ok=True)
         if not self.service.is_alive():
             self.restart()

@@ -1,4 +1,4 @@
-"""An OCI runtime all of whose verbs hang once it is told to, and calls that run into each."""
+"""An OCI runtime whose verbs hang once a file is there, and a call that hangs in each."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ class _Requests:
             return messages.map(lambda message: Case(method, (message.SerializeToString(),)))
         later = st.lists(self._message(method.input_type, False), max_size=3)
         return st.tuples(messages, later).map(
-            lambda told: Case(
-                method, tuple(message.SerializeToString() for message in (told[0], *told[1]))
+            lambda drawn: Case(
+                method, tuple(message.SerializeToString() for message in (drawn[0], *drawn[1]))
             )
         )
 

@@ -61,7 +61,7 @@ _SOUND = frozenset({"/bin/true", "/bin/cat"})
 
 
 class Answer:
-    """What was said to a case: nothing wrong, or a status with its details."""
+    """The answer to a case: success, or a status with its details."""
 
     def __init__(self, payload: bytes, error: grpc.RpcError | None) -> None:
         self.payload = payload
@@ -90,7 +90,7 @@ class Answer:
         if self.info.domain != "ocigrpc" or not reason:
             yield "it does not say why"
         if any(len(text) > 2 * PROGRAM_TEXT_LIMIT_BYTES for text in metadata.values()):
-            yield "it talks too much"
+            yield "its metadata is too long"
         if self.code == "INVALID_ARGUMENT" and reason != "MALFORMED_MESSAGE":
             if not self.fields:
                 yield "it names no field"
@@ -105,9 +105,9 @@ class Answer:
             yield "it blames the service"
 
     def _is_excused(self, case: Case) -> bool:
-        """Whether the service had to ask somebody else, who refused; or time was up."""
+        """Whether the runtime refused what only it can judge; or time was up."""
         if self.info.reason == "EXEC_FAILED":
-            # A case before may have left the container limits that let no program begin.
+            # An earlier case may have set limits with which no program can begin.
             return True
         if self.code == "INTERNAL":
             phase = self.info.metadata.get("phase", "runtime")
@@ -187,18 +187,18 @@ def names_a_field(message: Descriptor, path: str) -> bool:
 
 
 def ask(channel: grpc.Channel, case: Case) -> Answer:
-    """Send a case, and take the first answer or, of a talk, all of them."""
+    """Send a case, and take the first answer or, of a bidirectional stream, all of them."""
     name = case.method.name
     path = f"/{SERVICE.full_name}/{name}"
     timeout_s = WAIT_S if name in _WAITS else LIMIT_S
     unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
     watch: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
-    talk: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
+    stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
     try:
         if not case.method.server_streaming:
             return Answer(unary(case.messages[0], timeout=timeout_s), None)
         if case.method.client_streaming:
-            return Answer(b"".join(talk(iter(case.messages), timeout=timeout_s)), None)
+            return Answer(b"".join(stream(iter(case.messages), timeout=timeout_s)), None)
         call = watch(case.messages[0], timeout=timeout_s)
         first = next(call, b"")
         call.cancel()

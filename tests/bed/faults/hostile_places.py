@@ -1,4 +1,4 @@
-"""Files that nobody should trip over, and what is remembered of them."""
+"""Files that are traps for a service, and a snapshot of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEEP = 10_000
 """Levels of a JSON text that no reader should follow."""
 
 HUGE_BYTES = 200_000_000
-"""Size of a file that nobody should read; it has a hole for content."""
+"""Size of a file that is not to be read; all of it is a hole."""
 
 
 def strange_texts(sound: str) -> Mapping[str, str]:
@@ -78,8 +78,8 @@ class Places:
     def snapshot(self) -> list[File]:
         """Every file but the root filesystem's."""
         # What is made or removed later changes the directory that it is in.
-        looks = ((path, os.lstat(path)) for path in self.all_paths)
-        return [File(path, look.st_size, look.st_mtime_ns) for path, look in looks]
+        found = ((path, os.lstat(path)) for path in self.all_paths)
+        return [File(path, each.st_size, each.st_mtime_ns) for path, each in found]
 
 
 def make_places(directory: Path) -> Places:

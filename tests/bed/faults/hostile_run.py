@@ -1,4 +1,4 @@
-"""Hostile requests, one after the other, to a service that must not mind."""
+"""Hostile requests, one after the other, to a service that none of them may change."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.bed.faults.hostile_places import File, Places
 from tests.bed.faults.hostile_values import ENDED, LIVING
 from tests.bed.hosts.leaks import LIMIT_S, until
 
-_LOOK_EVERY = 100
-"""Cases between two looks at what takes long to see: processes, cgroups and mounts."""
+_INSPECT_EVERY = 100
+"""Cases between two checks of what is slow to inspect: processes, cgroups and mounts."""
 
 _OWN = ("run/containers", "run/exits", "run/sockets", "log", "runc")
 """Directories of the service in which each container has something."""
@@ -33,7 +33,7 @@ _MOUNTED_IN = ("config.rootfs_path", "config.mounts.host_path")
 class HostileRun:
     """Sends cases to the service of a channel, and judges what comes of each.
 
-    ``directory`` is where the service has its directories; ``leaks`` tells what is there
+    ``directory`` is where the service has its directories; ``leaks`` lists what is there
     of containers.
     """
 
@@ -68,7 +68,7 @@ class HostileRun:
         self._rpc.WaitContainer(wait, timeout=LIMIT_S)
         # Its log is tidied soon after, which is no doing of the requests to come.
         until(lambda: not self._spare_names(ENDED))
-        self._before = self._seen()
+        self._before = self._snapshot()
         self._leaks_before = set(self._leaks())
 
     def _spare_names(self, container_id: str) -> list[Path]:
@@ -86,21 +86,21 @@ class HostileRun:
         if made not in ("", LIVING, ENDED):
             remove = runtime_pb2.RemoveContainerRequest(container_id=made, force=True)
             self._rpc.RemoveContainer(remove, timeout=LIMIT_S)
-        self._forgive(case, answer)
+        self._accept_mount_points(case, answer)
         faults = list(answer.faults(case))
-        if self._seen() != self._before or self.answers.total() % _LOOK_EVERY == 0:
+        if self._snapshot() != self._before or self.answers.total() % _INSPECT_EVERY == 0:
             faults += self.changes()
         if faults:
             # So that whatever comes next is not blamed for it.
-            self._before, self._leaks_before = self._seen(), set(self._leaks())
+            self._before, self._leaks_before = self._snapshot(), set(self._leaks())
             self.first_fault = self.first_fault or f"{case!r}\n{answer}\n{faults}"
         assert not faults, f"{case!r}\n{answer}\n{faults}"
 
-    def _forgive(self, case: Case, answer: Answer) -> None:
-        """Mind no mount points, which the runtime makes in directories that it may mount in."""
+    def _accept_mount_points(self, case: Case, answer: Answer) -> None:
+        """Expect the mount points that the runtime makes in directories that it may mount in."""
         if answer.code == "OK" or answer.info.reason == "RUNTIME_FAILED":
             given = {str(value) for path, _, value in values_in(case) if path in _MOUNTED_IN}
-            now = {file.path: file for file in self._seen() if file.path in given}
+            now = {file.path: file for file in self._snapshot() if file.path in given}
             self._before = [now.get(file.path, file) for file in self._before]
 
     def changes(self) -> list[str]:
@@ -110,11 +110,11 @@ class HostileRun:
         return self._changes()
 
     def _changes(self) -> list[str]:
-        leaks, seen = set(self._leaks()), set(self._seen())
+        leaks, seen = set(self._leaks()), set(self._snapshot())
         before = self._leaks_before | set(self._before)
         return sorted(map(str, before ^ (leaks | seen)))
 
-    def _seen(self) -> list[File]:
+    def _snapshot(self) -> list[File]:
         """What can be seen quickly, which is looked at after each case."""
         own = [
             File(f"{self._directory}/{name}/{entry}", 0, 0)

@@ -65,7 +65,7 @@ TEXTS: Values = st.one_of(st.sampled_from(_STRANGE_TEXTS), st.text(max_size=12))
 IDS: Values = st.one_of(
     st.sampled_from(["nobody", "Nobody", "a/b", ".hidden", "y" * 64, "y" * 65, "é"]), TEXTS
 )
-"""Container ids of nobody."""
+"""Ids that no container has."""
 
 _NUMBERS = (0, 1, -1, 2, 1000, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1)
 

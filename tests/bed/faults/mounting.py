@@ -1,4 +1,4 @@
-"""Mounts that are somebody else's, and runtimes that are killed over one of their own."""
+"""Mounts of others, and runtimes that are killed while they have a mount of their own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if "{verb}" in sys.argv:
 os.execvp("{runtime}", ["{runtime}", *sys.argv[1:]])
 """
 
-# Versions that mount nothing of their own any more are imitated in what older ones have left.
+# Newer versions mount nothing; what a killed older one would leave is imitated.
 _IMITATED = """#!{python} -S
 import os, signal, subprocess, sys
 
@@ -75,9 +75,9 @@ _MOUNTS_NOTHING = (1, 1, 15)
 
 @functools.cache
 def _version_of(runtime: str) -> tuple[int, ...]:
-    said = subprocess.check_output([runtime, "--version"], text=True)
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
-    assert found is not None, said
+    output = subprocess.check_output([runtime, "--version"], text=True)
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", output)
+    assert found is not None, output
     return tuple(map(int, found.groups()))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import LIMIT_S
 
-# Holds a verb up between two words of a test: see Gate.
+# Holds a verb up until a test lets it go on; see Gate.
 _GATED = 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'
 
 # A question which options there are does no verb.
@@ -21,7 +21,7 @@ FAULTS = {
     "floods": ("create", "head -c 200000 /dev/zero | tr '\\0' x >&2; exit 1"),
     "silent": ("create", "exit 1"),
     "talks": ("create", "echo the moon is full >&2; exit 1"),
-    # The cgroup that is being made then belongs to nobody.
+    # The cgroup that is being made is then nobody's.
     "killed": (
         "create",
         """made() { for each in /sys/fs/cgroup/*/*/"ocigrpc-container-$id"; do

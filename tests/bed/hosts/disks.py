@@ -91,7 +91,7 @@ class FailingDisk:
     """A disk at ``path`` that can turn read-only under those who write to it.
 
     Others refuse that while files are open. This one, ext4 on a file, does so by itself when
-    it meets an error, and stays so until it is mounted anew.
+    it meets an error, and stays so until it is mounted again.
     """
 
     def __init__(self, image: Path, path: Path) -> None:

@@ -47,8 +47,8 @@ def session() -> str:
 
 
 if __name__ == "__main__":
-    verb, *words = sys.argv[1:]
+    verb, *arguments = sys.argv[1:]
     if verb == "add":
-        add(*words)
-    print(read(words[0]))
+        add(*arguments)
+    print(read(arguments[0]))
     print(session())

@@ -1,4 +1,4 @@
-"""What a service and its containers have left on a host."""
+"""What a service and its containers have left behind on a host."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> float:
 def children(pid: int) -> Iterator[str]:
     """The process ids of the children of a process; none when it is gone."""
     for task in Path("/proc").glob(f"{pid}/task/*/children"):
-        # Threads may end while we look.
+        # Threads may end meanwhile.
         with suppress(FileNotFoundError, ProcessLookupError):
             yield from task.read_text().split()
 
 
 def below(group: Path, pattern: str) -> list[Path]:
     """What is below a cgroup by a name like ``pattern``: groups and their files."""
-    # Unlike rglob, a walk minds not that groups go while it looks.
+    # Unlike rglob, a walk goes on when groups go meanwhile.
     return [
         Path(directory, name)
         for directory, groups, files in os.walk(group)
@@ -60,7 +60,7 @@ def pids_in(group: Path) -> list[int]:
 class Leaks:
     """The traces of the service whose files are in ``directory`` and groups below ``parent``.
 
-    ``parent`` is the last part of its cgroup parent, a name that nobody else has.
+    ``parent`` is the last part of its cgroup parent, a name that is used only here.
     """
 
     def __init__(self, host: Host, directory: Path, parent: str) -> None:
@@ -82,19 +82,19 @@ class Leaks:
         """Those of the containers and of the service's children, as the real host sees them."""
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
+                argv = (entry / "cmdline").read_bytes().split(b"\0")
                 groups = (entry / "cgroup").read_text()
                 stands = str((entry / "cwd").readlink())
             except OSError:
                 continue
-            if words == [b""]:
+            if argv == [b""]:
                 # A zombie: whether it is reaped is its parent's affair, often init's.
                 continue
             group = next((line for line in groups.splitlines() if self._parent in line), "")
-            told = f"{b' '.join(words).decode(errors='replace')} in {stands} of {group}"
-            ours = group or str(self._directory) in told
-            if ours and not (b"-m" in words and b"serve" in words):
-                yield f"process {entry.name}: {told}"
+            line = f"{b' '.join(argv).decode(errors='replace')} in {stands} of {group}"
+            ours = group or str(self._directory) in line
+            if ours and not (b"-m" in argv and b"serve" in argv):
+                yield f"process {entry.name}: {line}"
 
     def groups(self) -> Iterator[str]:
         """The cgroups below the parent."""

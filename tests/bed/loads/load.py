@@ -1,4 +1,4 @@
-"""Many clients at once, and what they are answered."""
+"""Many clients at once, and the answers that they get."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _PAUSE_S = 0.05
 """Before a stream takes the place of another."""
 
 _EXPECTED = frozenset({StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION, StatusCode.ABORTED})
-"""What clients have to reckon with who know nothing of each other."""
+"""Codes that clients must expect that know nothing of each other."""
 
 _CUT_OFF_CODES = frozenset({StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED})
-"""What those have to reckon with besides who leave, or have little time."""
+"""Codes that clients must expect besides that leave, or have little time."""
 
 _LIMITS = frozenset("TOO_MANY_CALLS TOO_MANY_STREAMS".split())
 """Why all are refused for a while: who was cut off counts until what they began is undone."""
@@ -48,7 +48,7 @@ _SLOW_READERS = frozenset("EVENTS_TOO_SLOW ATTACH_TOO_SLOW".split())
 
 _OPEN_ENDED = frozenset({"WaitContainer"})
 """Answered with one message, but only when a container has got that far: one that other
-clients have made anew, or paused, may never."""
+clients have made again, or paused, may never."""
 
 _OVERDUE = "EXEC_TIMEOUT"
 """Why programs are ended that have a limit of their own, as those of a paused container. Who
@@ -65,7 +65,7 @@ class Refusal(NamedTuple):
 
     @classmethod
     def of(cls, rpc: str, error: grpc.RpcError) -> Refusal:
-        """What an error tells."""
+        """What an error says."""
         assert isinstance(error, grpc.Call)
         info, _ = error_details(error)
         return cls(rpc, error.code(), info.reason, f"{error.details()} {dict(info.metadata)}")
@@ -148,8 +148,10 @@ class Load:
                     getattr(rpc, name)(request, timeout=timeout_s)
                     self._serve(name)
                     continue
-                talks = isinstance(request, attach_pb2.AttachRequest | exec_pb2.ExecRequest)
-                call = getattr(rpc, name)(iter([request]) if talks else request, timeout=timeout_s)
+                streams = isinstance(request, attach_pb2.AttachRequest | exec_pb2.ExecRequest)
+                call = getattr(rpc, name)(
+                    iter([request]) if streams else request, timeout=timeout_s
+                )
                 for _ in call:
                     self._serve(name)
                     if leaves:

@@ -1,4 +1,4 @@
-"""What clients ask for who call every RPC at random."""
+"""Requests of clients that call every RPC at random."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SCRIPTS = (
 )
 
 _HOT = 8
-"""Of so many containers there is as much talk as of all others, so that calls meet there."""
+"""So many containers get half of the calls, so that calls meet there."""
 
 _EXEC_S = 10.0
 """Longest that a program may run whose end is waited for."""
@@ -78,7 +78,7 @@ class Requests:
         return plan(random, random.choice(ids))
 
     def create(self, container_id: str) -> pb.CreateContainerRequest:
-        """The one request for a container, for whoever comes first."""
+        """The one request for a container, by whichever call comes first."""
         number = self.ids.index(container_id)
         script = _SCRIPTS[number % len(_SCRIPTS)]
         config = config_pb2.ContainerConfig(

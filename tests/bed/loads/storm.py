@@ -49,7 +49,7 @@ class Toll:
 
 
 class Storm:
-    """Kills a service, at moments that ``seed`` decides, and says how often what has been.
+    """Kills a service, at moments that ``seed`` decides, and counts what has happened.
 
     ``runtimes`` are those of its containers, in turn for each client.
     """
@@ -59,7 +59,7 @@ class Storm:
         self._runtimes = runtimes
         self._random = random.Random(seed)
         self._fates: dict[str, Fate] = {}
-        self._told: dict[str, list[ContainerEvent]] = defaultdict(list)
+        self._events: dict[str, list[ContainerEvent]] = defaultdict(list)
         self._door = Door(_CLIENTS)
         self._over = threading.Event()
         self.toll = Toll()
@@ -79,15 +79,15 @@ class Storm:
                     with self._door.closed():
                         bystander.expect_undisturbed()
                         expect_integrity(self._service)
-                        self._hear()
+                        self._read_events()
                     progress(self.toll)
             finally:
                 self._over.set()
         for client in clients:
             client.result()
         bystander.end()
-        self._hear()
-        assert self._fates == {}, "of these nobody has heard the end"
+        self._read_events()
+        assert self._fates == {}, "no event said that these were removed"
 
     def _kill(self, clients: list[Future[None]]) -> None:
         """Kill the service at any moment, perhaps again before it is ready, and start it."""
@@ -109,8 +109,8 @@ class Storm:
         for client in wait(clients, life_s, FIRST_COMPLETED).done:
             client.result()
 
-    def _hear(self) -> None:
-        """Take in what has happened until now: nothing is missing, and all of it is true."""
+    def _read_events(self) -> None:
+        """Read the events until now: none is missing, and all are true."""
         last = Events(self._service).cursor
         events = Events(self._service, after=self._cursor)
         assert events.gap is None
@@ -119,16 +119,18 @@ class Storm:
             assert event.sequence == self._cursor + 1
             self._cursor = event.sequence
             self.toll.events += 1
-            self._told[event.container_id].append(event)
+            self._events[event.container_id].append(event)
             if word(event) == "removed" and event.container_id in self._fates:
-                self._judge(self._fates.pop(event.container_id), self._told.pop(event.container_id))
+                self._judge(
+                    self._fates.pop(event.container_id), self._events.pop(event.container_id)
+                )
 
-    def _judge(self, fate: Fate, told: list[ContainerEvent]) -> None:
-        words = [word(event) for event in told if word(event) not in ("paused", "resumed")]
-        assert words == fate.words(), told
-        (exit_status,) = (event.exit_status for event in told if word(event) == "exited")
-        assert exit_status.HasField("exit_code"), told
-        assert exit_status.exit_code == fate.exit_code, told
+    def _judge(self, fate: Fate, events: list[ContainerEvent]) -> None:
+        kinds = [word(event) for event in events if word(event) not in ("paused", "resumed")]
+        assert kinds == fate.events(), events
+        (exit_status,) = (event.exit_status for event in events if word(event) == "exited")
+        assert exit_status.HasField("exit_code"), events
+        assert exit_status.exit_code == fate.exit_code, events
 
     def _use(self, number: int, chance: random.Random) -> None:
         """Be a client: one container after the other lives its life."""

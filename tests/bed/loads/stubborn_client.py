@@ -25,18 +25,18 @@ _PATIENCE_S = 300.0
 
 
 class Fate(NamedTuple):
-    """What has to be told of a container's life."""
+    """What must be reported of a container's life."""
 
     exit_code: int
     started: bool = True
 
-    def words(self) -> list[str]:
-        """The events that tell it, without those that may be missing."""
+    def events(self) -> list[str]:
+        """The events of it, without those that may be missing."""
         return ["created", *(["started"] if self.started else []), "exited", "removed"]
 
 
 class Door:
-    """Lets calls in, so many at once, and keeps all out for who has to look around."""
+    """Lets calls in, so many at once, or none while the host is inspected."""
 
     def __init__(self, width: int) -> None:
         self._width = width
@@ -53,7 +53,7 @@ class Door:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Have nobody inside for the length of a block."""
+        """Have no call inside for the length of a block."""
         # A place that is given back would be taken again before we come to have it.
         self._open.clear()
         for _ in range(self._width):
@@ -97,7 +97,7 @@ class Client:
         )
 
     def await_ready(self, container_id: str) -> None:
-        """Wait until its program has said so."""
+        """Wait until its program has written so."""
         self._surely(lambda: until(lambda: self._service.output(container_id) == ["ready"]))
 
     def pause(self, container_id: str) -> None:
@@ -120,7 +120,7 @@ class Client:
         self._surely(lambda: self._service.stop(container_id, timeout_s))
 
     def bury(self, container_id: str, exit_code: int) -> None:
-        """Wait for its end, which must be told exactly, and remove it."""
+        """Wait for its end, which must be reported exactly, and remove it."""
         ended = self._surely(lambda: self._service.wait(container_id))
         assert ended is not None
         assert ended.HasField("exit_code"), ended

@@ -90,7 +90,7 @@ class ServiceProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=events,
                 stderr=events,
-                # Ctrl-C is for whoever started it, who ends it in good order.
+                # Ctrl-C is for the tests, which then end the service in good order.
                 process_group=0,
             )
 
@@ -141,24 +141,24 @@ class ServiceProcess:
         return client
 
     def wait_for_word(self, word: str) -> None:
-        """Wait until it tells its init system ``word``; see sd_notify(3)."""
+        """Wait until it sends its init system ``word``; see sd_notify(3)."""
         assert self._process is not None
         # An interpreter that starts beside many others takes its time.
         deadline = Deadline(3 * LIMIT_S)
         ended = os.pidfd_open(self._process.pid)
         try:
             while self._notify.fileno() in deadline.wait(self._notify, ended):
-                said, ancillary, _, _ = self._notify.recvmsg(4096, 1024)
+                message, ancillary, _, _ = self._notify.recvmsg(4096, 1024)
                 # unix(7): as our pid namespace numbers it.
                 self.pid = struct.unpack("3i", ancillary[0][2])[0]
-                if word in said.decode().splitlines():
+                if word in message.decode().splitlines():
                     return
         finally:
             os.close(ended)
         raise AssertionError((self.directory / "events").read_text())
 
     def end(self) -> None:
-        """Ask it to end, and expect a good end, with nothing of the service itself left."""
+        """Ask it to end, and expect exit status 0 and no socket."""
         self.terminate()
         self.expect_end()
 
@@ -183,7 +183,7 @@ class ServiceProcess:
         self.expect_death()
 
     def expect_death(self) -> None:
-        """Wait for the death of a service that is killed outright, by whomever."""
+        """Wait for the end of a service that SIGKILL ends, whoever sends it."""
         assert self._process is not None
         assert self._process.wait(LIMIT_S) == -signal.SIGKILL
         # Not before, or calls would be cancelled, and not cut off.
@@ -192,11 +192,11 @@ class ServiceProcess:
         self.pid = 0
 
     def is_alive(self) -> bool:
-        """Whether its process runs, which may have died without anybody's expecting it."""
+        """Whether its process runs, which may have ended unexpectedly."""
         return self._process is not None and self._process.poll() is None
 
     def discard(self) -> None:
-        """Kill it, if it runs, and what is left of its containers."""
+        """Kill it, if it runs, and what remains of its containers."""
         if self._process is not None and self.is_alive():
             self._process.kill()
             self._process.wait()

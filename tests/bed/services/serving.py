@@ -54,7 +54,7 @@ def sandbox(**runtimes: Path) -> Iterator[Service]:
         except KeyboardInterrupt as error:
             interrupt = error
         finally:
-            # From here on nobody interrupts: what is cut off here would be left for good.
+            # Not interrupted again: a clean-up that is cut off leaves something behind.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
     if interrupt is not None:
