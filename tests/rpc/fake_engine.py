@@ -1,4 +1,4 @@
-"""An engine that does nothing but what a test says, and remembers what was asked of it."""
+"""An engine that only does what a test says, and records its calls."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class FakeEngine:
         self.reset()
 
     def reset(self) -> None:
-        self.asked: list[tuple[object, ...]] = []
+        self.calls: list[tuple[object, ...]] = []
         self.deadlines: list[Deadline] = []
         self.failure: Exception | None = None
         self.held: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ class FakeEngine:
         self.release = Latch()
 
     def _do(self, verb: str, *arguments: object, deadline: Deadline | None = None) -> None:
-        self.asked.append((verb, *arguments))
+        self.calls.append((verb, *arguments))
         if deadline is not None:
             self.deadlines.append(deadline)
             if verb in self.held:

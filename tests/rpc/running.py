@@ -36,7 +36,7 @@ class Running(NamedTuple):
     channel: grpc.Channel
     stub: RuntimeServiceStub
     held: list[grpc.Future[v1.WaitContainerResponse] | grpc.Future[v1.PauseContainerResponse]]
-    """Calls that are under way; grpc cancels those that nobody holds on to."""
+    """Running calls; grpc cancels those without a reference."""
 
     def hold(self, verb: str, count: int) -> None:
         """Make ``count`` calls that the engine holds until its ``release``."""

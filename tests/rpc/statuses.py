@@ -1,4 +1,4 @@
-"""What a failed call said, taken from its trailers."""
+"""The status of a failed call, from its trailers."""
 
 from __future__ import annotations
 

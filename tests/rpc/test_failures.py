@@ -149,10 +149,10 @@ def test_wrong_request_names_every_wrong_field(
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.reason == "INVALID_CONTAINER_ID"
     assert failure.fields == ["container_id", "name", "source", "log_size_max_bytes"]
-    assert engine.asked == []
+    assert engine.calls == []
 
 
-def test_what_the_host_refuses_is_told_with_its_path(
+def test_refusal_of_the_host_names_its_path(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine
 ) -> None:
     engine.failure = OSError(errno.EROFS, "read-only", "/a/path")
@@ -170,7 +170,7 @@ def test_want_of_descriptors_is_no_defect(
     assert (failure.code, failure.reason) == expected
 
 
-def test_defect_is_not_told_but_for_the_request_to_look_for(
+def test_defect_is_only_described_by_its_request_id(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine
 ) -> None:
     engine.failure = ZeroDivisionError("a secret")
@@ -183,7 +183,7 @@ def test_defect_is_not_told_but_for_the_request_to_look_for(
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "é\n" * 50_000, "\udcff" * 100_000])
-def test_flood_of_words_is_cut_so_that_the_status_arrives(
+def test_long_text_is_cut_so_that_the_status_arrives(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine, text: str
 ) -> None:
     engine.failure = errors.RuntimeFailed(f"runc: {text}", output=text, argv=text, path=text)
@@ -202,7 +202,7 @@ def test_what_is_no_message_is_an_invalid_argument(
         grpc.StatusCode.INVALID_ARGUMENT,
         "MALFORMED_MESSAGE",
     )
-    assert engine.asked == []
+    assert engine.calls == []
 
 
 def test_unknown_rpc_is_unimplemented(grpc_channel: grpc.Channel, engine: FakeEngine) -> None:

@@ -1,4 +1,4 @@
-"""Clients that begin a call and do not go on: they hold up nobody for long."""
+"""Clients that begin a call and send no message: they delay no other for long."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.rpc.fake_engine import LIMIT_S
 from tests.rpc.running import PAUSE, SERVING, STATUS, Running, check, running
 from tests.rpc.statuses import failure_of
 
-PATIENCE_S = 0.5
+FIRST_MESSAGE_S = 0.5
 # More than the threads that serve it.
 MANY = 100
 METHODS = v1.DESCRIPTOR.services_by_name["RuntimeService"].methods
@@ -27,7 +27,7 @@ METHODS = v1.DESCRIPTOR.services_by_name["RuntimeService"].methods
 
 @pytest.fixture
 def served(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr(first_message, "MESSAGE_LIMIT_S", PATIENCE_S)
+    monkeypatch.setattr(first_message, "MESSAGE_LIMIT_S", FIRST_MESSAGE_S)
     with running(socket_path) as it:
         yield it
 

@@ -1,4 +1,4 @@
-"""Several ways into one service: what may be called by each, and who is told of in the log."""
+"""Several listeners of one service: what may be called at each, and the caller in the log."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_changes_something_is_refused_at_the_readonly_socket(served: Served
     failure = raw_failure(served.channels[1], rpc)
     assert (failure.code, failure.reason) == (grpc.StatusCode.PERMISSION_DENIED, "READ_ONLY")
     assert dict(failure.info.metadata) == {"rpc": rpc, "address": served.server.addresses[1]}
-    assert served.engine.asked == []
+    assert served.engine.calls == []
 
 
 def test_what_changes_nothing_can_be_called_at_every_door(served: Served) -> None:
@@ -107,10 +107,10 @@ def test_everything_can_be_called_at_the_others(served: Served, listener: int) -
     served.stubs[listener].PauseContainer(
         v1.PauseContainerRequest(container_id="c1"), timeout=LIMIT_S
     )
-    assert served.engine.asked == [("pause", "c1")]
+    assert served.engine.calls == [("pause", "c1")]
 
 
-def test_health_is_told_at_every_door(served: Served) -> None:
+def test_health_is_answered_at_every_listener(served: Served) -> None:
     for channel in served.channels:
         assert check(channel).status == SERVING
 
@@ -182,7 +182,7 @@ def test_log_names_the_way_that_a_caller_came_and_the_process_if_the_kernel_can_
     assert "peer_uid" not in remote
 
 
-def test_unknown_rpc_is_told_with_its_name(served: Served) -> None:
+def test_unknown_rpc_is_named(served: Served) -> None:
     failure = raw_failure(served.channels[0], "FlyContainer")
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_METHOD")
     assert dict(failure.info.metadata) == {"rpc": "FlyContainer"}

@@ -22,7 +22,7 @@ TABLE = MethodTable([Service(SERVICE_NAME, lambda _: None, METHODS)])
 
 
 class Context:
-    """A client without a deadline, who stays."""
+    """A client without a deadline, which stays."""
 
     def time_remaining(self) -> float:
         return math.inf
@@ -83,7 +83,7 @@ def test_calls_of_no_rpc_take_no_place_of_one() -> None:
         admission.admit(call_of(method))
 
 
-def test_while_it_recovers_only_questions_about_the_service_are_let_in() -> None:
+def test_while_recovering_only_calls_about_the_service_are_admitted() -> None:
     admission = Admission(TABLE.places(LIMIT, LIMIT))
     admission.begin_recovery()
     for method in METHODS:

@@ -46,7 +46,7 @@ def ids(answers: list[v1.ListContainersResponse]) -> list[str]:
     ("page_size", "lengths"),
     [(0, [7]), (1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7]), (2**31 - 1, [7])],
 )
-def test_every_page_has_as_many_as_were_asked_for(
+def test_every_page_has_the_requested_size(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine, page_size: int, lengths: list[int]
 ) -> None:
     fill(engine, 7)
@@ -80,7 +80,7 @@ def test_one_that_is_too_large_by_itself_is_on_a_page_of_its_own(
     assert [len(answer.containers) for answer in answers] == [1, 1]
 
 
-def test_who_comes_and_goes_meanwhile_makes_none_come_twice_or_be_missed(
+def test_containers_made_and_removed_meanwhile_make_none_repeat_or_be_missed(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine
 ) -> None:
     fill(engine, 6)
@@ -107,7 +107,7 @@ def test_a_token_that_is_none_is_refused(
         failure_of(lambda: grpc_stub.ListContainerStats(used, timeout=LIMIT_S)),
     ):
         assert (failure.reason, failure.fields) == ("INVALID_PAGE_TOKEN", ["page_token"])
-    assert engine.asked == []
+    assert engine.calls == []
 
 
 def test_a_token_of_another_filter_is_refused(

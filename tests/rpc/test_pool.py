@@ -11,7 +11,7 @@ LIMIT_S = 10.0
 
 
 class Stream:
-    """A stream that somebody goes on to refer to, and what it saw at its end."""
+    """A stream that is still referred to, and what it saw at its end."""
 
     call: ContextVar[str] = ContextVar("call", default="none")
 
@@ -33,7 +33,7 @@ class Stream:
         return next(self.answers)
 
 
-def test_a_stream_that_is_left_is_closed_with_its_call_whoever_refers_to_it() -> None:
+def test_an_unfinished_stream_is_closed_with_its_call_despite_references() -> None:
     stream = Stream()
     with Pool(1) as pool:
         assert pool.submit(stream.begin, "plain").result(LIMIT_S) == 1

@@ -1,4 +1,4 @@
-"""Every RPC: what the engine is asked, and what the client is told."""
+"""Every RPC: what the engine is called with, and what the client is answered."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
         )
     )
     assert answer == v1.CreateContainerResponse(container_id="c1", pid=4711)
-    [(_, request)] = engine.asked
+    [(_, request)] = engine.calls
     assert request == CreateRequest(
         source=BundleSource("/b"),
         container_id="c1",
@@ -124,7 +124,7 @@ def test_create_without_an_id_gives_the_one_made(
         ),
     ],
 )
-def test_verb_asks_the_engine_and_answers_empty(
+def test_verb_calls_the_engine_and_answers_empty(
     grpc_stub: RuntimeServiceStub,
     engine: FakeEngine,
     rpc: str,
@@ -133,10 +133,10 @@ def test_verb_asks_the_engine_and_answers_empty(
 ) -> None:
     answer = getattr(grpc_stub, rpc)(request_)
     assert answer.ByteSize() == 0
-    assert engine.asked == [asked]
+    assert engine.calls == [asked]
 
 
-def test_container_status_tells_all_that_is_known(
+def test_container_status_answers_everything_known(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine
 ) -> None:
     answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1"))
@@ -165,7 +165,7 @@ def test_container_status_tells_all_that_is_known(
     assert not answer.info
 
 
-def test_verbose_container_status_adds_the_runtimes_own_words(
+def test_verbose_container_status_adds_the_runtimes_own_state(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine
 ) -> None:
     answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1", verbose=True))
@@ -197,17 +197,17 @@ def test_list_hands_over_the_filter(grpc_stub: RuntimeServiceStub, engine: FakeE
         )
     )
     states = frozenset({State.PAUSED, State.UNKNOWN})
-    assert engine.asked == [("list", ContainerFilter("c", "web", states, {"tier": "front"}))]
+    assert engine.calls == [("list", ContainerFilter("c", "web", states, {"tier": "front"}))]
 
 
 def test_list_without_a_filter_is_of_all(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
     engine.views = [VIEW, msgspec.structs.replace(VIEW, container_id="c2")]
     answer = grpc_stub.ListContainers(v1.ListContainersRequest())
     assert [each.container_id for each in answer.containers] == ["c1", "c2"]
-    assert engine.asked == [("list", ContainerFilter())]
+    assert engine.calls == [("list", ContainerFilter())]
 
 
-def test_wait_tells_how_it_ended(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+def test_wait_answers_how_it_ended(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
     engine.exit_status = ExitStatus(
         Provenance.EXIT_FILE, 3_000_000_003, exit_code=137, signal=9, oom_killed=True
     )
@@ -229,7 +229,7 @@ def test_exit_code_zero_is_not_absent(grpc_stub: RuntimeServiceStub, engine: Fak
 
 
 @pytest.mark.parametrize("provenance", set(Provenance) - {Provenance.EXIT_FILE})
-def test_exit_code_that_nobody_knows_is_absent_and_says_why(
+def test_unknown_exit_code_is_absent_with_a_reason(
     grpc_stub: RuntimeServiceStub, engine: FakeEngine, provenance: Provenance
 ) -> None:
     engine.exit_status = ExitStatus(provenance, 3, message="why")

@@ -122,7 +122,7 @@ def test_streams_of_other_services_are_bounded_and_make_room(served: Running) ->
     assert failure.reason == "TOO_MANY_STREAMS"
     for each in watches:
         each.cancel()
-    # The server hears of the cancelling in its own time.
+    # The server notices the cancellation later.
     until(lambda: _answers(watch(served.channel)))
 
 
@@ -139,7 +139,7 @@ def test_message_above_the_limit_is_refused(served: Running) -> None:
     request = v1.CreateContainerRequest(spec_json=" " * (1 << 16))
     failure = failure_of(lambda: served.stub.CreateContainer(request, timeout=LIMIT_S))
     assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert served.engine.asked == []
+    assert served.engine.calls == []
 
 
 # Reflection and health
@@ -178,7 +178,7 @@ def test_drain_refuses_new_calls_and_lets_running_ones_finish(served: Running) -
     served.hold("pause", 1)
     drain = drain_in_thread(served.server, LIMIT_S)
     wait_until_not_serving(served.channel)
-    # The admission closes right after health has been told.
+    # The admission closes right after health has changed.
     until(lambda: _is_refused(served))
     failure = failure_of(lambda: served.stub.ContainerStatus(STATUS, timeout=LIMIT_S))
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")

@@ -1,4 +1,4 @@
-"""The server's socket: who may connect, and what was there before."""
+"""The server's socket: its permissions, and what was at its path before."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_nothing_is_left_of_the_socket(socket_path: Path) -> None:
     assert list(socket_path.parent.iterdir()) == []
 
 
-def test_socket_that_nobody_listens_on_is_replaced(socket_path: Path) -> None:
+def test_socket_without_a_listener_is_replaced(socket_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(socket_path))
         dead.listen()
@@ -43,7 +43,7 @@ def test_socket_that_nobody_listens_on_is_replaced(socket_path: Path) -> None:
         served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
 
 
-def test_socket_that_somebody_listens_on_is_left_alone(socket_path: Path) -> None:
+def test_socket_with_a_listener_is_left_alone(socket_path: Path) -> None:
     with running(socket_path) as served:
         with pytest.raises(InvalidSettings) as caught, running(socket_path):
             pass
@@ -123,7 +123,7 @@ def test_directory_that_others_can_write_is_refused(socket_path: Path, mode: int
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
-def test_directory_of_somebody_else_is_refused(socket_path: Path) -> None:
+def test_directory_of_another_user_is_refused(socket_path: Path) -> None:
     os.chown(socket_path.parent, 65534, 65534)
     assert refusal(socket_path).reason == "SOCKET_DIRECTORY_UNSAFE"
 

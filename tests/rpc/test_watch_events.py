@@ -100,7 +100,7 @@ def test_the_first_message_comes_at_once_and_what_comes_later_follows(served: Se
     assert second.cursor == second.events[0].sequence > first.cursor
 
 
-def test_an_event_tells_all_of_itself(served: Served) -> None:
+def test_an_event_has_all_fields(served: Served) -> None:
     served.write(
         EventKind.EXITED,
         name="web",
@@ -138,7 +138,7 @@ def test_only_what_matches_the_filter_comes(served: Served) -> None:
     assert (event.container_id, event.kind) == ("c1", event_pb2.EVENT_KIND_PAUSED)
 
 
-def test_events_that_are_gone_are_told_first(served: Served) -> None:
+def test_missing_events_are_reported_first(served: Served) -> None:
     served.write()
     (event,) = events(served.watch(0), 1)
     for _ in range(HISTORY + 2):
@@ -149,7 +149,7 @@ def test_events_that_are_gone_are_told_first(served: Served) -> None:
     assert events(watch, 1)[0].sequence == event.sequence + 3
 
 
-def test_a_number_that_was_never_given_is_told_as_such(served: Served) -> None:
+def test_an_unused_number_is_reported(served: Served) -> None:
     served.write()
     (event,) = events(served.watch(0), 1)
     watch = served.watch(event.sequence + 1)
@@ -194,13 +194,13 @@ def test_a_wrong_request_is_refused(
     assert [each.field for each in refused.bad_request.field_violations] == [field]
 
 
-def test_who_does_not_read_is_cut_with_his_cursor_and_holds_up_nobody(served: Served) -> None:
+def test_slow_reader_is_cut_with_its_cursor_and_delays_no_other(served: Served) -> None:
     slow = served.watch()
     cursor = next(slow).cursor
     quick = served.watch(container_id="quick")
     next(quick)
     # More than all buffers on the way hold, and the history besides; but never so much at
-    # once that somebody who reads as fast as he can might miss some of it.
+    # once that even a fast reader might miss some of it.
     for _ in range(80):
         for _ in range(HISTORY // 4):
             served.write(name="x" * 10_000)
@@ -271,7 +271,7 @@ def test_an_idle_stream_costs_no_wake_up(served: Served) -> None:
     writes = HISTORY // 2 - 1
     for _ in range(writes):
         served.write()
-    # Not none, for a thread that waits for nobody else may still be on its way to sleep.
+    # Not none, because a thread that waits for no other may still be about to sleep.
     assert woken(others) - before < writes * len(watches) // 4
 
 

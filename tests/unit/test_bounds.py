@@ -53,7 +53,7 @@ def test_the_limits_are_of_fields_that_there_are() -> None:
     assert all(pool.FindFieldByName(name).is_repeated for name in COUNT_LIMITS)
 
 
-def test_no_more_violations_are_kept_than_are_told() -> None:
+def test_no_more_violations_are_kept_than_are_sent() -> None:
     found = Violations()
     for number in range(1000):
         found.add(f"field{number}", "is wrong", "MALFORMED")

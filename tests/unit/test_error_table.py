@@ -79,7 +79,7 @@ def test_wrong_request_has_one_violation_for_each_field() -> None:
     assert found == [("a", "is a"), ("b", "is b")]
 
 
-def test_two_kilobytes_of_a_programs_words_arrive_whole() -> None:
+def test_two_kilobytes_of_a_programs_output_arrive_whole() -> None:
     words = "w" * 2048
     _, info, _ = details_of(RuntimeFailed("runc failed", output=words))
     assert info.metadata["output"] == words
@@ -150,7 +150,7 @@ def test_wrong_request_fits_into_the_trailers_with_its_fields(text: str) -> None
     assert wire_size(status) <= TRAILER_LIMIT_BYTES
 
 
-def test_names_of_fields_stay_whole_whatever_is_said_of_them() -> None:
+def test_names_of_fields_stay_whole_beside_long_descriptions() -> None:
     fields = [f"config.mounts[{number}].{'option' * 30}" for number in range(100)]
     error = InvalidArgument.joined([InvalidArgument.of(field, "é" * 2000) for field in fields])
     _, _, bad_request = details_of(error)

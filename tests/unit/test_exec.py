@@ -128,7 +128,7 @@ def test_a_program_that_was_named_has_run(files: ExecFiles) -> None:
     assert exec_failure(files, "c", "its own words") is None
 
 
-def test_a_program_that_was_not_named_failed_with_the_runtimes_words(files: ExecFiles) -> None:
+def test_a_program_without_a_pid_failed_with_the_runtimes_output(files: ExecFiles) -> None:
     failure = exec_failure(files, "c", "words on stderr")
     assert failure is not None
     assert (failure.reason, failure.metadata["output"]) == ("EXEC_FAILED", "words on stderr")

@@ -330,7 +330,7 @@ def test_a_name_that_is_too_long_is_refused_and_an_id_sooner() -> None:
     assert refused == ("INVALID_CONTAINER_ID", ["container_id"])
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_wrong_fields_are_reported_at_once() -> None:
     request = Create(container_id="/", name="/", log_path="x", stop_signal="y", labels={"": "z"})
     _, fields = wrong(lambda: from_proto.create_request(request))
     assert fields == ["container_id", "name", "source", "log_path", "labels", "stop_signal"]
@@ -392,7 +392,7 @@ def test_state_that_is_none_is_refused_in_a_filter(states: Iterable[int]) -> Non
 
 
 @pytest.mark.parametrize("text", ["a\0b", "x" * 257])
-def test_what_nobody_can_be_called_is_refused_in_a_filter(text: str) -> None:
+def test_impossible_name_is_refused_in_a_filter(text: str) -> None:
     both = v1.ContainerFilter(id_prefix=text, name=text)
     _, fields = wrong(lambda: from_proto.container_filter(v1.ListContainersRequest(filter=both)))
     assert fields == ["filter.id_prefix", "filter.name"]

@@ -127,7 +127,7 @@ def test_what_follows_the_value_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("number", ["1e400", "100.0", "-1E-5", "1" * 5000, "18446744073709551616"])
-def test_a_number_that_nobody_knows_is_written_as_it_was(number: str) -> None:
+def test_a_number_that_python_can_not_represent_is_written_unchanged(number: str) -> None:
     assert f'"future":{number}' in written_again(json.dumps(PLAIN)[:-1] + f', "future": {number}}}')
 
 

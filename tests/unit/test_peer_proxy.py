@@ -71,11 +71,11 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def all_of(connection: socket.socket, size: int) -> bytes:
-    with connection.makefile("rb") as words:
-        return words.read(size)
+    with connection.makefile("rb") as stream:
+        return stream.read(size)
 
 
-def test_who_comes_is_told(house: House) -> None:
+def test_peer_is_reported(house: House) -> None:
     with closing(house.call()):
         server, address = house.answer()
         server.close()
@@ -102,22 +102,22 @@ def part(connection: socket.socket) -> None:
     connection.close()
 
 
-def test_what_is_said_at_once_by_both_arrives_whole(house: House) -> None:
+def test_data_sent_at_once_by_both_arrives_whole(house: House) -> None:
     with house.connection() as ends:
         talks = [threading.Thread(target=end.sendall, args=(WORDS,)) for end in ends]
-        heard: list[bytes] = []
+        received: list[bytes] = []
         talks += [
-            threading.Thread(target=lambda end=end: heard.append(all_of(end, len(WORDS))))
+            threading.Thread(target=lambda end=end: received.append(all_of(end, len(WORDS))))
             for end in ends
         ]
         for talk in talks:
             talk.start()
         for talk in talks:
             talk.join()
-    assert heard == [WORDS, WORDS]
+    assert received == [WORDS, WORDS]
 
 
-def test_who_does_not_listen_keeps_nobody_else_waiting(house: House) -> None:
+def test_slow_reader_delays_no_other(house: House) -> None:
     with house.connection() as (_, server), house.connection() as (client, other):
         server.setblocking(False)
         while write_some(server):
@@ -126,7 +126,7 @@ def test_who_does_not_listen_keeps_nobody_else_waiting(house: House) -> None:
         assert all_of(other, 5) == b"hello"
 
 
-def test_last_words_of_the_server_arrive(house: House) -> None:
+def test_last_data_of_the_server_arrives(house: House) -> None:
     with house.connection() as (client, server):
         parting = threading.Thread(target=part, args=(server,))
         parting.start()
@@ -155,14 +155,14 @@ def test_more_than_there_is_room_for_are_closed_until_there_is_again(house: Hous
 
 
 def test_want_of_descriptors_is_survived(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: queue.SimpleQueue[str] = queue.SimpleQueue()
-    log = SimpleNamespace(warning=lambda event, **_: told.put(event))
+    events: queue.SimpleQueue[str] = queue.SimpleQueue()
+    log = SimpleNamespace(warning=lambda event, **_: events.put(event))
     monkeypatch.setattr("ocigrpc.rpc.peer_proxy.log", log)
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(LIMIT_S)
         with no_more_descriptors():
             client.connect(house.address)
-            assert told.get(timeout=LIMIT_S) == "porter.accept_failed"
+            assert events.get(timeout=LIMIT_S) == "porter.accept_failed"
         with closing(house.answer()[0]) as server:
             server.sendall(b"welcome")
             assert all_of(client, 7) == b"welcome"

@@ -94,9 +94,7 @@ SAID = {
 
 
 @pytest.mark.parametrize(("words", "meant"), SAID.items())
-def test_what_the_request_asked_for_in_vain_is_told_apart(
-    words: str, meant: tuple[str, str | None]
-) -> None:
+def test_impossible_request_is_distinguished(words: str, meant: tuple[str, str | None]) -> None:
     error = classified(RuntimeFailed("it failed", verb="create", output=words))
     assert isinstance(error, CannotRun)
     assert (error.reason, error.metadata.get("exit_code")) == meant
@@ -115,6 +113,6 @@ def test_what_the_request_asked_for_in_vain_is_told_apart(
         "signal: killed",
     ],
 )
-def test_words_that_mean_nothing_of_the_request_are_the_runtimes_failure(words: str) -> None:
+def test_other_output_is_the_runtimes_failure(words: str) -> None:
     error = RuntimeFailed("it failed", verb="create", output=words)
     assert classified(error) is error

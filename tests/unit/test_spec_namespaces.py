@@ -33,7 +33,7 @@ def sysctls(namespaces: Namespaces, **values: str) -> dict[str, str]:
 PING = {"net.ipv4.ping_group_range": "0 0"}
 
 
-def test_roots_group_may_ping_in_a_network_of_its_own_unless_told() -> None:
+def test_roots_group_may_ping_in_a_network_of_its_own_by_default() -> None:
     assert sysctls(Namespaces()) == PING
     for mode in (NamespaceMode.HOST, NamespaceMode.PATH):
         assert sysctls(Namespaces({NamespaceType.NETWORK: mode})) == {}
@@ -42,7 +42,7 @@ def test_roots_group_may_ping_in_a_network_of_its_own_unless_told() -> None:
     assert sysctls(Namespaces(), **{"net/ipv4/ping_group_range": "1 0"}) == told
 
 
-def test_all_are_made_anew_by_default() -> None:
+def test_all_are_new_by_default() -> None:
     types = [entry["type"] for entry in Namespaces().to_spec()]
     assert types == ["pid", "network", "ipc", "uts", "cgroup", "mount"]
     assert built(Namespace(NamespaceType.PID)).to_spec() == Namespaces().to_spec()

@@ -112,7 +112,7 @@ def test_no_limit_is_what_a_new_cgroup_has() -> None:
     assert resources(NO_LIMITS) == {}
 
 
-def test_a_runtime_is_asked_for_no_limit_where_each_can_say_it() -> None:
+def test_a_limit_is_lifted_by_the_runtime_where_each_can() -> None:
     assert changes_of(NO_LIMITS, unified=False) == {"memory": {"limit": -1, "swap": -1}}
     assert changes_of(NO_LIMITS, unified=True) == {
         "cpu": {"quota": -1},

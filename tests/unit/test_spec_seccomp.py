@@ -177,7 +177,7 @@ def test_the_default_is_the_first_profile_that_the_host_has(tmp_path: Path) -> N
     assert check_host_profile(paths) == str(ours)
 
 
-def test_a_profile_that_has_changed_is_read_anew_and_only_then(tmp_path: Path) -> None:
+def test_a_profile_is_read_again_only_after_a_change(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     path.write_text('{"defaultAction": "SCMP_ACT_LOG"}')
     first = default_profile([], (str(path),))
@@ -201,7 +201,7 @@ def test_the_default_is_resolved_for_each_containers_capabilities(tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"defaultAction": "SCMP_ACT_LOG", "x": 1}'])
-def test_a_broken_default_is_said_to_be_so(tmp_path: Path, content: str | None) -> None:
+def test_a_broken_default_is_an_error(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "profile.json"
     if content is None:
         path.mkdir()
@@ -214,7 +214,7 @@ def test_a_broken_default_is_said_to_be_so(tmp_path: Path, content: str | None) 
         assert caught.value.metadata["path"] == str(path)
 
 
-def test_a_default_that_nobody_can_look_for_is_broken(tmp_path: Path) -> None:
+def test_a_default_that_can_not_be_looked_for_is_broken(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(HostFailed) as caught:
         host_profile((str(tmp_path / "loop"),))

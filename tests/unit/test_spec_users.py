@@ -281,7 +281,7 @@ def test_a_new_file_system_over_the_files_has_no_accounts(rootfs: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["overlay", "ext4", "proc", "nfs"])
-def test_what_nobody_can_know_yet_is_an_error(rootfs: Path, kind: str) -> None:
+def test_an_unknown_file_is_an_error(rootfs: Path, kind: str) -> None:
     mount = SpecMount("/etc", kind, kind)
     for user in ("alice", "1001", ""):
         assert refusal(rootfs, user, mount) == "ACCOUNTS_UNREADABLE"

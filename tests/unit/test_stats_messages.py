@@ -1,4 +1,4 @@
-"""Stats and limits as messages: what the host can't tell is absent, never 0."""
+"""Stats and limits as messages: what the host does not measure is absent, never 0."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def test_everything_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("part", Usage.__struct_fields__)
-def test_a_part_that_nobody_counts_is_absent(part: str) -> None:
+def test_an_uncounted_part_is_absent(part: str) -> None:
     assert answer(EVERYTHING).HasField(part)
     assert not answer(msgspec.structs.replace(EVERYTHING, **{part: None})).HasField(part)
 
 
-def test_a_number_that_nobody_counts_is_absent_and_a_counted_zero_is_not() -> None:
+def test_an_uncounted_number_is_absent_and_a_counted_zero_is_not() -> None:
     cpu = answer(msgspec.structs.replace(NOTHING, cpu=CpuUsage(usage_ns=0))).cpu
     assert cpu.HasField("usage")
     assert not cpu.HasField("user")
