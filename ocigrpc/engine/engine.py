@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,17 +12,25 @@ from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.create import Creation
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.kill import is_outlived, send_signal, signal_group
-from ocigrpc.engine.containers.lifecycle import Verbs
-from ocigrpc.engine.containers.registry import Registry
+from ocigrpc.engine.containers.lifecycle import pause, resume, start
+from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.resources.stats import (
     ContainerStats,
     repeated,
     stats_of,
     stats_of_all,
 )
-from ocigrpc.engine.containers.resources.update import Limiting
-from ocigrpc.engine.containers.status import ALIVE, Truth
-from ocigrpc.engine.containers.stop import Stopping
+from ocigrpc.engine.containers.resources.update import limits_in_force, update
+from ocigrpc.engine.containers.status import (
+    ALIVE,
+    RuntimeQuestions,
+    observe,
+    require_state,
+    runtime_info,
+    status,
+    view_of,
+)
+from ocigrpc.engine.containers.stop import remove, stop
 from ocigrpc.engine.health import Health
 from ocigrpc.engine.logs.logs import Logs
 from ocigrpc.engine.logs.values import LogBatch, LogQuery
@@ -40,21 +47,18 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
+from ocigrpc.engine.recovery.orphans import refuse_lost_store
 from ocigrpc.engine.recovery.recovery import Recovery
-from ocigrpc.engine.recovery.unfinished import UnfinishedWork
 from ocigrpc.engine.sessions.attach import Attaching
 from ocigrpc.engine.sessions.exec import Execs
 from ocigrpc.engine.sessions.messages import Answer, AttachStart, ExecResult, ExecStart, Inputs
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import ContainerNotFound, LimitReached, RuntimeFailed, StoreFailed, Timeout
+from ocigrpc.errors import ContainerNotFound
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.oci.spec.config import Resources
-from ocigrpc.settings.values import Settings
+from ocigrpc.settings.values import CgroupManager, Settings
 from ocigrpc.waiting import Deadline
-
-WORDS_LIMIT_BYTES = 1 << 20
-"""Most that is passed on of what a runtime says of a container."""
 
 
 class Engine:
@@ -64,26 +68,20 @@ class Engine:
     they do and how they fail; the exceptions are those of ``ocigrpc.errors``.
     """
 
-    def __init__(self, node: Context, store: Store, registry: Registry, exits: ExitMonitor) -> None:
-        self._node = node
+    def __init__(
+        self, context: Context, store: Store, registry: ContainerRegistry, exits: ExitMonitor
+    ) -> None:
+        self._context = context
         self._registry = registry
-        self._truth = Truth(node)
-        self._creation = Creation(node, registry, exits)
-        self._verbs = Verbs(node, self._truth)
-        self._stopping = Stopping(node, registry, self._truth)
-        self._limiting = Limiting(node, self._truth)
-        self._execs = Execs(node, registry, self._truth)
-        self._attaching = Attaching(node, registry, self._truth)
+        self._questions = RuntimeQuestions()
+        self._creation = Creation(context, registry, exits)
+        self._execs = Execs(context, registry)
+        self._attaching = Attaching(registry)
         self._event_log = store.event_log
-        self._logs = Logs(node)
+        self._logs = Logs(context)
         exits.when_over = self._logs.watch
-        self._finishing = UnfinishedWork(
-            node, registry, self._truth, self._verbs, self._stopping, self._execs
-        )
-        self._recovery = Recovery(
-            node, store, registry, exits, self._truth, self._execs, self._finishing
-        )
-        self._health = Health(node, store, self._recovery)
+        self._recovery = Recovery(context, registry, exits, self._execs)
+        self._health = Health(context, store, self._recovery)
 
     @classmethod
     @contextmanager
@@ -93,22 +91,22 @@ class Engine:
         When the block ends, containers live on, and the next engine finds them. Raises
         ``StoreFailed``, ``CgroupFailed`` or ``HostFailed`` when it can't work.
         """
-        node = Context(settings, Hierarchies.detect())
-        node.make_directories()
+        context = Context(settings, Hierarchies.detect())
+        context.make_directories()
         with ExitStack() as undo:
-            undo.callback(node.remove_empty_parent)
+            undo.callback(_remove_empty_parent, context)
             path = Path(settings.root_dir) / "ocigrpc.db"
-            _refuse_lost(path, node)
+            refuse_lost_store(path, context)
             store = Store(path, settings.event_history)
             undo.callback(store.close)
-            registry = Registry(node, store)
+            registry = ContainerRegistry(context, store)
             undo.callback(registry.let_go)
-            exits = ExitMonitor(node)
+            exits = ExitMonitor(context)
             undo.callback(exits.close)
-            engine = cls(node, store, registry, exits)
+            engine = cls(context, store, registry, exits)
             undo.callback(engine._logs.close)
             undo.callback(engine._creation.close)
-            undo.callback(engine._finishing.close)
+            undo.callback(engine._recovery.close)
             yield engine
 
     def require_working(self, deadline: Deadline) -> None:
@@ -140,39 +138,38 @@ class Engine:
 
     def effective_settings(self) -> dict[str, object]:
         """The settings in force, by the names that the settings file uses."""
-        return self._node.settings.effective()
+        return self._context.settings.effective()
 
     def create(self, request: CreateRequest, deadline: Deadline) -> Created:
         """Make a container that is ready to start."""
-        created = self._creation.create(request, deadline)
-        container = self._registry.find(created.container_id)
-        if container is not None:
+        container = self._creation.create(request, deadline)
+        if not container.removed.is_set():
             self._logs.watch(container)
-        return created
+        return Created(container.container_id, container.init_pid)
 
     def start(self, container_id: str, deadline: Deadline) -> None:
         """Run the program of a created container."""
-        self._verbs.start(self._registry.get(container_id), deadline)
+        start(self._registry.get(container_id), deadline)
 
     def pause(self, container_id: str, deadline: Deadline) -> None:
         """Freeze a running container."""
-        self._verbs.pause(self._registry.get(container_id), deadline)
+        pause(self._registry.get(container_id), deadline)
 
     def resume(self, container_id: str, deadline: Deadline) -> None:
         """Thaw a paused container."""
-        self._verbs.resume(self._registry.get(container_id), deadline)
+        resume(self._registry.get(container_id), deadline)
 
     def stop(self, container_id: str, timeout_s: float | None, deadline: Deadline) -> None:
         """End a container; ``timeout_s`` None is the settings' own."""
         if timeout_s is None:
-            timeout_s = self._node.settings.timeouts.stop_s
-        self._stopping.stop(self._registry.get(container_id), timeout_s, deadline)
+            timeout_s = self._context.settings.timeouts.stop_s
+        stop(self._registry.get(container_id), timeout_s, deadline)
 
     def kill(self, container_id: str, number: int, everyone: bool, deadline: Deadline) -> None:
         """Send signal ``number`` to the first process, or to every one."""
         container = self._registry.get(container_id)
         if not (everyone and is_outlived(container)):
-            self._truth.require_state(container, deadline, *ALIVE, State.UNKNOWN)
+            require_state(container, deadline, *ALIVE, State.UNKNOWN)
         send_signal(container, number)
         if everyone or number == signal.SIGKILL:
             signal_group(container, number, everyone, deadline)
@@ -181,29 +178,15 @@ class Engine:
         """Remove a container with everything that was made for it."""
         container = self._registry.find(container_id)
         if container is not None:
-            self._stopping.remove(container, force, deadline)
+            remove(container, self._registry, force, deadline)
 
     def status(self, container_id: str, deadline: Deadline) -> ContainerView:
         """What is true of a container now."""
-        return self._truth.look(self._registry.get(container_id), deadline)
+        return status(self._registry.get(container_id), deadline, self._questions.asking)
 
     def runtime_info(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
-        """The runtime's own words on a container, and conmon's process id."""
-        container = self._registry.get(container_id)
-        words: dict[str, str] = {}
-        if container.monitor is not None and container.monitor.alive():
-            words["monitor_pid"] = str(container.monitor.pid)
-        try:
-            runtime = self._node.runtime(container.record.runtime_handler)
-            with self._truth.asking():
-                state = runtime.state_json(container_id, deadline)
-            if len(state) > WORDS_LIMIT_BYTES:
-                words["state_error"] = f"it is longer than {WORDS_LIMIT_BYTES} bytes"
-            else:
-                words["state"] = state.decode(errors="replace")
-        except (LimitReached, RuntimeFailed, Timeout) as error:
-            words["state_error"] = error.message
-        return words
+        """The runtime's own state of a container, and conmon's process id."""
+        return runtime_info(self._registry.get(container_id), deadline, self._questions.asking)
 
     def list_containers(
         self, container_filter: ContainerFilter, after: Position | None = None
@@ -214,9 +197,9 @@ class Engine:
         """
         states = container_filter.states
         for container in self._matching(container_filter, after):
-            view = self._truth.cached_status(container)
-            if not states or view.state in states:
-                yield view
+            observed = observe(container)
+            if not states or observed.state in states:
+                yield view_of(container, observed)
 
     def _matching(
         self, container_filter: ContainerFilter, after: Position | None
@@ -232,15 +215,15 @@ class Engine:
 
     def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
         """Change the limits that are set in ``resources``; what all are afterwards."""
-        return self._limiting.update(self._registry.get(container_id), resources, deadline)
+        return update(self._registry.get(container_id), resources, deadline)
 
     def limits(self, container_id: str) -> Limits:
         """The limits in force of a container that lives; nothing is run or waited for."""
-        return self._limiting.in_force(self._registry.get(container_id))
+        return limits_in_force(self._registry.get(container_id))
 
     def stats(self, container_id: str) -> ContainerStats:
         """What a container uses now; nothing is run or waited for."""
-        return stats_of(self._registry.get(container_id), self._truth)
+        return stats_of(self._registry.get(container_id))
 
     def list_stats(
         self, container_filter: ContainerFilter, deadline: Deadline, after: Position | None = None
@@ -250,12 +233,12 @@ class Engine:
         Behind ``after``, as they are taken.
         """
         matching = self._matching(container_filter, after)
-        return stats_of_all(matching, container_filter.states, self._truth, deadline)
+        return stats_of_all(matching, container_filter.states, deadline)
 
     def watch_stats(
         self, container_filter: ContainerFilter, interval_s: float, deadline: Deadline
     ) -> Iterator[Iterable[ContainerStats]]:
-        """What :meth:`list_stats` says, at once and then at an interval, for ever."""
+        """What :meth:`list_stats` says, at once and then at an interval, without end."""
         return repeated(lambda: self.list_stats(container_filter, deadline), interval_s, deadline)
 
     def logs(self, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
@@ -278,7 +261,7 @@ class Engine:
     def watch_events(
         self, after: int | None, event_filter: EventFilter, deadline: Deadline
     ) -> Iterator[EventBatch]:
-        """What happens to containers, behind the event ``after``; for ever."""
+        """What happens to containers, behind the event ``after``, without end."""
         return self._event_log.follow(after, event_filter, deadline)
 
     def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:
@@ -294,23 +277,10 @@ class Engine:
         return self._attaching.attach(start, inputs, deadline)
 
 
-def _refuse_lost(path: Path, node: Context) -> None:
-    """Raise ``StoreFailed`` (STORE_MISSING) when there are containers, and no store of them.
-
-    Without it, every one of them would be taken for a remnant, and ended.
-    """
-    if os.path.lexists(path):
-        return
-    found = [each for each in node.bundled_ids() if node.has_made(each)]
-    if found:
-        run_dir = node.settings.run_dir
-        raise StoreFailed(
-            f"store {path}: it is gone, but there are {len(found)} containers in {run_dir}",
-            reason="STORE_MISSING",
-            path=path,
-            containers=len(found),
-            run_dir=run_dir,
-        )
+def _remove_empty_parent(context: Context) -> None:
+    """Leave no empty cgroup behind when the service ends."""
+    if context.settings.cgroup.manager is not CgroupManager.SYSTEMD:
+        context.hierarchies.group(context.settings.cgroup.parent).remove_if_empty()
 
 
 def _may_match(record: Record, container_filter: ContainerFilter) -> bool:

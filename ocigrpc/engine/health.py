@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 
 from ocigrpc.conmon.argv import OPTIONS as CONMON_OPTIONS
@@ -22,25 +23,25 @@ from ocigrpc.waiting import Deadline
 _VERSION_TIMEOUT_S = 5.0
 _SYSTEMD_TIMEOUT_S = 5.0
 
+# Reason of a condition that is true, though a program does not know all that we pass.
 _LOST = "OptionsUnknown"
-"""Reason of a condition that is true, though a program does not know all that we pass."""
 
 
 class Health:
     """Looks at the programs, the cgroups and the store."""
 
-    def __init__(self, node: Context, store: Store, recovery: Recovery) -> None:
-        self._node = node
+    def __init__(self, context: Context, store: Store, recovery: Recovery) -> None:
+        self._context = context
         self._store = store
         self._recovery = recovery
 
     def versions(self, deadline: Deadline) -> Versions:
         """What each program says of its version, in at most a few seconds each."""
         return Versions(
-            conmon=_version(self._node.settings.conmon.path, deadline),
+            conmon=_version(self._context.settings.conmon.path, deadline),
             handlers=tuple(
                 HandlerVersion(name, runtime.path, _version(runtime.path, deadline))
-                for name, runtime in sorted(self._node.runtimes.items())
+                for name, runtime in sorted(self._context.runtimes.items())
             ),
         )
 
@@ -61,8 +62,8 @@ class Health:
         ``HostFailed`` (PROGRAM_BROKEN) for conmon or the default runtime, ``CgroupFailed`` or
         ``Timeout`` for the cgroups.
         """
-        settings = self._node.settings
-        for path in (settings.conmon.path, self._node.runtimes[settings.default_runtime].path):
+        settings = self._context.settings
+        for path in (settings.conmon.path, self._context.runtimes[settings.default_runtime].path):
             problem = program_problem(path, deadline)
             if problem:
                 raise HostFailed(problem, reason="PROGRAM_BROKEN", path=path)
@@ -77,10 +78,10 @@ class Health:
         return "" if host is None else host.path
 
     def _runtimes(self, deadline: Deadline) -> Condition:
-        default = self._node.settings.default_runtime
+        default = self._context.settings.default_runtime
         broken = {
             name: problem
-            for name, runtime in sorted(self._node.runtimes.items())
+            for name, runtime in sorted(self._context.runtimes.items())
             if (problem := program_problem(runtime.path, deadline))
         }
         if default in broken:
@@ -88,7 +89,7 @@ class Health:
             return Condition("RuntimeReady", False, reason, "; ".join(broken.values()))
         lost = [
             words
-            for name, runtime in sorted(self._node.runtimes.items())
+            for name, runtime in sorted(self._context.runtimes.items())
             if name not in broken
             for words in self._lost_by_runtime(runtime, deadline)
         ]
@@ -101,12 +102,12 @@ class Health:
             yield from _lost(f"{runtime.path} {verb}".rstrip(), options, unknown)
 
     def _monitor(self, deadline: Deadline) -> Condition:
-        problem = program_problem(self._node.settings.conmon.path, deadline)
+        problem = program_problem(self._context.settings.conmon.path, deadline)
         if problem:
             return Condition("MonitorReady", False, "ConmonBroken", problem)
-        path = find_program(self._node.settings.conmon.path) or ""
+        path = find_program(self._context.settings.conmon.path) or ""
         bounded = deadline.within(_VERSION_TIMEOUT_S)
-        unknown = self._node.conmon_options.unknown([path], CONMON_OPTIONS, bounded)
+        unknown = self._context.conmon_options.unknown([path], CONMON_OPTIONS, bounded)
         lost = list(_lost(path, CONMON_OPTIONS, unknown))
         return Condition("MonitorReady", True, _LOST if lost else "", "; ".join(lost))
 
@@ -119,13 +120,18 @@ class Health:
 
     def _use_cgroups(self, deadline: Deadline) -> None:
         """Raise ``CgroupFailed`` or ``Timeout`` if containers can have none."""
-        if self._node.settings.cgroup.manager is CgroupManager.SYSTEMD:
+        if self._context.settings.cgroup.manager is CgroupManager.SYSTEMD:
             systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
             return
-        self._node.parent_cgroup().create()
+        hierarchies, parent = self._context.hierarchies, self._context.settings.cgroup.parent
+        hierarchies.group(parent).create()
         # That may have been there, for somebody else to make groups in.
-        with self._node.probe_cgroup() as probe:
+        name = f"ocigrpc-probe-{secrets.token_hex(8)}"
+        probe = hierarchies.group(f"{parent.rstrip('/')}/{name}")
+        try:
             probe.create()
+        finally:
+            probe.remove_if_empty()
 
     def _writable_store(self) -> Condition:
         try:
@@ -163,6 +169,6 @@ def program_problem(path: str, deadline: Deadline) -> str:
 def _version(path: str, deadline: Deadline) -> str:
     version = program_version(path, deadline.within(_VERSION_TIMEOUT_S))
     if not version:
-        # Of a caller who has no time left, nothing can be told of the program.
+        # When the caller has no time left, that does not mean that the program is broken.
         deadline.check()
     return version

@@ -1,25 +1,30 @@
-"""One thread that waits for processes to end and files to be made, without polling."""
+"""Processes that end and files that are made, seen without polling, in one thread."""
 
 from __future__ import annotations
 
+import math
 import select
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ocigrpc.host.files.inotify import CREATE, IGNORED, Inotify
 from ocigrpc.host.processes.process import Process
-from ocigrpc.log import get_logger
 from ocigrpc.waiting import EventFd
 
-log = get_logger()
+T = TypeVar("T")
+
+_AGAIN_S = 0.2
 
 
-class Watcher:
-    """Calls back in its own thread, once: when a process ends, or when a file is made.
+class Watcher(Generic[T]):
+    """What happens to that which is watched, to be iterated over by one thread.
 
-    Callbacks must be short: while one runs, nothing else is seen.
+    Each thing is watched ``for_`` something, which is the item of its event. The iteration
+    ends with :meth:`stop`; it keeps nothing alive that it has handed out.
     """
 
     def __init__(self) -> None:
@@ -33,68 +38,88 @@ class Watcher:
             self._epoll.register(self._inotify, select.EPOLLIN)
             self._held = undo.pop_all()
         self._lock = threading.Lock()
-        self._files: dict[int, tuple[str, Callable[[], None]]] = {}
-        self._watched: dict[int, tuple[Process, Callable[[], None]]] = {}
-        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-        self._thread.start()
+        self._files: dict[int, tuple[str, T]] = {}
+        self._processes: dict[int, tuple[Process, T]] = {}
+        self._again: list[T] = []
+        self._again_at_s = math.inf
+        self._stopped = False
 
-    def watch(self, process: Process, ended: Callable[[], None]) -> None:
-        """Call ``ended`` when the process has ended; soon, if it has already.
+    def watch(self, process: Process, for_: T) -> None:
+        """Have the end of a process be an item; soon, if it has ended already.
 
-        From now on it is the watcher that closes the process: then, or at its own end.
+        From now on it is the watcher that closes the process: then, or in :meth:`close`.
         """
         with self._lock:
             self._epoll.register(process.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
-            self._watched[process.pidfd] = (process, ended)
+            self._processes[process.pidfd] = (process, for_)
 
-    def watch_file(self, path: Path, made: Callable[[], None]) -> None:
-        """Call ``made`` when the file, the only one watched in its directory, is made.
+    def watch_file(self, path: Path, for_: T) -> None:
+        """Have the creation of a file, the only one watched in its directory, be an item.
 
         Raises ``HostFailed`` when the directory can't be watched.
         """
         with self._lock:
-            self._files[self._inotify.add(str(path.parent), CREATE)] = (path.name, made)
+            self._files[self._inotify.add(str(path.parent), CREATE)] = (path.name, for_)
+
+    def put_back(self, item: T) -> None:
+        """Have this be an item again, in a moment: with all others that are put back by then."""
+        with self._lock:
+            if not self._again:
+                self._again_at_s = time.monotonic() + _AGAIN_S
+            self._again.append(item)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the iteration; what is still watched is not seen any more."""
+        self._stopped = True
+        self._wake.set()
 
     def close(self) -> None:
-        """End the thread; what is still watched is closed and forgotten."""
-        self._wake.set()
-        self._thread.join()
+        """Close all that is held, and what is still watched, after the iteration has ended."""
         self._held.close()
-        for process, _ in self._watched.values():
+        for process, _ in self._processes.values():
             process.close()
-        self._watched.clear()
+        self._processes.clear()
 
-    def _run(self) -> None:
+    def __iter__(self) -> Iterator[T]:
+        # Items come of calls, so that no local variable keeps one.
         while True:
-            for fd, _ in self._epoll.poll():
+            for fd, _ in self._epoll.poll(self._timeout_s()):
                 if fd == self._wake.fileno():
-                    return
-                # Calls, so that no local variable keeps what is watched no more.
-                if fd == self._inotify.fileno():
-                    self._hear()
+                    self._wake.clear()
+                elif fd == self._inotify.fileno():
+                    yield from self._made()
                 else:
-                    self._see_end(fd)
+                    yield self._ended(fd)
+                if self._stopped:
+                    return
+            yield from self._put_back_before()
 
-    def _see_end(self, fd: int) -> None:
+    def _timeout_s(self) -> float | None:
         with self._lock:
-            process, ended = self._watched.pop(fd)
+            if self._again_at_s == math.inf:
+                return None
+            return max(0.0, self._again_at_s - time.monotonic())
+
+    def _ended(self, fd: int) -> T:
+        with self._lock:
+            process, item = self._processes.pop(fd)
             self._epoll.unregister(fd)
         process.close()
-        _call(ended, pid=process.pid)
+        return item
 
-    def _hear(self) -> None:
+    def _made(self) -> Iterator[T]:
         for event in self._inotify.read():
             with self._lock:
-                name, made = self._files.get(event.watch, ("", None))
+                name, *items = self._files.get(event.watch, ("",))
                 if event.mask & IGNORED:
                     self._files.pop(event.watch, None)
-            if made is not None and event.name == name:
-                _call(made, name=name)
+            if event.name == name:
+                yield from items
 
-
-def _call(callback: Callable[[], None], **fields: object) -> None:
-    try:
-        callback()
-    except Exception:
-        # The thread must outlive any one container's trouble.
-        log.exception("watcher.callback_failed", **fields)
+    def _put_back_before(self) -> Iterator[T]:
+        with self._lock:
+            if self._again_at_s > time.monotonic():
+                return
+            items, self._again, self._again_at_s = self._again, [], math.inf
+        yield from items

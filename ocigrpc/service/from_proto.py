@@ -257,7 +257,7 @@ def watch_events_request(
     violations.allow(request.after >= 0, "after", "is negative", "OUT_OF_RANGE")
     violations.raise_any()
     event_filter = EventFilter(
-        container_id=asked.container_id,
+        object_id=asked.container_id,
         marks=frozenset(marks_of(asked.label_selector)),
         kinds=frozenset(_EVENT_KINDS[number] for number in asked.kinds),
     )

@@ -164,7 +164,7 @@ def _event(event: Event) -> event_pb2.ContainerEvent:
         sequence=event.sequence,
         time=timestamp(event.time_ns),
         kind=f"EVENT_KIND_{event.kind.name}",
-        container_id=event.container_id,
+        container_id=event.object_id,
         name=event.name,
         exit_status=exit_status(event.exit_status) if event.exit_status else None,
     )

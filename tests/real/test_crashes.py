@@ -47,7 +47,7 @@ def moments() -> Iterator[Moment]:
         "ocigrpc.conmon.launch:Launch",
     )
     runtime, child = "ocigrpc.oci.runtime:Runtime", "ocigrpc.host.processes.child:Child.__init__"
-    cgroup, node = "ocigrpc.host.cgroups.cgroup:Cgroup", "ocigrpc.engine.containers.context:Context"
+    cgroup, teardown = "ocigrpc.host.cgroups.cgroup:Cgroup", "ocigrpc.engine.containers.teardown"
 
     yield Moment("create", "before", f"{store}.begin", "gone")
     yield Moment("create", "after", f"{store}.begin", "gone")
@@ -79,7 +79,7 @@ def moments() -> Iterator[Moment]:
     yield Moment("stop", "after", "ocigrpc.engine.containers.stop:send_signal", "stopped", 42)
     yield Moment("stop", "before", f"{store}.put", "stopped", 42)
     yield Moment("stop", "after", f"{store}.put", "stopped", 42)
-    yield Moment("stop", "after", "ocigrpc.engine.containers.stop:Stopping.stop", "stopped", 42)
+    yield Moment("stop", "after", "ocigrpc.engine.engine:stop", "stopped", 42)
     yield Moment(
         "stop_at_once", "after", "ocigrpc.engine.containers.kill:send_signal", "stopped", 137
     )
@@ -93,8 +93,8 @@ def moments() -> Iterator[Moment]:
         yield Moment(verb, "after", f"{cgroup}.kill", "gone", ended)
         yield Moment(verb, "before", f"{runtime}.delete", "gone", ended)
         yield Moment(verb, "after", f"{runtime}.delete", "gone", ended)
-        yield Moment(verb, "after", f"{node}.end_processes", "gone", ended)
-        yield Moment(verb, "after", f"{node}.remove_files", "gone", ended)
+        yield Moment(verb, "after", f"{teardown}:end_processes", "gone", ended)
+        yield Moment(verb, "after", f"{teardown}:remove_files", "gone", ended)
         yield Moment(verb, "after", f"{store}.delete", "gone", ended)
 
     yield Moment("exec", "after", "ocigrpc.engine.sessions.exec:write_process", "running")

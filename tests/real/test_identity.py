@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ocigrpc.engine.containers import kill as killing
-from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.store.database import add_seal
 from ocigrpc.engine.store.store import Store
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.processes.process import Process
+from ocigrpc.settings.values import Settings
 from ocigrpc.v1.container_pb2 import MONITOR_LOST_POLICY_KILL, ExitProvenance
 from ocigrpc.waiting import Deadline
 from tests.bed.checks.strangers import stranger
@@ -38,14 +40,14 @@ def rewrite(service: Service, **identities: Identity) -> None:
     """Change ``init`` and ``monitor`` in the records of a service that is down."""
     with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
         add_seal(store)
-        for name, blob in store.execute("SELECT container_id, record FROM containers").fetchall():
+        for kind, name, blob in store.execute("SELECT kind, id, record FROM records").fetchall():
             record = json.loads(blob)
             for key, identity in identities.items():
                 record[key] |= identity
             changed = json.dumps(record).encode()
             store.execute(
-                "UPDATE containers SET record = ?2, seal = seal(?1, ?2) WHERE container_id = ?1",
-                (name, changed),
+                "INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
+                (kind, name, changed),
             )
 
 
@@ -145,11 +147,13 @@ def test_what_lived_before_a_reboot_is_stopped_and_says_why(
 def test_who_kills_late_does_not_touch_the_next_container_of_the_same_id(
     tmp_path: Path, kill: Callable[[Container, Deadline], None]
 ) -> None:
-    cgroups = ContainerCgroups(Hierarchies.detect(), "cgroupfs", f"/{tmp_path.name}", "one")
+    context = Context(Settings(), Hierarchies.detect())
+    record = msgspec.structs.replace(RECORD, cgroup_parent=f"/{tmp_path.name}")
     with closing(Store(tmp_path / "store", 100)) as store, ExitStack() as undo:
-        removed = Container(RECORD, store, cgroups)
+        removed = Container(record, store, context)
+        cgroups = removed.cgroups
         removed.removed.set()
         cgroups.container.create()
-        undo.callback(Hierarchies.detect().group(cgroups.parent).remove, Deadline(LIMIT_S))
+        undo.callback(context.hierarchies.group(cgroups.parent).remove, Deadline(LIMIT_S))
         cgroups.container.add(undo.enter_context(stranger()))
         kill(removed, Deadline(LIMIT_S))

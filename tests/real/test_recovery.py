@@ -189,7 +189,7 @@ def test_a_container_that_the_store_has_lost_is_ended_and_removed(any_service: S
     lost, known = service.run(), service.run()
     service.end()
     with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
-        store.execute("DELETE FROM containers WHERE container_id = ?", (lost,))
+        store.execute("DELETE FROM records WHERE id = ?", (lost,))
     service.start()
     until(lambda: service.ids() == [known])
     assert logged(service, "container.orphan_found") == [lost]

@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.events import EventFilter, EventKind
-from ocigrpc.engine.model.values import ExitStatus, Provenance, State
+from ocigrpc.engine.model.values import ExitStatus, ObjectKind, Provenance, State
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import StoreFailed
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
+from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 from tests.unit.test_store import RECORD
 
@@ -33,8 +34,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def container(store: Store) -> Container:
     """One that is being created."""
     record = msgspec.structs.replace(RECORD, state=State.CREATING, init=None, exit_status=None)
-    cgroups = ContainerCgroups(Hierarchies.detect(), "cgroupfs", "/nobody", record.container_id)
-    container = Container(record, store, cgroups)
+    container = Container(record, store, Context(Settings(), Hierarchies.detect()))
     container.begin("create")
     return container
 
@@ -84,8 +84,8 @@ def test_a_removed_container_is_not_written_again(container: Container, store: S
     container.begin("stop")
     container.update("stop")
     container.record_event(EventKind.UPDATED)
-    assert store.records() == []
-    assert store.intents() == frozenset()
+    assert store.records(ObjectKind.CONTAINER) == []
+    assert store.intents(ObjectKind.CONTAINER) == frozenset()
     assert told(store) == ["created", "removed"]
 
 
@@ -100,7 +100,7 @@ def test_what_could_not_be_written_is_told_with_the_next_change(
     assert told(store) == ["created"]
     container.update(state=State.STOPPED, exit_status=EXIT)
     assert told(store) == ["created", "started", "exited"]
-    assert store.records() == [container.record]
+    assert store.records(ObjectKind.CONTAINER) == [container.record]
 
 
 def test_an_end_that_is_noted_before_the_start_is_told_after_it(
@@ -114,7 +114,7 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
         container.update(state=State.RUNNING, started_ns=5)
     assert told(store) == ["created", "started", "exited"]
     assert container.record.state is State.STOPPED
-    assert store.records() == [container.record]
+    assert store.records(ObjectKind.CONTAINER) == [container.record]
 
 
 def test_an_end_during_a_start_that_failed_is_told(container: Container, store: Store) -> None:
@@ -135,12 +135,12 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
     create(container)
     with container.transaction("start"):
         container.begin("stop")
-        assert store.intents() == {("c1", "start"), ("c1", "stop")}
+        assert store.intents(ObjectKind.CONTAINER) == {("c1", "start"), ("c1", "stop")}
         container.update(state=State.STOPPED, exit_status=EXIT)
         container.update("stop")
-        assert store.intents() == {("c1", "start")}
+        assert store.intents(ObjectKind.CONTAINER) == {("c1", "start")}
         container.update(state=State.RUNNING, started_ns=5)
-    assert store.intents() == frozenset()
+    assert store.intents(ObjectKind.CONTAINER) == frozenset()
     assert told(store) == ["created", "started", "exited"]
 
 
@@ -160,7 +160,7 @@ def test_a_removal_that_could_not_be_written_is_none(container: Container, store
         container.delete()
     store._db.execute("PRAGMA query_only = OFF")
     container.update(state=State.STOPPED, exit_status=EXIT)
-    assert store.records() == [container.record]
+    assert store.records(ObjectKind.CONTAINER) == [container.record]
 
 
 def test_a_create_that_could_not_be_written_is_forgotten(

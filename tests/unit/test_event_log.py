@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, EventKind, Gap
+from ocigrpc.engine.model.values import ObjectKind
 from ocigrpc.engine.store import event_log
 from ocigrpc.engine.store.event_log import PAGE, Follower, beginning
 from ocigrpc.engine.store.store import Store
@@ -131,7 +132,7 @@ def test_events_and_their_change_are_one(open_store: OpenStore) -> None:
     bad = Event(EventKind.STARTED, "half \ud800", 1)
     with pytest.raises((StoreFailed, UnicodeEncodeError)):
         store.put(RECORD, (bad,))
-    assert store.records() == []
+    assert store.records(ObjectKind.CONTAINER) == []
     write(store, 1)
     assert len(told(store)) == 1
 
@@ -249,13 +250,13 @@ def test_a_follower_gets_only_what_is_wanted_but_cursors_behind_all(
     write(store, 2, "mine")
     write(store, 1, "other")
     last = sequences(store)[-1]
-    news = all_news(store, 0, EventFilter(container_id="mine"))
-    assert [event.container_id for each in news for event in each.events] == ["mine"] * 2
+    news = all_news(store, 0, EventFilter(object_id="mine"))
+    assert [event.object_id for each in news for event in each.events] == ["mine"] * 2
     assert news[-1].cursor == last
 
 
-def rings(follower: Follower) -> bool:
-    return bool(Deadline().wait(follower.bell, timeout_s=0))
+def is_woken(follower: Follower) -> bool:
+    return bool(Deadline().wait(follower.ready, timeout_s=0))
 
 
 def event(sequence: int, container_id: str) -> Event:
@@ -263,23 +264,23 @@ def event(sequence: int, container_id: str) -> Event:
 
 
 def test_a_follower_is_not_woken_by_what_is_not_wanted() -> None:
-    follower = Follower(EventFilter(container_id="mine"), 5)
+    follower = Follower(EventFilter(object_id="mine"), 5)
     follower.waits = True
-    follower.hear([event(6, "other"), event(7, "other")], 100)
-    assert not rings(follower)
+    follower.notify([event(6, "other"), event(7, "other")], 100)
+    assert not is_woken(follower)
     assert follower.read == 7
-    follower.hear([event(8, "other"), event(9, "mine")], 100)
-    assert rings(follower)
+    follower.notify([event(8, "other"), event(9, "mine")], 100)
+    assert is_woken(follower)
     assert follower.read == 7
 
 
-def test_a_follower_is_woken_before_his_cursor_is_too_old() -> None:
-    follower = Follower(EventFilter(container_id="mine"), 5)
+def test_a_follower_is_woken_before_its_cursor_is_too_old() -> None:
+    follower = Follower(EventFilter(object_id="mine"), 5)
     follower.waits = True
-    follower.hear([event(10, "other")], 5)
-    assert not rings(follower)
-    follower.hear([event(11, "other")], 5)
-    assert rings(follower)
+    follower.notify([event(10, "other")], 5)
+    assert not is_woken(follower)
+    follower.notify([event(11, "other")], 5)
+    assert is_woken(follower)
 
 
 def test_the_cursor_of_one_whose_events_are_rare_does_not_become_too_old(
@@ -290,7 +291,7 @@ def test_the_cursor_of_one_whose_events_are_rare_does_not_become_too_old(
     cursors: list[int] = []
 
     def follow() -> None:
-        wanted = EventFilter(container_id="mine")
+        wanted = EventFilter(object_id="mine")
         with suppress(Cancelled):
             for news in store.event_log.follow(None, wanted, deadline):
                 cursors.append(news.cursor)
@@ -308,7 +309,7 @@ def test_the_cursor_of_one_whose_events_are_rare_does_not_become_too_old(
     assert len(cursors) > 2
 
 
-def test_who_is_too_slow_is_told_where_he_was(open_store: OpenStore) -> None:
+def test_one_that_is_too_slow_learns_where_it_was(open_store: OpenStore) -> None:
     store = open_store()
     write(store, HISTORY)
     news = store.event_log.follow(0, ALL, Deadline(LIMIT_S))

@@ -128,8 +128,8 @@ def test_where_key_and_value_meet_makes_another_label() -> None:
     ("wanted", "matches"),
     [
         (EventFilter(), True),
-        (EventFilter(container_id="c1"), True),
-        (EventFilter(container_id="c"), False),
+        (EventFilter(object_id="c1"), True),
+        (EventFilter(object_id="c"), False),
         (EventFilter(marks=WEB), True),
         (EventFilter(marks=DB), False),
         (EventFilter(marks=WEB | ZONE), False),

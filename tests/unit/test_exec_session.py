@@ -25,7 +25,7 @@ def test_a_program_that_may_be_left_is_refused_when_too_many_are(
     nothing = cast(Any, None)
     start = ExecStart("c1", ExecProcess(("true",)), math.inf, keep_running=True)
     with pytest.raises(LimitReached) as caught:
-        next(execs.Execs(nothing, nothing, nothing).stream(start, nothing, Deadline()))
+        next(execs.Execs(nothing, nothing).stream(start, nothing, Deadline()))
     assert caught.value.reason == "TOO_MANY_LEFT"
 
 
@@ -36,7 +36,7 @@ def test_one_that_may_leave_a_daemon_is_refused_when_too_many_have(
     nothing = cast(Any, None)
     start = ExecStart("c1", ExecProcess(("true",)), math.inf, keep_running=True)
     with pytest.raises(LimitReached) as caught:
-        execs.Execs(nothing, nothing, nothing).run(start, Deadline())
+        execs.Execs(nothing, nothing).run(start, Deadline())
     assert caught.value.reason == "TOO_MANY_LEFT"
 
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.exit_monitor import ExitMonitor
-from ocigrpc.settings.values import Settings, TimeoutSettings
-from ocigrpc.waiting import Deadline
+from ocigrpc.engine.containers.exit_monitor import ExitMonitor, Happening, Kind
+from ocigrpc.waiting import Deadline, Latch
 
 CONTAINERS = 500
 """So many that a fifth of a second for each of them is too long."""
 
 LIMIT_S = 20.0
 
+CONTEXT = cast(
+    Context, SimpleNamespace(settings=SimpleNamespace(timeouts=SimpleNamespace(undo_s=0.5)))
+)
+
 
 def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -> None:
-    node = SimpleNamespace(settings=Settings(timeouts=TimeoutSettings(undo_s=0.5)))
-    exits = ExitMonitor(cast(Context, node))
+    exits = ExitMonitor(CONTEXT)
     hanging = SimpleNamespace(remove_monitor=lambda deadline: deadline.wait())
-    container = cast(Container, SimpleNamespace(cgroups=hanging))
+    found = SimpleNamespace(
+        cgroups=hanging, removed=Latch(), lock=lambda verb, deadline: nullcontext()
+    )
+    container = cast(Container, found)
     for _ in range(100):
         exits._janitor.submit(exits._tidy, container)
     closing = threading.Thread(target=exits.close, daemon=True)
@@ -32,20 +40,22 @@ def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -
     assert not closing.is_alive()
 
 
-def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other() -> None:
-    exits = ExitMonitor(
-        cast(Context, SimpleNamespace(settings=Settings(timeouts=TimeoutSettings(undo_s=0.5))))
-    )
+def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exits = ExitMonitor(CONTEXT)
     room, refusals, read = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
-    def look(container: Container) -> None:
+    def note_end(container: Container) -> None:
         if not room.is_set():
             refusals.release()
             raise OSError(errno.EMFILE, "too many open files")
         read.release()
 
+    monkeypatch.setattr(exits, "_monitor_ended", note_end)
     for number in range(CONTAINERS):
-        exits._look(look, cast(Container, SimpleNamespace(container_id=f"c{number}")))
+        container = cast(Container, SimpleNamespace(container_id=f"c{number}"))
+        exits._note(Happening(Kind.MONITOR_ENDED, container))
     # Each has been refused, and then again.
     assert all(refusals.acquire(timeout=LIMIT_S) for _ in range(2 * CONTAINERS))
     room.set()

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.conmon.exit_file import ExitFile, exit_signal, read_exit_file
-from ocigrpc.engine.containers.exit_monitor import told_exit, unknown_exit
+from ocigrpc.engine.containers.ending import exit_of, unknown_exit
 from ocigrpc.engine.model.values import Provenance
 
 
 @given(st.integers(min_value=0, max_value=255))
 def test_every_exit_code_is_told_as_it_is(exit_code: int) -> None:
-    status = told_exit(ExitFile(str(exit_code), 7), oom=False)
+    status = exit_of(ExitFile(str(exit_code), 7), oom=False)
     assert status.exit_code == exit_code
     assert status.finished_ns == 7
     assert status.provenance is Provenance.EXIT_FILE
@@ -24,7 +24,7 @@ def test_every_exit_code_is_told_as_it_is(exit_code: int) -> None:
 
 @given(st.text().filter(lambda text: not (text.isascii() and text.isdigit() and text)))
 def test_what_is_no_number_is_no_exit_code(text: str) -> None:
-    status = told_exit(ExitFile(text, 7), oom=True)
+    status = exit_of(ExitFile(text, 7), oom=True)
     assert status.exit_code is None
     assert status.signal is None
     assert not status.oom_killed
@@ -34,7 +34,7 @@ def test_what_is_no_number_is_no_exit_code(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["256", "999", "-1", "0137", "1 2", "٣"])
 def test_what_is_no_exit_code_from_0_to_255_is_invalid(text: str) -> None:
-    assert told_exit(ExitFile(text, 7), oom=False).provenance is Provenance.FILE_INVALID
+    assert exit_of(ExitFile(text, 7), oom=False).provenance is Provenance.FILE_INVALID
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_signal_is_what_128_and_n_stands_for(exit_code: int, signal: int | None)
 def test_out_of_memory_ended_it_only_if_it_ended_by_sigkill(
     exit_code: str, oom_killed: bool
 ) -> None:
-    assert told_exit(ExitFile(exit_code, 7), oom=True).oom_killed is oom_killed
+    assert exit_of(ExitFile(exit_code, 7), oom=True).oom_killed is oom_killed
 
 
 def test_an_unknown_exit_says_why_and_has_no_number() -> None:

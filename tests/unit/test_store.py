@@ -17,6 +17,7 @@ from ocigrpc.engine.model.values import (
     BundleSource,
     CreateRequest,
     ExitStatus,
+    ObjectKind,
     Provenance,
     State,
 )
@@ -63,23 +64,23 @@ def test_a_record_is_there_again_as_it_was(path: Path, store: Store) -> None:
     store.put(RECORD)
     store.close()
     again = Store(path, 100)
-    assert again.records() == [RECORD]
+    assert again.records(ObjectKind.CONTAINER) == [RECORD]
     again.close()
 
 
 def test_an_intent_lasts_until_its_outcome(store: Store) -> None:
     store.begin("stop", RECORD)
     store.begin("remove", RECORD)
-    assert store.intents() == {("c1", "stop"), ("c1", "remove")}
+    assert store.intents(ObjectKind.CONTAINER) == {("c1", "stop"), ("c1", "remove")}
     store.put(RECORD, ended="stop")
-    assert store.intents() == {("c1", "remove")}
+    assert store.intents(ObjectKind.CONTAINER) == {("c1", "remove")}
 
 
 def test_deleting_a_container_deletes_its_intents(store: Store) -> None:
     store.begin("remove", RECORD)
-    store.delete("c1")
-    assert store.records() == []
-    assert store.intents() == frozenset()
+    store.delete(RECORD.key)
+    assert store.records(ObjectKind.CONTAINER) == []
+    assert store.intents(ObjectKind.CONTAINER) == frozenset()
 
 
 def test_only_the_owner_may_read_it(path: Path, store: Store) -> None:
@@ -181,7 +182,11 @@ def sound(path: Path) -> tuple[bytes, Contents]:
 
 
 def held_by(store: Store) -> Contents:
-    return store.records(), store.intents(), store._events(0, 1000)
+    return (
+        store.records(ObjectKind.CONTAINER),
+        store.intents(ObjectKind.CONTAINER),
+        store._events(0, 1000),
+    )
 
 
 @pytest.mark.parametrize("size_bytes", [*range(1, 64), 4095, 4096, 4097, 5 * 4096, 9 * 4096 + 7])
@@ -228,7 +233,7 @@ def test_a_store_with_an_empty_page_is_refused(path: Path, sound: tuple[bytes, C
         assert refused(path).reason in ("STORE_CORRUPT", "STORE_FOREIGN"), where
 
 
-@pytest.mark.parametrize("table", ["containers", "intents", "events", "event_log"])
+@pytest.mark.parametrize("table", ["records", "intents", "events", "event_log"])
 @pytest.mark.parametrize("change", ["DROP TABLE {}", "ALTER TABLE {} RENAME TO other"])
 def test_a_store_without_one_of_its_tables_is_refused(
     path: Path, sound: tuple[bytes, Contents], table: str, change: str
@@ -241,9 +246,9 @@ def test_a_store_without_one_of_its_tables_is_refused(
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE containers SET record = replace(record, 'runc', 'crun')",
-        "UPDATE containers SET container_id = 'other' WHERE container_id = 'c7'",
-        "UPDATE intents SET verb = 'start' WHERE container_id = 'c7'",
+        "UPDATE records SET record = replace(record, 'runc', 'crun')",
+        "UPDATE records SET id = 'other' WHERE id = 'c7'",
+        "UPDATE intents SET verb = 'start' WHERE id = 'c7'",
         "UPDATE events SET sequence = sequence - 1",
         "UPDATE event_log SET first = first - 1",
     ],
@@ -282,7 +287,7 @@ def test_of_a_damaged_write_ahead_log_no_more_than_the_last_write_is_taken_for_c
             path.write_bytes(whole[path.name])
             wal.write_bytes(flipped(whole[wal.name], where))
             with suppress(StoreFailed), closing(Store(path, 100)) as again:
-                assert len(again.records()) >= 49, where
+                assert len(again.records(ObjectKind.CONTAINER)) >= 49, where
 
 
 @pytest.mark.parametrize("cut_off_bytes", [0, 1, 4120])
@@ -290,7 +295,7 @@ def test_a_write_that_was_cut_off_has_not_been(path: Path, cut_off_bytes: int) -
     with killed(path) as wal:
         os.truncate(wal, wal.stat().st_size - cut_off_bytes)
         with closing(Store(path, 100)) as again:
-            assert len(again.records()) == (49 if cut_off_bytes else 50)
+            assert len(again.records(ObjectKind.CONTAINER)) == (49 if cut_off_bytes else 50)
 
 
 def test_a_log_of_before_the_node_was_started_anew_may_lack_anything(path: Path) -> None:
@@ -298,7 +303,7 @@ def test_a_log_of_before_the_node_was_started_anew_may_lack_anything(path: Path)
         wal.write_bytes(flipped(wal.read_bytes(), 60_000))
         os.utime(wal, (1, 1))
         with closing(Store(path, 100)) as again:
-            assert len(again.records()) < 50
+            assert len(again.records(ObjectKind.CONTAINER)) < 50
 
 
 def test_a_log_without_its_store_is_refused(path: Path) -> None:
@@ -319,12 +324,12 @@ def test_a_directory_in_its_place_is_refused(path: Path) -> None:
     assert list(path.iterdir()) == []
 
 
-@pytest.mark.parametrize("table", ["containers", "events"])
+@pytest.mark.parametrize("table", ["records", "events"])
 def test_a_record_that_cannot_be_read_is_refused(path: Path, store: Store, table: str) -> None:
     store.put(RECORD, (Event(EventKind.STARTED, "c1", 1),))
     store.close()
     key, column = {
-        "containers": ("container_id", "record"),
+        "records": ("kind, id", "record"),
         "events": ("sequence", "event"),
     }[table]
     with closing(sqlite3.connect(path)) as db, db:
@@ -370,7 +375,7 @@ def test_a_store_that_is_put_back_in_its_place_goes_on(path: Path, store: Store)
     store.note(noted)
     path.with_name("elsewhere").rename(path)
     store.check()
-    assert store.records() == [RECORD, noted]
+    assert store.records(ObjectKind.CONTAINER) == [RECORD, noted]
 
 
 def owe(store: Store, count: int) -> None:
@@ -385,11 +390,11 @@ def test_what_is_owed_is_written_before_anything_else(store: Store) -> None:
     store.begin("stop", RECORD)
     store._db.execute("PRAGMA query_only = ON")
     store.note(RECORD, (Event(EventKind.EXITED, "c1", 1),), ended="stop")
-    assert store.intents() == {("c1", "stop")}
+    assert store.intents(ObjectKind.CONTAINER) == {("c1", "stop")}
     store._db.execute("PRAGMA query_only = OFF")
-    store.delete("c1", (Event(EventKind.REMOVED, "c1", 2),))
-    assert store.intents() == frozenset()
-    assert store.records() == []
+    store.delete(RECORD.key, (Event(EventKind.REMOVED, "c1", 2),))
+    assert store.intents(ObjectKind.CONTAINER) == frozenset()
+    assert store.records(ObjectKind.CONTAINER) == []
     assert [event.kind for event in store._events(0, 10)] == [EventKind.EXITED, EventKind.REMOVED]
 
 
@@ -397,7 +402,7 @@ def test_what_is_owed_is_written_without_another_change(store: Store) -> None:
     owe(store, 1)
     news = store.event_log.follow(0, EventFilter(), Deadline(20))
     assert [event.time_ns for told in (next(news), next(news)) for event in told.events] == [0]
-    assert store.records() == [RECORD]
+    assert store.records(ObjectKind.CONTAINER) == [RECORD]
 
 
 def test_of_more_events_than_are_kept_those_that_are_lost_are_told_as_a_gap(path: Path) -> None:
@@ -418,7 +423,7 @@ def test_a_failed_write_leaves_the_store_usable(store: Store) -> None:
     with pytest.raises((StoreFailed, UnicodeEncodeError)):
         store.put(unwritable)
     store.put(RECORD)
-    assert store.records() == [RECORD]
+    assert store.records(ObjectKind.CONTAINER) == [RECORD]
 
 
 def test_equal_requests_have_the_same_fingerprint_and_others_do_not() -> None:

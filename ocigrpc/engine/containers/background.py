@@ -1,4 +1,4 @@
-"""Work whose caller is answered in time, though what undoes it may take longer."""
+"""Work whose caller gets an answer in time, though undoing it may take longer."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from threading import Thread
 from ocigrpc.errors import Cancelled, LimitReached, Timeout
 from ocigrpc.waiting import Deadline, Latch
 
-LEFT_LIMIT = 64
-"""Most pieces of work that go on without their callers: each takes a thread."""
+# Most pieces of work that go on without their callers: each takes a thread.
+DETACHED_LIMIT = 64
 
 
 class BackgroundWork:
-    """Does work in threads, which it leaves to themselves when an answer is due."""
+    """Does work in threads, which go on without their callers when an answer is due."""
 
     def __init__(self) -> None:
-        self._left: set[Thread] = set()
+        self._detached: set[Thread] = set()
 
     def require_room(self) -> None:
         """Raise ``LimitReached`` when too much goes on without its callers already."""
-        if len(self._left) >= LEFT_LIMIT:
+        if len(self._detached) >= DETACHED_LIMIT:
             raise LimitReached(
-                f"{LEFT_LIMIT} creates are still being undone",
+                f"{DETACHED_LIMIT} creates are still being undone",
                 reason="TOO_MANY_CALLS",
-                limit=LEFT_LIMIT,
+                limit=DETACHED_LIMIT,
             )
 
     def run(self, work: Callable[[], None], deadline: Deadline) -> bool:
-        """Do ``work``, to which ``deadline`` is known; false when it goes on without us.
+        """Do ``work``, which has the same ``deadline``; false when it goes on by itself.
 
-        That is when the answer is due. When the caller has gone, it waits for the end. Raises
-        what the work raises.
+        That is when the answer is due. When the caller has gone, wait for the end. Raises what
+        the work raises.
         """
         ended, errors = Latch(), list[BaseException]()
 
@@ -41,21 +41,21 @@ class BackgroundWork:
                 work()
             except BaseException as error:
                 errors.append(error)
-            # In this order: below, it is left only if it has not ended.
+            # In this order: below, it goes on only if it has not ended.
             ended.set()
-            self._left.discard(thread)
+            self._detached.discard(thread)
 
-        # With what is bound for the log, which belongs to the thread otherwise.
+        # With the context that is bound for the log.
         run = contextvars.copy_context().run
         thread = Thread(target=run, args=(go,), name="create", daemon=True)
         thread.start()
         try:
             deadline.for_answer().wait(ended)
         except Timeout:
-            self._left.add(thread)
+            self._detached.add(thread)
             if not ended.is_set():
                 return False
-            self._left.discard(thread)
+            self._detached.discard(thread)
         except Cancelled:
             thread.join()
         if errors:
@@ -63,7 +63,7 @@ class BackgroundWork:
         return True
 
     def close(self, timeout_s: float) -> None:
-        """Wait for what goes on by itself, so long at most."""
+        """Wait for what goes on by itself, ``timeout_s`` at most."""
         deadline = Deadline(timeout_s)
-        for thread in list(self._left):
+        for thread in list(self._detached):
             thread.join(deadline.remaining_s())

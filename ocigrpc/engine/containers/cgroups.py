@@ -7,8 +7,10 @@ scopes, and the monitor's is ordered to be stopped after the container's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
+from ocigrpc.engine.model.record import Record
 from ocigrpc.errors import CgroupFailed, ContainerExists, Timeout
 from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.cgroups.cgroup import Cgroup, GroupIdentity
@@ -19,21 +21,21 @@ from ocigrpc.waiting import Deadline
 
 _CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
 _KEEP_S = 10.0
+# An annotation of the spec: crun(1).
 _SUBGROUP = "run.oci.systemd.subgroup"
-"""What crun(1) calls it in a spec's annotations."""
 
 log = get_logger()
 
 
 def placed_by(cgroups_path: str) -> tuple[str, str]:
-    """The manager and the parent that an cgroups with this ``linux.cgroupsPath`` has."""
+    """The manager and the parent of cgroups with this ``linux.cgroupsPath``."""
     if cgroups_path.startswith("/"):
         return CgroupManager.CGROUPFS, cgroups_path.rpartition("/")[0]
     return CgroupManager.SYSTEMD, cgroups_path.partition(":")[0]
 
 
 def is_group_of(cgroups_path: str, container_id: str) -> bool:
-    """Whether a ``linux.cgroupsPath`` is one of an cgroups of this container."""
+    """Whether a ``linux.cgroupsPath`` is that of this container."""
     ours = f"/{_CONTAINER}-{container_id}", f":{_CONTAINER}:{container_id}"
     return cgroups_path.endswith(ours)
 
@@ -54,6 +56,13 @@ class ContainerCgroups:
         self._container_id = container_id
         self.container = hierarchies.group(self._path(_CONTAINER))
         self.monitor = hierarchies.group(self._path(_MONITOR))
+
+    @classmethod
+    def of(cls, record: Record, hierarchies: Hierarchies) -> Self:
+        """The cgroups of a recorded container, pinned as far as it is known which they are."""
+        found = cls(hierarchies, record.cgroup_manager, record.cgroup_parent, record.container_id)
+        found.pin(record.container_group, record.monitor_group)
+        return found
 
     @property
     def cgroups_path(self) -> str:
@@ -153,7 +162,7 @@ class ContainerCgroups:
 
     def _remove(self, stem: str, group: Cgroup, deadline: Deadline) -> None:
         if self.by_systemd and group.exists():
-            # systemd removes a scope with its last process; this one has lost its way.
+            # systemd removes a scope with its last process; if it still exists, that has failed.
             systemd.stop_scope(self._unit(stem), deadline)
         else:
             group.remove(deadline)
@@ -165,3 +174,21 @@ class ContainerCgroups:
 
     def _unit(self, stem: str) -> str:
         return f"{stem}-{self._container_id}.scope"
+
+
+def topmost_missing(hierarchies: Hierarchies, path: str) -> str:
+    """The first cgroup on the way down to ``path`` that does not exist; or nothing."""
+    return next((each for each in _way_down(path) if not hierarchies.group(each).exists()), "")
+
+
+def remove_made_parents(hierarchies: Hierarchies, record: Record) -> None:
+    """Remove the cgroups above a container's that were made for such as it, if they are empty."""
+    for path in reversed(_way_down(record.cgroup_parent)):
+        if record.made_parent and len(path) >= len(record.made_parent):
+            hierarchies.group(path).remove_if_empty()
+
+
+def _way_down(path: str) -> Sequence[str]:
+    """Every cgroup from below the root down to ``path``."""
+    names = path.strip("/").split("/")
+    return ["/" + "/".join(names[: depth + 1]) for depth in range(len(names))]

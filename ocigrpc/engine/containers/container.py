@@ -1,49 +1,45 @@
-"""A container as it lives in memory: its record, its processes, and who waits for it."""
+"""A container as it lives in memory: its processes, its cgroups, and what waits for it."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from ocigrpc.engine.containers.cgroups import ContainerCgroups
-from ocigrpc.engine.model.events import Event, EventKind, event_of, events_between, last_events
+from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.containers.ending import Ending
 from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.states import may_follow
 from ocigrpc.engine.model.values import Position, State
+from ocigrpc.engine.store.record_keeper import RecordKeeper
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import Busy, StoreFailed, Timeout
+from ocigrpc.errors import Busy, Timeout
+from ocigrpc.host.cgroups.unfrozen import unfrozen
 from ocigrpc.host.processes.process import Process
+from ocigrpc.oci.paths import ContainerPaths
+from ocigrpc.oci.runtime import Runtime
 from ocigrpc.waiting import Deadline, Latch, Mutex
 
+# Most changes of one container that wait for another: each holds a place that changes of other
+# containers may need.
 WAITERS_LIMIT = 32
-"""Most changes of one container that wait for another: each holds a place that changes of other
-containers may need."""
 
 
-class Container:
+class Container(RecordKeeper):
     """One container. Readers take :attr:`record` and wait for nobody.
 
     ``settled`` is set when its creation has ended either way, ``exited`` when it has
     stopped and its exit status is final, ``removed`` when it is no more.
-    ``monitor_time`` is what the monitor has to tell of the end, from when that was seen;
-    ``monitor_hung`` that it has not, and was killed for it.
     """
 
-    def __init__(self, record: Record, store: Store, cgroups: ContainerCgroups) -> None:
-        self.cgroups = cgroups
-        self._record = record
-        self._stored = record
-        self._held = False
-        self._forgotten = False
-        self._store = store
-        self._fields_lock = threading.Lock()
+    def __init__(self, record: Record, store: Store, context: Context) -> None:
+        super().__init__(record, store)
+        self.context = context
+        self.cgroups = ContainerCgroups.of(record, context.hierarchies)
         self._lock = Mutex()
-        self._waiters = 0
         self._cgroup_lock = Mutex()
+        self._count_lock = threading.Lock()
+        self._waiters = 0
         self.verb = ""
         self.settled = Latch()
         self.exited = Latch()
@@ -51,10 +47,7 @@ class Container:
         # Closed when they have ended: see Watcher.
         self.init: Process | None = None
         self.monitor: Process | None = None
-        self.monitor_time: Deadline | None = None
-        self.monitor_hung = False
-        self.init_ended_ns = 0
-        self.killed_by_us = False
+        self.ending = Ending()
         self.program_pids: set[int] = set()
         self.stops = 0
 
@@ -69,9 +62,19 @@ class Container:
         return self._record.created_ns, self._record.container_id
 
     @property
-    def record(self) -> Record:
-        """What is remembered now; a frozen value that a change replaces."""
-        return self._record
+    def init_pid(self) -> int:
+        """Process id of its first process, also when that has ended; 0 before it is created."""
+        return self._record.init.pid if self._record.init is not None else 0
+
+    @property
+    def runtime(self) -> Runtime:
+        """Its OCI runtime; raises ``RuntimeFailed`` (RUNTIME_NOT_CONFIGURED)."""
+        return self.context.runtime(self._record.runtime_handler)
+
+    @property
+    def paths(self) -> ContainerPaths:
+        """Where its files are."""
+        return self.context.paths(self._record.container_id)
 
     def is_started(self) -> bool:
         """Whether it has been started, by us or by hand.
@@ -82,97 +85,16 @@ class Container:
             return True
         return self.init is not None and self.init.program() != self._record.init_program
 
-    def begin(self, verb: str, **fields: object) -> None:
-        """Write down that a verb is about to have side effects, and ``fields`` of the record.
+    def unfrozen_pids(self) -> frozenset[int]:
+        """Its processes that have a thread outside of its cgroup, which is frozen.
 
-        Raises ``StoreFailed``.
+        They are those in its cgroup, its first one, the programs of Exec, and what descends
+        from these or is conmon's child by now, as orphans are.
         """
-        with self._fields_lock:
-            if self._forgotten:
-                return
-            self._replace(fields)
-            record, events = self._news()
-            self._store.begin(verb, record, events)
-            self._stored = record
-
-    def update(self, ended: str = "", /, **fields: object) -> Record:
-        """Replace fields of the record, in memory and then in the store.
-
-        ``ended`` is the verb, written down by :meth:`begin`, that this is the outcome of.
-        A ``state`` that may not follow the present one is left out: what we were about to
-        note is overtaken, as when a container ends while it is being paused. For what has
-        happened already: a store that can't take it now gets it, and the events that have
-        become of it, as soon as it can.
-        """
-        with self._fields_lock:
-            self._replace(fields)
-            if ended or not self._held:
-                self._note(ended)
-            return self._record
-
-    def commit(self, ended: str, /, **fields: object) -> None:
-        """The same for what is undone when it can't be written down: raises ``StoreFailed``."""
-        with self._fields_lock:
-            self._replace(fields)
-            record, events = self._news()
-            self._store.put(record, events, ended=ended)
-            self._stored = record
-
-    @contextmanager
-    def transaction(self, verb: str) -> Iterator[None]:
-        """Do a verb in a ``with``: begun before it, and what changes written at its end.
-
-        As one change, for what is noted in another order than it happens: a short program
-        can end before we come to note that it was started. Raises ``StoreFailed``.
-        """
-        self.begin(verb)
-        with self._fields_lock:
-            self._held = True
-        try:
-            yield
-        finally:
-            with self._fields_lock:
-                self._held = False
-                self._note(verb)
-
-    def record_event(self, kind: EventKind, ended: str = "", /, **fields: object) -> None:
-        """Write down an event that leaves no trace in the record, as :meth:`update` does."""
-        with self._fields_lock:
-            self._replace(fields)
-            self._note(ended, kind)
-
-    def delete(self) -> None:
-        """Remove it from the store, for good; raises ``StoreFailed``, and then it is not.
-
-        But what the store knows as being created, the next start undoes.
-        """
-        with self._fields_lock:
-            events = last_events(self._stored, self._record, time.time_ns())
-            try:
-                self._store.delete(self.container_id, events)
-            except StoreFailed:
-                if self._stored.state is not State.CREATING:
-                    raise
-            self._forgotten = True
-
-    def _replace(self, fields: dict[str, object]) -> None:
-        state = fields.get("state")
-        if isinstance(state, State) and not may_follow(self._record.state, state):
-            del fields["state"]
-        self._record = msgspec.structs.replace(self._record, **fields)
-
-    def _note(self, ended: str, *kinds: EventKind) -> None:
-        if self._forgotten:
-            return
-        record, events = self._news()
-        told = (event_of(kind, record, time.time_ns()) for kind in kinds)
-        self._store.note(record, (*events, *told), ended=ended)
-        self._stored = record
-
-    def _news(self) -> tuple[Record, tuple[Event, ...]]:
-        """The record to write down now, and what is new in it."""
-        record = self._stored if self._held else self._record
-        return record, events_between(self._stored, record, time.time_ns())
+        held = [each for each in (self.init, self.monitor) if each is not None]
+        roots = {each.pid for each in held if each.alive()} | self.program_pids
+        found = unfrozen(self.cgroups.container, roots)
+        return found - {self.monitor.pid} if self.monitor is not None else found
 
     @contextmanager
     def lock(self, verb: str, deadline: Deadline) -> Iterator[None]:
@@ -195,15 +117,15 @@ class Container:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        with self._fields_lock:
-            # Who has the turn waits no more.
+        with self._count_lock:
+            # The one that holds the lock does not wait any more.
             if self._waiters >= WAITERS_LIMIT:
                 raise Busy.of(self.container_id, self.verb)
             self._waiters += 1
         try:
             yield
         finally:
-            with self._fields_lock:
+            with self._count_lock:
                 self._waiters -= 1
 
     @contextmanager
@@ -223,15 +145,16 @@ class Container:
     def stopping(self) -> Iterator[bool]:
         """Count a stop in a ``with``; true for the first of those at work.
 
-        With the last of them the verb ends, however it does: its caller knows.
+        The verb ends with the last of them, however that ends.
         """
-        with self._fields_lock:
+        with self._count_lock:
             self.stops += 1
             first = self.stops == 1
         try:
             yield first
         finally:
-            with self._fields_lock:
+            # Counted and stored in one go: the next stop must not have begun in between.
+            with self._count_lock:
                 self.stops -= 1
                 if not self.stops:
-                    self._note("stop")
+                    self.update("stop")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from ocigrpc.conmon.argv import create_argv
@@ -12,11 +12,18 @@ from ocigrpc.engine.containers.background import BackgroundWork
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
-from ocigrpc.engine.containers.ownership import entry_made, id_in_use, is_taken, refuse_taken
-from ocigrpc.engine.containers.plan import Plan, Planning
-from ocigrpc.engine.containers.registry import Registry
+from ocigrpc.engine.containers.ownership import (
+    entry_made,
+    id_in_use,
+    is_taken,
+    member,
+    refuse_taken,
+)
+from ocigrpc.engine.containers.plan import Plan, plan_create
+from ocigrpc.engine.containers.registry import ContainerRegistry
+from ocigrpc.engine.containers.teardown import end_processes, remove_files, remove_new_log
 from ocigrpc.engine.model.record import fingerprint
-from ocigrpc.engine.model.values import Created, CreateRequest, State
+from ocigrpc.engine.model.values import CreateRequest, State
 from ocigrpc.errors import (
     Busy,
     OcigrpcError,
@@ -33,25 +40,24 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
-# More than a create takes: what is begun must be undone, and that takes some, too.
+# More than a create takes: a create that fails must be undone, and that takes some, too.
 _DESCRIPTORS = 32
 
 
 class Creation:
-    """Makes containers."""
+    """Makes containers, and has an undo go on that takes longer than its caller waits."""
 
-    def __init__(self, node: Context, registry: Registry, exits: ExitMonitor) -> None:
-        self._node = node
+    def __init__(self, context: Context, registry: ContainerRegistry, exits: ExitMonitor) -> None:
+        self._context = context
         self._registry = registry
         self._exits = exits
-        self._planning = Planning(node, registry)
-        self._afterwards = BackgroundWork()
+        self._background = BackgroundWork()
 
     def close(self) -> None:
         """Wait for what is still being undone; what is not, the next start undoes."""
-        self._afterwards.close(self._node.settings.timeouts.undo_s)
+        self._background.close(self._context.settings.timeouts.undo_s)
 
-    def create(self, request: CreateRequest, deadline: Deadline) -> Created:
+    def create(self, request: CreateRequest, deadline: Deadline) -> Container:
         """Make the container that is asked for, or answer the one made for the same request.
 
         Raises what ``CreateContainer`` in the proto says; then nothing of it is left, unless
@@ -61,25 +67,23 @@ class Creation:
         if present is not None:
             return present
         require_descriptors(_DESCRIPTORS)
-        self._afterwards.require_room()
+        self._background.require_room()
         while True:
-            plan = self._planning.plan(request, deadline)
+            plan = plan_create(request, self._context, self._registry, deadline)
             bind_log(container_id=plan.record.container_id)
             container, ours = self._registry.reserve(plan.record)
             if ours:
-                self._make_in_time(container, plan, deadline)
+                self._make_in_time(_Create(container, plan, self._registry), deadline)
             elif not self._settled(container, deadline):
-                continue  # It failed, and is gone: now it is our turn to try.
-            return Created(container.container_id, _pid(container))
+                continue  # It failed, and is gone: try it here.
+            return container
 
-    def _created_before(self, request: CreateRequest, deadline: Deadline) -> Created | None:
+    def _created_before(self, request: CreateRequest, deadline: Deadline) -> Container | None:
         """The answer to a request that is being repeated, without looking at its files again."""
         present = self._registry.find(request.container_id)
         if present is None or present.record.fingerprint != fingerprint(request):
             return None
-        if not self._settled(present, deadline):
-            return None
-        return Created(present.container_id, _pid(present))
+        return present if self._settled(present, deadline) else None
 
     def _settled(self, container: Container, deadline: Deadline) -> bool:
         """Wait until another call has made the container; false when that failed."""
@@ -89,116 +93,113 @@ class Creation:
             raise Busy.of(container.container_id, "create") from error
         return self._registry.find(container.container_id) is container
 
-    def _make_in_time(self, container: Container, plan: Plan, deadline: Deadline) -> None:
+    def _make_in_time(self, create: _Create, deadline: Deadline) -> None:
         """Make it; a time-out says of what is not undone when the answer is due that it is not."""
-        left: list[OcigrpcError] = []
-        phase = _Phase(container.container_id)
-        try:
-            made = self._afterwards.run(
-                lambda: self._make(container, plan, phase, left, deadline), deadline
+
+        def make() -> None:
+            container = create.make(deadline)
+            self._exits.watch(container)
+            log.info(
+                "container.created", container_id=container.container_id, pid=container.init_pid
             )
+
+        try:
+            made = self._background.run(make, deadline)
         except Timeout as error:
-            error.metadata["undone"] = "false" if left else "true"
+            error.metadata["undone"] = "false" if create.not_undone else "true"
             raise
         if not made:
-            raise phase.timed_out(undone="false")
+            raise create.timed_out(undone="false")
 
-    def _make(
-        self,
-        container: Container,
-        plan: Plan,
-        phase: _Phase,
-        left: list[OcigrpcError],
-        deadline: Deadline,
-    ) -> None:
-        """``left`` gets what kept it from being undone."""
-        timeout_s = self._node.settings.runtimes[plan.runtime.name].create_timeout_s
-        bounded = deadline.within(timeout_s)
+
+class _Create:
+    """One container that is being made.
+
+    ``phase`` is how far its launch has come, for the error if it comes no further;
+    ``not_undone`` is what then kept the create from being undone.
+    """
+
+    def __init__(self, container: Container, plan: Plan, registry: ContainerRegistry) -> None:
+        self._container = container
+        self._plan = plan
+        self._registry = registry
+        self.phase = "spawn"
+        self.not_undone: list[OcigrpcError] = []
+
+    def make(self, deadline: Deadline) -> Container:
+        """Make it, or nothing of it."""
+        container, plan = self._container, self._plan
+        handler = container.context.settings.runtimes[plan.record.runtime_handler]
+        bounded = deadline.within(handler.create_timeout_s)
         with ExitStack() as undo:
             undo.callback(self._registry.drop, container, remembered=True)
             with container.lock("create", bounded):
-                # Not yet written down: the next start would take what is there for ours.
-                plan.cgroups.refuse_occupied()
-                refuse_taken(plan.runtime, plan.record)
+                # Check before the intent is stored: after a crash, recovery kills and removes
+                # whatever an intent names, and this may be somebody else's.
+                container.cgroups.refuse_occupied()
+                refuse_taken(container.runtime, plan.record)
                 _refuse_files(plan)
                 container.begin("create")
-                undo.callback(_forget, container, left)
-                self._node.make_directories()
+                undo.callback(self._delete_undone)
+                container.context.make_directories()
                 if plan.record.log_is_new:
                     write_new_file(plan.record.log_path)
-                    undo.callback(self._node.remove_new_log, plan.record)
-                make_bundle(plan.monitor.paths)
-                undo.callback(lambda: left.extend(self._node.remove_files(plan.record)))
+                    undo.callback(remove_new_log, plan.record)
+                make_bundle(container.paths)
+                undo.callback(lambda: self.not_undone.extend(remove_files(container)))
                 if plan.shown:
-                    show_bundle(plan.monitor.paths, plan.shown)
-                self._launch(container, plan, phase, left, bounded)
+                    show_bundle(container.paths, plan.shown)
+                self._launch(bounded)
             undo.pop_all()
         container.settled.set()
-        self._exits.watch(container)
-        log.info("container.created", container_id=container.container_id, pid=_pid(container))
+        return container
 
-    def _launch(
-        self,
-        container: Container,
-        plan: Plan,
-        phase: _Phase,
-        left: list[OcigrpcError],
-        deadline: Deadline,
-    ) -> None:
-        log.debug("monitor.starting", argv=create_argv(plan.monitor))
-        with phase.named(), Launch(plan.monitor) as launch, ExitStack() as undo:
+    def _launch(self, deadline: Deadline) -> None:
+        container, plan = self._container, self._plan
+        log.debug("monitor.starting", argv=create_argv(plan.conmon))
+        with self._phases(), Launch(plan.conmon) as launch, ExitStack() as undo:
             # Undone before the launch is left: conmon whose sync pipe is closed dies, and
             # its container would be alone.
-            undo.callback(lambda: left.extend(self._end_processes(container, plan)))
-            phase.name = "cgroup"
-            plan.cgroups.enter(launch.pid, deadline)
+            undo.callback(self._end_processes)
+            self.phase = "cgroup"
+            container.cgroups.enter(launch.pid, deadline)
             # Not sooner: should we die, conmon goes on by itself, and while it is not where
             # it will be looked for, the runtime must find nothing to create.
-            (fill_spec if plan.shown else write_spec)(plan.monitor.paths, plan.spec)
-            phase.name = "monitor"
+            (fill_spec if plan.shown else write_spec)(container.paths, plan.spec)
+            self.phase = "monitor"
             monitor_pid = launch.go(deadline)
-            phase.name = "sync"
+            self.phase = "sync"
             try:
                 init_pid = launch.created_pid(deadline)
             except Timeout:
                 # conmon alone has its group to itself; with the runtime, it waits for that.
-                phase.name = "runtime" if len(plan.cgroups.monitor.members()) > 1 else "sync"
+                if len(container.cgroups.monitor.members()) > 1:
+                    self.phase = "runtime"
                 raise
             except RuntimeFailed as error:
-                self._refuse_taken(container, plan, error, deadline)
+                self._refuse_taken(error, deadline)
                 raise
-            # Later the caller may have been told that there is none.
+            # Later the caller may have got the answer that there is none.
             deadline.check()
-            self._note_created(container, plan, init_pid, monitor_pid, undo)
+            self._commit(init_pid, monitor_pid, undo)
             undo.pop_all()
 
-    def _refuse_taken(
-        self, container: Container, plan: Plan, failure: RuntimeFailed, deadline: Deadline
-    ) -> None:
+    def _refuse_taken(self, failure: RuntimeFailed, deadline: Deadline) -> None:
         """Raise ``ContainerExists`` if somebody was quicker to give the runtime the id."""
-        if is_taken(plan.runtime, plan.record, failure, deadline):
+        runtime, record = self._container.runtime, self._plan.record
+        if is_taken(runtime, record, failure, deadline):
             # What is there now, ours has not made.
-            container.update(runtime_entry=None)
-            raise id_in_use(plan.runtime, plan.record) from failure
+            self._container.update(runtime_entry=None)
+            raise id_in_use(runtime, record) from failure
 
-    def _end_processes(self, container: Container, plan: Plan) -> Sequence[OcigrpcError]:
-        # The caller's deadline has passed, most likely; undoing has one of its own.
-        deadline = Deadline(self._node.settings.timeouts.undo_s)
-        return self._node.end_processes(container.record, plan.cgroups, deadline)
-
-    def _note_created(
-        self,
-        container: Container,
-        plan: Plan,
-        init_pid: int,
-        monitor_pid: int,
-        undo: ExitStack,
-    ) -> None:
-        cgroups = plan.cgroups
+    def _commit(self, init_pid: int, monitor_pid: int, undo: ExitStack) -> None:
+        """Store that it is created, with its processes, which are held; ``undo`` closes them."""
+        container, cgroups = self._container, self._container.cgroups
+        hierarchies = container.context.hierarchies
         try:
-            container.init = self._node.member(init_pid, cgroups.container)
+            container.init = member(init_pid, cgroups.container, hierarchies)
             undo.callback(container.init.close)
-            container.monitor = self._node.member(monitor_pid, cgroups.monitor)
+            container.monitor = member(monitor_pid, cgroups.monitor, hierarchies)
             undo.callback(container.monitor.close)
         except ProcessLookupError as error:
             raise RuntimeFailed(
@@ -211,22 +212,24 @@ class Creation:
             init=container.init.identity,
             init_program=container.init.program(),
             monitor=container.monitor.identity,
-            runtime_entry=entry_made(plan.record),
+            runtime_entry=entry_made(self._plan.record),
             container_group=groups[0],
             monitor_group=groups[1],
         )
-        container.cgroups.pin(*groups)
+        cgroups.pin(*groups)
 
+    def _end_processes(self) -> None:
+        # The caller's deadline has passed, most likely; undoing has one of its own.
+        deadline = Deadline(self._container.context.settings.timeouts.undo_s)
+        self.not_undone.extend(end_processes(self._container, deadline))
 
-class _Phase:
-    """How far a launch has come, for the error if it comes no further."""
-
-    def __init__(self, container_id: str) -> None:
-        self.name = "spawn"
-        self._container_id = container_id
+    def _delete_undone(self) -> None:
+        """Have the store forget the create, unless there is something left of it to undo."""
+        if not self.not_undone:
+            self._container.delete()
 
     @contextmanager
-    def named(self) -> Iterator[None]:
+    def _phases(self) -> Iterator[None]:
         """Put the phase into every error of the block; a time-out is CREATE_TIMEOUT."""
         try:
             yield
@@ -234,23 +237,23 @@ class _Phase:
             raise self.timed_out() from error
         except OcigrpcError as error:
             ran = isinstance(error, RuntimeFailed)
-            error.metadata["phase"] = "runtime" if ran else self.name
+            error.metadata["phase"] = "runtime" if ran else self.phase
             raise
 
     def timed_out(self, **metadata: str) -> Timeout:
         """The error of a create that has come no further."""
         return Timeout(
-            f"the container was not created in time; it was in phase {self.name}",
+            f"the container was not created in time; it was in phase {self.phase}",
             reason="CREATE_TIMEOUT",
-            phase=self.name,
-            container_id=self._container_id,
+            phase=self.phase,
+            container_id=self._container.container_id,
             **metadata,
         )
 
 
 def _refuse_files(plan: Plan) -> None:
     """Raise ``PreconditionFailed`` when something is where files of the container will be."""
-    record, bundle = plan.record, plan.monitor.paths.bundle
+    record, bundle = plan.record, plan.conmon.paths.bundle
     if os.path.lexists(bundle):
         raise PreconditionFailed(
             f"{bundle} is there already, and is no container's of ours",
@@ -263,13 +266,3 @@ def _refuse_files(plan: Plan) -> None:
             reason="LOG_EXISTS",
             path=record.log_path,
         )
-
-
-def _forget(container: Container, left: Sequence[OcigrpcError]) -> None:
-    """Have the store forget a create, unless there is something ``left`` of it to undo."""
-    if not left:
-        container.delete()
-
-
-def _pid(container: Container) -> int:
-    return container.record.init.pid if container.record.init else 0

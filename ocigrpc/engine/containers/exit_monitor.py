@@ -1,4 +1,4 @@
-"""The ends of containers: seen at once, and told with where the knowledge comes from.
+"""The ends of containers: seen at once, and noted with where the knowledge comes from.
 
 Two processes are watched for each container, its first one and its monitor. When the
 monitor has ended, its exit file is final: if there is none, nobody knows the exit code.
@@ -7,15 +7,17 @@ monitor has ended, its exit file is final: if there is none, nobody knows the ex
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from enum import Enum, auto
+from typing import NamedTuple
 
-from ocigrpc.conmon.exit_file import ExitFile, exit_signal, read_exit_file
+from ocigrpc.conmon.exit_file import read_exit_file
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.context import Context, attempt
+from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.kill import kill
+from ocigrpc.engine.containers.teardown import attempt
 from ocigrpc.engine.model.values import ExitStatus, MonitorLostPolicy, Provenance, State
 from ocigrpc.errors import Busy, CgroupFailed
 from ocigrpc.host.descriptors import is_want_of_descriptors
@@ -26,113 +28,133 @@ from ocigrpc.waiting import Deadline, Latch
 
 log = get_logger()
 
-_LOOK_AGAIN_S = 0.2
-_SIGKILL_CODE = 128 + 9
+# How long removing the cgroup of one container's monitor waits for that container's lock.
+_LOCK_S = 1.0
 
-_TURN_S = 1.0
-"""How long tidying up after one container waits for what else is done with it."""
-
+# How long it may hold up others; what it does not get done, a removal does.
 _TIDY_S = 5.0
-"""How long it may hold up others; what it does not come to, a removal does."""
 
+# Containers that are killed at once because they have lost their monitors.
 _KILLERS = 4
-"""Containers that are killed at once for want of their monitors."""
 
-_MESSAGES = {
-    Provenance.PENDING: "the container has ended; its monitor has not said how yet",
-    Provenance.FILE_MISSING: "the monitor ended without writing an exit file",
-    Provenance.FILE_EMPTY: "the exit file is empty",
-    Provenance.FILE_INVALID: "the exit file holds no exit code",
-    Provenance.MONITOR_LOST: "the monitor was gone before the container ended",
-    Provenance.REBOOT: "the node was started anew while the container lived",
-    Provenance.MONITOR_HUNG: "the monitor hung, and was killed before it said how",
-}
+
+class Kind(Enum):
+    """What can happen to a container that is watched."""
+
+    INIT_ENDED = auto()
+    MONITOR_ENDED = auto()
+    OOM_FILE_MADE = auto()
+
+
+class Happening(NamedTuple):
+    """Something that has happened to a container; ``unread`` if noting it has failed before."""
+
+    kind: Kind
+    container: Container
+    unread: bool = False
 
 
 class ExitMonitor:
     """Watches containers, and notes how they end."""
 
-    def __init__(self, node: Context) -> None:
-        self._node = node
-        self._watcher = Watcher()
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        # Called when nobody writes a container's log any more; it must not wait.
         self.when_over: Callable[[Container], None] = lambda container: None
-        """Called when nobody writes a container's log any more; it must not wait."""
-        # Removing cgroups can take a moment; the watching thread has none to spare.
+        # Removing cgroups can take a moment; the thread that watches has none to spare.
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="janitor")
         self._tidying = Deadline()
-        # Nor has the janitor: what will not die must not hold up what would.
+        # Killing has its own pool: a container that does not die must not delay the clean-up
+        # of others.
         self._killers = ThreadPoolExecutor(_KILLERS, thread_name_prefix="killer")
         self._killing = Deadline()
-        self._closing = threading.Event()
-        self._lock = threading.Lock()
-        self._unread: list[tuple[Callable[[Container], None], Container]] = []
+        self._watcher = Watcher[Happening]()
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._thread.start()
 
     def watch(self, container: Container) -> None:
         """From now on, note the ends of the container's processes; of those gone, at once."""
         record = container.record
         if record.init is not None and record.init.boot_id != boot_id():
-            status = unknown_exit(Provenance.REBOOT, time.time_ns())
+            status = container.ending.unknown(Provenance.REBOOT)
             self._finish(container, status, record.oom_kills)
             return
         # Whether it is frozen is asked with every status of one that lives.
         container.cgroups.container.hold()
+        monitor_ended = Happening(Kind.MONITOR_ENDED, container)
         if container.monitor is None:
-            self._look(self._monitor_ended, container)
+            self._note(monitor_ended)
         else:
-            self._watcher.watch(
-                container.monitor, lambda: self._look(self._monitor_ended, container)
-            )
+            self._watcher.watch(container.monitor, monitor_ended)
         if container.init is None:
-            self._monitors_turn(container)
+            container.ending.expect_exit_file(self._context.settings.timeouts.kill_s)
         elif container.record.exit_status is None:
-            self._watcher.watch(container.init, lambda: self._look(self._init_ended, container))
-            oom_file = self._node.paths(container.container_id).oom_file
-            # Its end tells of it all the same, only later.
-            attempt(lambda: self._watcher.watch_file(oom_file, lambda: self._oom_told(container)))
+            self._watcher.watch(container.init, Happening(Kind.INIT_ENDED, container))
+            oom, path = Happening(Kind.OOM_FILE_MADE, container), container.paths.oom_file
+            # Without it, OOM kills are counted only when the container ends.
+            attempt(lambda: self._watcher.watch_file(path, oom))
         else:
             container.init.close()
 
     def close(self) -> None:
         """End the threads, soon even if tidying hangs; containers live on unwatched."""
+        self._watcher.stop()
+        self._thread.join()
         self._watcher.close()
         # The next service finds them without their monitors, and kills them.
         self._killing.cancel()
         self._killers.shutdown(cancel_futures=True)
-        self._closing.set()
         tidied = Latch()
         self._janitor.submit(tidied.set)
-        if not Deadline().wait(tidied, timeout_s=self._node.settings.timeouts.undo_s):
+        if not Deadline().wait(tidied, timeout_s=self._context.settings.timeouts.undo_s):
             self._tidying.cancel()
         self._janitor.shutdown(cancel_futures=True)
 
+    def _run(self) -> None:
+        for happening in self._watcher:
+            try:
+                self._note(happening)
+            except Exception:
+                # The thread must outlive any one container's trouble.
+                container_id = happening.container.container_id
+                log.exception("exit.unhandled", container_id=container_id)
+            # Or it would keep a container that is removed until something else happens.
+            del happening
+
+    def _note(self, happening: Happening) -> None:
+        """Note what has happened; again later, if no file can be opened for that now."""
+        container = happening.container
+        try:
+            match happening.kind:
+                case Kind.INIT_ENDED:
+                    self._init_ended(container)
+                case Kind.MONITOR_ENDED:
+                    self._monitor_ended(container)
+                case Kind.OOM_FILE_MADE:
+                    self._oom_file_made(container)
+        except (OSError, CgroupFailed) as error:
+            if not is_want_of_descriptors(error):
+                raise
+            if not happening.unread:
+                log.error("exit.unread", container_id=container.container_id, error=str(error))
+            self._watcher.put_back(happening._replace(unread=True))
+
     def _init_ended(self, container: Container) -> None:
-        container.init_ended_ns = container.init_ended_ns or time.time_ns()
-        self._monitors_turn(container)
+        container.ending.begin(self._context.settings.timeouts.kill_s)
         if container.record.monitor_lost:
-            status = unknown_exit(Provenance.MONITOR_LOST, container.init_ended_ns)
+            status = container.ending.unknown(Provenance.MONITOR_LOST)
             self._finish(container, status, self._oom_kills(container))
 
-    def _monitors_turn(self, container: Container) -> None:
-        container.monitor_time = Deadline(self._node.settings.timeouts.kill_s)
-
     def _monitor_ended(self, container: Container) -> None:
-        paths = self._node.paths(container.container_id)
         if container.init is not None and container.init.alive():
             self._monitor_lost(container)
             return
         oom_kills = self._oom_kills(container)
-        exit_file = read_exit_file(paths.exit_file, paths.exit_copy)
+        exit_file = read_exit_file(container.paths.exit_file, container.paths.exit_copy)
         if exit_file is not None:
-            # What we have killed, the kernel has not, whatever else it did.
-            oom = oom_kills > 0 and not container.killed_by_us
-            self._finish(container, told_exit(exit_file, oom), oom_kills)
-            return
-        # The monitor saw the end if the end came first; then it had its chance to write.
-        seen = container.init_ended_ns > 0
-        why = Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST
-        if container.monitor_hung:
-            why = Provenance.MONITOR_HUNG
-        status = unknown_exit(why, container.init_ended_ns or time.time_ns())
+            status = container.ending.from_exit_file(exit_file, oom_kills)
+        else:
+            status = container.ending.without_exit_file()
         self._finish(container, status, oom_kills)
 
     def _monitor_lost(self, container: Container) -> None:
@@ -145,47 +167,22 @@ class ExitMonitor:
         if policy is MonitorLostPolicy.KILL:
             self._killers.submit(self._kill, container)
         self._janitor.submit(self._tidy, container)
-        if container.init_ended_ns:
-            # Seen by the other thread just now, when this was not known yet.
+        if container.ending.init_ended_ns:
+            # Noted by another thread just now, when this was not known yet.
             self._init_ended(container)
 
     def _kill(self, container: Container) -> None:
-        deadline = self._killing.within(self._node.settings.timeouts.kill_s)
+        deadline = self._killing.within(self._context.settings.timeouts.kill_s)
         attempt(lambda: kill(container, deadline))
 
-    def _look(
-        self, at: Callable[[Container], None], container: Container, *, again: bool = False
-    ) -> None:
-        """Look at an end; again later, if nothing can be opened now: that says nothing of it."""
-        try:
-            at(container)
-        except (OSError, CgroupFailed) as error:
-            if not is_want_of_descriptors(error):
-                raise
-            if not again:
-                log.error("exit.unread", container_id=container.container_id, error=str(error))
-            with self._lock:
-                self._unread.append((at, container))
-                if len(self._unread) == 1:
-                    self._janitor.submit(self._look_again)
-
-    def _look_again(self) -> None:
-        """Look again at all ends that could not be read, after one wait for all."""
-        if self._closing.wait(_LOOK_AGAIN_S):
-            return
-        with self._lock:
-            unread, self._unread = self._unread, []
-        for at, container in unread:
-            self._janitor.submit(self._look, at, container, again=True)
-
     def _oom_kills(self, container: Container) -> int:
-        """How many of its processes the kernel killed for want of memory."""
+        """How many of its processes the kernel killed for lack of memory."""
         # conmon 2.1.6 misses some on cgroup v1; the kernel's own count goes with the group.
-        said = self._node.paths(container.container_id).oom_file.exists()
+        reported = container.paths.oom_file.exists()
         counted = container.cgroups.container.oom_kills() or 0
-        return max(container.record.oom_kills, int(said), counted)
+        return max(container.record.oom_kills, int(reported), counted)
 
-    def _oom_told(self, container: Container) -> None:
+    def _oom_file_made(self, container: Container) -> None:
         oom_kills = self._oom_kills(container)
         if container.record.exit_status is None and oom_kills > container.record.oom_kills:
             log.warning("container.oom", container_id=container.container_id, oom_kills=oom_kills)
@@ -207,34 +204,13 @@ class ExitMonitor:
             self._janitor.submit(self._tidy, container)
 
     def _tidy(self, container: Container) -> None:
-        deadline = self._tidying.within(self._node.settings.timeouts.undo_s)
+        deadline = self._tidying.within(self._context.settings.timeouts.undo_s)
 
         def remove_monitor() -> None:
-            # Who has the turn for long will be followed by a removal, which does it as well.
-            with suppress(Busy), container.lock("tidy", deadline.within(_TURN_S)):
+            # When a verb holds the lock for long, it is left to the removal.
+            with suppress(Busy), container.lock("tidy", deadline.within(_LOCK_S)):
                 # Once it is removed, the group may be that of another of the same id.
                 if not container.removed.is_set():
                     container.cgroups.remove_monitor(deadline.within(_TIDY_S))
 
         attempt(remove_monitor)
-
-
-def told_exit(exit_file: ExitFile, oom: bool) -> ExitStatus:
-    """What an exit file tells. ``oom`` is whether a process was killed for want of memory."""
-    exit_code = exit_file.exit_code
-    if exit_code is None:
-        why = Provenance.FILE_INVALID if exit_file.text else Provenance.FILE_EMPTY
-        return unknown_exit(why, exit_file.written_ns)
-    return ExitStatus(
-        provenance=Provenance.EXIT_FILE,
-        finished_ns=exit_file.written_ns,
-        exit_code=exit_code,
-        signal=exit_signal(exit_code),
-        # Another process may have been the victim, and the first one ended otherwise.
-        oom_killed=oom and exit_code == _SIGKILL_CODE,
-    )
-
-
-def unknown_exit(why: Provenance, finished_ns: int) -> ExitStatus:
-    """An exit that nobody saw, or not yet."""
-    return ExitStatus(provenance=why, finished_ns=finished_ns, message=_MESSAGES[why])

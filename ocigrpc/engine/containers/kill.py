@@ -11,8 +11,8 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
+# How long a killed first process has to end by itself before the rest is killed, too.
 _ALONE_S = 0.1
-"""How long a killed first process has to end by itself before the rest is killed, too."""
 
 
 def send_signal(container: Container, number: int) -> None:
@@ -21,7 +21,7 @@ def send_signal(container: Container, number: int) -> None:
         return
     if number == signal.SIGKILL and container.init.alive():
         # Then a death by SIGKILL is no work of the OOM killer.
-        container.killed_by_us = True
+        container.ending.killed_by_us = True
     container.init.send_signal(number)
 
 
@@ -78,11 +78,12 @@ def learn_exit(container: Container, timeout_s: float, deadline: Deadline) -> No
     Its monitor is killed unless it says so in ``timeout_s`` from the end. Raises
     ``Timeout``, ``Cancelled``.
     """
-    left_s = container.monitor_time.remaining_s() if container.monitor_time else timeout_s
-    if deadline.wait(container.exited, timeout_s=left_s):
+    until = container.ending.monitor_deadline
+    remaining_s = timeout_s if until is None else until.remaining_s()
+    if deadline.wait(container.exited, timeout_s=remaining_s):
         return
     if container.monitor is not None:
         log.error("container.monitor_hung", container_id=container.container_id)
-        container.monitor_hung = True
+        container.ending.monitor_hung = True
         container.monitor.send_signal(signal.SIGKILL)
     deadline.within(timeout_s).wait(container.exited)

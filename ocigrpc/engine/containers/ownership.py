@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum, auto
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.model.record import Record
 from ocigrpc.errors import ContainerExists, PreconditionFailed, RuntimeFailed, Timeout
 from ocigrpc.host.cgroups.cgroup import Cgroup, GroupIdentity
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.files.mounts import source_of, unmount
 from ocigrpc.host.files.statx import FileIdentity
 from ocigrpc.host.files.tree import mount_in_the_way, mounts_at, remove_tree
-from ocigrpc.host.processes.process import boot_id
+from ocigrpc.host.processes.process import Process, boot_id
 from ocigrpc.host.processes.provenance import comes_from, has_ended
 from ocigrpc.log import get_logger
 from ocigrpc.oci.runtime import Runtime, RuntimeState
@@ -28,12 +30,11 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
+# In the output of runc and crun for an id that somebody has.
 _TAKEN = "already exists"
-"""What runc and crun say of an id that somebody has."""
 
-
+# How often to look whether the processes of a group stay.
 _LOOKS = 8
-"""How often to look whether the processes of a group stay."""
 
 
 class Entry(Enum):
@@ -47,7 +48,7 @@ class Entry(Enum):
 
 
 def entry_of(runtime: Runtime, record: Record, deadline: Deadline) -> Entry:
-    """What a runtime has under the container's id; it is asked only if files don't tell.
+    """What a runtime has under the container's id; it is asked only if its files don't show it.
 
     Raises ``RuntimeFailed`` or ``Timeout`` when it can't be asked, ``Cancelled``.
     """
@@ -59,16 +60,16 @@ def entry_of(runtime: Runtime, record: Record, deadline: Deadline) -> Entry:
         if path in ("", known.path):
             return Entry.NONE
     # Even with nothing at the path: one that goes by a runtime's name may keep it elsewhere.
-    told = _told_state(runtime, record, deadline)
-    if told is not None:
-        return Entry.OURS if _names_bundle(told, record) else Entry.ANOTHERS
+    found = _runtime_state(runtime, record, deadline)
+    if found is not None:
+        return Entry.OURS if _names_bundle(found, record) else Entry.ANOTHERS
     if not path or not os.path.lexists(path):
         return Entry.NONE
     # There was none before ours was begun.
     return Entry.HALF_MADE if known == FileIdentity(path) else Entry.ANOTHERS
 
 
-def _told_state(runtime: Runtime, record: Record, deadline: Deadline) -> RuntimeState | None:
+def _runtime_state(runtime: Runtime, record: Record, deadline: Deadline) -> RuntimeState | None:
     """What the runtime says of the id; None when it knows nothing of it."""
     try:
         return runtime.state(record.container_id, deadline)
@@ -78,23 +79,23 @@ def _told_state(runtime: Runtime, record: Record, deadline: Deadline) -> Runtime
         return None
 
 
-def _names_bundle(told: RuntimeState, record: Record) -> bool:
+def _names_bundle(found: RuntimeState, record: Record) -> bool:
     # Runtimes may have followed links on the way to it.
     own = os.path.realpath(record.bundle_path)
-    return os.path.realpath(told.bundle or "/") in (own, f"{own}/bundle")
+    return os.path.realpath(found.bundle or "/") in (own, f"{own}/bundle")
 
 
 def refuse_taken(runtime: Runtime, record: Record) -> None:
     """Raise ``ContainerExists`` (RUNTIME_ID_IN_USE) when the runtime knows the id already.
 
-    As far as its files tell: it sees to the rest itself, and see :func:`is_taken`.
+    As far as its files show it; the runtime itself checks the rest, see :func:`is_taken`.
     """
     if record.runtime_entry is not None and os.path.lexists(record.runtime_entry.path):
         raise id_in_use(runtime, record)
 
 
 def id_in_use(runtime: Runtime, record: Record) -> ContainerExists:
-    """What there is to say of an id that the runtime has for somebody else's container."""
+    """The error that the runtime has somebody else's container of this id."""
     return ContainerExists(
         f"OCI runtime {runtime.name!r} has a container {record.container_id!r} already, "
         "which is not ours",
@@ -106,14 +107,14 @@ def id_in_use(runtime: Runtime, record: Record) -> ContainerExists:
 
 
 def is_taken(runtime: Runtime, record: Record, failure: RuntimeFailed, deadline: Deadline) -> bool:
-    """Whether a create has failed since the runtime has another's container of this id."""
+    """Whether a create has failed because the runtime has another's container of this id."""
     entry = entry_of(runtime, record, deadline)
     refused = _TAKEN in failure.metadata.get("output", "")
     return entry is Entry.ANOTHERS or (entry is Entry.HALF_MADE and refused)
 
 
 def entry_made(record: Record) -> FileIdentity | None:
-    """What the runtime has made for a container; None where its files don't tell."""
+    """What the runtime has made for a container; None where its files don't show it."""
     known = record.runtime_entry
     made = FileIdentity.of(known.path) if known is not None else None
     return made if made is not None and made.is_taken else None
@@ -200,6 +201,21 @@ def _unmount_own(runtime: Runtime, path: str) -> None:
             unmount(mount_point)
 
 
+def member(pid: int, group: Cgroup, hierarchies: Hierarchies) -> Process:
+    """The process of this pid, proved to be in the group or below it.
+
+    A pid that another program reports may be another process's by the time that we look.
+    Raises ``ProcessLookupError`` when it is, ``CgroupFailed``.
+    """
+    with ExitStack() as undo:
+        process = undo.enter_context(Process(pid))
+        # Only now that it is held, it stays the same.
+        if not f"{hierarchies.group_of(pid)}/".startswith(f"{group.path}/"):
+            raise ProcessLookupError(pid)
+        undo.pop_all()
+    return process
+
+
 class Claim:
     """Finds out which cgroups of their names are the container's, unless that is known.
 
@@ -214,14 +230,16 @@ class Claim:
         self._runtimes = runtimes
         self._monitor = self._container = False
 
-    def make(self, deadline: Deadline) -> None:
-        """Look, before anything of it is killed, since its processes are what tells.
+    def prove(self, deadline: Deadline) -> None:
+        """Prove it, by its processes: before any of them is killed.
 
         Raises ``CgroupFailed``.
         """
         monitor, container = self._cgroups.monitor, self._cgroups.container
         self._monitor = monitor.is_pinned or self._is_ours(monitor)
-        self._container = container.is_pinned or self._is_ours(container) or self._is_told(deadline)
+        self._container = (
+            container.is_pinned or self._is_ours(container) or self._is_named(deadline)
+        )
 
     def pin_monitor(self) -> None:
         """Pin the monitor's group, if it is ours."""
@@ -250,15 +268,15 @@ class Claim:
             seen.update(found)
         return False
 
-    def _is_told(self, deadline: Deadline) -> bool:
+    def _is_named(self, deadline: Deadline) -> bool:
         """Whether the first process of our bundle, as a runtime knows it, is in it."""
         members = self._cgroups.container.members()
         for runtime in self._runtimes:
             try:
-                told = _told_state(runtime, self._record, deadline)
+                found = _runtime_state(runtime, self._record, deadline)
             except (RuntimeFailed, Timeout):
                 continue
-            if told is not None and _names_bundle(told, self._record) and told.pid in members:
+            if found is not None and _names_bundle(found, self._record) and found.pid in members:
                 return True
         return False
 

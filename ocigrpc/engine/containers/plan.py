@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from ocigrpc.conmon.argv import OPTIONS, ConmonOptions
 from ocigrpc.conmon.log_path import check_log_path, place_of_log
-from ocigrpc.engine.containers.cgroups import ContainerCgroups
+from ocigrpc.engine.containers.cgroups import ContainerCgroups, topmost_missing
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.registry import Registry, log_in_use
+from ocigrpc.engine.containers.registry import ContainerRegistry, log_in_use
 from ocigrpc.engine.containers.resources.checks import check_cpusets, check_host
 from ocigrpc.engine.model.record import Record, fingerprint
 from ocigrpc.engine.model.signals import parse_signal
@@ -58,82 +58,90 @@ _UNIFIED_FIELDS = {
 class Plan:
     """A request that has been checked, and what follows from it; nothing is done yet."""
 
-    request: CreateRequest
     record: Record
-    runtime: Runtime
     spec: Spec
-    monitor: ConmonOptions
-    cgroups: ContainerCgroups
+    conmon: ConmonOptions
     shown: str = ""
     """A bundle that its hooks are to see."""
 
 
-class Planning:
-    """Makes plans."""
+def plan_create(
+    request: CreateRequest, context: Context, registry: ContainerRegistry, deadline: Deadline
+) -> Plan:
+    """What follows from a request; raises ``InvalidArgument`` and what else is wrong."""
+    return _Planner(request, context, registry).plan(deadline)
 
-    def __init__(self, node: Context, registry: Registry) -> None:
-        self._node = node
-        self._registry = registry
 
-    def plan(self, request: CreateRequest, deadline: Deadline) -> Plan:
-        """What follows from a request; raises ``InvalidArgument`` and what else is wrong."""
-        runtime = self._node.requested_runtime(request.runtime_handler)
-        container_id = request.container_id or secrets.token_hex(32)
-        cgroups = self._cgroups(request, container_id)
-        spec = _source_spec(request, container_id)
-        self._refuse_unified(request, spec)
+class _Planner:
+    """Makes the plan of one request."""
+
+    def __init__(
+        self, request: CreateRequest, context: Context, registry: ContainerRegistry
+    ) -> None:
+        self._request = request
+        self._context = context
+        self._settings = context.settings
+        self._containers = registry
+        self._runtime = _requested_runtime(context, request.runtime_handler)
+        self._container_id = request.container_id or secrets.token_hex(32)
+        self._cgroups = self._requested_cgroups()
+
+    def plan(self, deadline: Deadline) -> Plan:
+        request, cgroups = self._request, self._cgroups
+        spec = _source_spec(request, self._container_id)
+        self._refuse_unified(spec)
         if isinstance(request.source, ConfigSource):
-            hierarchies = self._node.hierarchies
+            hierarchies = self._context.hierarchies
             _check_resources(request.source.config.resources, hierarchies, cgroups.container)
             if hierarchies.kind is Kind.V2:
                 spec = _with_weight(spec)
         terminal = request.terminal or asks_for_terminal(spec)
-        record = self._record(request, container_id, runtime, cgroups, terminal)
+        record = self._record(terminal)
         shown = _bundle_with_hooks(request, spec)
-        monitor = self._monitor(
-            request, record, runtime, cgroups, deadline, shows_bundle=bool(shown)
-        )
+        conmon = self._conmon(record, deadline, shows_bundle=bool(shown))
         annotations = {**cgroups.annotations(spec), **request.annotations}
         spec = adopt(spec, cgroups.cgroups_path, annotations, terminal)
-        return Plan(request, record, runtime, spec, monitor, cgroups, shown)
+        return Plan(record, spec, conmon, shown)
 
-    def _refuse_unified(self, request: CreateRequest, spec: Spec) -> None:
+    def _requested_cgroups(self) -> ContainerCgroups:
+        manager = self._settings.cgroup.manager
+        parent = self._request.cgroup_parent or self._settings.cgroup.parent
+        problem = cgroup_parent_problem(manager, parent)
+        if problem:
+            raise InvalidArgument.of("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
+        return ContainerCgroups(self._context.hierarchies, manager, parent, self._container_id)
+
+    def _refuse_unified(self, spec: Spec) -> None:
         """Raise ``InvalidArgument`` for files of cgroup2 where it is not alone.
 
         As an update does; runtimes fail, or pass them over.
         """
-        if self._node.hierarchies.kind is Kind.V2:
+        if self._context.hierarchies.kind is Kind.V2:
             return
         if table(table(table(spec, "linux"), "resources"), "unified"):
             raise InvalidArgument.of(
-                _UNIFIED_FIELDS[type(request.source)],
+                _UNIFIED_FIELDS[type(self._request.source)],
                 "needs a host with cgroup v2 alone",
                 reason="NOT_APPLICABLE",
             )
 
-    def _record(
-        self,
-        request: CreateRequest,
-        container_id: str,
-        runtime: Runtime,
-        cgroups: ContainerCgroups,
-        terminal: bool,
-    ) -> Record:
-        log_path = request.log_path or self._node.log_path(container_id)
-        entry_path = runtime.entry_path(container_id)
+    def _record(self, terminal: bool) -> Record:
+        request, container_id = self._request, self._container_id
+        log_path = request.log_path or self._context.log_path(container_id)
+        entry_path = self._runtime.entry_path(container_id)
         if request.log_path:
             check_log_path(log_path)
-            self._refuse_shared_log(container_id, log_path)
+            self._refuse_shared_log(log_path)
         return Record(
             container_id=container_id,
             fingerprint=fingerprint(request),
             created_ns=time.time_ns(),
             state=State.CREATING,
-            runtime_handler=runtime.name,
-            cgroup_manager=cgroups.manager,
-            cgroup_parent=cgroups.parent,
-            cgroup_path=cgroups.container.path,
-            bundle_path=str(self._node.paths(container_id).bundle),
+            runtime_handler=self._runtime.name,
+            cgroup_manager=self._cgroups.manager,
+            cgroup_parent=self._cgroups.parent,
+            cgroup_path=self._cgroups.container.path,
+            bundle_path=str(self._context.paths(container_id).bundle),
             log_path=log_path,
             stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
             name=request.name,
@@ -143,8 +151,8 @@ class Planning:
             log_size_max_bytes=request.log_size_max_bytes,
             log_limit_bytes=0
             if request.log_path or request.log_size_max_bytes
-            else self._node.settings.logs.max_bytes,
-            made_parent=self._made_parent(cgroups),
+            else self._settings.logs.max_bytes,
+            made_parent=self._made_parent(),
             labels=request.labels,
             annotations=request.annotations,
             terminal=terminal,
@@ -152,32 +160,32 @@ class Planning:
             stdin_once=request.stdin_once,
             runtime_entry=FileIdentity(entry_path) if entry_path else None,
             monitor_lost_policy=request.monitor_lost_policy
-            or MonitorLostPolicy(self._node.settings.monitor_lost_policy),
+            or MonitorLostPolicy(self._settings.monitor_lost_policy),
         )
 
-    def _refuse_shared_log(self, container_id: str, log_path: str) -> None:
+    def _refuse_shared_log(self, log_path: str) -> None:
         """Raise ``ContainerExists`` if what is there is another container's log by another name."""
         try:
             there = os.stat(log_path, follow_symlinks=False)
         except OSError:
             return
-        for each in self._registry.all():
+        for each in self._containers.all():
             with suppress(OSError):
                 theirs = os.stat(each.record.log_path, follow_symlinks=False)
-                if each.container_id != container_id and os.path.samestat(theirs, there):
+                if each.container_id != self._container_id and os.path.samestat(theirs, there):
                     raise log_in_use(log_path, each.container_id)
 
-    def _monitor(
-        self,
-        request: CreateRequest,
-        record: Record,
-        runtime: Runtime,
-        cgroups: ContainerCgroups,
-        deadline: Deadline,
-        *,
-        shows_bundle: bool,
-    ) -> ConmonOptions:
-        settings = self._node.settings
+    def _made_parent(self) -> str:
+        """The topmost cgroup above the container's that is there for our containers only."""
+        parent = self._cgroups.parent
+        if self._cgroups.by_systemd or parent == self._settings.cgroup.parent:
+            return ""  # systemd's, or here for as long as the service is.
+        beside = (each.record for each in self._containers.all())
+        known = [each.made_parent for each in beside if each.cgroup_parent == parent]
+        return known[0] if known else topmost_missing(self._context.hierarchies, parent)
+
+    def _conmon(self, record: Record, deadline: Deadline, *, shows_bundle: bool) -> ConmonOptions:
+        request, settings = self._request, self._settings
         conmon_path = find_program(settings.conmon.path)
         if conmon_path is None:
             raise HostFailed(
@@ -188,59 +196,50 @@ class Planning:
         return ConmonOptions(
             conmon_path=conmon_path,
             container_id=record.container_id,
-            paths=self._node.paths(record.container_id),
-            runtime_path=runtime.find(),
-            runtime_argv=runtime.global_argv,
+            paths=self._context.paths(record.container_id),
+            runtime_path=self._runtime.find(),
+            runtime_argv=self._runtime.global_argv,
             log_path=record.log_path,
             log_level=settings.conmon.log_level,
             log_size_max_bytes=record.log_size_max_bytes or record.log_limit_bytes,
-            systemd_cgroup=cgroups.by_systemd,
+            systemd_cgroup=self._cgroups.by_systemd,
             terminal=record.terminal,
             stdin=request.stdin,
             stdin_once=request.stdin_once,
             no_pivot=request.no_pivot,
             shows_bundle=shows_bundle,
-            unknown=self._unknown(request, conmon_path, runtime, cgroups, deadline),
+            unknown=self._unknown_options(conmon_path, deadline),
         )
 
-    def _unknown(
-        self,
-        request: CreateRequest,
-        conmon_path: str,
-        runtime: Runtime,
-        cgroups: ContainerCgroups,
-        deadline: Deadline,
-    ) -> frozenset[str]:
+    def _unknown_options(self, conmon_path: str, deadline: Deadline) -> frozenset[str]:
         """The options that conmon and the runtime don't know.
 
         Raises ``PreconditionFailed`` (OPTION_UNKNOWN) for one that the request needs.
         """
-        by_conmon = self._node.conmon_options.unknown([conmon_path], OPTIONS, deadline)
+        request, runtime = self._request, self._runtime
+        by_conmon = self._context.conmon_options.unknown([conmon_path], OPTIONS, deadline)
         by_runtime = runtime.unknown_options("", deadline)
         if request.log_size_max_bytes:
             require_option("conmon", "--log-size-max", by_conmon)
         if request.no_pivot:
             require_option("conmon", "--no-pivot", by_conmon)
             require_option(runtime.name, "--no-pivot", runtime.unknown_options("create", deadline))
-        if cgroups.by_systemd:
+        if self._cgroups.by_systemd:
             require_option(runtime.name, "--systemd-cgroup", by_runtime)
         return by_conmon | by_runtime
 
-    def _cgroups(self, request: CreateRequest, container_id: str) -> ContainerCgroups:
-        settings = self._node.settings
-        parent = request.cgroup_parent or settings.cgroup.parent
-        problem = cgroup_parent_problem(settings.cgroup.manager, parent)
-        if problem:
-            raise InvalidArgument.of("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
-        return self._node.cgroups(settings.cgroup.manager, parent, container_id)
 
-    def _made_parent(self, cgroups: ContainerCgroups) -> str:
-        """The topmost cgroup above the container's that is there for our containers only."""
-        if cgroups.by_systemd or cgroups.parent == self._node.settings.cgroup.parent:
-            return ""  # systemd's, or here for as long as the service is.
-        beside = (each.record for each in self._registry.all())
-        known = [each.made_parent for each in beside if each.cgroup_parent == cgroups.parent]
-        return known[0] if known else self._node.topmost_missing(cgroups.parent)
+def _requested_runtime(context: Context, name: str) -> Runtime:
+    """The OCI runtime that a request asks for, the default one for an empty name."""
+    wanted = name or context.settings.default_runtime
+    if wanted not in context.runtimes:
+        raise InvalidArgument.of(
+            "runtime_handler",
+            f"{wanted!r} is not one of {', '.join(sorted(context.runtimes))}",
+            reason="UNKNOWN_RUNTIME_HANDLER",
+            runtime_handler=wanted,
+        )
+    return context.runtimes[wanted]
 
 
 def _source_spec(request: CreateRequest, container_id: str) -> Spec:

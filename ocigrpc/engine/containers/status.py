@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple, TypeAlias
 
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.exit_monitor import unknown_exit
 from ocigrpc.engine.containers.ownership import require_entry
-from ocigrpc.engine.containers.unfrozen import unfrozen
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.states import RUNTIME_WORDS
 from ocigrpc.engine.model.values import ContainerView, Provenance, State
@@ -32,44 +29,47 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
+# The states in which there is a first process.
 ALIVE = (State.CREATED, State.RUNNING, State.PAUSED)
-"""The states in which there is a first process."""
+
+# Most questions of clients that wait for runtimes at once: all others need none.
+ASKING_LIMIT = 16
+
+# Longest state of a runtime that is passed on.
+INFO_LIMIT_BYTES = 1 << 20
 
 _HALF_FROZEN = "its cgroup is frozen, but some of its processes are outside of that, and run"
 
+# Longest that the threads of a first process, which has lost its program, take to end.
 _DYING_S = 2.0
-"""Longest that the threads of a first process, which has lost its program, take to end."""
 
 
-ASKING_LIMIT = 16
-"""Most questions of clients that wait for runtimes at once: all others need none."""
+# In which a runtime is asked: see RuntimeQuestions.
+Asking: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
-class Truth:
-    """Answers for containers, confirmed with the kernel."""
+class Observation(NamedTuple):
+    """The state that a container is found in, and the record of that moment."""
 
-    def __init__(self, node: Context) -> None:
-        self._node = node
-        self._asking = threading.BoundedSemaphore(ASKING_LIMIT)
+    record: Record
+    state: State
+    message: str = ""
+    runtime_state: str = ""
 
-    def look(self, container: Container, deadline: Deadline) -> ContainerView:
-        """What :meth:`status` says, for a client that asks for nothing else.
 
-        Raises besides what :meth:`asking` raises.
-        """
-        known = self._known(container)
-        if known is not None:
-            return known
-        with self.asking():
-            return self._asked(container, container.record, deadline)
+class RuntimeQuestions:
+    """Bounds how many clients ask OCI runtimes at once.
+
+    A runtime that hangs must not hold up those who ask what the kernel can answer.
+    """
+
+    def __init__(self) -> None:
+        self._free = threading.BoundedSemaphore(ASKING_LIMIT)
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Ask a runtime on behalf of a client in a ``with``; raises ``LimitReached``.
-
-        One that hangs must not hold up those who ask what the kernel can answer.
-        """
-        if not self._asking.acquire(blocking=False):
+        """Ask a runtime in a ``with``; raises ``LimitReached`` (TOO_MANY_CALLS)."""
+        if not self._free.acquire(blocking=False):
             raise LimitReached(
                 f"{ASKING_LIMIT} calls wait for OCI runtimes to say how containers are",
                 reason="TOO_MANY_CALLS",
@@ -78,122 +78,161 @@ class Truth:
         try:
             yield
         finally:
-            self._asking.release()
-
-    def status(self, container: Container, deadline: Deadline) -> ContainerView:
-        """All that is known, true now. Asks the runtime when kernel and memory disagree.
-
-        Raises ``Cancelled``.
-        """
-        return self._known(container) or self._asked(container, container.record, deadline)
-
-    def _known(self, container: Container) -> ContainerView | None:
-        """What kernel and memory say, unless they disagree."""
-        record = container.record
-        state = self._seen(container, record)
-        if state is State.STOPPED or state is record.state:
-            return _told(container, record, state)
-        if state is State.RUNNING and container.cgroups.container.frozen():
-            return record.view(state, None, "", _HALF_FROZEN)
-        if container.verb and state is not None:
-            # A verb of ours explains why memory is behind the kernel.
-            return _told(container, record, state)
-        return None
-
-    def cached_status(self, container: Container) -> ContainerView:
-        """All that is known, from memory and kernel alone: nothing is run or waited for."""
-        record = container.record
-        return _told(container, record, self._seen(container, record))
-
-    def state(self, container: Container, deadline: Deadline) -> State:
-        """The state alone, as :meth:`status` has it."""
-        return self.status(container, deadline).state
-
-    def require_state(self, container: Container, deadline: Deadline, *wanted: State) -> None:
-        """Raise ``WrongState`` unless its state is one of these.
-
-        Or ``ContainerNotFound`` when it has been removed meanwhile.
-        """
-        state = self.state(container, deadline)
-        if state not in wanted:
-            if container.removed.is_set():
-                raise ContainerNotFound.of(container.container_id)
-            # UNKNOWN may be good enough, but is nothing to wish for.
-            *most, last = (each for each in wanted if each is not State.UNKNOWN)
-            words = f"{', '.join(most)} or {last}" if most else last
-            raise WrongState.of(container.container_id, state, words)
-
-    @contextmanager
-    def guarded_state(
-        self, container: Container, deadline: Deadline, *wanted: State
-    ) -> Iterator[None]:
-        """Require one of these states before the block, and again when that fails.
-
-        It may have ended, been removed or been changed by hand under the block's feet:
-        then that is what is raised.
-        """
-        self.require_state(container, deadline, *wanted)
-        try:
-            yield
-        except (RuntimeFailed, MonitorFailed, CgroupFailed, HostFailed) as error:
-            init = container.init
-            if init is not None and init.program() is None:
-                # Runtimes call it stopped already.
-                init.wait(deadline, _DYING_S)
-            self.require_state(container, deadline, *wanted)
-            if init is not None and init.program() is None:
-                # It waits for others of its pid namespace to end, which may be frozen.
-                raise Busy.of(container.container_id, "its end") from error
-            raise
-
-    def _seen(self, container: Container, record: Record) -> State | None:
-        """What the kernel shows; None when it can't tell."""
-        if record.state in (State.CREATING, State.STOPPED):
-            return record.state
-        if container.init is None or not container.init.alive():
-            # None: it had ended before we came back, and its monitor has not said how.
-            return State.STOPPED
-        frozen = container.cgroups.container.frozen()
-        if frozen is None:
-            return None
-        if frozen:
-            # Twice: one that is just being put into the cgroup is not outside of it.
-            half = unfrozen(container) and unfrozen(container)
-            return State.RUNNING if half else State.PAUSED
-        return State.RUNNING if container.is_started() else State.CREATED
-
-    def _asked(self, container: Container, record: Record, deadline: Deadline) -> ContainerView:
-        runtime = self._node.runtime(record.runtime_handler)
-        try:
-            require_entry(record)
-            word = runtime.state(container.container_id, deadline).status
-        except (RuntimeFailed, Timeout, PreconditionFailed) as error:
-            if container.init is not None and not container.init.alive():
-                return _told(container, container.record, State.STOPPED)
-            return record.view(State.UNKNOWN, None, "", error.message)
-        if container.init is not None and not container.init.alive():
-            return _told(container, container.record, State.STOPPED)
-        state = RUNTIME_WORDS.get(word, State.UNKNOWN)
-        if state in (State.UNKNOWN, State.STOPPED):
-            log.error(
-                "runtime.state_untrue",
-                container_id=container.container_id,
-                reason="RUNTIME_STATE_UNTRUE",
-                runtime_state=word,
-            )
-            message = f"the OCI runtime says {word!r} of a container whose first process lives"
-            return record.view(State.UNKNOWN, None, word, message)
-        if container.record is record and state is not record.state:
-            log.info("container.changed_elsewhere", state=state.value, before=record.state.value)
-            container.update(state=state)
-        return _told(container, container.record, state)
+            self._free.release()
 
 
-def _told(container: Container, record: Record, state: State | None) -> ContainerView:
+def status(container: Container, deadline: Deadline, asking: Asking = nullcontext) -> ContainerView:
+    """All that is known, true now; the runtime is asked when kernel and memory disagree.
+
+    That happens in an ``asking``. Raises ``Cancelled``, and what ``asking`` raises.
+    """
+    return view_of(container, _confirmed(container, deadline, asking))
+
+
+def cached_status(container: Container) -> ContainerView:
+    """All that is known, from memory and kernel alone: nothing is run or waited for."""
+    return view_of(container, observe(container))
+
+
+def current_state(container: Container, deadline: Deadline) -> State:
+    """The state alone, as :func:`status` has it."""
+    return _confirmed(container, deadline).state
+
+
+def require_state(container: Container, deadline: Deadline, *wanted: State) -> None:
+    """Raise ``WrongState`` unless its state is one of these.
+
+    Or ``ContainerNotFound`` when it has been removed meanwhile.
+    """
+    state = current_state(container, deadline)
+    if state not in wanted:
+        if container.removed.is_set():
+            raise ContainerNotFound.of(container.container_id)
+        # UNKNOWN may be good enough, but is nothing to wish for.
+        *most, last = (each for each in wanted if each is not State.UNKNOWN)
+        words = f"{', '.join(most)} or {last}" if most else last
+        raise WrongState.of(container.container_id, state, words)
+
+
+@contextmanager
+def guarded_state(container: Container, deadline: Deadline, *wanted: State) -> Iterator[None]:
+    """Require one of these states before the block, and again when that fails.
+
+    The container may have ended, been removed or been changed by hand during the block: then
+    that is what is raised.
+    """
+    require_state(container, deadline, *wanted)
+    try:
+        yield
+    except (RuntimeFailed, MonitorFailed, CgroupFailed, HostFailed) as error:
+        init = container.init
+        if init is not None and init.program() is None:
+            # Runtimes call it stopped already.
+            init.wait(deadline, _DYING_S)
+        require_state(container, deadline, *wanted)
+        if init is not None and init.program() is None:
+            # It waits for others of its pid namespace to end, which may be frozen.
+            raise Busy.of(container.container_id, "its end") from error
+        raise
+
+
+def observe(container: Container) -> Observation:
+    """The state that memory and kernel show; UNKNOWN where the kernel does not show it."""
+    record = container.record
+    state = _kernel_state(container, record)
     if state is None:
-        return record.view(State.UNKNOWN, None, "", "the kernel does not show its cgroup")
-    exit_status = record.exit_status
+        return Observation(record, State.UNKNOWN, "the kernel does not show its cgroup")
+    return Observation(record, state)
+
+
+def view_of(container: Container, observed: Observation) -> ContainerView:
+    """All that is known of a container that was observed."""
+    record, state, message, runtime_state = observed
+    exit_status = record.exit_status if state is not State.UNKNOWN else None
     if state is State.STOPPED and exit_status is None:
-        ended_ns = container.init_ended_ns or time.time_ns()
-        exit_status = unknown_exit(Provenance.PENDING, ended_ns)
-    return record.view(state, exit_status, "", "")
+        exit_status = container.ending.unknown(Provenance.PENDING)
+    return record.view(state, exit_status, runtime_state, message)
+
+
+def runtime_info(
+    container: Container, deadline: Deadline, asking: Asking = nullcontext
+) -> Mapping[str, str]:
+    """The runtime's own state of a container, and conmon's process id."""
+    info: dict[str, str] = {}
+    if container.monitor is not None and container.monitor.alive():
+        info["monitor_pid"] = str(container.monitor.pid)
+    try:
+        runtime = container.runtime
+        with asking():
+            state = runtime.state_json(container.container_id, deadline)
+        if len(state) > INFO_LIMIT_BYTES:
+            info["state_error"] = f"it is longer than {INFO_LIMIT_BYTES} bytes"
+        else:
+            info["state"] = state.decode(errors="replace")
+    except (LimitReached, RuntimeFailed, Timeout) as error:
+        info["state_error"] = error.message
+    return info
+
+
+def _confirmed(
+    container: Container, deadline: Deadline, asking: Asking = nullcontext
+) -> Observation:
+    """What is observed, or what the runtime says of it if memory does not agree with that."""
+    observed = observe(container)
+    record, state = observed.record, observed.state
+    if state is State.STOPPED or state is record.state:
+        return observed
+    if state is State.RUNNING and container.cgroups.container.frozen():
+        return observed._replace(message=_HALF_FROZEN)
+    if container.verb and state is not State.UNKNOWN:
+        # A verb of ours explains why memory is behind the kernel.
+        return observed
+    with asking():
+        return _asked(container, container.record, deadline)
+
+
+def _kernel_state(container: Container, record: Record) -> State | None:
+    """What the kernel shows; None when it can't tell."""
+    if record.state in (State.CREATING, State.STOPPED):
+        return record.state
+    if container.init is None or not container.init.alive():
+        # None: it had ended before we came back, and its monitor has not said how.
+        return State.STOPPED
+    frozen = container.cgroups.container.frozen()
+    if frozen is None:
+        return None
+    if frozen:
+        # Twice: one that is just being put into the cgroup is not outside of it.
+        half = container.unfrozen_pids() and container.unfrozen_pids()
+        return State.RUNNING if half else State.PAUSED
+    return State.RUNNING if container.is_started() else State.CREATED
+
+
+def _asked(container: Container, record: Record, deadline: Deadline) -> Observation:
+    """What the runtime says, unless the container has ended meanwhile."""
+    runtime = container.runtime
+    word: str | None = None
+    message = ""
+    try:
+        require_entry(record)
+        word = runtime.state(container.container_id, deadline).status
+    except (RuntimeFailed, Timeout, PreconditionFailed) as error:
+        message = error.message
+    if container.init is not None and not container.init.alive():
+        return Observation(container.record, State.STOPPED)
+    if word is None:
+        return Observation(record, State.UNKNOWN, message)
+    state = RUNTIME_WORDS.get(word, State.UNKNOWN)
+    if state in (State.UNKNOWN, State.STOPPED):
+        log.error(
+            "runtime.state_untrue",
+            container_id=container.container_id,
+            reason="RUNTIME_STATE_UNTRUE",
+            runtime_state=word,
+        )
+        message = f"the OCI runtime says {word!r} of a container whose first process lives"
+        return Observation(record, State.UNKNOWN, message, word)
+    if container.record is record and state is not record.state:
+        log.info("container.changed_elsewhere", state=state.value, before=record.state.value)
+        container.update(state=state)
+    return Observation(container.record, state)

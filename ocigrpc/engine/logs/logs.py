@@ -30,13 +30,13 @@ _HOLD_THEIRS = 64
 class Logs:
     """What is done with logs; it takes no container's turn, so no verb holds it up."""
 
-    def __init__(self, node: Context) -> None:
+    def __init__(self, context: Context) -> None:
         """Raises ``HostFailed``."""
         with ExitStack() as undo:
             self._file_watch = FileWatch()
             undo.callback(self._file_watch.close)
-            self._reopening = Reopening(node, self._file_watch)
-            self._rotation = Rotation(node.settings.logs.max_files)
+            self._reopening = Reopening(self._file_watch)
+            self._rotation = Rotation(context.settings.logs.max_files)
             undo.pop_all()
 
     def watch(self, container: Container) -> None:

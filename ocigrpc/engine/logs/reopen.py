@@ -17,7 +17,6 @@ from weakref import WeakValueDictionary
 
 from ocigrpc.conmon.control import REOPEN_LOG, Control
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import (
     Cancelled,
@@ -40,8 +39,7 @@ _TAKEN_TIMEOUT_S = 2.0
 class Reopening:
     """Has new log files made, one at a time for each container."""
 
-    def __init__(self, node: Context, file_watch: FileWatch) -> None:
-        self._node = node
+    def __init__(self, file_watch: FileWatch) -> None:
         self._file_watch = file_watch
         self._lock = threading.Lock()
         self._turns: WeakValueDictionary[str, Mutex] = WeakValueDictionary()
@@ -102,7 +100,7 @@ class Reopening:
 
     @contextmanager
     def _control(self, container: Container) -> Iterator[Control]:
-        path = f"{self._node.paths(container.container_id).bundle}/ctl"
+        path = f"{container.paths.bundle}/ctl"
         with host_failing("write to", path):
             try:
                 with Control(path) as control:

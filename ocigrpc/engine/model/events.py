@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.values import ExitStatus, State
+from ocigrpc.engine.model.values import ExitStatus, ObjectKind, State
 
 # Of ten million labels hardly two have the same mark.
 _MARK_BYTES = 7
@@ -38,25 +38,28 @@ class Event(Struct, frozen=True, omit_defaults=True):
     """
 
     kind: EventKind
-    container_id: str
+    object_id: str
     time_ns: int
     sequence: int = 0
     name: str = ""
     marks: tuple[int, ...] = ()
     exit_status: ExitStatus | None = None
+    object_kind: ObjectKind = ObjectKind.CONTAINER
 
 
 class EventFilter(Struct, frozen=True):
     """Which events; empty fields match all. ``marks`` are those of labels that it must have."""
 
-    container_id: str = ""
+    object_id: str = ""
     marks: frozenset[int] = frozenset()
     kinds: frozenset[EventKind] = frozenset()
+    object_kind: ObjectKind = ObjectKind.CONTAINER
 
     def matches(self, event: Event) -> bool:
         """Whether it is one of them."""
         return (
-            self.container_id in ("", event.container_id)
+            self.object_id in ("", event.object_id)
+            and self.object_kind is event.object_kind
             and (not self.kinds or event.kind in self.kinds)
             and self.marks.issubset(event.marks)
         )
@@ -79,7 +82,7 @@ class Gap(Struct, frozen=True):
 
 
 class EventBatch(Struct, frozen=True):
-    """Events, all that there are up to ``cursor``, from where the last news ended."""
+    """Events, all that there are up to ``cursor``, from where the last batch ended."""
 
     cursor: int
     events: tuple[Event, ...] = ()
@@ -90,7 +93,8 @@ def event_of(kind: EventKind, record: Record, time_ns: int) -> Event:
     """An event of the container of this record."""
     return Event(
         kind=kind,
-        container_id=record.container_id,
+        object_id=record.key.object_id,
+        object_kind=record.key.kind,
         time_ns=time_ns,
         name=record.name,
         marks=marks_of(record.labels),
@@ -101,8 +105,8 @@ def event_of(kind: EventKind, record: Record, time_ns: int) -> Event:
 def events_between(before: Record, after: Record, time_ns: int) -> tuple[Event, ...]:
     """What has happened to a container from one record of it to a later one, in order.
 
-    Much may have happened at once. Of what has no trace in the later record, such as a
-    pause that was ended, nothing is told; nor of what was undone, as a create can be.
+    Much may have happened at once. There is no event of what has left no trace in the later
+    record, such as a pause that has ended; nor of what was undone, as a create can be.
     """
     if before is after:
         return ()

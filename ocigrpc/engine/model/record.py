@@ -12,6 +12,8 @@ from ocigrpc.engine.model.values import (
     CreateRequest,
     ExitStatus,
     MonitorLostPolicy,
+    ObjectKey,
+    ObjectKind,
     State,
 )
 from ocigrpc.host.cgroups.cgroup import GroupIdentity
@@ -26,12 +28,12 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``init`` and ``monitor`` name the container's first process and conmon for as long as a
     signal may have to reach them, also after a restart of the service; ``init_program`` is
     what ``init`` executes until the container is started (device and inode).
-    ``oom_kills`` is how many of its processes the kernel is known to have killed for want
+    ``oom_kills`` is how many of its processes the kernel is known to have killed for lack
     of memory.
     ``limits_before`` is what an update that is under way began with.
     ``stop_timeout_s`` is that of the last stop that was begun.
     ``log_place`` is ``log_path`` without links: no two containers have the same.
-    ``log_is_new`` is whether the create makes the log, whoever has chosen its path.
+    ``log_is_new`` is whether the create makes the log, whether or not its path was asked for.
     ``log_limit_bytes`` is how large a log grows that the service rotates, else 0.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     ``runtime_entry`` is where the runtime has what it knows of the container, as far as we know:
@@ -77,6 +79,11 @@ class Record(Struct, frozen=True, omit_defaults=True):
     monitor_group: GroupIdentity | None = None
 
     @property
+    def key(self) -> ObjectKey:
+        """What the store knows it by."""
+        return ObjectKey(ObjectKind.CONTAINER, self.container_id)
+
+    @property
     def pid(self) -> int:
         """Process id of the first process while it lives, otherwise 0."""
         return self.init.pid if self.init and self.state is not State.STOPPED else 0
@@ -84,7 +91,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     def view(
         self, state: State, exit_status: ExitStatus | None, runtime_state: str, message: str
     ) -> ContainerView:
-        """What is told of it when its state is found to be ``state``."""
+        """What a client is shown of it when its state is found to be ``state``."""
         alive = self.init is not None and state is not State.STOPPED
         return ContainerView(
             container_id=self.container_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocigrpc.engine.model.values import State
 
+# From each state to those that may follow it. UNKNOWN is an answer, never remembered.
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.CREATING: frozenset({State.CREATED, State.STOPPED}),
     State.CREATED: frozenset({State.RUNNING, State.PAUSED, State.STOPPED}),
@@ -12,15 +13,14 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset(),
     State.UNKNOWN: frozenset(),
 }
-"""From each state to those that may follow it. UNKNOWN is an answer, never remembered."""
 
+# The OCI runtime spec's words. ``creating`` is never seen: nothing is asked before its end.
 RUNTIME_WORDS: dict[str, State] = {
     "created": State.CREATED,
     "running": State.RUNNING,
     "paused": State.PAUSED,
     "stopped": State.STOPPED,
 }
-"""The OCI runtime spec's words. ``creating`` is never seen: nothing is asked before its end."""
 
 
 def may_follow(before: State, after: State) -> bool:

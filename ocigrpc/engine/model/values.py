@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct
 
 from ocigrpc.oci.spec.config import ContainerConfig
+
+
+class ObjectKind(StrEnum):
+    """What kinds of objects there are records and events of."""
+
+    CONTAINER = "container"
+
+
+class ObjectKey(NamedTuple):
+    """The key of a record, of its intents and of its events."""
+
+    kind: ObjectKind
+    object_id: str
 
 
 class State(StrEnum):
@@ -98,7 +111,7 @@ class Created(Struct, frozen=True):
 
 
 class ContainerView(Struct, frozen=True):
-    """All that is told of a container; see ``ContainerStatus`` in the proto.
+    """All that a client is shown of a container; see ``ContainerStatus`` in the proto.
 
     ``pid`` and ``started_ns`` are 0 when there is none.
     """
@@ -133,8 +146,8 @@ class ContainerFilter(Struct, frozen=True):
     label_selector: dict[str, str] = {}
 
 
+# Where a container stands in a list: when its create was begun, in ns, and its id.
 Position: TypeAlias = tuple[int, str]
-"""Where a container stands in a list: when its create was begun, in ns, and its id."""
 
 
 class Condition(Struct, frozen=True):

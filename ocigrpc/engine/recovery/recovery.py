@@ -3,7 +3,7 @@
 A create and a change of limits that were cut off are undone; a start, a stop and a remove
 are finished; programs of Exec, whose clients are gone, are ended; a pause and a resume are
 as far as the kernel says.
-How a container ended meanwhile, its exit file says.
+Exit codes of containers that ended meanwhile come from their exit files.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections import defaultdict
 from collections.abc import Set
 
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.context import Context, attempt
+from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
-from ocigrpc.engine.containers.registry import Registry
+from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.resources.update import undo_update
-from ocigrpc.engine.containers.status import Truth
+from ocigrpc.engine.containers.status import observe
+from ocigrpc.engine.containers.teardown import attempt, claim_cgroups
 from ocigrpc.engine.model.values import Condition, State
+from ocigrpc.engine.recovery.orphans import bundled_ids, has_made, orphan_record
 from ocigrpc.engine.recovery.unfinished import UnfinishedWork
 from ocigrpc.engine.sessions.exec import Execs
-from ocigrpc.engine.store.store import Store
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.stale import end_leftovers
 from ocigrpc.log import get_logger
@@ -33,61 +34,56 @@ class Recovery:
     """Finds every container again, and what has no record."""
 
     def __init__(
-        self,
-        node: Context,
-        store: Store,
-        registry: Registry,
-        exits: ExitMonitor,
-        truth: Truth,
-        execs: Execs,
-        finishing: UnfinishedWork,
+        self, context: Context, registry: ContainerRegistry, exits: ExitMonitor, execs: Execs
     ) -> None:
-        self._node = node
-        self._store = store
+        self._context = context
         self._registry = registry
         self._exits = exits
-        self._truth = truth
         self._execs = execs
-        self._finishing = finishing
+        self._unfinished = UnfinishedWork(registry, execs)
         self._total = 0
         self._found = 0
         self._done = False
 
+    def close(self) -> None:
+        """End the threads soon; what they have not ended is for the next start."""
+        self._unfinished.close()
+
     def run(self) -> None:
         """Find them all; what has to be ended is, soon afterwards. Raises ``StoreFailed``."""
         begun: dict[str, set[str]] = defaultdict(set)
-        for container_id, verb in self._store.intents():
+        for container_id, verb in self._registry.intents():
             begun[container_id].add(verb)
         containers = self._registry.load()
         self._total = len(containers)
-        # Before they are looked at, so that nobody meddles with what is found.
+        # Before containers are found, so that no leftover changes what is found.
         self._end_leftovers()
         for container in containers:
             self._find(container, begun[container.container_id])
             self._found += 1
         self._find_orphans()
         self._done = True
-        log.info("recovery.done", containers=self._total, unfinished=self._finishing.unfinished)
+        log.info("recovery.done", containers=self._total, unfinished=self._unfinished.count)
 
     def condition(self) -> Condition:
         """``ContainersReady`` of ``Status``."""
         if not self._done:
             message = f"{self._found} of {self._total} containers have been found again"
             return Condition("ContainersReady", False, "Recovering", message)
-        unfinished = self._finishing.unfinished
+        unfinished = self._unfinished.count
         message = f"{unfinished} containers are tidied up, after an end in the middle of a call"
         return Condition("ContainersReady", True, message=message if unfinished else "")
 
     def _find(self, container: Container, verbs: Set[str]) -> None:
         if container.record.state is not State.CREATING and not container.cgroups.is_pinned:
-            deadline = Deadline(self._node.settings.timeouts.undo_s)
-            self._node.claim(container.record, container.cgroups, deadline)
+            deadline = Deadline(self._context.settings.timeouts.undo_s)
+            claim_cgroups(container, deadline)
         if "update" in verbs:
-            undo_update(container, self._node.paths(container.container_id).bundle)
+            undo_update(container)
             verbs = verbs - {"update"}
         record = container.record
         if record.state is State.CREATING:
-            self._finishing.submit(container, verbs)
+            self._unfinished.submit(container, verbs)
             return
         container.settled.set()
         if record.exit_status is not None:
@@ -104,30 +100,30 @@ class Recovery:
                 state=container.record.state.value,
                 pid=container.record.pid,
             )
-        # Looked for now: later there may be new ones.
+        # Listed now: later there may be new ones.
         programs = self._execs.cut_off(container)
         if verbs or programs or self._has_changed(container):
-            self._finishing.submit(container, verbs, programs)
+            self._unfinished.submit(container, verbs, programs)
 
     def _has_changed(self, container: Container) -> bool:
-        state = self._truth.cached_status(container).state
+        state = observe(container).state
         return state is not container.record.state and state is not State.STOPPED
 
     def _end_leftovers(self) -> None:
-        settings = self._node.settings
+        settings = self._context.settings
         known = {container.container_id for container in self._registry.all()}
-        known.update(self._node.bundled_ids())
+        known.update(bundled_ids(self._context))
         deadline = Deadline(settings.timeouts.kill_s)
         attempt(lambda: end_leftovers(settings.run_dir, known, deadline))
 
     def _find_orphans(self) -> None:
-        """Have removed what has no record, as when the store was lost."""
-        for container_id in self._node.bundled_ids():
+        """Remove containers without a record, as when the store was lost."""
+        for container_id in bundled_ids(self._context):
             if self._registry.find(container_id) is not None:
                 continue
-            if not self._node.has_made(container_id):
+            if not has_made(self._context, container_id):
                 log.warning("directory.of_another", name=container_id)
             else:
                 log.warning("container.orphan_found", container_id=container_id)
-                orphan = self._registry.adopt(self._node.orphan(container_id))
-                self._finishing.submit(orphan, frozenset())
+                orphan = self._registry.adopt(orphan_record(self._context, container_id))
+                self._unfinished.submit(orphan, frozenset())

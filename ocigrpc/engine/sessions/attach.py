@@ -9,9 +9,8 @@ from threading import Lock
 
 from ocigrpc.conmon.attach import STDERR, Attachment
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.registry import Registry
-from ocigrpc.engine.containers.status import ALIVE, Truth
+from ocigrpc.engine.containers.registry import ContainerRegistry
+from ocigrpc.engine.containers.status import ALIVE, guarded_state, require_state
 from ocigrpc.engine.model.values import State
 from ocigrpc.engine.sessions.messages import (
     Answer,
@@ -47,10 +46,8 @@ _MAY_ATTACH = (*ALIVE, State.UNKNOWN)
 class Attaching:
     """Attaches clients to the containers of a registry."""
 
-    def __init__(self, node: Context, registry: Registry, truth: Truth) -> None:
-        self._node = node
+    def __init__(self, registry: ContainerRegistry) -> None:
         self._registry = registry
-        self._truth = truth
         self._shares = _Shares()
 
     def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
@@ -59,11 +56,11 @@ class Attaching:
         Raises what ``Attach`` in the proto says.
         """
         container = self._registry.get(start.container_id)
-        paths = self._node.paths(container.container_id)
+        paths = container.paths
 
         def produce(queue: PollableQueue[Answer]) -> None:
             with (
-                self._truth.guarded_state(container, deadline, *_MAY_ATTACH),
+                guarded_state(container, deadline, *_MAY_ATTACH),
                 Attachment(
                     paths, terminal=container.record.terminal, deadline=deadline
                 ) as attachment,
@@ -74,7 +71,7 @@ class Attaching:
                         inputs, deadline
                     )
 
-        self._truth.require_state(container, deadline, *_MAY_ATTACH)
+        require_state(container, deadline, *_MAY_ATTACH)
         if start.stdin and not container.record.stdin:
             raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
         with answers(BACKLOG_LIMIT_BYTES, produce) as queue, leaving(deadline):

@@ -15,10 +15,11 @@ from threading import Lock, Thread
 
 from ocigrpc.closing import Closing
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.context import Context, attempt
+from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.ownership import require_entry
-from ocigrpc.engine.containers.registry import Registry
-from ocigrpc.engine.containers.status import Truth
+from ocigrpc.engine.containers.registry import ContainerRegistry
+from ocigrpc.engine.containers.status import guarded_state, require_state
+from ocigrpc.engine.containers.teardown import attempt, remove_work
 from ocigrpc.engine.model.values import State
 from ocigrpc.engine.sessions.drain import Drain
 from ocigrpc.engine.sessions.exec_session import ExecSession, Sink
@@ -86,10 +87,9 @@ DAEMONS_LIMIT = 512
 class Execs:
     """Runs programs in the containers of a registry."""
 
-    def __init__(self, node: Context, registry: Registry, truth: Truth) -> None:
-        self._node = node
+    def __init__(self, context: Context, registry: ContainerRegistry) -> None:
+        self._context = context
         self._registry = registry
-        self._truth = truth
         self._left: set[Thread] = set()
         self._drain = Drain()
         self._active: set[str] = set()
@@ -127,7 +127,7 @@ class Execs:
 
     def cut_off(self, container: Container) -> Sequence[ExecFiles]:
         """The programs whose service has died, but for those that go on without it."""
-        paths = self._node.paths(container.container_id)
+        paths = container.paths
         try:
             found = [each for each in paths.bundle.iterdir() if each.name.startswith(_PREFIX)]
         except OSError:
@@ -145,7 +145,7 @@ class Execs:
             # A runtime that has outlived the service has nothing to begin with any more.
             files.process.unlink(missing_ok=True)
             self._end_group(container, self._group(container, files.directory.name))
-            self._node.remove_work(files.directory)
+            remove_work(container, files.directory)
             log.warning("exec.cut_off", container_id=container.container_id)
 
     def _group(self, container: Container, name: str) -> Cgroup:
@@ -205,8 +205,7 @@ class Execs:
         self, container: Container, start: ExecStart, deadline: Deadline, stack: ExitStack
     ) -> ExecSession:
         """Start the program; ``stack`` gets the end of all that is made for it."""
-        container_id = container.container_id
-        paths = self._node.paths(container_id)
+        paths = container.paths
         name = f"{_KEPT if start.keep_running else _PREFIX}{secrets.token_hex(8)}"
         files = ExecFiles(paths.bundle / name)
         size = start.terminal_size or TerminalSize(0, 0)
@@ -227,7 +226,7 @@ class Execs:
             stack.callback(self._active.discard, name)
         with container.lock("exec", deadline):
             # Not removed before the turn ends, so that the removal finds what we make.
-            self._truth.require_state(container, deadline, State.RUNNING)
+            require_state(container, deadline, State.RUNNING)
             require_entry(container.record)
             if start.keep_running:
                 self._sweep(container)
@@ -242,7 +241,7 @@ class Execs:
             child.set_oom_score_adj(score)
         limit = Deadline(start.timeout_s)
         program = ExecSession(start, files, group, stdio, child, limit, end.end_group, end.spare)
-        if not knows_subgroups(self._node.runtime(container.record.runtime_handler), deadline):
+        if not knows_subgroups(container.runtime, deadline):
             program.begins_in = container.cgroups.container
         program.known_pids = container.program_pids
         stack.callback(program.close)
@@ -258,7 +257,7 @@ class Execs:
         stack: ExitStack,
     ) -> tuple[Child, Stdio]:
         """Run the runtime, by itself or with a reaper for what it leaves."""
-        runtime = self._node.runtime(container.record.runtime_handler)
+        runtime = container.runtime
         name, container_id = files.directory.name, container.container_id
         console = None
         if start.terminal:
@@ -284,7 +283,7 @@ class Execs:
 
     def _sweep(self, container: Container) -> None:
         """Remove what was made for programs that have left others behind, who have ended."""
-        bundle = self._node.paths(container.container_id).bundle
+        bundle = container.paths.bundle
         for directory in bundle.glob(f"{_KEPT}*"):
             group = self._group(container, directory.name)
             if directory.name not in self._active and not group.populated():
@@ -294,7 +293,7 @@ class Execs:
     def _running(self, start: ExecStart, deadline: Deadline) -> Iterator[Container]:
         """The container, refused at once when it does not run, before any turn is waited for."""
         container = self._registry.get(start.container_id)
-        with self._truth.guarded_state(container, deadline, State.RUNNING):
+        with guarded_state(container, deadline, State.RUNNING):
             yield container
 
     def _end_group(self, container: Container, group: Cgroup) -> None:
@@ -306,7 +305,7 @@ class Execs:
             # With cgroup v1 they die when they are thawed; the group goes with the container.
             attempt(lambda: group.signal(signal.SIGKILL), group.remove_if_empty)
             return
-        deadline = Deadline(self._node.settings.timeouts.kill_s)
+        deadline = Deadline(self._context.settings.timeouts.kill_s)
         attempt(lambda: group.end(deadline))
 
 
@@ -317,7 +316,7 @@ class _End:
         self._files = files
         self._group = group
         self._spared = False
-        self._remove_work = execs._node.remove_work
+        self._remove_work = functools.partial(remove_work, container)
         self.end_group = functools.partial(execs._end_group, container, group)
 
     def spare(self) -> None:

@@ -1,9 +1,9 @@
-"""The event log: the events of all containers in one order, kept for a while, and followed.
+"""The event log: the events of all objects in one order, kept for a while, and followed.
 
-Events are rows of the store, written with the changes that they tell of. The newest are
-kept in memory too. Whoever follows is woken when there is something for him, and takes it
-himself, from memory or, when he is behind, from the store, a page at a time. So nobody who
-is slow holds up anybody else.
+Events are rows of the store, written with the changes that they come of. The newest are kept
+in memory, too. A follower is woken when an event matches its filter, and then fetches the
+events itself, from memory or, when it is behind, from the store, a page at a time. So a slow
+follower does not hold up any other.
 """
 
 from __future__ import annotations
@@ -23,28 +23,30 @@ from ocigrpc.errors import LimitReached
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline, Flag
 
+# ``event_log`` has one row: the boot of the node, and the least number that is its own.
 SCHEMA = """
 CREATE TABLE events (
     sequence INTEGER PRIMARY KEY, event BLOB NOT NULL, seal INTEGER NOT NULL
 );
 CREATE TABLE event_log (boot_id TEXT NOT NULL, first INTEGER NOT NULL, seal INTEGER NOT NULL);
 """
-"""``event_log`` has one row: the boot of the node, and the least number that is its own."""
 
+# Most events that are fetched at once.
 PAGE = 256
-"""Most events that are taken at once."""
 
+# Most events that are kept in memory.
 _RECENT = 1024
-# From the news of one follower to those of the next: they cost far more than events do.
-_BREATH_S = 0.002
+
+# Between two batches of a follower, for each follower: batches cost far more than events do.
+_PAUSE_S = 0.002
 
 
 class EventLog:
-    """Numbers events, keeps the last ``history`` of them, and hands them to who follows.
+    """Numbers events, keeps the last ``history`` of them, and hands them to followers.
 
-    Numbers rise, and are never given twice, though a loss of power may take the last
-    events with it, or somebody the whole store: each boot of the node begins with its time
-    in microseconds, if that is more.
+    Numbers rise, and are never given twice, though a loss of power may lose the last events,
+    and the whole store may be removed: each boot of the node begins with its time in
+    microseconds, if that is more.
     """
 
     def __init__(self, history: int, stored: Callable[[int, int], Sequence[Event]]) -> None:
@@ -78,9 +80,9 @@ class EventLog:
     def append(
         self, db: sqlite3.Connection, events: tuple[Event, ...], dropped: int = 0
     ) -> tuple[Event, ...]:
-        """Write events down, and forget the oldest instead; the events with their numbers.
+        """Store events, and forget the oldest instead; the events with their numbers.
 
-        Before them so many were ``dropped``, whose numbers will be told as a gap.
+        Before them so many were ``dropped``, whose numbers will be a gap.
         """
         if not events:
             return ()
@@ -102,13 +104,13 @@ class EventLog:
         (last,) = db.execute(
             "SELECT sequence FROM events ORDER BY sequence LIMIT 1 OFFSET ?", (surplus - 1,)
         ).fetchone()
-        # Before they are gone, so that nobody who reads meanwhile misses them unawares.
+        # Before they are gone, so that a follower that reads meanwhile does not miss them unawares.
         with self._lock:
             self._first = last + 1
         db.execute("DELETE FROM events WHERE sequence <= ?", (last,))
 
     def publish(self, added: tuple[Event, ...]) -> None:
-        """Tell those who follow of events that are written down for good."""
+        """Wake the followers for events that are stored for good."""
         if not added:
             return
         with self._lock:
@@ -116,7 +118,7 @@ class EventLog:
             self._last = added[-1].sequence
             self._recent.extend(added)
             for follower in self._followers:
-                follower.hear(added, self._history // 2)
+                follower.notify(added, self._history // 2)
 
     # What everybody else calls.
 
@@ -125,16 +127,16 @@ class EventLog:
     ) -> Generator[EventBatch]:
         """The events behind ``after`` that are wanted, and from then on; see ``WatchEvents``.
 
-        The first news come at once, and have the gap if there is one. Never ends: raises
+        The first batch comes at once, and has the gap if there is one. Never ends: raises
         ``Timeout``, ``Cancelled``, or ``LimitReached`` (EVENTS_TOO_SLOW).
         """
         with self._following(after, wanted) as (follower, gap):
-            yield EventBatch(follower.told, gap=gap)
+            yield EventBatch(follower.cursor, gap=gap)
             while True:
-                deadline.wait(follower.bell)
-                yield from self._news(follower)
+                deadline.wait(follower.ready)
+                yield from self._batches(follower)
                 # In a wave, many events go into one message, and the more, the more follow.
-                deadline.wait(timeout_s=_BREATH_S * len(self._followers))
+                deadline.wait(timeout_s=_PAUSE_S * len(self._followers))
 
     @contextmanager
     def _following(
@@ -143,8 +145,8 @@ class EventLog:
         with self._lock:
             begin, gap = beginning(after, self._first, self._last)
             follower = Follower(wanted, begin)
-            # It may have much to read before there is news.
-            follower.bell.set()
+            # It may have much to read before anything happens.
+            follower.ready.set()
             self._followers.add(follower)
         try:
             yield follower, gap
@@ -152,19 +154,19 @@ class EventLog:
             with self._lock:
                 self._followers.discard(follower)
 
-    def _news(self, follower: Follower) -> Iterator[EventBatch]:
-        """All that there is for a follower until now."""
-        follower.bell.clear()
+    def _batches(self, follower: Follower) -> Iterator[EventBatch]:
+        """All batches that there are for a follower until now."""
+        follower.ready.clear()
         while (page := self._page(follower)) is not None:
             events = tuple(filter(follower.wanted.matches, page))
             if page:
                 follower.read = page[-1].sequence
             if events:
-                follower.told = follower.read
-                yield EventBatch(follower.told, events)
-        if follower.told < follower.read:
-            follower.told = follower.read
-            yield EventBatch(follower.told)
+                follower.cursor = follower.read
+                yield EventBatch(follower.cursor, events)
+        if follower.cursor < follower.read:
+            follower.cursor = follower.read
+            yield EventBatch(follower.cursor)
 
     def _page(self, follower: Follower) -> Sequence[Event] | None:
         """The next events, wanted or not; None when it has read all, and can wait."""
@@ -182,7 +184,7 @@ class EventLog:
                 raise LimitReached(
                     f"events from {follower.read + 1} on are gone; you took them too slowly",
                     reason="EVENTS_TOO_SLOW",
-                    cursor=follower.told,
+                    cursor=follower.cursor,
                     limit=self._history,
                 )
             if not page:
@@ -192,27 +194,28 @@ class EventLog:
 
 
 class Follower:
-    """Somebody who follows, and how far he has come.
+    """A client that follows events, and how far it has come.
 
-    ``read`` is the last event that he has looked at, ``told`` the last cursor he was given.
-    While he ``waits`` he has read all, and what is not for him passes him by.
+    ``read`` is the last event that was compared with its filter, ``cursor`` the last that it
+    was sent. While it ``waits`` it has read all, and is not woken by events that it does not
+    want.
     """
 
     def __init__(self, wanted: EventFilter, begin: int) -> None:
         self.wanted = wanted
         self.read = begin
-        self.told = begin
+        self.cursor = begin
         self.waits = False
-        self.bell = Flag()
+        self.ready = Flag()
 
-    def hear(self, added: Sequence[Event], patience: int) -> None:
-        """Wake him if there is something for him, or if his cursor would soon be too old."""
+    def notify(self, added: Sequence[Event], most_behind: int) -> None:
+        """Wake it if it wants any of these events, or if its cursor would soon be too old."""
         if not self.waits:
             return
         last = added[-1].sequence
-        if any(map(self.wanted.matches, added)) or last - self.told > patience:
+        if any(map(self.wanted.matches, added)) or last - self.cursor > most_behind:
             self.waits = False
-            self.bell.set()
+            self.ready.set()
         else:
             self.read = last
 

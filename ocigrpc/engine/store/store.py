@@ -1,4 +1,4 @@
-"""The store: every container's record, every change that has begun but not ended, and events.
+"""The store: the record of every object, every change that has begun but not ended, and events.
 
 SQLite in WAL mode with ``synchronous=NORMAL``: what is written survives the end of the
 service at any moment; a loss of power may take the last moments with it, but then no
@@ -18,6 +18,7 @@ import msgspec
 
 from ocigrpc.engine.model.events import Event
 from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import ObjectKey, ObjectKind
 from ocigrpc.engine.store import event_log
 from ocigrpc.engine.store.database import Database
 from ocigrpc.engine.store.event_log import EventLog
@@ -28,24 +29,25 @@ log = get_logger()
 
 _SCHEMA = (
     """
-CREATE TABLE containers (
-    container_id TEXT PRIMARY KEY, record BLOB NOT NULL, seal INTEGER NOT NULL
+CREATE TABLE records (
+    kind TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
 ) WITHOUT ROWID;
 CREATE TABLE intents (
-    container_id TEXT NOT NULL, verb TEXT NOT NULL, seal INTEGER NOT NULL,
-    PRIMARY KEY (container_id, verb)
+    kind TEXT NOT NULL, id TEXT NOT NULL, verb TEXT NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY (kind, id, verb)
 ) WITHOUT ROWID;
 """
     + event_log.SCHEMA
 )
 
-SCHEMA_VERSION = 3
-"""Rises with every change of the schema, and of what the columns hold."""
+# Rises with every change of the schema, and of what the columns hold.
+SCHEMA_VERSION = 4
 
 _RETRY_S = 1.0
 
 # Made now: msgspec crashes when two threads make one for the same type for the first time.
-_RECORD = msgspec.json.Decoder(Record)
+_RECORDS = {ObjectKind.CONTAINER: msgspec.json.Decoder(Record)}
 _EVENT = msgspec.json.Decoder(Event)
 
 
@@ -56,16 +58,16 @@ class _Pending:
     """
 
     def __init__(self, history: int) -> None:
-        self.records: dict[str, Record] = {}
-        self.ended: set[tuple[str, str]] = set()
+        self.records: dict[ObjectKey, Record] = {}
+        self.ended: set[tuple[ObjectKey, str]] = set()
         self.events: deque[Event] = deque(maxlen=history)
         self.dropped = 0
 
     def add(self, ended: str, record: Record, events: tuple[Event, ...]) -> None:
         """Owe a change, and the end of a verb unless ``ended`` is empty."""
-        self.records[record.container_id] = record
+        self.records[record.key] = record
         if ended:
-            self.ended.add((record.container_id, ended))
+            self.ended.add((record.key, ended))
         before = len(self.events) + len(events)
         self.events.extend(events)
         self.dropped += before - len(self.events)
@@ -79,7 +81,7 @@ class _Pending:
 
 
 class Store:
-    """Records by container id, the intents of verbs that are under way, and the event log.
+    """Records by kind and id, the intents of verbs that are under way, and the event log.
 
     Events are written together with the change that they tell of, or not at all. What
     :meth:`note` can't write is owed: it goes before whatever is written next, and is tried
@@ -106,16 +108,18 @@ class Store:
         self._settler = threading.Thread(target=self._settle, name="store", daemon=True)
         self._settler.start()
 
-    def records(self) -> list[Record]:
-        """Every container's record."""
+    def records(self, kind: ObjectKind) -> list[Record]:
+        """The record of every object of a kind."""
         with self._file.explained():
-            rows = self._db.execute("SELECT record FROM containers").fetchall()
-            return [_RECORD.decode(blob) for (blob,) in rows]
+            query = "SELECT record FROM records WHERE kind = ?"
+            rows = self._db.execute(query, (kind,)).fetchall()
+            return [_RECORDS[kind].decode(blob) for (blob,) in rows]
 
-    def intents(self) -> frozenset[tuple[str, str]]:
-        """Container id and verb of every change that has begun and not ended."""
+    def intents(self, kind: ObjectKind) -> frozenset[tuple[str, str]]:
+        """Id and verb of every change of objects of a kind that has begun and not ended."""
         with self._file.explained():
-            return frozenset(self._db.execute("SELECT container_id, verb FROM intents").fetchall())
+            query = "SELECT id, verb FROM intents WHERE kind = ?"
+            return frozenset(self._db.execute(query, (kind,)).fetchall())
 
     def _events(self, after: int, limit: int) -> list[Event]:
         with self._file.explained():
@@ -128,19 +132,19 @@ class Store:
             return [_EVENT.decode(blob) for (blob,) in rows]
 
     def begin(self, verb: str, record: Record, events: tuple[Event, ...] = ()) -> None:
-        """Remember that a verb is about to change the container."""
+        """Remember that a verb is about to change an object."""
         with self._transaction(events):
             self._put(record)
             self._db.execute(
-                "INSERT OR REPLACE INTO intents VALUES (?1, ?2, seal(?1, ?2))",
-                (record.container_id, verb),
+                "INSERT OR REPLACE INTO intents VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
+                (*record.key, verb),
             )
 
     def put(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
         """Remember a change; with ``ended``, as the outcome of that verb, which had begun."""
         with self._transaction(events):
             self._put(record)
-            self._end(record.container_id, ended)
+            self._end(record.key, ended)
 
     def note(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
         """The same for what has happened, and can't be undone: if not now, it is written later."""
@@ -152,11 +156,11 @@ class Store:
                 self._owed.add(ended, record, events)
                 self._owing.set()
 
-    def delete(self, container_id: str, events: tuple[Event, ...] = ()) -> None:
-        """Forget the container, and what had begun with it."""
+    def delete(self, key: ObjectKey, events: tuple[Event, ...] = ()) -> None:
+        """Forget an object, and what had begun with it."""
         with self._transaction(events):
-            self._db.execute("DELETE FROM containers WHERE container_id = ?", (container_id,))
-            self._db.execute("DELETE FROM intents WHERE container_id = ?", (container_id,))
+            self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", key)
+            self._db.execute("DELETE FROM intents WHERE kind = ? AND id = ?", key)
 
     def check(self) -> None:
         """Prove that it can be written, by writing nothing of note."""
@@ -174,21 +178,20 @@ class Store:
 
     def _put(self, record: Record) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO containers VALUES (?1, ?2, seal(?1, ?2))",
-            (record.container_id, msgspec.json.encode(record)),
+            "INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
+            (*record.key, msgspec.json.encode(record)),
         )
 
-    def _end(self, container_id: str, verb: str) -> None:
-        self._db.execute(
-            "DELETE FROM intents WHERE container_id = ? AND verb = ?", (container_id, verb)
-        )
+    def _end(self, key: ObjectKey, verb: str) -> None:
+        query = "DELETE FROM intents WHERE kind = ? AND id = ? AND verb = ?"
+        self._db.execute(query, (*key, verb))
 
     def _settle(self) -> None:
         """Try what is owed again and again; a last time at the end."""
         while self._owing.wait() and not self._closing.wait(_RETRY_S):
             self._settle_once()
         if self._owed.records and not self._settle_once():
-            log.error("store.owed_lost", container_ids=list(self._owed.records))
+            log.error("store.owed_lost", ids=[key.object_id for key in self._owed.records])
 
     def _settle_once(self) -> bool:
         try:
@@ -206,8 +209,8 @@ class Store:
             with self._changing():
                 for record in owed.records.values():
                     self._put(record)
-                for container_id, verb in owed.ended:
-                    self._end(container_id, verb)
+                for key, verb in owed.ended:
+                    self._end(key, verb)
                 yield
                 added = self.event_log.append(self._db, (*owed.events, *events), owed.dropped)
             self.event_log.publish(added)
@@ -232,7 +235,7 @@ class Store:
 
 def _require_readable(db: sqlite3.Connection) -> None:
     """Raise what can't be read of a store."""
-    for (blob,) in db.execute("SELECT record FROM containers"):
-        _RECORD.decode(blob)
+    for kind, blob in db.execute("SELECT kind, record FROM records"):
+        _RECORDS[msgspec.convert(kind, ObjectKind)].decode(blob)
     for (blob,) in db.execute("SELECT event FROM events"):
         _EVENT.decode(blob)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from msgspec import Struct
 
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.status import ALIVE, Truth
+from ocigrpc.engine.containers.status import ALIVE, observe
 from ocigrpc.engine.model.values import Position, State
 from ocigrpc.errors import WrongState
 from ocigrpc.host.cgroups.stats import Usage, read_usage
@@ -27,13 +27,13 @@ class ContainerStats(Struct, frozen=True):
     """Of the container, in lists."""
 
 
-def stats_of(container: Container, truth: Truth) -> ContainerStats:
+def stats_of(container: Container) -> ContainerStats:
     """What it uses now, from its cgroup alone; raises ``WrongState`` when it has stopped."""
-    return _read(container, truth)[0]
+    return _read(container)[0]
 
 
 def stats_of_all(
-    containers: Iterable[Container], states: Set[State], truth: Truth, deadline: Deadline
+    containers: Iterable[Container], states: Set[State], deadline: Deadline
 ) -> Iterator[ContainerStats]:
     """Those of ``containers`` in ``states``, empty for any, that have any, as they are taken.
 
@@ -44,7 +44,7 @@ def stats_of_all(
         if container.record.exit_status is not None:
             continue
         try:
-            stats, state = _read(container, truth)
+            stats, state = _read(container)
         except WrongState:
             continue
         if not states or state in states:
@@ -54,7 +54,7 @@ def stats_of_all(
 def repeated(
     read: Callable[[], Iterable[ContainerStats]], interval_s: float, deadline: Deadline
 ) -> Iterator[Iterable[ContainerStats]]:
-    """What ``read`` says now and at every multiple of ``interval_s`` from now.
+    """What ``read`` answers now and at every multiple of ``interval_s`` from now.
 
     Times that pass while the receiver is not ready are left out. Never ends by itself:
     raises ``Timeout`` or ``Cancelled``.
@@ -66,19 +66,19 @@ def repeated(
         deadline.wait(timeout_s=interval_s - passed_s % interval_s)
 
 
-def _read(container: Container, truth: Truth) -> tuple[ContainerStats, State]:
+def _read(container: Container) -> tuple[ContainerStats, State]:
     timestamp_ns = time.time_ns()
     usage = read_usage(container.cgroups.container)
     # Looked at afterwards: what was alive then, has been while its cgroup was read.
-    view = truth.cached_status(container)
-    if view.state not in ALIVE:
-        raise WrongState.of(view.container_id, view.state, "created, running or paused")
+    record, state, *_ = observe(container)
+    if state not in ALIVE:
+        raise WrongState.of(record.container_id, state, "created, running or paused")
     stats = ContainerStats(
-        container_id=view.container_id,
-        name=view.name,
-        labels=view.labels,
+        container_id=record.container_id,
+        name=record.name,
+        labels=record.labels,
         timestamp_ns=timestamp_ns,
         usage=usage,
         position=container.position,
     )
-    return stats, view.state
+    return stats, state

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.ownership import require_entry
 from ocigrpc.engine.containers.resources.checks import (
     available,
@@ -21,7 +19,7 @@ from ocigrpc.engine.containers.resources.checks import (
     refused,
     wanted_of,
 )
-from ocigrpc.engine.containers.status import ALIVE, Truth
+from ocigrpc.engine.containers.status import ALIVE, guarded_state
 from ocigrpc.engine.model.events import EventKind
 from ocigrpc.errors import CannotRun, CgroupFailed, OcigrpcError, RuntimeFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup
@@ -35,122 +33,114 @@ from ocigrpc.oci.spec.resources import changes_of, check_limits
 from ocigrpc.violations import Violations
 from ocigrpc.waiting import Deadline
 
+# Where a request has them, for the paths of wrong fields.
 FIELD = "resources"
-"""Where a request has them, for the paths of wrong fields."""
 
 log = get_logger()
 
 
-class Limiting:
-    """Changes limits through the OCI runtime, which has to know them too."""
+def update(container: Container, resources: Resources, deadline: Deadline) -> Limits:
+    """Change the limits that are set in ``resources``; what all of them are afterwards.
 
-    def __init__(self, node: Context, truth: Truth) -> None:
-        self._node = node
-        self._truth = truth
-
-    def update(self, container: Container, resources: Resources, deadline: Deadline) -> Limits:
-        """Change the limits that are set in ``resources``; what all of them are afterwards.
-
-        Raises ``InvalidArgument``, ``WrongState``, ``Busy``, ``StoreFailed``;
-        ``CannotRun``, ``RuntimeFailed``, ``Timeout`` and ``Cancelled`` with ``restored`` in
-        the metadata, if anything was begun: whether all is as it was before.
-        """
-        self._check(resources)
-        with (
-            container.lock("update", deadline),
-            self._truth.guarded_state(container, deadline, *ALIVE),
-        ):
-            require_entry(container.record)
-            groups = self._groups(container)
-            self._change(container, groups, resources, deadline)
-            limits = read_limits(groups, resources.unified)
-        log.info("container.updated", container_id=container.container_id)
-        return limits
-
-    def in_force(self, container: Container) -> Limits:
-        """The limits of a container that lives; what the host can't tell if it does no more."""
-        return read_limits(self._groups(container))
-
-    def _check(self, resources: Resources) -> None:
-        found = Violations()
-        check_limits(resources, FIELD, found)
-        found.allow(
-            not resources.oom_score_adj,
-            f"{FIELD}.oom_score_adj",
-            "is of the program, and can't be changed any more",
-            "NOT_APPLICABLE",
-        )
-        found.raise_any()
-        found.allow(resources != Resources(), FIELD, "has no limit to change", "REQUIRED")
-        found.raise_any()
-
-    def _change(
-        self,
-        container: Container,
-        groups: Sequence[Cgroup],
-        resources: Resources,
-        deadline: Deadline,
-    ) -> None:
-        outer, found = groups[0], Violations()
-        check_host(resources, FIELD, self._node.hierarchies, found)
-        check_cpusets(resources, FIELD, outer, found)
-        found.raise_any()
-        wanted = completed(wanted_of(resources), read_limits(groups))
-        with_cpusets = wanted.cpuset_cpus is not None or wanted.cpuset_mems is not None
-        before = Snapshot.take(groups, resources.unified, with_cpusets_below=with_cpusets)
-        wanted = available(outer, wanted, before, FIELD)
-        refuse_above_swap(wanted)
-        refuse_in_use(outer, wanted)
-        after = before.with_limits(groups, wanted)
-        with _one_update(container, before), _named(outer, wanted):
-            after.move_cpusets()
-            self._run(container, resources, wanted, deadline)
-            # What the runtime can't say, and what it has set besides.
-            if left := " ".join(after.restore(container.cgroups.keep_limits)):
-                problem = f"the kernel does not take what is wanted: {left}"
-                raise CannotRun(problem, reason="LIMIT_REFUSED", files=left)
-
-    def _run(
-        self, container: Container, resources: Resources, wanted: Limits, deadline: Deadline
-    ) -> None:
-        both = msgspec.structs.replace(
-            resources,
-            memory_limit_in_bytes=wanted.memory_limit_bytes or 0,
-            memory_swap_limit_in_bytes=wanted.memory_swap_limit_bytes or 0,
-        )
-        told = changes_of(both, unified=self._node.hierarchies.kind is Kind.V2)
-        runtime = self._node.runtime(container.record.runtime_handler)
-        directory = self._node.paths(container.container_id).bundle
-        runtime.update(container.container_id, told, directory, deadline)
-
-    def _groups(self, container: Container) -> Sequence[Cgroup]:
-        """Its cgroup, and the one below it that its first process is in, if there is one.
-
-        With systemd on cgroup v2, crun makes such a one, and changes the limits of that.
-        """
-        outer = container.cgroups.container
-        if not outer.has_groups():
-            return [outer]
-        try:
-            path = self._node.hierarchies.group_of(container.record.pid)
-        except (ProcessLookupError, CgroupFailed):
-            return [outer]
-        if not path.startswith(f"{outer.path}/"):
-            return [outer]
-        name = path.removeprefix(f"{outer.path}/").partition("/")[0]
-        inner = outer.child(name)
-        return [outer, inner.pinned(inner.identity())]
+    Raises ``InvalidArgument``, ``WrongState``, ``Busy``, ``StoreFailed``;
+    ``CannotRun``, ``RuntimeFailed``, ``Timeout`` and ``Cancelled`` with ``restored`` in
+    the metadata, if anything was begun: whether all is as it was before.
+    """
+    _check(resources)
+    with (
+        container.lock("update", deadline),
+        guarded_state(container, deadline, *ALIVE),
+    ):
+        require_entry(container.record)
+        groups = _groups(container)
+        _change(container, groups, resources, deadline)
+        limits = read_limits(groups, resources.unified)
+    log.info("container.updated", container_id=container.container_id)
+    return limits
 
 
-def undo_update(container: Container, directory: Path) -> None:
-    """Put back the limits that a service was changing when it died: nobody was told of new ones.
+def limits_in_force(container: Container) -> Limits:
+    """The limits of a container that lives; those that the host does not know are absent."""
+    return read_limits(_groups(container))
 
-    ``directory`` is where the runtime's file was made. To be done before anybody else can
-    change them.
+
+def _check(resources: Resources) -> None:
+    found = Violations()
+    check_limits(resources, FIELD, found)
+    found.allow(
+        not resources.oom_score_adj,
+        f"{FIELD}.oom_score_adj",
+        "is of the program, and can't be changed any more",
+        "NOT_APPLICABLE",
+    )
+    found.raise_any()
+    found.allow(resources != Resources(), FIELD, "has no limit to change", "REQUIRED")
+    found.raise_any()
+
+
+def _change(
+    container: Container,
+    groups: Sequence[Cgroup],
+    resources: Resources,
+    deadline: Deadline,
+) -> None:
+    outer, found = groups[0], Violations()
+    check_host(resources, FIELD, container.context.hierarchies, found)
+    check_cpusets(resources, FIELD, outer, found)
+    found.raise_any()
+    wanted = completed(wanted_of(resources), read_limits(groups))
+    with_cpusets = wanted.cpuset_cpus is not None or wanted.cpuset_mems is not None
+    before = Snapshot.take(groups, resources.unified, with_cpusets_below=with_cpusets)
+    wanted = available(outer, wanted, before, FIELD)
+    refuse_above_swap(wanted)
+    refuse_in_use(outer, wanted)
+    after = before.with_limits(groups, wanted)
+    with _one_update(container, before), _named(outer, wanted):
+        after.move_cpusets()
+        _run(container, resources, wanted, deadline)
+        # What the runtime can't say, and what it has set besides.
+        if left := " ".join(after.restore(container.cgroups.keep_limits)):
+            problem = f"the kernel does not take what is wanted: {left}"
+            raise CannotRun(problem, reason="LIMIT_REFUSED", files=left)
+
+
+def _run(container: Container, resources: Resources, wanted: Limits, deadline: Deadline) -> None:
+    both = msgspec.structs.replace(
+        resources,
+        memory_limit_in_bytes=wanted.memory_limit_bytes or 0,
+        memory_swap_limit_in_bytes=wanted.memory_swap_limit_bytes or 0,
+    )
+    changes = changes_of(both, unified=container.context.hierarchies.kind is Kind.V2)
+    container.runtime.update(container.container_id, changes, container.paths.bundle, deadline)
+
+
+def _groups(container: Container) -> Sequence[Cgroup]:
+    """Its cgroup, and the one below it that its first process is in, if there is one.
+
+    With systemd on cgroup v2, crun makes such a one, and changes the limits of that.
+    """
+    outer = container.cgroups.container
+    if not outer.has_groups():
+        return [outer]
+    try:
+        path = container.context.hierarchies.group_of(container.record.pid)
+    except (ProcessLookupError, CgroupFailed):
+        return [outer]
+    if not path.startswith(f"{outer.path}/"):
+        return [outer]
+    name = path.removeprefix(f"{outer.path}/").partition("/")[0]
+    inner = outer.child(name)
+    return [outer, inner.pinned(inner.identity())]
+
+
+def undo_update(container: Container) -> None:
+    """Put back the limits that a service was changing when it died: no caller knows of new ones.
+
+    To be done before anybody else can change them.
     """
     before = container.record.limits_before
     changed = before.restore(container.cgroups.keep_limits) if before is not None else ()
-    remove_update_files(directory)
+    remove_update_files(container.paths.bundle)
     container.update("update", limits_before=None)
     log.warning("container.update_undone", container_id=container.container_id, changed=changed)
 

@@ -1,0 +1,86 @@
+"""How a container ends: what is known of it, and the exit status that it makes."""
+
+from __future__ import annotations
+
+import time
+
+from ocigrpc.conmon.exit_file import ExitFile, exit_signal
+from ocigrpc.engine.model.values import ExitStatus, Provenance
+from ocigrpc.waiting import Deadline
+
+_SIGKILL_CODE = 128 + 9
+
+_MESSAGES = {
+    Provenance.PENDING: "the container has ended; its monitor has not said how yet",
+    Provenance.FILE_MISSING: "the monitor ended without writing an exit file",
+    Provenance.FILE_EMPTY: "the exit file is empty",
+    Provenance.FILE_INVALID: "the exit file holds no exit code",
+    Provenance.MONITOR_LOST: "the monitor was gone before the container ended",
+    Provenance.REBOOT: "the node was started anew while the container lived",
+    Provenance.MONITOR_HUNG: "the monitor hung, and was killed before it said how",
+}
+
+
+class Ending:
+    """What is seen of one container's end before its exit status is final.
+
+    ``init_ended_ns`` is when its first process was seen to have ended, 0 until then.
+    ``monitor_deadline`` is until when its monitor may write the exit file, from that moment;
+    ``monitor_hung`` that it did not, and was killed. ``killed_by_us`` is whether we have sent
+    SIGKILL: then a death by it is no work of the OOM killer.
+    """
+
+    __slots__ = ("init_ended_ns", "killed_by_us", "monitor_deadline", "monitor_hung")
+
+    def __init__(self) -> None:
+        self.init_ended_ns = 0
+        self.monitor_deadline: Deadline | None = None
+        self.monitor_hung = False
+        self.killed_by_us = False
+
+    def begin(self, monitor_timeout_s: float) -> None:
+        """Note that the first process has ended just now."""
+        self.init_ended_ns = self.init_ended_ns or time.time_ns()
+        self.expect_exit_file(monitor_timeout_s)
+
+    def expect_exit_file(self, monitor_timeout_s: float) -> None:
+        """Note that it is for the monitor to say how it ended, from now on."""
+        self.monitor_deadline = Deadline(monitor_timeout_s)
+
+    def unknown(self, why: Provenance) -> ExitStatus:
+        """The exit status that nobody knows, or not yet."""
+        return unknown_exit(why, self.init_ended_ns or time.time_ns())
+
+    def without_exit_file(self) -> ExitStatus:
+        """The exit status of a container whose monitor has ended and left none."""
+        if self.monitor_hung:
+            return self.unknown(Provenance.MONITOR_HUNG)
+        # The monitor saw the end if the end came first; then it had its chance to write.
+        seen = self.init_ended_ns > 0
+        return self.unknown(Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST)
+
+    def from_exit_file(self, exit_file: ExitFile, oom_kills: int) -> ExitStatus:
+        """The exit status that the monitor has written."""
+        # What we have killed, the kernel has not, whatever else it did.
+        return exit_of(exit_file, oom_kills > 0 and not self.killed_by_us)
+
+
+def exit_of(exit_file: ExitFile, oom: bool) -> ExitStatus:
+    """What an exit file means; ``oom`` is whether the kernel killed for lack of memory."""
+    exit_code = exit_file.exit_code
+    if exit_code is None:
+        why = Provenance.FILE_INVALID if exit_file.text else Provenance.FILE_EMPTY
+        return unknown_exit(why, exit_file.written_ns)
+    return ExitStatus(
+        provenance=Provenance.EXIT_FILE,
+        finished_ns=exit_file.written_ns,
+        exit_code=exit_code,
+        signal=exit_signal(exit_code),
+        # Another process may have been the victim, and the first one ended otherwise.
+        oom_killed=oom and exit_code == _SIGKILL_CODE,
+    )
+
+
+def unknown_exit(why: Provenance, finished_ns: int) -> ExitStatus:
+    """An exit status without an exit code, and the reason for that."""
+    return ExitStatus(provenance=why, finished_ns=finished_ns, message=_MESSAGES[why])

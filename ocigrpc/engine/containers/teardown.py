@@ -1,0 +1,141 @@
+"""The end of all that was made for a container: when it is removed, or its create is undone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from ocigrpc.conmon.log_names import kept_logs
+from ocigrpc.engine.containers.cgroups import remove_made_parents
+from ocigrpc.engine.containers.container import Container
+from ocigrpc.engine.containers.ownership import Claim, delete_entry, refuse_entry_mounts
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import State
+from ocigrpc.errors import OcigrpcError, host_failure
+from ocigrpc.host.files.tree import mount_in_the_way, mounts_at, refuse_mounts, remove_tree
+from ocigrpc.host.processes.programs import find_program
+from ocigrpc.log import get_logger
+from ocigrpc.oci.runtime import Runtime
+from ocigrpc.oci.shown_bundle import hide_bundle, shown_bundle
+from ocigrpc.waiting import Deadline
+
+log = get_logger()
+
+
+def teardown(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]:
+    """End a container's processes and remove its files; the errors, which are logged already.
+
+    Its files stay when a process does, so that it can be removed whole later.
+    """
+    errors = end_processes(container, deadline)
+    if errors:
+        return errors
+    if container.record.state is State.CREATING:
+        remove_new_log(container.record)
+    return remove_files(container)
+
+
+def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]:
+    """Kill all that is left of a container and its monitor, in the runtime and cgroups.
+
+    What is not proved to be the container's is left alone. Each step is tried, whatever
+    became of those before; answers the errors, which are logged already.
+    """
+    record, cgroups = container.record, container.cgroups
+    runtimes = _runtimes_of(container)
+    claim = Claim(cgroups, record, runtimes)
+    return attempt(
+        lambda: claim.prove(deadline),
+        # The monitor first: it would report as failed what we end on purpose.
+        claim.pin_monitor,
+        lambda: cgroups.monitor.kill(deadline),
+        claim.pin_container,
+        lambda: cgroups.container.kill(deadline),
+        *(partial(delete_entry, each, record, cgroups, deadline) for each in runtimes),
+        lambda: cgroups.remove_monitor(deadline),
+        lambda: cgroups.remove_container(deadline),
+        lambda: remove_made_parents(container.context.hierarchies, record),
+    )
+
+
+def claim_cgroups(container: Container, deadline: Deadline) -> None:
+    """Pin the cgroups of a container that an older service has made, if they are its own."""
+    claim = Claim(container.cgroups, container.record, _runtimes_of(container))
+    attempt(lambda: claim.prove(deadline), claim.pin_monitor, claim.pin_container)
+
+
+def _runtimes_of(container: Container) -> Sequence[Runtime]:
+    """The one that made a container, or all that may have."""
+    if container.record.runtime_handler:
+        return [container.runtime]
+    return [each for each in container.context.runtimes.values() if find_program(each.path)]
+
+
+def remove_new_log(record: Record) -> None:
+    """Remove the log that a create has made, and nothing has written to."""
+    with suppress(OSError):
+        if record.log_is_new and not os.lstat(record.log_path).st_size:
+            os.unlink(record.log_path)
+
+
+def refuse_mounts_in_the_way(container: Container) -> None:
+    """Raise ``PreconditionFailed`` (MOUNT_IN_THE_WAY) for a mount where files will go."""
+    record, paths = container.record, container.paths
+    shown = str(shown_bundle(paths.bundle))
+    for path in _own_paths(container):
+        for mount_point in mounts_at(str(paths.run_dir), path):
+            if mount_point != shown:
+                raise mount_in_the_way(mount_point)
+    if record.log_is_ours:
+        refuse_mounts(os.path.dirname(record.log_path), *kept_logs(record.log_path))
+    for runtime in _runtimes_of(container):
+        refuse_entry_mounts(runtime, record)
+
+
+def remove_files(container: Container) -> Sequence[OcigrpcError]:
+    """Remove all files that were made for a container.
+
+    Each is tried, whatever became of those before; answers the errors, which are logged
+    already.
+    """
+    record, paths = container.record, container.paths
+    steps = [partial(hide_bundle, paths.bundle)]
+    steps += [partial(remove_tree, str(paths.run_dir), path) for path in _own_paths(container)]
+    if record.log_is_ours:
+        steps += _log_removals(record.log_path)
+    errors = attempt(*steps)
+    if record.log_is_ours and not errors:
+        # One that was given a number meanwhile.
+        errors = attempt(*_log_removals(record.log_path))
+    return errors
+
+
+def remove_work(container: Container, directory: Path) -> None:
+    """Remove a directory in the container's own; what can't be removed goes with that one."""
+    attempt(lambda: remove_tree(str(container.paths.run_dir), str(directory)))
+
+
+def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
+    """Try every step, and answer the errors, which are logged already."""
+    errors: list[OcigrpcError] = []
+    for step in steps:
+        try:
+            step()
+        except (OcigrpcError, OSError) as error:
+            failure = error if isinstance(error, OcigrpcError) else host_failure(error)
+            log.error("attempt.failed", reason=failure.reason, error=failure.message)
+            errors.append(failure)
+    return errors
+
+
+def _own_paths(container: Container) -> Sequence[str]:
+    paths = container.paths
+    return [str(path) for path in (paths.bundle, paths.exit_copy, paths.socket_link)]
+
+
+def _log_removals(log_path: str) -> Sequence[partial[None]]:
+    paths = kept_logs(log_path)
+    return [partial(remove_tree, os.path.dirname(path), path) for path in paths]

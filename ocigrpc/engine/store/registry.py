@@ -1,0 +1,125 @@
+"""Which objects of one kind there are, in memory: by id and by unique name."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
+
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import ObjectKind
+from ocigrpc.engine.store.record_keeper import RecordKeeper
+from ocigrpc.engine.store.store import Store
+from ocigrpc.errors import OcigrpcError
+
+T = TypeVar("T", bound=RecordKeeper)
+
+
+class Registry(ABC, Generic[T]):
+    """The live objects of one kind, at most ``limit`` of them.
+
+    A subclass says how one is made of its record, which errors there are, and what else must
+    be unique of it.
+    """
+
+    kind: ClassVar[ObjectKind]
+
+    def __init__(self, store: Store, limit: int) -> None:
+        self._store = store
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._by_id: dict[str, T] = {}
+        self._ids_by_name: dict[str, str] = {}
+
+    @abstractmethod
+    def make(self, record: Record) -> T:
+        """The object of a record."""
+
+    @abstractmethod
+    def not_found(self, object_id: str) -> OcigrpcError:
+        """The error that there is none of this id."""
+
+    @abstractmethod
+    def id_in_use(self, object_id: str) -> OcigrpcError:
+        """The error that the id is that of an object of another request."""
+
+    @abstractmethod
+    def name_in_use(self, name: str, owner_id: str) -> OcigrpcError:
+        """The error that the name is that of another object."""
+
+    @abstractmethod
+    def too_many(self, limit: int) -> OcigrpcError:
+        """The error that there are as many as there may be."""
+
+    def refuse(self, record: Record) -> None:
+        """Raise what else keeps an object of this record from being; the lock is held."""
+
+    def get(self, object_id: str) -> T:
+        """The object of this id; raises :meth:`not_found`."""
+        try:
+            return self._by_id[object_id]
+        except KeyError:
+            raise self.not_found(object_id) from None
+
+    def find(self, object_id: str) -> T | None:
+        """The object of this id, if there is one."""
+        return self._by_id.get(object_id)
+
+    def all(self) -> Sequence[T]:
+        """Every object, in no order."""
+        with self._lock:
+            return list(self._by_id.values())
+
+    def reserve(self, record: Record) -> tuple[T, bool]:
+        """The object of the record's id, and whether it was made just now.
+
+        One that is there already is that of the same request, by its fingerprint. Raises the
+        errors above.
+        """
+        with self._lock:
+            present = self._by_id.get(record.key.object_id)
+            if present is not None:
+                if present.record.fingerprint != record.fingerprint:
+                    raise self.id_in_use(record.key.object_id)
+                return present, False
+            owner_id = self._ids_by_name.get(record.name) if record.name else None
+            if owner_id is not None:
+                raise self.name_in_use(record.name, owner_id)
+            self.refuse(record)
+            if len(self._by_id) >= self._limit:
+                raise self.too_many(self._limit)
+            return self._add(record), True
+
+    def intents(self) -> frozenset[tuple[str, str]]:
+        """Id and verb of every change that has begun and not ended."""
+        return self._store.intents(self.kind)
+
+    def load(self) -> Sequence[T]:
+        """The objects that the store remembers, now in the registry."""
+        with self._lock:
+            return [self._add(record) for record in self._store.records(self.kind)]
+
+    def adopt(self, record: Record) -> T:
+        """An object of which the store knows nothing, now in the registry alone."""
+        with self._lock:
+            return self._add(record)
+
+    def drop(self, dropped: T, *, remembered: bool = False) -> None:
+        """Remove an object, here and from the store.
+
+        The store keeps what is ``remembered``, for the next start to try again to undo it.
+        Raises ``StoreFailed``, and then nothing is removed.
+        """
+        if not remembered:
+            dropped.delete()
+        with self._lock:
+            self._by_id.pop(dropped.record.key.object_id, None)
+            self._ids_by_name.pop(dropped.record.name, None)
+
+    def _add(self, record: Record) -> T:
+        added = self.make(record)
+        self._by_id[record.key.object_id] = added
+        if record.name:
+            self._ids_by_name[record.name] = record.key.object_id
+        return added
