@@ -98,7 +98,8 @@ class HostileRun:
 
     def _accept_mount_points(self, case: Case, answer: Answer) -> None:
         """Expect the mount points that the runtime makes in directories that it may mount in."""
-        if answer.code == "OK" or answer.info.reason == "RUNTIME_FAILED":
+        # A program that is not in the root filesystem fails only after the mounts.
+        if answer.code == "OK" or answer.info.metadata.get("phase") == "runtime":
             given = {str(value) for path, _, value in values_in(case) if path in _MOUNTED_IN}
             now = {file.path: file for file in self._snapshot() if file.path in given}
             self._before = [now.get(file.path, file) for file in self._before]
