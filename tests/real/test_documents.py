@@ -5,11 +5,12 @@ All blocks of all documents are one session, in a mount namespace where the defa
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.waiting import Deadline
 from tests.bed import REPOSITORY
 from tests.bed.commands.go_program import go_program
+from tests.bed.commands.picture import lines, steady
 from tests.bed.documents import Block, programs
 
 SERVE = "scripts/serve"
@@ -38,12 +40,21 @@ RUN_BY_CI = {
     "scripts/node test /var/tmp/ocigrpc-node",
 }
 """What runs these tests, or runs beside them."""
+RUN_BY_TESTS = {"systemctl daemon-reload\nsystemctl enable --now ocigrpc": "test_unit_file"}
+"""What wants a host of its own, and the tests that take it from its document."""
 
 _LIMIT_S = 480.0
-_PRIVATE = ("/run/ocigrpc", "/var/lib/ocigrpc", "/var/log/ocigrpc", "/run/runc", "/srv/hello")
+_PRIVATE = (
+    "/run/ocigrpc",
+    "/var/lib/ocigrpc",
+    "/var/log/ocigrpc",
+    "/run/runc",
+    "/srv/hello",
+    "/opt/ocigrpc",
+)
 _GROUPS = tuple(
     f"/ocigrpc/ocigrpc-{whose}-{container_id}"
-    for container_id in ("hello", "talk")
+    for container_id in ("first", "hello", "talk")
     for whose in ("conmon", "container")
 )
 _VOLATILE = re.compile(r'("pid": )\d+|("(?:\w+_at|time)": )"[^"]+Z"')
@@ -75,7 +86,7 @@ end() {
 
 
 BLOCKS = list(programs())
-SESSION = [block for block in BLOCKS if block.command not in RUN_BY_CI]
+SESSION = [block for block in BLOCKS if block.command not in {*RUN_BY_CI, *RUN_BY_TESTS}]
 
 pytestmark = pytest.mark.timeout(_LIMIT_S + 30)
 
@@ -182,7 +193,7 @@ def test_a_block_does_what_is_shown(session: Session, block: Block) -> None:
 
 def _without_limits(answer: object) -> object:
     """An answer without the limits beside a status, which are those of the host."""
-    if isinstance(answer, dict) and "status" in answer:
+    if isinstance(answer, dict) and isinstance(answer.get("status"), dict):
         assert answer.pop("resources")
     return answer
 
@@ -200,7 +211,7 @@ def test_the_session_ends_well_and_leaves_nothing(session: Session) -> None:
 
 def test_the_session_has_the_commands_to_begin_with() -> None:
     shown = {block.command for block in BLOCKS}
-    assert {"scripts/demo", "scripts/test", SERVE, *SHORTER} | RUN_BY_CI <= shown
+    assert {"scripts/demo", SERVE, *SHORTER, *RUN_BY_CI, *RUN_BY_TESTS} <= shown
 
 
 @pytest.mark.parametrize("command", sorted(RUN_BY_CI))
@@ -209,3 +220,22 @@ def test_what_the_session_leaves_out_is_run_by_ci(command: str) -> None:
     assert os.access(script, os.X_OK)
     runners = [REPOSITORY / ".ci/run", REPOSITORY / "scripts/test"]
     assert any(command == line.strip() for path in runners for line in path.open())
+
+
+@pytest.mark.parametrize("command", RUN_BY_TESTS)
+def test_what_wants_a_host_of_its_own_is_run_by_a_test(command: str) -> None:
+    test = REPOSITORY / f"tests/real/{RUN_BY_TESTS[command]}.py"
+    assert "fences(OPERATING)" in test.read_text()
+
+
+def test_the_picture_of_the_demo_is_what_it_prints(session: Session) -> None:
+    (demo,) = (block for block in SESSION if block.command == "scripts/demo")
+    printed = session.of(demo).out.splitlines()
+    shown = lines((REPOSITORY / "scripts/demo.svg").read_text())
+    assert _once(shown) == _once(["$ scripts/demo", *printed])
+
+
+def _once(output: Sequence[str]) -> list[str]:
+    """Lines without what differs in each run, how many lines a log has among it."""
+    kept = [steady(line) for line in output if line.strip() not in ("", "...")]
+    return [line for line, _ in itertools.groupby(kept)]

@@ -62,6 +62,14 @@ def test_every_word_for_programs_is_one_of_the_service() -> None:
     assert [word for word in told - codes if not re.search(rf"\b{word}\b", sources)] == []
 
 
+def test_every_event_of_the_log_is_one_of_the_service() -> None:
+    sources = "".join(path.read_text() for path in (REPOSITORY / "ocigrpc").rglob("*.py"))
+    (table,) = re.findall(r"^\| event \| .*?\n\n", _OPERATING, re.MULTILINE | re.DOTALL)
+    events = re.findall(r"`(\w+\.\w+)`", table)
+    assert "container.created" in events
+    assert [event for event in events if f'"{event}"' not in sources] == []
+
+
 def test_every_path_of_the_project_is_there() -> None:
     # A link is relative to its document, and has a test of its own.
     text = _LINK.sub("]", _ALL)

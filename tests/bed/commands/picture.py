@@ -1,0 +1,76 @@
+"""The picture of a command's output: what stands on standard input, as an SVG of a terminal.
+
+``scripts/demo --picture`` makes the one in README from a real run. ``lines`` reads one back, so
+that a test can compare it with another run.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+_LINE, _CHARACTER, _MARGIN = 18, 7.8, 16
+"""Height of a line, width of a character and margin, in pixels, at a font size of 13."""
+
+_COLORS = {
+    "CREATED": "#79c0ff",
+    "RUNNING": "#7ee787",
+    "PAUSED": "#ffa657",
+    "STOPPED": "#ff7b72",
+    "gone": "#8b949e",
+}
+"""Of the states, where they stand alone."""
+
+_STATE = re.compile(rf"(?<= )({'|'.join(_COLORS)})(?= )")
+_NUMBER = re.compile(r"\d[\w.+~:-]*")
+
+
+def picture(command: str, output: str) -> str:
+    """An SVG of a terminal in which ``command`` was run, with all its output as text."""
+    lines = [f"$ {command}", *output.rstrip("\n").split("\n")]
+    width = round(max(map(len, lines)) * _CHARACTER) + 2 * _MARGIN
+    height = len(lines) * _LINE + 2 * _MARGIN
+    rows = (_row(number, line) for number, line in enumerate(lines) if line)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="13">\n'
+        f"<title>{escape(command)} and its output</title>\n"
+        f'<rect width="{width}" height="{height}" rx="8" fill="#0d1117"/>\n'
+        f"{''.join(rows)}</svg>\n"
+    )
+
+
+def lines(svg: str) -> list[str]:
+    """The lines of a picture, empty ones left out; the first is the command."""
+    texts = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    return ["".join(text.itertext()) for text in texts]
+
+
+def steady(line: str) -> str:
+    """A line without what is another in each run: numbers, times, versions and widths."""
+    return " ".join(_NUMBER.sub("0", line).split())
+
+
+def _row(number: int, line: str) -> str:
+    """One line, stretched to its width in any font, so that columns are columns."""
+    text = _STATE.sub(lambda found: _colored(found[1]), escape(line))
+    color = "#e6edf3" if number else "#7ee787"
+    return (
+        f'<text x="{_MARGIN}" y="{_MARGIN + (number + 0.75) * _LINE:g}" fill="{color}" '
+        f'textLength="{len(line) * _CHARACTER:g}" xml:space="preserve">{text}</text>\n'
+    )
+
+
+def _colored(state: str) -> str:
+    return f'<tspan fill="{_COLORS[state]}">{state}</tspan>'
+
+
+def main() -> None:
+    """Print the picture of a command, the first argument, whose output is on standard input."""
+    print(picture(sys.argv[1], sys.stdin.read()), end="")
+
+
+if __name__ == "__main__":
+    main()
