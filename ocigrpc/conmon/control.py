@@ -1,8 +1,8 @@
-"""conmon's control FIFO: one line for each thing that it is to do.
+"""conmon's control FIFO, to which one line is written for each thing that it is to do.
 
 conmon before 2.2.0 loses the second of two lines that it reads at once. So the FIFO is made
 to hold one page, and a line is written only when it is empty. A line that conmon has not
-read in time is taken back, so that what has failed does not happen later all the same.
+read in time can be taken back, so that a call which has failed has no effect later.
 """
 
 from __future__ import annotations
@@ -11,43 +11,53 @@ import errno
 import fcntl
 import os
 import select
+from contextlib import ExitStack
+from pathlib import Path
 
 from ocigrpc.closing import Closing
 from ocigrpc.waiting import Deadline
 
-REOPEN_LOG = b"2 0 0\n"
-"""Close the log and make a new one, in place of whatever has its name by then."""
-
 _PAGE_BYTES = 4096
 
 
-class Control(Closing):
-    """A conmon's control FIFO, to be used in a ``with``."""
+class ControlFifo(Closing):
+    """A conmon's control FIFO, open for writing; to be used in a ``with``."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         """Raises ``ConnectionError`` when no conmon reads it, and other ``OSError``."""
-        try:
-            # Without O_NONBLOCK it would wait for a conmon that is dead.
-            self._fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.ENXIO, errno.ENOENT):
-                raise ConnectionError(error.errno, error.strerror, path) from error
-            raise
         self._path = path
-        try:
-            # A FIFO with one page can be written to, says poll, only when that page is empty.
+        with ExitStack() as stack:
+            try:
+                # Without O_NONBLOCK this would wait for a conmon that is dead.
+                self._fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno in (errno.ENXIO, errno.ENOENT):
+                    raise ConnectionError(error.errno, error.strerror, str(path)) from error
+                raise
+            stack.callback(os.close, self._fd)
+            # poll calls a FIFO of one page writable only when that page is empty.
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PAGE_BYTES)
-        except OSError:
-            os.close(self._fd)
-            raise
+            # An epoll makes POLLOUT something that a Deadline can wait for.
+            self._empty = stack.enter_context(select.epoll(1))
+            self._empty.register(self._fd, select.EPOLLOUT)
+            self._stack = stack.pop_all()
 
-    def send(self, line: bytes, deadline: Deadline) -> None:
-        """Write a line when conmon has read the one before; raises ``Timeout``, ``Cancelled``."""
-        with select.epoll(1) as empty:
-            # An epoll makes POLLOUT what a Deadline waits for.
-            empty.register(self._fd, select.EPOLLOUT)
-            deadline.wait(empty)
-        os.write(self._fd, line)
+    @property
+    def empty(self) -> select.epoll:
+        """To be polled for reading: readable when conmon has read the line before."""
+        return self._empty
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the terminal's size; to be called when ``empty``. Raises ``OSError``."""
+        os.write(self._fd, b"1 %d %d\n" % (rows, columns))
+
+    def reopen_log(self, deadline: Deadline) -> None:
+        """Have a new log made, in place of any file that has the log's name by then.
+
+        Waits until conmon has read the line before; raises ``Timeout`` or ``Cancelled``.
+        """
+        deadline.wait(self._empty)
+        os.write(self._fd, b"2 0 0\n")
 
     def take_back(self) -> bool:
         """Take back what conmon has not read; False when it has read all."""
@@ -60,5 +70,5 @@ class Control(Closing):
             os.close(fd)
 
     def close(self) -> None:
-        """Close the control FIFO."""
-        os.close(self._fd)
+        """Close it."""
+        self._stack.close()

@@ -51,6 +51,16 @@ class ContainerPaths:
         return self.bundle / "conmon.pid"
 
     @cached_property
+    def attach_socket(self) -> Path:
+        """Socket of the container's input and output; conmon makes it."""
+        return self.bundle / "attach"
+
+    @cached_property
+    def control_fifo(self) -> Path:
+        """FIFO by which conmon is told to resize the terminal or reopen the log."""
+        return self.bundle / "ctl"
+
+    @cached_property
     def runtime_log(self) -> Path:
         """The runtime's errors during create, as JSON lines."""
         return self.bundle / "runtime.log"

@@ -33,7 +33,7 @@ while :; do
     j=0; while [ $j -lt 100 ]; do j=$((j+1)); i=$((i+1)); echo $i; done; sleep $rest
 done"""
 
-CONTROL = "ocigrpc.conmon.control:Control.send"
+CONTROL = "ocigrpc.conmon.control:ControlFifo.reopen_log"
 ASK = "ocigrpc.engine.logs.reopen:_Request.ask"
 
 UPDATES = [

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.conmon.control import REOPEN_LOG, Control
+from ocigrpc.conmon.control import ControlFifo
 from ocigrpc.errors import Timeout
 from ocigrpc.waiting import Deadline
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
+def path(tmp_path: Path) -> Path:
     os.mkfifo(tmp_path / "ctl")
-    return str(tmp_path / "ctl")
+    return tmp_path / "ctl"
 
 
 @pytest.fixture
-def conmon(path: str) -> Iterator[int]:
+def conmon(path: Path) -> Iterator[int]:
     """conmon's end of it."""
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     yield fd
@@ -28,36 +28,36 @@ def conmon(path: str) -> Iterator[int]:
 
 
 @pytest.mark.usefixtures("conmon")
-def test_a_second_line_waits_until_the_first_is_read(path: str, conmon: int) -> None:
-    with Control(path) as control:
-        control.send(b"1 24 80\n", Deadline(5))
+def test_a_second_line_waits_until_the_first_is_read(path: Path, conmon: int) -> None:
+    with ControlFifo(path) as control:
+        control.resize(24, 80)
         with pytest.raises(Timeout):
-            control.send(REOPEN_LOG, Deadline(0.05))
+            control.reopen_log(Deadline(0.05))
         assert os.read(conmon, 100) == b"1 24 80\n"
-        control.send(REOPEN_LOG, Deadline(5))
+        control.reopen_log(Deadline(5))
         assert os.read(conmon, 100) == b"2 0 0\n"
 
 
-def test_a_line_that_nobody_has_read_is_taken_back(path: str, conmon: int) -> None:
-    with Control(path) as control:
-        control.send(REOPEN_LOG, Deadline(5))
+def test_a_line_that_nobody_has_read_is_taken_back(path: Path, conmon: int) -> None:
+    with ControlFifo(path) as control:
+        control.reopen_log(Deadline(5))
         assert control.take_back()
         with pytest.raises(BlockingIOError):
             os.read(conmon, 100)
 
 
-def test_a_line_that_was_read_is_not(path: str, conmon: int) -> None:
-    with Control(path) as control:
-        control.send(REOPEN_LOG, Deadline(5))
+def test_a_line_that_was_read_is_not(path: Path, conmon: int) -> None:
+    with ControlFifo(path) as control:
+        control.reopen_log(Deadline(5))
         os.read(conmon, 100)
         assert not control.take_back()
 
 
-def test_a_conmon_that_is_dead_is_told_at_once(path: str) -> None:
+def test_a_conmon_that_is_dead_is_told_at_once(path: Path) -> None:
     with pytest.raises(ConnectionError):
-        Control(path)
+        ControlFifo(path)
 
 
 def test_a_missing_fifo_is_that_of_no_conmon(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
-        Control(str(tmp_path / "ctl"))
+        ControlFifo(tmp_path / "ctl")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from ocigrpc.conmon.control import REOPEN_LOG, Control
+from ocigrpc.conmon.control import ControlFifo
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import (
@@ -99,11 +99,11 @@ class Reopening:
                 request.ask(deadline.within(REOPEN_TIMEOUT_S))
 
     @contextmanager
-    def _control(self, container: Container) -> Iterator[Control]:
-        path = f"{container.paths.bundle}/ctl"
+    def _control(self, container: Container) -> Iterator[ControlFifo]:
+        path = container.paths.control_fifo
         with host_failing("write to", path):
             try:
-                with Control(path) as control:
+                with ControlFifo(path) as control:
                     yield control
             except (ConnectionError, FileNotFoundError):
                 raise _monitor_lost(container) from None
@@ -125,7 +125,7 @@ class _Request:
     """What is asked of conmon; ``present`` is what has the log's name, empty and not its own."""
 
     container: Container
-    control: Control
+    control: ControlFifo
     waiter: Waiter
     monitor: Process
     present: os.stat_result | None
@@ -134,7 +134,7 @@ class _Request:
         """Ask, and wait until it is done; or take it back."""
         sent = False
         try:
-            self.control.send(REOPEN_LOG, deadline)
+            self.control.reopen_log(deadline)
             sent = True
             self._await_file(deadline)
         except (Timeout, Cancelled) as error:

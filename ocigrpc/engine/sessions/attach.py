@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from ocigrpc.conmon.attach import STDERR, Attachment
+from ocigrpc.conmon.attach import Attachment
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.status import ALIVE, guarded_state, require_state
@@ -147,13 +147,12 @@ class _AttachSession:
 
     def _receive(self) -> bool:
         """Pass on a packet; false at the end."""
-        received = self._attachment.receive()
-        if received is None:
+        packet = self._attachment.receive()
+        if packet is None:
             return True
-        stream, data = received
+        data, is_stderr = packet
         if not data:
             return False
-        is_stderr = stream == STDERR
         if self._start.stderr if is_stderr else self._start.stdout:
             limit_bytes = self._shares.each_bytes
             if self._queue.weight_bytes >= limit_bytes:
