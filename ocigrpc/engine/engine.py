@@ -75,12 +75,12 @@ class Engine:
         self._registry = registry
         self._questions = RuntimeQuestions()
         self._creation = Creation(context, registry, exits)
-        self._execs = Execs(context, registry)
+        self._execs = Execs(registry)
         self._attaching = Attaching(registry)
         self._event_log = store.event_log
         self._logs = Logs(context)
         exits.when_over = self._logs.watch
-        self._recovery = Recovery(context, registry, exits, self._execs)
+        self._recovery = Recovery(context, registry, exits)
         self._health = Health(context, store, self._recovery)
 
     @classmethod

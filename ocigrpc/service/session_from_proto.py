@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from msgspec import structs
 
-from ocigrpc.engine.sessions.exec import OUTPUT_LIMIT_BYTES
+from ocigrpc.engine.sessions.exec_output import OUTPUT_LIMIT_BYTES
 from ocigrpc.engine.sessions.messages import (
     AttachStart,
     CloseStdin,

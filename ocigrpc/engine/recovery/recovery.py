@@ -21,7 +21,7 @@ from ocigrpc.engine.containers.teardown import attempt, claim_cgroups
 from ocigrpc.engine.model.values import Condition, State
 from ocigrpc.engine.recovery.orphans import bundled_ids, has_made, orphan_record
 from ocigrpc.engine.recovery.unfinished import UnfinishedWork
-from ocigrpc.engine.sessions.exec import Execs
+from ocigrpc.engine.sessions.exec_workspace import cut_off_execs
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.stale import end_leftovers
 from ocigrpc.log import get_logger
@@ -33,14 +33,11 @@ log = get_logger()
 class Recovery:
     """Finds every container again, and what has no record."""
 
-    def __init__(
-        self, context: Context, registry: ContainerRegistry, exits: ExitMonitor, execs: Execs
-    ) -> None:
+    def __init__(self, context: Context, registry: ContainerRegistry, exits: ExitMonitor) -> None:
         self._context = context
         self._registry = registry
         self._exits = exits
-        self._execs = execs
-        self._unfinished = UnfinishedWork(registry, execs)
+        self._unfinished = UnfinishedWork(registry)
         self._total = 0
         self._found = 0
         self._done = False
@@ -101,9 +98,9 @@ class Recovery:
                 pid=container.record.pid,
             )
         # Listed now: later there may be new ones.
-        programs = self._execs.cut_off(container)
-        if verbs or programs or self._has_changed(container):
-            self._unfinished.submit(container, verbs, programs)
+        execs = cut_off_execs(container)
+        if verbs or execs or self._has_changed(container):
+            self._unfinished.submit(container, verbs, execs)
 
     def _has_changed(self, container: Container) -> bool:
         state = observe(container).state

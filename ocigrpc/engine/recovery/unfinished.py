@@ -13,10 +13,9 @@ from ocigrpc.engine.containers.status import current_state
 from ocigrpc.engine.containers.stop import remove, stop
 from ocigrpc.engine.containers.teardown import teardown
 from ocigrpc.engine.model.values import State
-from ocigrpc.engine.sessions.exec import Execs
+from ocigrpc.engine.sessions.exec_workspace import ExecWorkspace, end_execs
 from ocigrpc.errors import OcigrpcError, WrongState
 from ocigrpc.log import get_logger
-from ocigrpc.oci.exec import ExecFiles
 from ocigrpc.waiting import Deadline
 
 log = get_logger()
@@ -30,9 +29,8 @@ class UnfinishedWork:
     What can't be ended is logged and stays in the store, for the next start to try again.
     """
 
-    def __init__(self, registry: ContainerRegistry, execs: Execs) -> None:
+    def __init__(self, registry: ContainerRegistry) -> None:
         self._registry = registry
-        self._execs = execs
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="finishing")
         self._closing = Deadline()
         self._lock = threading.Lock()
@@ -40,12 +38,12 @@ class UnfinishedWork:
         self.count = 0
 
     def submit(
-        self, container: Container, verbs: Set[str], programs: Sequence[ExecFiles] = ()
+        self, container: Container, verbs: Set[str], execs: Sequence[ExecWorkspace] = ()
     ) -> None:
-        """Soon end the ``verbs`` that were cut off with a container, and the ``programs``."""
+        """Soon end the ``verbs`` that were cut off with a container, and the ``execs``."""
         with self._lock:
             self.count += 1
-        self._pool.submit(self._attempt, container, verbs, programs)
+        self._pool.submit(self._attempt, container, verbs, execs)
 
     def close(self) -> None:
         """End the threads soon; what they have not ended is for the next start."""
@@ -53,10 +51,10 @@ class UnfinishedWork:
         self._pool.shutdown(cancel_futures=True)
 
     def _attempt(
-        self, container: Container, verbs: Set[str], programs: Sequence[ExecFiles]
+        self, container: Container, verbs: Set[str], execs: Sequence[ExecWorkspace]
     ) -> None:
         try:
-            self._finish(container, verbs, programs)
+            self._finish(container, verbs, execs)
         except (OcigrpcError, OSError) as error:
             log.error(
                 "recovery.failed",
@@ -71,7 +69,9 @@ class UnfinishedWork:
             with self._lock:
                 self.count -= 1
 
-    def _finish(self, container: Container, verbs: Set[str], programs: Sequence[ExecFiles]) -> None:
+    def _finish(
+        self, container: Container, verbs: Set[str], execs: Sequence[ExecWorkspace]
+    ) -> None:
         stop_timeout_s = container.record.stop_timeout_s
         deadline = self._closing.within(stop_timeout_s + container.context.settings.timeouts.undo_s)
         if container.record.state is State.CREATING:
@@ -79,7 +79,7 @@ class UnfinishedWork:
         elif "remove" in verbs:
             remove(container, self._registry, True, deadline)
         else:
-            self._execs.end(container, programs)
+            end_execs(execs)
             if "stop" in verbs:
                 stop(container, stop_timeout_s, deadline)
             if "start" in verbs:

@@ -1,1 +1,1 @@
-"""Clients that talk to a container: exec and attach."""
+"""Sessions of clients with a container: exec and attach."""

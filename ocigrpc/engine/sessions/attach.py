@@ -1,4 +1,4 @@
-"""Clients that talk to a container's first process, any number of them at once."""
+"""Clients that are attached to a container's first process, any number of them at once."""
 
 from __future__ import annotations
 
@@ -21,72 +21,35 @@ from ocigrpc.engine.sessions.messages import (
     Output,
     Stdin,
     TerminalSize,
-    answers,
-    joined,
-    leaving,
     weight_bytes,
 )
 from ocigrpc.engine.sessions.queue import PollableQueue
+from ocigrpc.engine.sessions.stream import produced
 from ocigrpc.errors import LimitReached, PreconditionFailed
 from ocigrpc.waiting import Deadline, Pollable, Waitable
 
+# Output that waits for a slow client. One with more is disconnected, so that conmon, which
+# waits for every client, never has to wait for it.
 BACKLOG_LIMIT_BYTES = 4 << 20
-"""Output that waits for a slow client; one with more is dropped, so that conmon, which
-waits for nobody else, never has to wait for it."""
 
+# The same for all clients together: when there are many, less waits for each.
 ALL_BACKLOGS_LIMIT_BYTES = 128 << 20
-"""The same for all clients together: when there are many, less waits for each."""
 
+# What may wait for each of them, however many there are.
 BACKLOG_SURE_BYTES = 256 << 10
-"""What may wait for each of them, however many there are."""
 
-_MAY_ATTACH = (*ALIVE, State.UNKNOWN)
-
-
-class Attaching:
-    """Attaches clients to the containers of a registry."""
-
-    def __init__(self, registry: ContainerRegistry) -> None:
-        self._registry = registry
-        self._shares = _Shares()
-
-    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
-        """Talk to the container until it has ended and its last byte is read.
-
-        Raises what ``Attach`` in the proto says.
-        """
-        container = self._registry.get(start.container_id)
-        paths = container.paths
-
-        def produce(queue: PollableQueue[Answer]) -> None:
-            with (
-                guarded_state(container, deadline, *_MAY_ATTACH),
-                Attachment(
-                    paths, terminal=container.record.terminal, deadline=deadline
-                ) as attachment,
-            ):
-                queue.put(Attached())
-                with self._shares.shared():
-                    _AttachSession(container, start, attachment, queue, self._shares).go(
-                        inputs, deadline
-                    )
-
-        require_state(container, deadline, *_MAY_ATTACH)
-        if start.stdin and not container.record.stdin:
-            raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
-        with answers(BACKLOG_LIMIT_BYTES, produce) as queue, leaving(deadline):
-            yield from joined(queue)
+_ATTACHABLE = (*ALIVE, State.UNKNOWN)
 
 
-class _Shares:
-    """What the clients that there are have together for output that waits."""
+class AttachBacklogs:
+    """The room for output that waits, which all attached clients share."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._clients = 0
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
+    def client(self) -> Iterator[None]:
         """Count one more client in a ``with``."""
         with self._lock:
             self._clients += 1
@@ -97,14 +60,45 @@ class _Shares:
                 self._clients -= 1
 
     @property
-    def each_bytes(self) -> int:
-        """How much may wait for each of them."""
+    def limit_bytes(self) -> int:
+        """How much may wait for each of them now."""
         fair = ALL_BACKLOGS_LIMIT_BYTES // max(1, self._clients)
         return min(BACKLOG_LIMIT_BYTES, max(BACKLOG_SURE_BYTES, fair))
 
 
+class Attaching:
+    """Attaches clients to the containers of a registry."""
+
+    def __init__(self, registry: ContainerRegistry) -> None:
+        self._registry = registry
+        self._backlogs = AttachBacklogs()
+
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+        """Relay until the container has ended and its last byte is read.
+
+        Raises what ``Attach`` in the proto says.
+        """
+        container = self._registry.get(start.container_id)
+
+        def produce(queue: PollableQueue[Answer]) -> None:
+            terminal = container.record.terminal
+            with (
+                guarded_state(container, deadline, *_ATTACHABLE),
+                Attachment(container.paths, terminal=terminal, deadline=deadline) as attachment,
+            ):
+                queue.put(Attached())
+                with self._backlogs.client():
+                    session = _AttachSession(container, start, attachment, queue, self._backlogs)
+                    session.relay(inputs, deadline)
+
+        require_state(container, deadline, *_ATTACHABLE)
+        if start.stdin and not container.record.stdin:
+            raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
+        yield from produced(BACKLOG_LIMIT_BYTES, produce, deadline)
+
+
 class _AttachSession:
-    """One client's talk with a container."""
+    """The relay between one client and a container."""
 
     def __init__(
         self,
@@ -112,18 +106,18 @@ class _AttachSession:
         start: AttachStart,
         attachment: Attachment,
         queue: PollableQueue[Answer],
-        shares: _Shares,
+        backlogs: AttachBacklogs,
     ) -> None:
-        self._shares = shares
         self._container = container
-        self._sizes: list[TerminalSize] = []
         self._start = start
         self._attachment = attachment
         self._queue = queue
+        self._backlogs = backlogs
+        self._sizes: list[TerminalSize] = []
         self._pending = memoryview(b"")
 
-    def go(self, inputs: Inputs | None, deadline: Deadline) -> None:
-        """Pass on both ways until the container's end."""
+    def relay(self, inputs: Inputs | None, deadline: Deadline) -> None:
+        """Relay input and output until the container's end."""
         if self._start.terminal_size is not None:
             self._resize(self._start.terminal_size)
         while True:
@@ -143,10 +137,10 @@ class _AttachSession:
                 size = self._sizes.pop()
                 self._attachment.resize(size.rows, size.columns)
             if inputs is not None and inputs.filled in ready:
-                inputs = self._listen(inputs)
+                inputs = self._take_input(inputs)
 
     def _receive(self) -> bool:
-        """Pass on a packet; false at the end."""
+        """Pass on a packet; False at the end."""
         packet = self._attachment.receive()
         if packet is None:
             return True
@@ -154,7 +148,7 @@ class _AttachSession:
         if not data:
             return False
         if self._start.stderr if is_stderr else self._start.stdout:
-            limit_bytes = self._shares.each_bytes
+            limit_bytes = self._backlogs.limit_bytes
             if self._queue.weight_bytes >= limit_bytes:
                 raise LimitReached(
                     f"{limit_bytes} bytes of output waited to be read",
@@ -166,29 +160,29 @@ class _AttachSession:
             self._queue.put(output, weight_bytes(output))
         return True
 
-    def _listen(self, inputs: Inputs) -> Inputs | None:
-        """Do what one input says; None when there will be no more of them."""
-        thing = inputs.take()
-        match thing:
+    def _take_input(self, inputs: Inputs) -> Inputs | None:
+        """Handle one input; None when there will be no more of them."""
+        message = inputs.take()
+        match message:
             case Stdin(data) if self._start.stdin:
                 # An empty packet would be the end of input.
                 self._pending = memoryview(data)
             case TerminalSize():
-                self._resize(thing)
+                self._resize(message)
             case CloseStdin():
                 self._close_stdin()
-        return None if thing is None and inputs.ended() else inputs
+        return None if message is None and inputs.ended() else inputs
 
     def _resize(self, size: TerminalSize) -> None:
         if not self._container.record.terminal:
             raise _not_possible(self._container, "NO_TERMINAL", "has no terminal")
         # Of several in quick succession only the last one counts. Twice, since conmon passes
-        # sizes on to itself by a pipe, and of two that it finds there loses the second.
+        # sizes on to itself by a pipe, and loses the second of two that it finds there.
         self._sizes = [size, size]
 
     def _close_stdin(self) -> None:
         if not (self._start.stdin and self._container.record.stdin_once):
-            # conmon was told to leave it open, and would only stop listening to us.
+            # conmon keeps it open, and would only stop reading from this client.
             raise _not_possible(
                 self._container, "STDIN_STAYS_OPEN", "was not created with stdin_once"
             )

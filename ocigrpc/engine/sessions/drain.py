@@ -1,6 +1,6 @@
-"""What programs write whose output nobody wants any more: read and dropped, by one thread for all.
+"""Output that no client wants any more: read and dropped, by one thread for all programs.
 
-A pipe that is not read would hold them up, and one that is closed would end them.
+A pipe that is not read would block them, and one that is closed would end them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 _CHUNK_BYTES = 1 << 20
+
+# Between two rounds: programs that write without end must not take a whole CPU of ours.
 _PAUSE_S = 0.01
-"""Between two looks: programs that write without end must not take a whole CPU of ours."""
 
 
 class Drain:
@@ -22,13 +23,14 @@ class Drain:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._epoll: select.epoll | None = None
+        # The program that each descriptor is of, by its number.
         self._owners: dict[int, int] = {}
-        self._taken = 0
+        self._last_owner = 0
         self._pause = threading.Event()
 
     @property
     def programs(self) -> int:
-        """How many programs, or what they left behind, still hold their output open."""
+        """How many programs, or what they have started, still hold their output open."""
         with self._lock:
             return len(set(self._owners.values()))
 
@@ -45,8 +47,8 @@ class Drain:
             for fd in outputs:
                 epoll.register(fd, select.EPOLLIN)
             undo.pop_all()
-            self._taken += 1
-            self._owners |= dict.fromkeys(outputs, self._taken)
+            self._last_owner += 1
+            self._owners |= dict.fromkeys(outputs, self._last_owner)
             if self._epoll is None:
                 self._epoll = epoll
                 run = threading.Thread(target=self._run, args=(epoll,), name="drain", daemon=True)
@@ -69,11 +71,11 @@ class Drain:
 
     @staticmethod
     def _drop(fd: int) -> bool:
-        """Drop what one has; whether there may be more."""
+        """Read and drop what was written; False when nothing more can be."""
         try:
             return bool(os.read(fd, _CHUNK_BYTES))
         except BlockingIOError:
             return True
         except OSError:
-            # EIO: a terminal that nobody holds.
+            # EIO: a terminal that no process holds open.
             return False

@@ -1,15 +1,16 @@
-"""A program that runs in a container beside its first process, and the talk with it."""
+"""A program that runs in a container beside its first process, and the relay to its client."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ocigrpc.conmon.exit_file import exit_signal
+from ocigrpc.engine.sessions.exec_output import Sink
+from ocigrpc.engine.sessions.exec_workspace import ExecWorkspace
 from ocigrpc.engine.sessions.messages import (
     CloseStdin,
     ExecExit,
@@ -25,64 +26,49 @@ from ocigrpc.host.descriptors import is_want_of_descriptors
 from ocigrpc.host.processes.child import Child
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.stdio import END_OF_FILE, RUNTIME, STDERR, Stdio
-from ocigrpc.oci.exec import ExecFiles, exec_failure
+from ocigrpc.oci.exec import exec_failure
 from ocigrpc.waiting import Deadline, Pollable, Waitable
 
 _FAILURE_LIMIT_BYTES = 8192
 _NOTHING = memoryview(b"")
-_LOOK_S = 0.005
-"""How often to look whether the runtime has named the program's process, until it has."""
 
-
-class Sink(Protocol):
-    """Where output goes."""
-
-    @property
-    def room(self) -> Waitable:
-        """Ready when there is room."""
-
-    def has_room(self) -> bool:
-        """Whether output should be read."""
-
-    def write(self, stream: int, data: bytes) -> None:
-        """Take output of STDOUT or STDERR."""
+# How often to check whether the runtime has written the program's process id, until it has.
+_PID_INTERVAL_S = 0.005
 
 
 @dataclass
 class ExecSession:
-    """A program that has been started, and who waits for it: the runtime, or a reaper.
+    """A program that has been started, and the child that waits for it: the runtime, or a reaper.
 
-    ``ends_alone`` is whether the talk is over when the program has ended, though others may
-    hold its output; ``left`` are descriptors of that then, for the caller to close.
-    ``begins_in`` is where the runtime puts the program, if it can't do so into ``group``.
+    ``initial_group`` is where the runtime puts the program, if it can't put it into the
+    workspace's cgroup. With ``ends_with_program`` the relay ends when the program has ended,
+    though other processes may hold its output open; ``kept_outputs`` are descriptors of that
+    then, for the caller to close.
     """
 
     start: ExecStart
-    files: ExecFiles
-    group: Cgroup
+    workspace: ExecWorkspace
     stdio: Stdio
     child: Child
     limit: Deadline
-    end_group: Callable[[], None]
-    spare_rest: Callable[[], None]
-    begins_in: Cgroup | None = None
+    initial_group: Cgroup | None = None
     known_pids: set[int] = field(default_factory=set)
-    ends_alone: bool = False
-    left: Sequence[int] = ()
+    ends_with_program: bool = False
+    kept_outputs: Sequence[int] = ()
     process: Process | None = None
-    is_known: bool = False
+    is_found: bool = False
     stderr: bytes = b""
     pending: memoryview = _NOTHING
 
-    def talk(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> ExecExit:
-        """Pass everything on until the program has ended and its last byte is read.
+    def relay(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> ExecExit:
+        """Relay input and output until the program has ended and its last byte is read.
 
         Raises ``RuntimeFailed`` (EXEC_FAILED) or ``WrongState`` when it could not be run,
-        ``Timeout`` (EXEC_TIMEOUT, unless it runs on when its caller's time is up), ``Cancelled``.
+        ``Timeout`` (EXEC_TIMEOUT, unless it runs on after its caller's deadline), ``Cancelled``.
         """
         began_s = time.monotonic()
         try:
-            self._talk(inputs, sink, deadline.within(self.limit.remaining_s()))
+            self._relay_all(inputs, sink, deadline.within(self.limit.remaining_s()))
         except Timeout as error:
             if self.start.keep_running and self.limit.remaining_s():
                 raise
@@ -94,67 +80,70 @@ class ExecSession:
                 timeout_s=ran_s,
             ) from error
         returncode = self.child.wait(deadline).returncode
-        failure = exec_failure(
-            self.files, self.start.container_id, self.stderr.decode(errors="replace")
-        )
+        stderr = self.stderr.decode(errors="replace")
+        failure = exec_failure(self.workspace.files, self.start.container_id, stderr)
         if failure is not None:
             raise failure
         if self.start.keep_running:
-            self.spare_rest()
-        # The runtime itself killed by a signal knows nothing of the program.
+            self.workspace.spare()
+        # A runtime that a signal has killed does not report how the program ended.
         exit_code = returncode if returncode >= 0 else 128 - returncode
         return ExecExit(exit_code, exit_signal(exit_code))
 
-    def forsake(self) -> None:
-        """Send it nothing more."""
+    def drop_input(self) -> None:
+        """Send the program nothing more."""
         self.pending = _NOTHING
         self.stdio.close_stdin()
 
     def close(self) -> None:
-        """Hold its process no longer."""
+        """Close the program's pidfd."""
         if self.process is not None:
             self.known_pids.discard(self.process.pid)
             self.process.close()
             self.process = None
 
-    def _talk(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> None:
+    def _relay_all(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> None:
         running = True
         while running or self.stdio.outputs:
-            watched: list[int | Pollable | Waitable] = []
-            if self.stdio.outputs:
-                watched += self.stdio.outputs if sink.has_room() else [sink.room]
-            if running:
-                watched.append(self.child)
-                if self.stdio.awaited is not None:
-                    # Until it is there, input has nowhere to go.
-                    watched.append(self.stdio.awaited)
-                elif self.pending:
-                    watched.append(self.stdio.writable)
-                elif inputs is not None:
-                    watched.append(inputs.filled)
-                if self.process is not None:
-                    watched.append(self.process.pidfd)
-            looking = running and not self.is_known
-            ready = deadline.wait(*watched, timeout_s=_LOOK_S if looking else math.inf)
+            searching = running and not self.is_found
+            watched = self._watched(inputs, sink, running)
+            timeout_s = _PID_INTERVAL_S if searching else math.inf
+            ready = deadline.wait(*watched, timeout_s=timeout_s)
             # Before any descriptor is closed: what is opened next may have its number.
             ended = running and self._has_ended(ready)
             if self.stdio.awaited in ready:
                 self.stdio.arrive()
-            self._read(ready, sink)
+            for fd in self.stdio.outputs.keys() & set(ready):
+                self._read(fd, sink)
             if self.stdio.writable.fileno() in ready:
                 self.pending = self.stdio.write(self.pending)
             if inputs is not None and inputs.filled in ready:
-                inputs = self._listen(inputs)
-            if ended or (looking and self._look()):
+                inputs = self._take_input(inputs)
+            if ended or (searching and self._find_process()):
                 running = self.child.fileno() not in ready
                 self._end_rest(running, sink)
 
-    def _read(self, ready: Sequence[object], sink: Sink) -> None:
-        for fd in self.stdio.outputs.keys() & set(ready):
-            self._read_one(fd, sink)
+    def _watched(
+        self, inputs: Inputs | None, sink: Sink, running: bool
+    ) -> Sequence[int | Pollable | Waitable]:
+        watched: list[int | Pollable | Waitable] = []
+        if self.stdio.outputs:
+            watched += self.stdio.outputs if sink.room.is_ready() else [sink.room]
+        if running:
+            watched.append(self.child)
+            if self.stdio.awaited is not None:
+                # Until the terminal has arrived, input can't be written.
+                watched.append(self.stdio.awaited)
+            elif self.pending:
+                watched.append(self.stdio.writable)
+            elif inputs is not None:
+                watched.append(inputs.filled)
+            if self.process is not None:
+                watched.append(self.process.pidfd)
+        return watched
 
-    def _read_one(self, fd: int, sink: Sink) -> int:
-        """Pass on what one descriptor has to say; how many bytes that was."""
+    def _read(self, fd: int, sink: Sink) -> int:
+        """Pass on what can be read from one output; how many bytes that was."""
         stream = self.stdio.outputs[fd]
         chunk = self.stdio.read(fd) or b""
         if chunk and stream in (STDERR, RUNTIME):
@@ -163,17 +152,17 @@ class ExecSession:
             sink.write(stream, chunk)
         return len(chunk)
 
-    def _listen(self, inputs: Inputs) -> Inputs | None:
-        """Do what one input says; None when there will be no more of them."""
-        thing = inputs.take()
-        match thing:
+    def _take_input(self, inputs: Inputs) -> Inputs | None:
+        """Handle one input; None when there will be no more of them."""
+        message = inputs.take()
+        match message:
             case Stdin(data) if self.stdio.takes_input:
                 self.pending = memoryview(data)
             case TerminalSize(rows, columns):
                 self.stdio.resize(rows, columns)
             case CloseStdin():
                 self._close_stdin()
-        if thing is None and inputs.ended():
+        if message is None and inputs.ended():
             self._close_stdin()
             return None
         return inputs
@@ -184,55 +173,59 @@ class ExecSession:
         else:
             self.stdio.close_stdin()
 
-    def _look(self) -> bool:
-        """Hold the program's process as soon as the runtime names it; whether it is gone."""
+    def _find_process(self) -> bool:
+        """Open the program's pidfd once the runtime has written its pid.
+
+        True if the program has ended already.
+        """
         try:
-            return self._hold()
+            return self._open_process()
         except (OSError, CgroupFailed) as error:
             if not is_want_of_descriptors(error):
                 raise
-            # It runs all the same; the next look may find more.
+            # The program runs all the same; the next attempt may find a free descriptor.
             self.close()
-            self.is_known = False
+            self.is_found = False
             return False
 
-    def _hold(self) -> bool:
-        pid = self.files.pid_written()
+    def _open_process(self) -> bool:
+        pid = self.workspace.files.pid_written()
         if not pid:
             return False
-        self.is_known = True
+        self.is_found = True
+        group = self.workspace.group
         with suppress(ProcessLookupError):
             self.process = Process(pid)
-            if self.begins_in is not None and pid in descendants([self.child.pid]):
-                gather(pid, self.begins_in, self.group)
-            if pid in self.group.members():
+            if self.initial_group is not None and pid in descendants([self.child.pid]):
+                gather(pid, self.initial_group, group)
+            if pid in group.members():
                 self.known_pids.add(pid)
                 return False
-            # It has ended, and the number may be another's. Or it is on its way: crun names it
-            # before it is in its group.
-            self.is_known = not self.process.alive()
+            # Either it has ended, and the number may be another's; or it is on its way, as
+            # crun writes the pid before the process is in its group.
+            self.is_found = not self.process.alive()
             self.close()
-        return self.is_known
+        return self.is_found
 
     def _has_ended(self, ready: Sequence[object]) -> bool:
-        """Whether the program has, or the runtime that waits for it."""
+        """Whether the program has ended, or the child that waits for it."""
         if self.process is not None and self.process.pidfd in ready:
             self.close()
             return True
         return self.child.fileno() in ready
 
     def _end_rest(self, is_waited_for: bool, sink: Sink) -> None:
-        """See to what the program left behind, which may hold its output open."""
+        """Deal with processes that the program has left, which may hold its output open."""
         if not self.start.keep_running:
-            self.end_group()
-        elif self.ends_alone and not is_waited_for:
+            self.workspace.end_group()
+        elif self.ends_with_program and not is_waited_for:
             for fd in list(self.stdio.outputs):
-                self._read_waiting(fd, sink)
-            self.left = self.stdio.keep_outputs()
+                self._read_written(fd, sink)
+            self.kept_outputs = self.stdio.keep_outputs()
 
-    def _read_waiting(self, fd: int, sink: Sink) -> None:
-        """Read what has been written by now, of what may never end."""
+    def _read_written(self, fd: int, sink: Sink) -> None:
+        """Read what has been written by now to an output that may never end."""
         waiting = self.stdio.waiting_bytes(fd)
         # Once more after the last byte, for the end, if nobody holds it open any more.
         while waiting >= 0 and fd in self.stdio.outputs:
-            waiting -= self._read_one(fd, sink) or waiting + 1
+            waiting -= self._read(fd, sink) or waiting + 1

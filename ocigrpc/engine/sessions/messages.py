@@ -1,23 +1,16 @@
-"""What goes to and fro while a client talks to a program: plain values in queues."""
+"""What clients and programs exchange: plain values that are passed on in queues."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Thread
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.oci.exec import ExecProcess
-from ocigrpc.waiting import Deadline
 
-MESSAGE_BYTES = 1 << 16
-"""About the most output that one message carries."""
-
-_THING_BYTES = 256
-"""What a thing takes besides its bytes: many empty ones must not count for nothing."""
+# What a message weighs besides its bytes, so that many empty ones are bounded, too.
+_OVERHEAD_BYTES = 256
 
 
 class TerminalSize(Struct, frozen=True):
@@ -30,7 +23,7 @@ class TerminalSize(Struct, frozen=True):
 class ExecStart(Struct, frozen=True):
     """See ``ExecStart`` in the proto; ``timeout_s`` is infinite for no limit.
 
-    ``output_limit_bytes`` is for a client that waits for the end, and of each stream.
+    ``output_limit_bytes`` is that of each stream, for a client that waits for the end.
     """
 
     container_id: str
@@ -60,7 +53,7 @@ class Stdin(Struct, frozen=True):
 
 
 class CloseStdin(Struct, frozen=True):
-    """Nothing more comes for standard input."""
+    """The end of standard input."""
 
 
 Input: TypeAlias = Stdin | TerminalSize | CloseStdin
@@ -75,14 +68,14 @@ class Output(Struct, frozen=True):
 
 
 class ExecExit(Struct, frozen=True):
-    """How a program ended that was run in a container."""
+    """How a program that was run in a container ended."""
 
     exit_code: int
     signal: int | None
 
 
 class ExecResult(Struct, frozen=True):
-    """All that came of a program: see ``ExecSyncResponse`` in the proto."""
+    """The output and the end of a program: see ``ExecSyncResponse`` in the proto."""
 
     stdout: bytes
     stderr: bytes
@@ -92,71 +85,12 @@ class ExecResult(Struct, frozen=True):
 
 
 class Attached(Struct, frozen=True):
-    """What is written from now on will be received."""
+    """All output from here on will be received."""
 
 
 Answer: TypeAlias = Output | Attached | ExecExit
 
 
-def weight_bytes(thing: Input | Answer) -> int:
-    """How much a thing counts in a queue."""
-    return _THING_BYTES + (len(thing.data) if isinstance(thing, Stdin | Output) else 0)
-
-
-@contextmanager
-def answers(
-    limit_bytes: int, produce: Callable[[PollableQueue[Answer]], None]
-) -> Iterator[PollableQueue[Answer]]:
-    """What ``produce``, in a thread of its own, puts into the queue that it is given.
-
-    A thread, since whoever passes the answers on is held up by a client that does not
-    read, and must not hold up the time-out or the container. Ends when the thread has;
-    what it raises, the queue does.
-    """
-    queue = PollableQueue[Answer](limit_bytes)
-
-    def run() -> None:
-        try:
-            produce(queue)
-        except BaseException as error:
-            queue.finish(error)
-        else:
-            queue.finish()
-
-    thread = Thread(target=run, name="stream", daemon=True)
-    thread.start()
-    try:
-        yield queue
-    finally:
-        queue.close()
-        thread.join()
-
-
-@contextmanager
-def leaving(deadline: Deadline) -> Iterator[None]:
-    """Cancel ``deadline`` when whoever takes the answers leaves before the last one."""
-    try:
-        yield
-    except GeneratorExit:
-        deadline.cancel()
-        raise
-
-
-def joined(queue: PollableQueue[Answer]) -> Iterator[Answer]:
-    """The answers, with output that waits already joined to fewer and larger ones."""
-    held: list[bytes] = []
-    is_stderr, size = False, 0
-    for answer in queue.each():
-        fits = isinstance(answer, Output) and answer.is_stderr == is_stderr
-        if held and not (fits and size < MESSAGE_BYTES):
-            yield Output(b"".join(held), is_stderr)
-            held, size = [], 0
-        if isinstance(answer, Output):
-            is_stderr = answer.is_stderr
-            held.append(answer.data)
-            size += len(answer.data)
-        else:
-            yield answer
-        if held and queue.is_empty():
-            yield Output(b"".join(held), is_stderr)
-            held, size = [], 0
+def weight_bytes(message: Input | Answer) -> int:
+    """How much a message weighs in a queue."""
+    return _OVERHEAD_BYTES + (len(message.data) if isinstance(message, Stdin | Output) else 0)

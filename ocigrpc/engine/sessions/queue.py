@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 class PollableQueue(Generic[T]):
-    """Things in order, from a thread that puts to a thread that takes.
+    """Items in order, from a thread that puts to a thread that takes.
 
-    It has room while what it holds weighs less than ``limit_bytes``. ``filled`` is set when
-    there is something to take, or never will be any more; ``room`` when there is room, or
-    nobody takes any more.
+    It has room while its items weigh less than ``limit_bytes`` together. ``filled`` is set
+    while there is an item to take, and from the end on; ``room`` while there is room, and once
+    it is closed.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._things: deque[tuple[T, int]] = deque()
+        self._items: deque[tuple[T, int]] = deque()
         self._weight_bytes = 0
         self._error: BaseException | None = None
         self._finished = False
@@ -32,51 +32,47 @@ class PollableQueue(Generic[T]):
         self.room = Flag()
         self.room.put(True)
 
-    def put(self, thing: T, weight_bytes: int = 0) -> bool:
-        """Put a thing in; false when nobody takes any more. Never waits: see ``room``."""
+    def put(self, item: T, weight_bytes: int = 0) -> bool:
+        """Put an item in; False once it is closed. Never waits: see ``room``."""
         with self._lock:
             if self._closed:
                 return False
-            self._things.append((thing, weight_bytes))
+            self._items.append((item, weight_bytes))
             self._weight_bytes += weight_bytes
-            self._tell()
+            self._set_flags()
             return True
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Nothing more comes; who takes gets ``error`` after the last thing."""
+        """Put nothing more in; :meth:`take` raises ``error`` after the last item."""
         with self._lock:
             if not self._finished:
                 self._finished = True
                 self._error = None if self._closed else error
-            self._tell()
+            self._set_flags()
 
     def close(self) -> None:
-        """Nothing more is taken."""
+        """Take nothing more, and drop all items."""
         with self._lock:
             self._closed = True
-            # Its traceback would keep all that the call which failed had.
+            # Its traceback would keep alive all objects of the call that failed.
             self._error = None
-            self._things.clear()
+            self._items.clear()
             self._weight_bytes = 0
-            self._tell()
+            self._set_flags()
 
     @property
     def weight_bytes(self) -> int:
-        """How much what it holds weighs."""
+        """How much its items weigh together."""
         return self._weight_bytes
 
-    def has_room(self) -> bool:
-        """Whether it is worth putting something in."""
-        return self._weight_bytes < self._limit_bytes
-
     def take(self) -> T | None:
-        """The next thing; None if there is none now. Raises the error that is the end."""
+        """The next item; None if there is none now. Raises the error of :meth:`finish`."""
         with self._lock:
-            if self._things:
-                thing, weight_bytes = self._things.popleft()
+            if self._items:
+                item, weight_bytes = self._items.popleft()
                 self._weight_bytes -= weight_bytes
-                self._tell()
-                return thing
+                self._set_flags()
+                return item
             if self._error is not None:
                 raise self._error
             return None
@@ -86,24 +82,24 @@ class PollableQueue(Generic[T]):
         return not self._finished
 
     def is_empty(self) -> bool:
-        """Whether there is nothing to take now."""
-        return not self._things
+        """Whether there is no item to take now."""
+        return not self._items
 
     def ended(self) -> bool:
-        """Whether there is nothing, and never will be any more."""
+        """Whether there is no item, and will be none any more."""
         with self._lock:
-            return self._finished and not self._things
+            return self._finished and not self._items
 
     def each(self) -> Iterator[T]:
-        """Everything, as it comes; raises the error that is the end."""
+        """All items as they come; raises the error of :meth:`finish`."""
         while True:
             self.filled.wait()
-            thing = self.take()
-            if thing is not None:
-                yield thing
+            item = self.take()
+            if item is not None:
+                yield item
             elif self.ended():
                 return
 
-    def _tell(self) -> None:
-        self.filled.put(bool(self._things) or self._finished)
+    def _set_flags(self) -> None:
+        self.filled.put(bool(self._items) or self._finished)
         self.room.put(self._closed or self._weight_bytes < self._limit_bytes)
