@@ -293,6 +293,15 @@ class Mutex(Waitable):
             self._held = False
             self._wake()
 
+    @contextmanager
+    def held(self, deadline: Deadline) -> Iterator[None]:
+        """Hold the lock in a ``with``; raises ``Timeout`` or ``Cancelled`` before the block."""
+        self.acquire(deadline)
+        try:
+            yield
+        finally:
+            self.release()
+
     def is_ready(self) -> bool:
         """Whether nobody holds the lock."""
         return not self._held

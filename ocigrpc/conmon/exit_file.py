@@ -1,4 +1,4 @@
-"""The exit file: the only witness of how a container ended."""
+"""The exit file: the only record of how a container ended."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ LIMIT_BYTES = 64
 
 
 class ExitFile(NamedTuple):
-    """What an exit file holds, and when it was written (its mtime, ns since 1970)."""
+    """The content of an exit file, and when it was written (its mtime, ns since 1970)."""
 
     text: str
     written_ns: int
 
     @property
     def exit_code(self) -> int | None:
-        """0 to 255, or None when the text is no such number."""
+        """0 to 255, or None when the text is not such a number."""
         text = self.text
         if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255:
             return int(text)
@@ -27,7 +27,7 @@ class ExitFile(NamedTuple):
 def read_exit_file(*paths: Path) -> ExitFile | None:
     """The first of these files that can be read; None when none can.
 
-    Raises ``OSError`` when that is for want of descriptors, and says nothing of the files.
+    Raises ``OSError`` when there are no descriptors left to read them with.
     """
     for path in paths:
         try:
@@ -41,5 +41,5 @@ def read_exit_file(*paths: Path) -> ExitFile | None:
 
 
 def exit_signal(exit_code: int) -> int | None:
-    """The signal that a code stands for by the shell's 128+n rule; None when none."""
+    """The signal that a code stands for by the shell's 128+n rule; None if it stands for none."""
     return exit_code - 128 if 128 < exit_code <= 128 + 64 else None

@@ -11,12 +11,12 @@ from ocigrpc.closing import Closing
 from ocigrpc.conmon.log_file import LogFile
 from ocigrpc.conmon.log_names import (
     ROTATED_LIMIT,
-    LogNames,
     held_path,
     next_path,
     rotated_path,
     spare_path,
 )
+from ocigrpc.conmon.log_renames import LogRenames
 from ocigrpc.host.files.watch import FileWatch, Waiter
 
 _ATTEMPTS = 16
@@ -25,8 +25,9 @@ _ATTEMPTS = 16
 class LogChain(Closing):
     """Files from the oldest to the newest, and with a ``file_watch`` those to come.
 
-    ``current`` is the one to read now; None when the log is not there, as between the two
-    steps of a rotation. To be used in a ``with``.
+    ``files`` are open, the first of them is :attr:`current`. ``gap`` is whether lines were
+    lost between two files, or in one that was emptied. ``waiter`` wakes a follower, see
+    :meth:`poll`. To be used in a ``with``.
     """
 
     def __init__(
@@ -40,18 +41,15 @@ class LogChain(Closing):
         self._log_path = log_path
         self._directory, stem = os.path.split(log_path)
         position = file_watch.position if file_watch is not None else int
-        self._names = LogNames(self._directory, stem, hold, position)
+        self._renames = LogRenames(self._directory, stem, hold, position)
         self._stack = ExitStack()
         self.waiter: Waiter | None = None
-        """Wakes who follows."""
         self.files: deque[LogFile] = deque()
-        """What is open; the first is the current one."""
         self.gap = False
-        """Whether lines were lost between two files, or in one that was emptied."""
         try:
             if file_watch is not None:
-                waiter = file_watch.waiter(self._directory, self._names.learn)
-                self._stack.callback(self._names.close)
+                waiter = file_watch.waiter(self._directory, self._renames.apply)
+                self._stack.callback(self._renames.close)
                 self.waiter = self._stack.enter_context(waiter)
             self._open(rotated)
         except BaseException:
@@ -60,36 +58,36 @@ class LogChain(Closing):
 
     @property
     def current(self) -> LogFile | None:
-        """The file to read now."""
+        """The file to read now; None when the log is missing, as in the middle of a rotation."""
         return self.files[0] if self.files else None
 
     @property
     def removed(self) -> bool:
         """Whether somebody has deleted the log."""
-        return self._names.removed
+        return self._renames.removed
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Whether another file follows; if so, no more will be written to the current one.
 
         From this call on the waiter wakes when more is written, or a file follows.
         """
         assert self.waiter is not None
         self.waiter.take()
-        if len(self.files) > 1 or self._names.waiting:
+        if len(self.files) > 1 or self._renames.has_next:
             return True
         if self.current is not None:
             self.waiter.expect_change(self.current.fileno())
         return False
 
-    def go_on(self) -> None:
-        """Leave the current file for the one that follows."""
+    def advance(self) -> None:
+        """Leave the current file for the next one."""
         if len(self.files) > 1:
             self._close_current()
             return
         assert self.waiter is not None
-        following = self._following()
+        following = self._open_next()
         with self.waiter.lock:
-            self._names.go_on()
+            self._renames.advance()
         if following is None:
             self.gap = True
         elif self.current is not None and following.identity == self.current.identity:
@@ -100,20 +98,26 @@ class LogChain(Closing):
             if len(self.files) > 1:
                 self._close_current()
 
+    def close(self) -> None:
+        """Close all files."""
+        self._close_files()
+        self._stack.close()
+        self.waiter = None
+
     def _open(self, rotated: bool) -> None:
         for _ in range(_ATTEMPTS):
             self._open_all(_newest_first(self._log_path) if rotated else [self._log_path])
             if not rotated or not self._replaced():
                 break
-            # Rotated meanwhile: what was the log may be missing between the others.
+            # A rotation meanwhile: what was the log may be missing between the others.
             self._close_files()
         if self.waiter is not None:
             self.waiter.take()
             with self.waiter.lock:
-                self._names.skip_to(self._is_newest)
+                self._renames.skip_to(self._is_newest)
 
     def _open_all(self, paths: Iterable[str]) -> None:
-        # The newest first: a rotation meanwhile makes us meet a file twice, not miss one.
+        # The newest first: by a rotation meanwhile a file is met twice, and none is missed.
         seen = {_identity(spare_path(self._log_path))}
         for path in paths:
             with suppress(FileNotFoundError):
@@ -133,12 +137,12 @@ class LogChain(Closing):
         found = _identity(os.path.join(self._directory, name))
         return bool(self.files) and self.files[-1].identity == found
 
-    def _following(self) -> LogFile | None:
+    def _open_next(self) -> LogFile | None:
         assert self.waiter is not None
         for _ in range(_ATTEMPTS):
             self.waiter.take()
             with self.waiter.lock:
-                held, name = self._names.claim(), self._names.following
+                held, name = self._renames.take_held(), self._renames.next_name
             if held is not None:
                 try:
                     return LogFile(f"/proc/self/fd/{held.fd}")
@@ -150,16 +154,10 @@ class LogChain(Closing):
                 file = LogFile(os.path.join(self._directory, name))
                 # A name is used again only after the event that takes it from its file.
                 self.waiter.take()
-                if self._names.following == name:
+                if self._renames.next_name == name:
                     return file
                 file.close()
         return None
-
-    def close(self) -> None:
-        """Close all files."""
-        self._close_files()
-        self._stack.close()
-        self.waiter = None
 
     def _close_files(self) -> None:
         while self.files:

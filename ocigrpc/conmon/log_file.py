@@ -8,14 +8,14 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+# Longer ones are no lines of conmon's, which writes at most 8 KiB of text in one.
 LINE_LIMIT_BYTES = 1 << 16
-"""Longest line that is one: conmon writes 8 KiB of text at most."""
 
 _BLOCK_BYTES = 1 << 16
 
 
 class Block(NamedTuple):
-    """Whole lines without their newlines; ``dropped`` counts those too long to be any."""
+    """Whole lines without their newlines; ``dropped`` counts those that were too long."""
 
     lines: list[bytes]
     dropped: int = 0
@@ -48,16 +48,16 @@ class LogFile:
         self._dropping = False
 
     def cut_short(self) -> bool:
-        """Whether it was emptied under our eyes; then reading begins anew."""
+        """Whether it was emptied while we read it; then reading starts again at its beginning."""
         if os.fstat(self._fd).st_size >= self._position:
             return False
         self.seek(0)
         return True
 
     def read(self, limit: int | None = None) -> Block | None:
-        """The next lines, none beyond the byte ``limit``; None when it has no more by now.
+        """The next lines, none beyond the byte ``limit``; None when there are no more yet.
 
-        What lacks its newline yet is kept for the next call.
+        A line that lacks its newline yet is kept for the next call.
         """
         size = _BLOCK_BYTES if limit is None else min(_BLOCK_BYTES, limit - self._position)
         data = os.pread(self._fd, size, self._position) if size > 0 else b""
@@ -68,7 +68,7 @@ class LogFile:
         self._rest = lines.pop()
         dropped = 0
         if lines and (self._dropping or len(lines[0]) > LINE_LIMIT_BYTES):
-            # Only the first can be so long; it was counted if its beginning was dropped.
+            # Only the first can be that long; it was counted when its beginning was dropped.
             dropped += not self._dropping
             self._dropping = False
             del lines[0]
@@ -80,9 +80,9 @@ class LogFile:
         return Block(lines, dropped)
 
     def tail(self, counts: Callable[[bytes], bool], wanted: int) -> tuple[int, int]:
-        """Where the last ``wanted`` lines that count begin, and how many there are, up to that.
+        """Where the last ``wanted`` lines that count begin, and how many were found, up to that.
 
-        What was written after it was opened is not looked at.
+        Lines that were written after it was opened are ignored.
         """
         found = 0
         for position, line in self._backwards():
@@ -94,7 +94,7 @@ class LogFile:
         return 0, found
 
     def _backwards(self) -> Iterator[tuple[int, bytes]]:
-        """Its whole lines and their positions, the last first."""
+        """Its whole lines and their positions, from the last to the first."""
         start, rest, whole = self.size_bytes, b"", False
         while start > 0:
             block_start = max(0, start - _BLOCK_BYTES)
@@ -106,7 +106,7 @@ class LogFile:
                     yield start + newline + 1, data[newline + 1 : end]
                 # What follows the last newline is no line yet.
                 whole, end = True, newline
-            # Of what is too long to be a line, a piece that is too long will do.
+            # Of a line that is too long, a piece that is too long is enough.
             rest = data[: min(end, LINE_LIMIT_BYTES + 1)]
         if whole and len(rest) <= LINE_LIMIT_BYTES:
             yield 0, rest

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 
 class Stream(StrEnum):
-    """Where a container wrote a line; all is stdout with a terminal."""
+    """The stream that a container wrote a line to; with a terminal it is always stdout."""
 
     STDOUT = "stdout"
     STDERR = "stderr"
 
 
 class LogLine(NamedTuple):
-    """A line, or a part of one: ``partial`` when what follows in the stream belongs to it.
+    """A line, or a part of one: ``partial`` if the next of its stream continues it.
 
     ``content`` has no newline at its end.
     """
@@ -43,14 +43,14 @@ _LIMIT_NS = 1 << 63
 
 
 def parse_log_line(line: bytes) -> LogLine | None:
-    """What a line, without its newline, says; None when it is malformed."""
-    words = line.split(b" ", 3)
-    if len(words) == 3:
-        words.append(b"")
-    if len(words) != 4:
+    """Parse a line, without its newline; None when it is malformed."""
+    fields = line.split(b" ", 3)
+    if len(fields) == 3:
+        fields.append(b"")
+    if len(fields) != 4:
         return None
-    stamp, stream_word, tags, content = words
-    stream = _STREAMS.get(stream_word)
+    stamp, stream_name, tags, content = fields
+    stream = _STREAMS.get(stream_name)
     # More tags may follow, after a colon.
     partial = _TAGS.get(tags if len(tags) == 1 else tags.partition(b":")[0])
     if stream is None or partial is None:
@@ -59,7 +59,7 @@ def parse_log_line(line: bytes) -> LogLine | None:
     fraction = stamp[20 : -len(offset)]
     if stamp[19:20] != b"." or not fraction.isdigit() or len(fraction) > 9:
         return None
-    # Many lines share a second, and only its first one costs a look into the calendar.
+    # Many lines share a second, whose date is computed once.
     second_ns = _second_ns(stamp[:19], offset)
     if second_ns is None:
         return None
@@ -68,7 +68,7 @@ def parse_log_line(line: bytes) -> LogLine | None:
 
 @lru_cache(maxsize=64)
 def _second_ns(second: bytes, offset: bytes) -> int | None:
-    """Nanoseconds since 1970 at the beginning of a second; None when there is no such time."""
+    """Nanoseconds since 1970 at the beginning of a second; None if there is no such time."""
     if not _SECOND.fullmatch(second) or not _OFFSET.fullmatch(offset):
         return None
     try:

@@ -1,11 +1,11 @@
-"""Keeps the files of a log that conmon would throw away.
+"""Keeps the files of a log that conmon would delete.
 
 When a log has the size that conmon was given as its limit, conmon opens ``LOG.tmp`` for the
-next one and renames it over the log: no log is ever larger, whoever else has time or not.
-Its old file would be gone, but for a second name of it, ``LOG.held``. And the next file is
-there beforehand, with a second name of its own, ``LOG.next``: so two files outlive conmon
-before anybody has to look. It can also be opened on a disk that takes no more files, where
-conmon would end.
+next one and renames it over the log: no log is ever larger, however busy the service is.
+That would delete the old file, but for a second name of it, ``LOG.held``. And the next file is
+made beforehand, with a second name of its own, ``LOG.next``: so two files are kept before this
+has to be called again. conmon can also open it on a disk that takes no more files, where it
+would end otherwise.
 
 ``LOG.tmp`` is conmon's: it is never renamed or removed under a conmon that may be between its
 two steps, as that would end it.
@@ -28,22 +28,22 @@ from ocigrpc.conmon.log_names import (
 
 
 def keep_log(log_path: str, files: int) -> int:
-    """Number the files that conmon has left, and have the next ones kept; how many they were.
+    """Number the files that conmon has filled, and prepare the next ones; how many those were.
 
-    Of ``files`` in all the log itself is one. To be called when conmon has renamed a file to
-    the log's name, and before it first may; by one thread at a time. Cut off anywhere, it is
-    finished by the next call. Raises ``OSError``.
+    ``files`` are kept in all, the log itself among them. To be called when conmon has renamed
+    a file to the log's name, and before it first may; by one thread at a time. A call that was
+    cut off anywhere is completed by the next one. Raises ``OSError``.
     """
     log = _identity(log_path)
     if log is None:
         return 0
-    count = _number_left(log_path, files, log)
+    count = _number_filled(log_path, files, log)
     held, following = held_path(log_path), next_path(log_path)
-    # Should it be another one by now, that is known by its own rename.
+    # If the log is another file by now, the event of that rename leads to another call.
     with suppress(FileNotFoundError):
         if _identity(held) != log and _identity(following) == log:
             os.rename(following, held)
-        # Before the links, which may want room: without it conmon would end.
+        # Before the links, which may lack room: conmon would end without this file.
         if _identity(following) is None:
             _make_spare(log_path)
         if _identity(held) != log:
@@ -54,17 +54,17 @@ def keep_log(log_path: str, files: int) -> int:
 
 
 def tidy_log(log_path: str, files: int) -> None:
-    """Leave of an ended container's log what there is to read; raises ``OSError``."""
+    """Number the last files of an ended container's log, and remove the spare ones."""
     log = _identity(log_path)
     if log is not None:
-        _number_left(log_path, files, log)
+        _number_filled(log_path, files, log)
     for path in (held_path(log_path), next_path(log_path), spare_path(log_path)):
         with suppress(FileNotFoundError):
             os.unlink(path)
 
 
 def _make_spare(log_path: str) -> None:
-    """Have a next file for conmon, which would end without one; old lines make room for it."""
+    """Make the next file for conmon, which would end without it; old files make room for it."""
     for number in range(ROTATED_LIMIT, -1, -1):
         try:
             os.close(os.open(spare_path(log_path), os.O_CREAT | os.O_EXCL, 0o600))
@@ -79,8 +79,8 @@ def _make_spare(log_path: str) -> None:
             return
 
 
-def _number_left(log_path: str, files: int, log: tuple[int, int]) -> int:
-    """Number the files that were the log before it; how many they were."""
+def _number_filled(log_path: str, files: int, log: tuple[int, int]) -> int:
+    """Number the files that were the log before ``log``; how many they were."""
     count = 0
     present = (log, _identity(spare_path(log_path)))
     for path in (held_path(log_path), next_path(log_path)):
@@ -89,7 +89,8 @@ def _number_left(log_path: str, files: int, log: tuple[int, int]) -> int:
             if (status.st_dev, status.st_ino) in present:
                 continue
             if status.st_nlink > 1:
-                os.unlink(path)  # Somebody has renamed it to where they want it.
+                # Somebody has renamed it to a name of their own.
+                os.unlink(path)
             else:
                 _shift(log_path, files)
                 os.rename(path, rotated_path(log_path, 1))
@@ -98,9 +99,9 @@ def _number_left(log_path: str, files: int, log: tuple[int, int]) -> int:
 
 
 def _shift(log_path: str, files: int) -> None:
-    """Rename each numbered file to the next number; what is beyond the last one is gone."""
+    """Rename each numbered file to the next number, and remove those beyond the last one."""
     last = files - 1
-    # A number that is free spares those behind it.
+    # Files behind a free number keep theirs.
     free = (n for n in range(1, last) if not os.path.lexists(rotated_path(log_path, n)))
     for number in range(next(free, last), 1, -1):
         os.replace(rotated_path(log_path, number - 1), rotated_path(log_path, number))

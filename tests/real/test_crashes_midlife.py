@@ -34,7 +34,7 @@ while :; do
 done"""
 
 CONTROL = "ocigrpc.conmon.control:ControlFifo.reopen_log"
-ASK = "ocigrpc.engine.logs.reopen:_Request.ask"
+ASK = "ocigrpc.engine.logs.reopen:_Request.run"
 
 UPDATES = [
     ("before", "ocigrpc.engine.store.store:Store.begin", "old"),
@@ -47,7 +47,7 @@ UPDATES = [
 """When and where a service dies over new limits, and which ones hold then."""
 
 REOPENINGS = [
-    ("before", "ocigrpc.engine.logs.reopen:Reopening.reopen"),
+    ("before", "ocigrpc.engine.logs.logs:reopen_log"),
     ("before", CONTROL),
     ("after", CONTROL),
     ("after", ASK),

@@ -40,9 +40,9 @@ def rest_of(chain: LogChain) -> list[bytes]:
         file = chain.current
         while file is not None and (block := file.read()):
             found += block.lines
-        if not chain.look():
+        if not chain.poll():
             return found
-        chain.go_on()
+        chain.advance()
 
 
 def test_rotated_files_come_first_the_oldest_before_all(log: Path) -> None:

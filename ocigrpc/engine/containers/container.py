@@ -38,6 +38,7 @@ class Container(RecordKeeper):
         self.cgroups = ContainerCgroups.of(record, context.hierarchies)
         self._lock = Mutex()
         self._cgroup_lock = Mutex()
+        self.log_lock = Mutex()
         self._count_lock = threading.Lock()
         self._waiters = 0
         self.verb = ""

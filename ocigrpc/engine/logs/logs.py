@@ -9,7 +9,7 @@ from ocigrpc.conmon.log_chain import LogChain
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.logs.reader import LogReader
-from ocigrpc.engine.logs.reopen import Reopening
+from ocigrpc.engine.logs.reopen import reopen_log
 from ocigrpc.engine.logs.rotate import Rotation
 from ocigrpc.engine.logs.values import LogBatch, LogQuery
 from ocigrpc.engine.model.record import Record
@@ -21,28 +21,27 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
-# Files that are kept open for a follower who has not come to them. What the service itself
-# removes is to make room; of others, a rotation compresses and removes what it will.
+# Files that are kept open until a follower comes to them. Of the service's own rotation only a
+# few, since it removes files to make room; others compress and remove files at any time.
 _HOLD_OURS = 4
 _HOLD_THEIRS = 64
 
 
 class Logs:
-    """What is done with logs; it takes no container's turn, so no verb holds it up."""
+    """The verbs of logs; they take no container's lock, so that no other verb delays them."""
 
     def __init__(self, context: Context) -> None:
         """Raises ``HostFailed``."""
         with ExitStack() as undo:
             self._file_watch = FileWatch()
             undo.callback(self._file_watch.close)
-            self._reopening = Reopening(self._file_watch)
             self._rotation = Rotation(context.settings.logs.max_files)
             undo.pop_all()
 
     def watch(self, container: Container) -> None:
-        """Keep the container's log from now on, if it is the service's to rotate.
+        """Rotate the container's log from now on, if that is the service's to do.
 
-        To be called again when it has ended.
+        To be called again when the container has ended.
         """
         self._rotation.watch(container)
 
@@ -56,7 +55,7 @@ class Logs:
         with chain:
             if not chain.files and (not query.follow or record.exit_status is not None):
                 raise PreconditionFailed(
-                    f"the log {record.log_path} is not there",
+                    f"the log {record.log_path} is missing",
                     reason="LOG_MISSING",
                     path=record.log_path,
                 )
@@ -73,9 +72,8 @@ class Logs:
         return LogChain(record.log_path, record.log_is_ours, self._file_watch, hold)
 
     def reopen(self, container: Container, deadline: Deadline) -> None:
-        """Begin a new log; raises what ``ReopenContainerLog`` in the proto says."""
-        with self._reopening.turn(container, deadline):
-            self._reopening.reopen(container, deadline)
+        """Have a new log begun; raises what ``ReopenContainerLog`` in the proto says."""
+        reopen_log(container, self._file_watch, deadline)
         log.info("log.reopened", container_id=container.container_id)
 
     def close(self) -> None:

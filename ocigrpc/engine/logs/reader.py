@@ -1,10 +1,11 @@
-"""Reads a container's log: what there is, and what comes."""
+"""Reads a container's log: the lines that are there, and those to come."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum, auto
 from threading import Lock
 
 from ocigrpc.conmon.log_chain import LogChain
@@ -15,31 +16,38 @@ from ocigrpc.engine.logs.values import LogBatch, LogQuery
 from ocigrpc.host.files.watch import Waiter
 from ocigrpc.waiting import Deadline
 
+# Most lines in a batch.
 BATCH_LINES = 256
-"""Most lines in a batch."""
 
+# Most content in a batch, unless one line alone has more.
 BATCH_BYTES = 64 << 10
-"""Most content in a batch, unless one line alone has more."""
-
 
 _REST_LIMIT_S = 0.01
 
-_turn = Lock()
+_parsing = Lock()
 
 
 @contextmanager
-def _sharing() -> Iterator[None]:
-    """Parse in a ``with``: one reader of all at a time, so that other calls get their share.
+def _taking_turns() -> Iterator[None]:
+    """Parse in a ``with``: one reader at a time, so that other calls get their share.
 
-    Parsing holds the interpreter, which every call needs. How long this one had to wait for
-    it is how long others are left alone, before the next reader goes on.
+    Parsing holds the interpreter, which every call needs. For as long as this reader had to
+    wait for the interpreter, it keeps the other readers waiting at the end.
     """
-    with _turn:
+    with _parsing:
         begun_s, used_s = time.monotonic(), time.thread_time()
         yield
         waited_s = (time.monotonic() - begun_s) - (time.thread_time() - used_s)
-        # Of none at all, too: whoever waits gets the interpreter now.
+        # Even without a pause, sleep hands the interpreter to a waiting thread.
         time.sleep(max(0.0, min(waited_s, _REST_LIMIT_S)))
+
+
+class _Next(Enum):
+    """What follows the lines that are written by now."""
+
+    ANOTHER_FILE = auto()
+    MORE_LINES = auto()
+    NOTHING = auto()
 
 
 class LogReader:
@@ -51,87 +59,97 @@ class LogReader:
         self._lines: list[LogLine] = []
         self._size_bytes = 0
         self._skipped = 0
-        self._over = False
+        self._is_past_until = False
 
     def snapshot(self, deadline: Deadline) -> Iterator[LogBatch]:
-        """What is in the files now; raises ``Timeout`` or ``Cancelled``."""
+        """The lines that are in the files now; raises ``Timeout`` or ``Cancelled``."""
         self._seek_tail()
         for file in self._chain.files:
             while block := file.read(file.size_bytes):
                 deadline.check()
-                yield from self._taken(block)
-        yield from self._rest()
+                yield from self._add(block)
+        yield from self._flush()
 
     def follow(
         self, container: Container, waiter: Waiter, deadline: Deadline
     ) -> Iterator[LogBatch]:
-        """What is in the files and what comes, until the container has ended and all is told.
+        """The lines in the files and those to come, until the container's end and its last line.
 
         Raises ``Timeout`` or ``Cancelled``.
         """
         self._seek_tail()
-        looked = False
-        while not self._over:
-            deadline.check()
-            current = self._chain.current
-            block = current.read() if current is not None else None
-            if block is not None:
-                looked = False
-                yield from self._taken(block)
-            elif current is not None and current.cut_short():
-                self._chain.gap = True
-            elif not looked:
-                # Then read once more: what was written before we looked has to be told.
-                ended = self._ended(container)
-                follows = self._chain.look()
-                looked = True
-            else:
-                yield from self._rest()
-                looked = False
-                if follows:
-                    self._chain.go_on()
-                elif ended or self._chain.removed:
+        while True:
+            yield from self._read_current(deadline)
+            following = self._poll(container, deadline)
+            # Again, for lines that were written before the poll; more may follow them.
+            if (yield from self._read_current(deadline)):
+                continue
+            yield from self._flush()
+            match following:
+                case _Next.ANOTHER_FILE:
+                    self._chain.advance()
+                case _Next.MORE_LINES:
+                    deadline.wait(
+                        waiter, container.exited, container.removed, timeout_s=self._remaining_s()
+                    )
+                case _Next.NOTHING:
                     return
-                else:
-                    left_s = self._left_s()
-                    deadline.wait(waiter, container.exited, container.removed, timeout_s=left_s)
-        yield from self._rest()
 
     def _seek_tail(self) -> None:
-        """Go to where the last lines begin, the files before that one left out."""
+        """Go to the first of the last lines that are wanted, past the files before it."""
         wanted = self._query.tail_lines
         if wanted is None:
             return
         files = self._chain.files
         for index in range(len(files) - 1, -1, -1):
-            position, found = files[index].tail(self._counts, wanted)
+            position, found = files[index].tail(self._is_wanted, wanted)
             files[index].seek(position)
             wanted -= found
             if not wanted:
                 for _ in range(index):
-                    self._chain.go_on()
+                    self._chain.advance()
                 return
 
-    def _counts(self, raw: bytes) -> bool:
+    def _is_wanted(self, raw: bytes) -> bool:
         line = parse_log_line(raw)
         return line is not None and self._query.wants(line)
 
-    def _ended(self, container: Container) -> bool:
-        # conmon has written all before its exit file, so that nothing comes any more.
-        ended = container.record.exit_status is not None or container.removed.is_set()
-        return ended or self._left_s() <= 0
+    def _read_current(self, deadline: Deadline) -> Generator[LogBatch, None, bool]:
+        """Read to the end of the current file; returns whether there was anything to read."""
+        was_read = False
+        while (current := self._chain.current) is not None and not self._is_past_until:
+            deadline.check()
+            if (block := current.read()) is not None:
+                was_read = True
+                yield from self._add(block)
+            elif current.cut_short():
+                self._chain.gap = True
+            else:
+                break
+        return was_read
 
-    def _left_s(self) -> float:
-        """Seconds until what is written is not wanted any more."""
+    def _poll(self, container: Container, deadline: Deadline) -> _Next:
+        if self._is_past_until:
+            return _Next.NOTHING
+        deadline.check()
+        # Before the files: conmon has written all lines before its exit file.
+        ended = container.record.exit_status is not None or container.removed.is_set()
+        if self._chain.poll():
+            return _Next.ANOTHER_FILE
+        over = ended or self._chain.removed or self._remaining_s() <= 0
+        return _Next.NOTHING if over else _Next.MORE_LINES
+
+    def _remaining_s(self) -> float:
+        """Seconds until ``until_ns``, when lines are not wanted any more."""
         until_ns = self._query.until_ns
         return (until_ns - time.time_ns()) / 1e9 if until_ns else float("inf")
 
-    def _taken(self, block: Block) -> Sequence[LogBatch]:
-        """The batches that are full once the block is in them."""
-        with _sharing():
-            return list(self._parsed(block))
+    def _add(self, block: Block) -> Sequence[LogBatch]:
+        """Add the lines of a block; the batches that are full with them."""
+        with _taking_turns():
+            return list(self._batches(block))
 
-    def _parsed(self, block: Block) -> Iterator[LogBatch]:
+    def _batches(self, block: Block) -> Iterator[LogBatch]:
         self._skipped += block.dropped
         for raw in block.lines:
             line = parse_log_line(raw)
@@ -141,14 +159,14 @@ class LogReader:
                 size_bytes = len(line.content)
                 full = len(self._lines) == BATCH_LINES
                 if full or (self._lines and self._size_bytes + size_bytes > BATCH_BYTES):
-                    yield from self._rest()
+                    yield from self._flush()
                 self._lines.append(line)
                 self._size_bytes += size_bytes
             elif self._query.until_ns and line.time_ns >= self._query.until_ns:
-                self._over = self._query.follow
+                self._is_past_until = self._query.follow
 
-    def _rest(self) -> Iterator[LogBatch]:
-        """What has not been told yet."""
+    def _flush(self) -> Iterator[LogBatch]:
+        """A batch of what was added since the last one, if there is anything."""
         if self._lines or self._skipped or self._chain.gap:
             batch = LogBatch(self._lines, self._skipped, self._chain.gap)
             self._lines, self._size_bytes, self._skipped = [], 0, 0

@@ -1,9 +1,9 @@
 """Keeps the logs of containers small: a few files of a few bytes each.
 
 For logs in the service's own directory, which nobody else rotates. conmon itself begins a new
-file when one is full, also while the service is down or has no time; what is done here is to
-keep the old ones, see :mod:`ocigrpc.conmon.log_rotation`. One thread serves all containers, and
-wakes when a file takes the place of a log.
+file when one is full, also while the service is down or busy; the old ones are kept here, see
+:mod:`ocigrpc.conmon.log_rotation`. One thread serves all containers, and wakes when a file
+takes the place of a log.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from ocigrpc.waiting import EventFd
 log = get_logger()
 
 _DIRECTORY = MOVED_TO | MOVE_SELF | ONLYDIR
-# Between two tries, and two lines in the log about the same.
+# Between two attempts, and between two log lines about lost files.
 _RETRY_S = 10.0
 
 
 class Rotation:
-    """Keeps the last ``files`` files of each log that it is given, the log itself among them."""
+    """Keeps the last ``files`` files of each watched log, the log itself among them."""
 
     def __init__(self, files: int) -> None:
         """Raises ``HostFailed``."""
@@ -49,28 +49,28 @@ class Rotation:
         self._inotify = Inotify()
         self._new: queue.SimpleQueue[Container | None] = queue.SimpleQueue()
         self._wake = EventFd()
-        self._known: dict[str, Container] = {}
+        self._logs: dict[str, Container] = {}
         self._directories: dict[int, str] = {}
         self._failed: set[str] = set()
         self._retry_s = math.inf
         self._lost = 0
-        self._told_s = -math.inf
+        self._warned_s = -math.inf
         self._thread = threading.Thread(target=self._run, name="rotation", daemon=True)
         self._thread.start()
 
     def watch(self, container: Container) -> None:
-        """Keep what conmon leaves of its log, until it ends; to be called again then."""
+        """Keep the files of its log until it ends; to be called again then."""
         if container.record.log_limit_bytes:
-            self._tell(container)
+            self._enqueue(container)
 
     def close(self) -> None:
         """End the thread."""
-        self._tell(None)
+        self._enqueue(None)
         self._thread.join()
         self._wake.close()
         self._inotify.close()
 
-    def _tell(self, container: Container | None) -> None:
+    def _enqueue(self, container: Container | None) -> None:
         self._new.put(container)
         self._wake.set()
 
@@ -78,63 +78,63 @@ class Rotation:
         poller = select.poll()
         poller.register(self._inotify, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
-        # Each step is a call, so that no local variable keeps a container that is removed.
+        # Each step is a call, so that no local variable keeps a removed container alive.
         while True:
-            poller.poll(self._pause_ms())
+            poller.poll(self._timeout_ms())
             self._wake.clear()
-            if not self._begin_new():
+            if not self._take_new():
                 return
-            self._hear(self._inotify.read())
+            self._handle(self._inotify.read())
             if self._retry_s <= time.monotonic():
                 self._retry()
 
-    def _pause_ms(self) -> int | None:
+    def _timeout_ms(self) -> int | None:
         if self._retry_s == math.inf:
             return None
         return max(0, math.ceil((self._retry_s - time.monotonic()) * 1000))
 
-    def _begin_new(self) -> bool:
-        """Take up the containers that there are new; false when it is time to end."""
+    def _take_new(self) -> bool:
+        """Start with the containers that are new; False when it is time to end."""
         while not self._new.empty():
             container = self._new.get()
             if container is None:
                 return False
-            self._known[container.record.log_path] = container
-            self._look(container.record.log_path)
+            self._logs[container.record.log_path] = container
+            self._attempt(container.record.log_path)
         return True
 
-    def _hear(self, events: list[Event]) -> None:
+    def _handle(self, events: list[Event]) -> None:
         if any(event.mask & OVERFLOW for event in events):
-            for log_path in list(self._known):
-                self._look(log_path)
+            for log_path in list(self._logs):
+                self._attempt(log_path)
         renamed = Counter(
             f"{self._directories[event.watch]}/{event.name}"
             for event in events
             if event.mask & MOVED_TO and event.watch in self._directories
         )
         for log_path, count in renamed.items():
-            if log_path in self._known:
-                self._look(log_path, count)
+            if log_path in self._logs:
+                self._attempt(log_path, count)
         for event in events:
             if event.mask & (IGNORED | MOVE_SELF):
-                self._make_again(self._directories.pop(event.watch, ""))
+                self._restore(self._directories.pop(event.watch, ""))
                 self._inotify.remove(event.watch)
 
-    def _make_again(self, directory: str) -> None:
-        """Have a directory that was removed: conmon, which can't make a file there, ends."""
-        for log_path in [each for each in self._known if os.path.dirname(each) == directory]:
+    def _restore(self, directory: str) -> None:
+        """Make a directory that was removed: conmon ends when it can't make a file there."""
+        for log_path in [each for each in self._logs if os.path.dirname(each) == directory]:
             with suppress(OSError):
                 os.mkdir(directory, 0o700)
-            self._look(log_path)
+            self._attempt(log_path)
 
     def _retry(self) -> None:
         failed, self._failed, self._retry_s = self._failed, set(), math.inf
-        for log_path in failed & self._known.keys():
-            self._look(log_path)
+        for log_path in failed & self._logs.keys():
+            self._attempt(log_path)
 
-    def _look(self, log_path: str, renamed: int = 0) -> None:
-        """Keep what there is to keep of a log; forget it when its container has ended."""
-        container = self._known[log_path]
+    def _attempt(self, log_path: str, renamed: int = 0) -> None:
+        """Keep the files of a log, until its container has ended; on failure, retry later."""
+        container = self._logs[log_path]
         try:
             try:
                 if _is_over(container):
@@ -154,7 +154,7 @@ class Rotation:
             )
 
     def _keep(self, log_path: str, container: Container, renamed: int) -> None:
-        # Also when it is there already, as the directory may be another one of its name.
+        # Even if it is watched already: another directory may have its name by now.
         directory = os.path.dirname(log_path)
         self._directories[self._inotify.add(directory, _DIRECTORY)] = directory
         kept = keep_log(log_path, self._files)
@@ -164,9 +164,9 @@ class Rotation:
             self._end(log_path, container)
 
     def _end(self, log_path: str, container: Container) -> None:
-        if self._known.get(log_path) is container:
-            del self._known[log_path]
-        # What is there may be the log of another one of the same id by now.
+        if self._logs.get(log_path) is container:
+            del self._logs[log_path]
+        # A log that is there may be that of another container of the same id by now.
         if not (container.removed.is_set() and os.path.lexists(log_path)):
             tidy_log(log_path, self._files)
         if container.removed.is_set() and not os.path.lexists(log_path):
@@ -174,11 +174,11 @@ class Rotation:
 
     def _note_lost(self, container: Container, count: int) -> None:
         self._lost += count
-        if time.monotonic() - self._told_s >= _RETRY_S:
+        if time.monotonic() - self._warned_s >= _RETRY_S:
             log.warning(
                 "log.files_lost", container_id=container.container_id, all_containers=self._lost
             )
-            self._told_s, self._lost = time.monotonic(), 0
+            self._warned_s, self._lost = time.monotonic(), 0
 
 
 def _is_over(container: Container) -> bool:

@@ -1,4 +1,4 @@
-"""Which lines of a container's log are wanted, and how they are told."""
+"""Which lines of a container's log are wanted, and how they are passed on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LogBatch(Struct, frozen=True):
     """Lines in their order.
 
     ``skipped`` is how many were malformed since the batch before; ``gap`` whether lines
-    that came before these are lost.
+    before these are lost.
     """
 
     lines: Sequence[LogLine]
