@@ -51,7 +51,7 @@ from ocigrpc.engine.recovery.orphans import refuse_lost_store
 from ocigrpc.engine.recovery.recovery import Recovery
 from ocigrpc.engine.sessions.attach import Attaching
 from ocigrpc.engine.sessions.exec import Execs
-from ocigrpc.engine.sessions.messages import Answer, AttachStart, ExecResult, ExecStart, Inputs
+from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerNotFound
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
@@ -268,11 +268,11 @@ class Engine:
         """Run a program in a container to its end."""
         return self._execs.run(start, deadline)
 
-    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
         """Run a program in a container, and talk to it."""
         return self._execs.stream(start, inputs, deadline)
 
-    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
         """Talk to a container's first process."""
         return self._attaching.attach(start, inputs, deadline)
 

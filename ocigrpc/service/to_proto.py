@@ -20,7 +20,7 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
-from ocigrpc.engine.sessions.messages import Answer, Attached, ExecExit, ExecResult
+from ocigrpc.engine.sessions.messages import Attached, ExecExit, ExecResult, Reply
 from ocigrpc.service.times import timestamp
 from ocigrpc.v1 import (
     attach_pb2,
@@ -198,7 +198,7 @@ def exec_sync_response(result: ExecResult) -> exec_pb2.ExecSyncResponse:
     )
 
 
-def exec_response(answer: Answer) -> exec_pb2.ExecResponse:
+def exec_response(answer: Reply) -> exec_pb2.ExecResponse:
     """One answer of Exec."""
     if isinstance(answer, ExecExit):
         return exec_pb2.ExecResponse(exit=_exit(answer))
@@ -208,7 +208,7 @@ def exec_response(answer: Answer) -> exec_pb2.ExecResponse:
     return exec_pb2.ExecResponse(stdout=answer.data)
 
 
-def attach_response(answer: Answer) -> attach_pb2.AttachResponse:
+def attach_response(answer: Reply) -> attach_pb2.AttachResponse:
     """One answer of Attach."""
     if isinstance(answer, Attached):
         return attach_pb2.AttachResponse(attached=attach_pb2.Attached())

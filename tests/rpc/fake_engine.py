@@ -22,7 +22,7 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
-from ocigrpc.engine.sessions.messages import Answer, AttachStart, ExecResult, ExecStart, Inputs
+from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.waiting import Deadline, Latch
@@ -188,8 +188,8 @@ class FakeEngine:
     def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:
         raise NotImplementedError
 
-    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
         raise NotImplementedError
 
-    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
         raise NotImplementedError

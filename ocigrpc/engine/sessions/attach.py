@@ -13,12 +13,12 @@ from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.status import ALIVE, guarded_state, require_state
 from ocigrpc.engine.model.values import State
 from ocigrpc.engine.sessions.messages import (
-    Answer,
     Attached,
     AttachStart,
     CloseStdin,
     Inputs,
     Output,
+    Reply,
     Stdin,
     TerminalSize,
     weight_bytes,
@@ -73,14 +73,14 @@ class Attaching:
         self._registry = registry
         self._backlogs = AttachBacklogs()
 
-    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
         """Relay until the container has ended and its last byte is read.
 
         Raises what ``Attach`` in the proto says.
         """
         container = self._registry.get(start.container_id)
 
-        def produce(queue: PollableQueue[Answer]) -> None:
+        def produce(queue: PollableQueue[Reply]) -> None:
             terminal = container.record.terminal
             with (
                 guarded_state(container, deadline, *_ATTACHABLE),
@@ -105,7 +105,7 @@ class _AttachSession:
         container: Container,
         start: AttachStart,
         attachment: Attachment,
-        queue: PollableQueue[Answer],
+        queue: PollableQueue[Reply],
         backlogs: AttachBacklogs,
     ) -> None:
         self._container = container

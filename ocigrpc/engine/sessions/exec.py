@@ -28,11 +28,11 @@ from ocigrpc.engine.sessions.exec_session import ExecSession
 from ocigrpc.engine.sessions.exec_start import exec_process, start_exec
 from ocigrpc.engine.sessions.exec_workspace import new_workspace, sweep
 from ocigrpc.engine.sessions.messages import (
-    Answer,
     ExecExit,
     ExecResult,
     ExecStart,
     Inputs,
+    Reply,
 )
 from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.engine.sessions.stream import produced
@@ -78,7 +78,7 @@ class Execs:
                 exit_status = self._relay(session, None, captured, deadline, stack)
             return captured.result(exit_status)
 
-    def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Answer]:
+    def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
         """Run a program; its output as it comes, and last how it ended.
 
         Raises what ``Exec`` in the proto says. Then the program and all that it has started
@@ -86,7 +86,7 @@ class Execs:
         """
         self._refuse_too_many(start)
 
-        def produce(queue: PollableQueue[Answer]) -> None:
+        def produce(queue: PollableQueue[Reply]) -> None:
             with self._running(start, deadline) as container, ExitStack() as stack:
                 session = self._begin(container, start, deadline, stack)
                 queue.put(self._relay(session, inputs, QueuedOutput(queue), deadline, stack))

@@ -1,4 +1,4 @@
-"""Where the output of programs goes: kept for the answer, sent to a client, or dropped."""
+"""Where the output of programs goes: kept for the response, sent to a client, or dropped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Protocol
 
 from ocigrpc.closing import Closing
-from ocigrpc.engine.sessions.messages import Answer, ExecExit, ExecResult, Output, weight_bytes
+from ocigrpc.engine.sessions.messages import ExecExit, ExecResult, Output, Reply, weight_bytes
 from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.host.processes.stdio import STDERR, STDOUT
 from ocigrpc.waiting import Latch, Waitable
@@ -95,7 +95,7 @@ class CapturedOutput(Closing):
 class QueuedOutput:
     """Puts output into the queue to a client, and stops reading while that is full."""
 
-    def __init__(self, queue: PollableQueue[Answer]) -> None:
+    def __init__(self, queue: PollableQueue[Reply]) -> None:
         self._queue = queue
         self.room = queue.room
 

@@ -88,9 +88,9 @@ class Attached(Struct, frozen=True):
     """All output from here on will be received."""
 
 
-Answer: TypeAlias = Output | Attached | ExecExit
+Reply: TypeAlias = Output | Attached | ExecExit
 
 
-def weight_bytes(message: Input | Answer) -> int:
+def weight_bytes(message: Input | Reply) -> int:
     """How much a message weighs in a queue."""
     return _OVERHEAD_BYTES + (len(message.data) if isinstance(message, Stdin | Output) else 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from threading import Thread
 
-from ocigrpc.engine.sessions.messages import Answer, Output
+from ocigrpc.engine.sessions.messages import Output, Reply
 from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.waiting import Deadline
 
@@ -14,15 +14,15 @@ MESSAGE_BYTES = 1 << 16
 
 
 def produced(
-    limit_bytes: int, produce: Callable[[PollableQueue[Answer]], None], deadline: Deadline
-) -> Iterator[Answer]:
+    limit_bytes: int, produce: Callable[[PollableQueue[Reply]], None], deadline: Deadline
+) -> Iterator[Reply]:
     """The messages that ``produce``, in a thread of its own, puts into the queue it is given.
 
     It has a thread because the consumer blocks while a client does not read, and must then
     delay neither the time-out nor the container. What it raises is raised after the last
     message. A consumer that stops before that cancels ``deadline``, and waits for its end.
     """
-    queue = PollableQueue[Answer](limit_bytes)
+    queue = PollableQueue[Reply](limit_bytes)
 
     def run() -> None:
         try:
@@ -44,7 +44,7 @@ def produced(
         thread.join()
 
 
-def _merged(queue: PollableQueue[Answer]) -> Iterator[Answer]:
+def _merged(queue: PollableQueue[Reply]) -> Iterator[Reply]:
     """The messages, with output that is waiting already merged into fewer and larger ones."""
     held: list[bytes] = []
     is_stderr, size = False, 0
