@@ -49,7 +49,7 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.engine.recovery.orphans import refuse_lost_store
 from ocigrpc.engine.recovery.recovery import Recovery
-from ocigrpc.engine.sessions.attach import Attaching
+from ocigrpc.engine.sessions.attach import AttachBacklogs, attach
 from ocigrpc.engine.sessions.exec import Execs
 from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.engine.store.store import Store
@@ -76,7 +76,7 @@ class Engine:
         self._questions = RuntimeQuestions()
         self._creation = Creation(context, registry, exits)
         self._execs = Execs(registry)
-        self._attaching = Attaching(registry)
+        self._backlogs = AttachBacklogs()
         self._event_log = store.event_log
         self._logs = Logs(context)
         exits.when_over = self._logs.watch
@@ -269,12 +269,13 @@ class Engine:
         return self._execs.run(start, deadline)
 
     def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
-        """Run a program in a container, and talk to it."""
+        """Run a program in a container, with input and output as they come."""
         return self._execs.stream(start, inputs, deadline)
 
     def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
-        """Talk to a container's first process."""
-        return self._attaching.attach(start, inputs, deadline)
+        """Attach to a container's first process."""
+        container = self._registry.get(start.container_id)
+        return attach(container, start, inputs, self._backlogs, deadline)
 
 
 def _remove_empty_parent(context: Context) -> None:

@@ -9,7 +9,6 @@ from threading import Lock
 
 from ocigrpc.conmon.attach import Attachment
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.status import ALIVE, guarded_state, require_state
 from ocigrpc.engine.model.values import State
 from ocigrpc.engine.sessions.messages import (
@@ -66,35 +65,33 @@ class AttachBacklogs:
         return min(BACKLOG_LIMIT_BYTES, max(BACKLOG_SURE_BYTES, fair))
 
 
-class Attaching:
-    """Attaches clients to the containers of a registry."""
+def attach(
+    container: Container,
+    start: AttachStart,
+    inputs: Inputs,
+    backlogs: AttachBacklogs,
+    deadline: Deadline,
+) -> Iterator[Reply]:
+    """Relay until the container has ended and its last byte is read.
 
-    def __init__(self, registry: ContainerRegistry) -> None:
-        self._registry = registry
-        self._backlogs = AttachBacklogs()
+    Raises what ``Attach`` in the proto says.
+    """
+    record = container.record
 
-    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
-        """Relay until the container has ended and its last byte is read.
+    def produce(queue: PollableQueue[Reply]) -> None:
+        with (
+            guarded_state(container, deadline, *_ATTACHABLE),
+            Attachment(container.paths, terminal=record.terminal, deadline=deadline) as attachment,
+        ):
+            queue.put(Attached())
+            with backlogs.client():
+                session = _AttachSession(container, start, attachment, queue, backlogs)
+                session.relay(inputs, deadline)
 
-        Raises what ``Attach`` in the proto says.
-        """
-        container = self._registry.get(start.container_id)
-
-        def produce(queue: PollableQueue[Reply]) -> None:
-            terminal = container.record.terminal
-            with (
-                guarded_state(container, deadline, *_ATTACHABLE),
-                Attachment(container.paths, terminal=terminal, deadline=deadline) as attachment,
-            ):
-                queue.put(Attached())
-                with self._backlogs.client():
-                    session = _AttachSession(container, start, attachment, queue, self._backlogs)
-                    session.relay(inputs, deadline)
-
-        require_state(container, deadline, *_ATTACHABLE)
-        if start.stdin and not container.record.stdin:
-            raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
-        yield from produced(BACKLOG_LIMIT_BYTES, produce, deadline)
+    require_state(container, deadline, *_ATTACHABLE)
+    if start.stdin and not record.stdin:
+        raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
+    yield from produced(BACKLOG_LIMIT_BYTES, produce, deadline)
 
 
 class _AttachSession:
