@@ -46,7 +46,7 @@ class Logs:
         self._rotation.watch(container)
 
     def read(self, container: Container, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
-        """The lines of its log; raises what ``ContainerLogs`` in the proto says."""
+        """The lines of its log; raises the proto's errors of ``ContainerLogs``."""
         record = container.record
         if record.state is State.CREATING:
             raise WrongState.of(record.container_id, record.state, "made")
@@ -72,7 +72,7 @@ class Logs:
         return LogChain(record.log_path, record.log_is_ours, self._file_watch, hold)
 
     def reopen(self, container: Container, deadline: Deadline) -> None:
-        """Have a new log begun; raises what ``ReopenContainerLog`` in the proto says."""
+        """Have a new log begun; raises the proto's errors of ``ReopenContainerLog``."""
         reopen_log(container, self._file_watch, deadline)
         log.info("log.reopened", container_id=container.container_id)
 

@@ -74,7 +74,7 @@ def attach(
 ) -> Iterator[Reply]:
     """Relay until the container has ended and its last byte is read.
 
-    Raises what ``Attach`` in the proto says.
+    Raises the proto's errors of ``Attach``.
     """
     record = container.record
 

@@ -67,7 +67,7 @@ class Execs:
     def run(self, start: ExecStart, deadline: Deadline) -> ExecResult:
         """Run a program to its end; its output up to ``output_limit_bytes`` a stream.
 
-        Raises what ``ExecSync`` in the proto says. Then the program and all that it has
+        Raises the proto's errors of ``ExecSync``. Then the program and all that it has
         started have ended, unless it was to be kept running.
         """
         self._refuse_too_many(start)
@@ -81,7 +81,7 @@ class Execs:
     def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
         """Run a program; its output as it comes, and last how it ended.
 
-        Raises what ``Exec`` in the proto says. Then the program and all that it has started
+        Raises the proto's errors of ``Exec``. Then the program and all that it has started
         have ended, unless it was to be kept running.
         """
         self._refuse_too_many(start)

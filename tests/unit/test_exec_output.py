@@ -1,49 +1,17 @@
-"""The bounds of programs: those that run on without their clients, and what is kept of output."""
+"""What is kept of the output of programs whose end their clients wait for."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, cast
-
-import pytest
-
-from ocigrpc.engine.sessions import exec as execs
 from ocigrpc.engine.sessions.exec_output import (
     OUTPUT_LIMIT_BYTES,
     OUTPUT_SURE_BYTES,
     CapturedOutput,
     OutputBudget,
 )
-from ocigrpc.engine.sessions.messages import ExecExit, ExecStart
-from ocigrpc.errors import LimitReached
+from ocigrpc.engine.sessions.messages import ExecExit
 from ocigrpc.host.processes.stdio import STDERR, STDOUT
-from ocigrpc.oci.exec import ExecProcess
-from ocigrpc.waiting import Deadline
 
 EXIT = ExecExit(0, None)
-
-
-def test_a_program_that_may_be_left_is_refused_when_too_many_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(execs, "UNATTENDED_LIMIT", 0)
-    # It is refused before anything is looked at.
-    nothing = cast(Any, None)
-    start = ExecStart("c1", ExecProcess(("true",)), math.inf, keep_running=True)
-    with pytest.raises(LimitReached) as caught:
-        next(execs.Execs(nothing).stream(start, nothing, Deadline()))
-    assert caught.value.reason == "TOO_MANY_LEFT"
-
-
-def test_one_that_may_leave_a_daemon_is_refused_when_too_many_have(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(execs, "DAEMONS_LIMIT", 0)
-    nothing = cast(Any, None)
-    start = ExecStart("c1", ExecProcess(("true",)), math.inf, keep_running=True)
-    with pytest.raises(LimitReached) as caught:
-        execs.Execs(nothing).run(start, Deadline())
-    assert caught.value.reason == "TOO_MANY_LEFT"
 
 
 def test_output_is_kept_as_far_as_all_calls_together_have_room() -> None:
