@@ -38,8 +38,3 @@ def read_exit_file(*paths: Path) -> ExitFile | None:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
     return None
-
-
-def exit_signal(exit_code: int) -> int | None:
-    """The signal that a code stands for by the shell's 128+n rule; None if it stands for none."""
-    return exit_code - 128 if 128 < exit_code <= 128 + 64 else None

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocigrpc.conmon.exit_file import ExitFile, exit_signal, read_exit_file
+from ocigrpc.conmon.exit_file import ExitFile, read_exit_file
 from ocigrpc.engine.containers.ending import exit_of, unknown_exit
+from ocigrpc.engine.model.signals import exit_signal
 from ocigrpc.engine.model.values import Provenance
 
 

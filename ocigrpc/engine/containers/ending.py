@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ocigrpc.conmon.exit_file import ExitFile, exit_signal
+from ocigrpc.conmon.exit_file import ExitFile
+from ocigrpc.engine.model.signals import exit_signal
 from ocigrpc.engine.model.values import ExitStatus, Provenance
 from ocigrpc.waiting import Deadline
 

@@ -1,4 +1,4 @@
-"""Signals, as people write them."""
+"""Signals: as people write them, and as exit codes have them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def parse_signal(text: str, field: str) -> int:
             field, f"{text[:64]!r} is no signal", reason="INVALID_SIGNAL", signal=text[:64]
         )
     return number
+
+
+def exit_signal(exit_code: int) -> int | None:
+    """The signal that a code stands for by the shell's 128+n rule; None if it stands for none."""
+    return exit_code - 128 if 128 < exit_code <= 128 + 64 else None
 
 
 def _number_of(name: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ocigrpc.conmon.exit_file import exit_signal
+from ocigrpc.engine.model.signals import exit_signal
 from ocigrpc.engine.sessions.exec_output import Sink
 from ocigrpc.engine.sessions.exec_workspace import ExecWorkspace
 from ocigrpc.engine.sessions.messages import (
