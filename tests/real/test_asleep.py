@@ -64,9 +64,12 @@ def elsewhere(service: Service) -> Iterator[list[Path]]:
             group.rmdir()
 
 
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def descendants(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [each for child in found for each in (int(child), *descendants(int(child)))]
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 def move(pid: int, groups: list[Path], file: str = "cgroup.procs") -> None:
@@ -132,12 +135,9 @@ def test_an_orphan_among_the_hosts_pids_may_be_the_one(frozen_service: Service) 
         )
         monitor = frozen_service.monitor_pid(container_id)
         pid = frozen_service.status(container_id).pid
-        until(lambda: len(set(descendants(monitor)) - {pid}) > 0)
-        orphan = next(
-            each
-            for each in descendants(monitor)
-            if each != pid and Path(f"/proc/{each}/stat").read_text().split()[3] == str(monitor)
-        )
+        # It has to be an orphan first: what forked it ends a moment later.
+        until(lambda: len(set(children(monitor)) - {pid}) > 0)
+        (orphan,) = set(children(monitor)) - {pid}
         move(orphan, groups)
         require_not_paused(frozen_service, container_id)
         os.kill(orphan, 9)

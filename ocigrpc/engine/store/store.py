@@ -52,7 +52,7 @@ _EVENT = msgspec.json.Decoder(Event)
 
 
 class _Pending:
-    """What has happened and could not be written down yet: records, ended verbs, events.
+    """What has happened and could not be stored yet: records, ended verbs, events.
 
     Of the events the last ``history`` are kept; how many are not is counted as ``dropped``.
     """
@@ -64,7 +64,7 @@ class _Pending:
         self.dropped = 0
 
     def add(self, ended: str, record: Record, events: tuple[Event, ...]) -> None:
-        """Owe a change, and the end of a verb unless ``ended`` is empty."""
+        """Add a change, and the end of a verb unless ``ended`` is empty."""
         self.records[record.key] = record
         if ended:
             self.ended.add((record.key, ended))
@@ -73,7 +73,7 @@ class _Pending:
         self.dropped += before - len(self.events)
 
     def clear(self) -> None:
-        """Owe nothing."""
+        """Remove all: it is stored."""
         self.records.clear()
         self.ended.clear()
         self.events.clear()
@@ -83,18 +83,18 @@ class _Pending:
 class Store:
     """Records by kind and id, the intents of verbs that are under way, and the event log.
 
-    Events are written together with the change that they tell of, or not at all. What
-    :meth:`note` can't write is owed: it goes before whatever is written next, and is tried
+    Events are written together with the change that they come of, or not at all. What
+    :meth:`note` can't write is pending: it is written before anything else, and is tried
     again every second until then. Every other method raises ``StoreFailed`` with the path
-    when it can't be done.
+    when it fails.
     """
 
     def __init__(self, path: Path, event_history: int) -> None:
         self._file = Database(path, _SCHEMA, SCHEMA_VERSION, _require_readable)
         self.event_log = EventLog(event_history, self._events)
         self._lock = threading.Lock()
-        self._owed = _Pending(event_history)
-        self._owing = threading.Event()
+        self._pending = _Pending(event_history)
+        self._has_pending = threading.Event()
         self._closing = threading.Event()
         with self._file.explained():
             self._db = self._file.open()
@@ -105,8 +105,8 @@ class Store:
             except BaseException:
                 self._db.close()
                 raise
-        self._settler = threading.Thread(target=self._settle, name="store", daemon=True)
-        self._settler.start()
+        self._retrier = threading.Thread(target=self._retry, name="store", daemon=True)
+        self._retrier.start()
 
     def records(self, kind: ObjectKind) -> list[Record]:
         """The record of every object of a kind."""
@@ -132,7 +132,7 @@ class Store:
             return [_EVENT.decode(blob) for (blob,) in rows]
 
     def begin(self, verb: str, record: Record, events: tuple[Event, ...] = ()) -> None:
-        """Remember that a verb is about to change an object."""
+        """Store that a verb is about to change an object."""
         with self._transaction(events):
             self._put(record)
             self._db.execute(
@@ -141,20 +141,20 @@ class Store:
             )
 
     def put(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
-        """Remember a change; with ``ended``, as the outcome of that verb, which had begun."""
+        """Store a change; with ``ended``, as the outcome of that verb, which had begun."""
         with self._transaction(events):
             self._put(record)
             self._end(record.key, ended)
 
     def note(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
-        """The same for what has happened, and can't be undone: if not now, it is written later."""
+        """The same for what has happened, and can't be undone: if it fails, it is retried."""
         try:
             self.put(record, events, ended=ended)
         except StoreFailed as error:
             log.error("store.owing", reason=error.reason, error=error.message)
             with self._lock:
-                self._owed.add(ended, record, events)
-                self._owing.set()
+                self._pending.add(ended, record, events)
+                self._has_pending.set()
 
     def delete(self, key: ObjectKey, events: tuple[Event, ...] = ()) -> None:
         """Forget an object, and what had begun with it."""
@@ -163,16 +163,16 @@ class Store:
             self._db.execute("DELETE FROM intents WHERE kind = ? AND id = ?", key)
 
     def check(self) -> None:
-        """Prove that it can be written, by writing nothing of note."""
+        """Raise ``StoreFailed`` unless it can be written to."""
         with self._transaction():
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def close(self) -> None:
-        """Write all to the main file, and let go of it."""
+        """Write all to the main file, and close it."""
         with self._lock:
             self._closing.set()
-            self._owing.set()
-        self._settler.join()
+            self._has_pending.set()
+        self._retrier.join()
         with self._lock:
             self._db.close()
 
@@ -186,14 +186,14 @@ class Store:
         query = "DELETE FROM intents WHERE kind = ? AND id = ? AND verb = ?"
         self._db.execute(query, (*key, verb))
 
-    def _settle(self) -> None:
-        """Try what is owed again and again; a last time at the end."""
-        while self._owing.wait() and not self._closing.wait(_RETRY_S):
-            self._settle_once()
-        if self._owed.records and not self._settle_once():
-            log.error("store.owed_lost", ids=[key.object_id for key in self._owed.records])
+    def _retry(self) -> None:
+        """Try to write what is pending again and again; a last time at the end."""
+        while self._has_pending.wait() and not self._closing.wait(_RETRY_S):
+            self._retry_once()
+        if self._pending.records and not self._retry_once():
+            log.error("store.owed_lost", ids=[key.object_id for key in self._pending.records])
 
-    def _settle_once(self) -> bool:
+    def _retry_once(self) -> bool:
         try:
             with self._transaction():
                 pass
@@ -205,20 +205,20 @@ class Store:
     def _transaction(self, events: tuple[Event, ...] = ()) -> Iterator[None]:
         with self._lock, self._file.explained():
             self._file.require_in_place()
-            owed = self._owed
+            pending = self._pending
             with self._changing():
-                for record in owed.records.values():
+                for record in pending.records.values():
                     self._put(record)
-                for key, verb in owed.ended:
+                for key, verb in pending.ended:
                     self._end(key, verb)
                 yield
-                added = self.event_log.append(self._db, (*owed.events, *events), owed.dropped)
+                added = self.event_log.append(self._db, (*pending.events, *events), pending.dropped)
             self.event_log.publish(added)
-            if owed.records:
-                log.info("store.settled", records=len(owed.records), events=len(owed.events))
-                owed.clear()
+            if pending.records:
+                log.info("store.settled", records=len(pending.records), events=len(pending.events))
+                pending.clear()
                 if not self._closing.is_set():
-                    self._owing.clear()
+                    self._has_pending.clear()
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -234,7 +234,7 @@ class Store:
 
 
 def _require_readable(db: sqlite3.Connection) -> None:
-    """Raise what can't be read of a store."""
+    """Raise the error of the first row that can't be read."""
     for kind, blob in db.execute("SELECT kind, record FROM records"):
         _RECORDS[msgspec.convert(kind, ObjectKind)].decode(blob)
     for (blob,) in db.execute("SELECT event FROM events"):
