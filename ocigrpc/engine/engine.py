@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ocigrpc.engine.containers.cgroups import parents
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.create import Creation
@@ -57,7 +58,7 @@ from ocigrpc.errors import ContainerNotFound
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.oci.spec.config import Resources
-from ocigrpc.settings.values import CgroupManager, Settings
+from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 
 
@@ -94,7 +95,7 @@ class Engine:
         context = Context(settings, Hierarchies.detect())
         context.make_directories()
         with ExitStack() as undo:
-            undo.callback(_remove_empty_parent, context)
+            undo.callback(_remove_empty_parents, context)
             path = Path(settings.root_dir) / "ocigrpc.db"
             refuse_lost_store(path, context)
             store = Store(path, settings.event_history)
@@ -278,10 +279,10 @@ class Engine:
         return attach(container, start, inputs, self._backlogs, deadline)
 
 
-def _remove_empty_parent(context: Context) -> None:
+def _remove_empty_parents(context: Context) -> None:
     """Leave no empty cgroup behind when the service ends."""
-    if context.settings.cgroup.manager is not CgroupManager.SYSTEMD:
-        context.hierarchies.group(context.settings.cgroup.parent).remove_if_empty()
+    for parent in parents(context.hierarchies, context.settings):
+        parent.remove_if_empty()
 
 
 def _may_match(record: Record, container_filter: ContainerFilter) -> bool:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 
 from ocigrpc.conmon.argv import OPTIONS as CONMON_OPTIONS
+from ocigrpc.engine.containers.cgroups import parents
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.values import Condition, HandlerVersion, Versions
 from ocigrpc.engine.recovery.recovery import Recovery
@@ -124,8 +125,9 @@ class Health:
             systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
             return
         hierarchies, parent = self._context.hierarchies, self._context.settings.cgroup.parent
-        hierarchies.group(parent).create()
-        # That may have been there, for somebody else to make groups in.
+        for each in parents(hierarchies, self._context.settings):
+            each.create()
+        # It may have existed, and only others may be allowed to make groups in it.
         name = f"ocigrpc-probe-{secrets.token_hex(8)}"
         probe = hierarchies.group(f"{parent.rstrip('/')}/{name}")
         try:

@@ -82,6 +82,9 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     yield from _found("conmon.path", _program_problem(settings.conmon.path))
     parent = cgroup_parent_problem(settings.cgroup.manager, settings.cgroup.parent)
     yield from _found("cgroup.parent", parent)
+    if settings.conmon.cgroup_parent:
+        monitors = cgroup_parent_problem(settings.cgroup.manager, settings.conmon.cgroup_parent)
+        yield from _found("conmon.cgroup_parent", monitors)
     for name, handler in settings.runtimes.items():
         yield from _handler_problems(name, handler)
     if settings.default_runtime not in settings.runtimes:

@@ -146,6 +146,13 @@ class ConmonSettings(_Table, frozen=True):
     log_level: Annotated[
         _ConmonLogLevel, Meta(description="Least severe message that conmon writes.")
     ] = "warning"
+    cgroup_parent: Annotated[
+        str,
+        Meta(
+            description="Parent of every conmon's cgroup, in the form of cgroup.parent, so that no"
+            " conmon counts against what limits its container's parent. Empty: that parent."
+        ),
+    ] = ""
 
 
 class TimeoutSettings(_Table, frozen=True):

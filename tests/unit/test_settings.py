@@ -305,9 +305,11 @@ def test_a_cgroup_parent_in_the_managers_form_is_taken(manager: str, parent: str
         ("systemd", "x" * 250 + ".slice"),
     ],
 )
-def test_a_cgroup_parent_in_another_form_is_refused(manager: str, parent: str) -> None:
-    error = refused(flags={"cgroup.manager": manager, "cgroup.parent": parent})
-    assert where(error) == ("flag", "cgroup.parent")
+@pytest.mark.parametrize("key", ["cgroup.parent", "conmon.cgroup_parent"])
+def test_a_cgroup_parent_in_another_form_is_refused(manager: str, parent: str, key: str) -> None:
+    usual = "machine.slice" if manager == "systemd" else "/ocigrpc"
+    error = refused(flags={"cgroup.manager": manager, "cgroup.parent": usual, key: parent})
+    assert where(error) == ("flag", key)
 
 
 @pytest.mark.parametrize("size", ["0", "16384"])

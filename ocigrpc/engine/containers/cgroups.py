@@ -1,8 +1,9 @@
 """Where a container and its monitor are kept: two cgroups, by either cgroup manager.
 
-They are siblings under the container's parent. With ``cgroupfs`` the service makes the
-monitor's group and the runtime the container's; with ``systemd`` both are transient
-scopes, and the monitor's is ordered to be stopped after the container's.
+They are siblings under the container's parent, unless the settings have a parent for monitors.
+With ``cgroupfs`` the service makes the monitor's group and the runtime the container's; with
+``systemd`` both are transient scopes, and the monitor's is ordered to be stopped after the
+container's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.cgroups.cgroup import Cgroup, GroupIdentity
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.log import get_logger
-from ocigrpc.settings.values import CgroupManager
+from ocigrpc.settings.values import CgroupManager, Settings
 from ocigrpc.waiting import Deadline
 
 _CONTAINER, _MONITOR = "ocigrpc-container", "ocigrpc-conmon"
@@ -43,24 +44,36 @@ def is_group_of(cgroups_path: str, container_id: str) -> bool:
 class ContainerCgroups:
     """The two cgroups of one container: ``container``'s own, and its ``monitor``'s.
 
-    Their names prove nothing: after :meth:`pin` they are those very groups, and what
+    ``monitor_parent`` is the parent of the latter; empty for the same one. Their names prove nothing: after :meth:`pin` they are those very groups, and what
     has their names later is not touched.
     """
 
     def __init__(
-        self, hierarchies: Hierarchies, manager: str, parent: str, container_id: str
+        self,
+        hierarchies: Hierarchies,
+        manager: str,
+        parent: str,
+        container_id: str,
+        monitor_parent: str = "",
     ) -> None:
         self.manager = manager
         self.parent = parent
+        self.monitor_parent = monitor_parent
         self.by_systemd = manager == CgroupManager.SYSTEMD
         self._container_id = container_id
-        self.container = hierarchies.group(self._path(_CONTAINER))
-        self.monitor = hierarchies.group(self._path(_MONITOR))
+        self.container = hierarchies.group(self._path(parent, _CONTAINER))
+        self.monitor = hierarchies.group(self._path(monitor_parent or parent, _MONITOR))
 
     @classmethod
     def of(cls, record: Record, hierarchies: Hierarchies) -> Self:
         """The cgroups of a recorded container, pinned as far as it is known which they are."""
-        found = cls(hierarchies, record.cgroup_manager, record.cgroup_parent, record.container_id)
+        found = cls(
+            hierarchies,
+            record.cgroup_manager,
+            record.cgroup_parent,
+            record.container_id,
+            record.monitor_parent,
+        )
         found.pin(record.container_group, record.monitor_group)
         return found
 
@@ -126,7 +139,7 @@ class ContainerCgroups:
             systemd.start_scope(
                 self._unit(_MONITOR),
                 [monitor_pid],
-                self.parent,
+                self.monitor_parent or self.parent,
                 deadline,
                 description=f"conmon of container {self._container_id}",
                 before=[self._unit(_CONTAINER)],
@@ -167,13 +180,21 @@ class ContainerCgroups:
         else:
             group.remove(deadline)
 
-    def _path(self, stem: str) -> str:
+    def _path(self, parent: str, stem: str) -> str:
         if self.by_systemd:
-            return systemd.scope_path(self.parent, self._unit(stem))
-        return f"{self.parent.rstrip('/')}/{stem}-{self._container_id}"
+            return systemd.scope_path(parent, self._unit(stem))
+        return f"{parent.rstrip('/')}/{stem}-{self._container_id}"
 
     def _unit(self, stem: str) -> str:
         return f"{stem}-{self._container_id}.scope"
+
+
+def parents(hierarchies: Hierarchies, settings: Settings) -> Sequence[Cgroup]:
+    """The parents in the settings, that of monitors first; none with systemd, which makes them."""
+    if settings.cgroup.manager is CgroupManager.SYSTEMD:
+        return []
+    paths = (settings.conmon.cgroup_parent, settings.cgroup.parent)
+    return [hierarchies.group(path) for path in paths if path]
 
 
 def topmost_missing(hierarchies: Hierarchies, path: str) -> str:
@@ -182,7 +203,9 @@ def topmost_missing(hierarchies: Hierarchies, path: str) -> str:
 
 
 def remove_made_parents(hierarchies: Hierarchies, record: Record) -> None:
-    """Remove the cgroups above a container's that were made for such as it, if they are empty."""
+    """Remove the cgroups above its own that were made for such containers, if they are empty."""
+    if record.monitor_parent and record.cgroup_manager == CgroupManager.CGROUPFS:
+        hierarchies.group(record.monitor_parent).remove_if_empty()
     for path in reversed(_way_down(record.cgroup_parent)):
         if record.made_parent and len(path) >= len(record.made_parent):
             hierarchies.group(path).remove_if_empty()

@@ -109,7 +109,13 @@ class _Planner:
         problem = cgroup_parent_problem(manager, parent)
         if problem:
             raise InvalidArgument.of("cgroup_parent", problem, reason="INVALID_CGROUP_PARENT")
-        return ContainerCgroups(self._context.hierarchies, manager, parent, self._container_id)
+        return ContainerCgroups(
+            self._context.hierarchies,
+            manager,
+            parent,
+            self._container_id,
+            self._settings.conmon.cgroup_parent,
+        )
 
     def _refuse_unified(self, spec: Spec) -> None:
         """Raise ``InvalidArgument`` for files of cgroup2 where it is not alone.
@@ -140,6 +146,7 @@ class _Planner:
             runtime_handler=self._runtime.name,
             cgroup_manager=self._cgroups.manager,
             cgroup_parent=self._cgroups.parent,
+            monitor_parent=self._cgroups.monitor_parent,
             cgroup_path=self._cgroups.container.path,
             bundle_path=str(self._context.paths(container_id).bundle),
             log_path=log_path,

@@ -38,7 +38,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     ``runtime_entry`` is where the runtime has what it knows of the container, as far as we know:
     while it is being made with nothing there, for there was nothing; then which one it is.
-    ``container_group`` and ``monitor_group`` are its cgroups.
+    ``container_group`` and ``monitor_group`` are its cgroups. The monitor's is below
+    ``monitor_parent``, or beside the container's if that is empty.
     """
 
     container_id: str
@@ -77,6 +78,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     runtime_entry: FileIdentity | None = None
     container_group: GroupIdentity | None = None
     monitor_group: GroupIdentity | None = None
+    monitor_parent: str = ""
 
     @property
     def key(self) -> ObjectKey:

@@ -32,13 +32,14 @@ def has_made(context: Context, container_id: str) -> bool:
 
 def orphan_record(context: Context, container_id: str) -> Record:
     """What is known of a container without a record from what was made for it."""
-    paths = context.paths(container_id)
+    paths, settings = context.paths(container_id), context.settings
     try:
         manager, parent = placed_by(cgroups_path_of(paths))
     except HostFailed:
         # Without a spec the runtime made nothing: only conmon can have been there.
-        manager, parent = context.settings.cgroup.manager, context.settings.cgroup.parent
-    cgroups = ContainerCgroups(context.hierarchies, manager, parent, container_id)
+        manager, parent = settings.cgroup.manager, settings.cgroup.parent
+    monitors = settings.conmon.cgroup_parent if manager == settings.cgroup.manager else ""
+    cgroups = ContainerCgroups(context.hierarchies, manager, parent, container_id, monitors)
     return Record(
         container_id=container_id,
         fingerprint="",
@@ -47,6 +48,7 @@ def orphan_record(context: Context, container_id: str) -> Record:
         runtime_handler="",
         cgroup_manager=cgroups.manager,
         cgroup_parent=cgroups.parent,
+        monitor_parent=cgroups.monitor_parent,
         cgroup_path=cgroups.container.path,
         bundle_path=str(paths.bundle),
         log_path=context.log_path(container_id),
