@@ -1,8 +1,8 @@
 """The service's log: events with fields, one line each, on standard error.
 
-``get_logger().info("container.started", pid=pid)`` says an event's name and its
-variables, never a sentence. What ``structlog.contextvars`` has bound, such as the request
-id, is in every line. A log that can't be written never breaks the work it tells of.
+``get_logger().info("container.started", pid=pid)`` has the name of an event and its variables,
+never a sentence. Every line has what ``structlog.contextvars`` has bound, such as the request
+id. A log that can't be written never makes the logged work fail.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def get_logger() -> FilteringBoundLogger:
 
 
 def bind_log(**fields: object) -> None:
-    """Put fields into every further line of the request that this thread is at work on."""
+    """Add fields to every further line of the request that this thread handles."""
     structlog.contextvars.bind_contextvars(**fields)
 
 
 def configure_logging(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
     """Send every event of at least ``level`` to standard error, once for the process.
 
-    ``auto`` is lines for people on a terminal and JSON otherwise. Events of libraries that
+    ``auto`` is a form for people on a terminal and JSON otherwise. Events of libraries that
     use the standard library's ``logging``, and exceptions that end a thread, come out in
     the same form, as ``library.message`` and ``thread.died``.
     """
@@ -101,7 +101,7 @@ class _Lines:
                 self._stream.write(line + b"\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                # The disk is full, or the reader has gone: there is nobody to tell.
+                # The disk is full, or the reader has gone: there is no other place for it.
                 pass
 
     debug = info = warning = error = critical = exception = msg

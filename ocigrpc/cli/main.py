@@ -1,7 +1,7 @@
-"""The ``ocigrpc`` command: its flags, and which file does each of its commands.
+"""The ``ocigrpc`` command: its flags, and the functions of its commands.
 
 Exit status: 0 when all went well, 1 when the service can't start or fails, 2 for wrong
-flags or settings, 141 when nobody reads what it prints. Each failure is one line on standard
+flags or settings, 141 when its output has no reader. Each failure is one line on standard
 error.
 """
 
@@ -25,8 +25,8 @@ from ocigrpc.settings.values import Settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+# Added to the number of a signal, as shells do.
 EXIT_BY_SIGNAL = 128
-"""And the signal's number, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _whole_output():
             return _run(argv)
     except BrokenPipeError:
-        # As for a program that the kernel ends for it, as most are.
+        # The status of a program that SIGPIPE ends, as it ends most programs.
         return EXIT_BY_SIGNAL + signal.SIGPIPE
     except OSError as error:
         print(f"ocigrpc: can't write to standard output: {error.strerror}", file=sys.stderr)
@@ -56,7 +56,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 @contextmanager
 def _whole_output() -> Iterator[None]:
-    """Raise ``OSError`` unless all that the block prints is written, also by what exits in it."""
+    """Raise ``OSError`` unless all output of the block is written, even if the block exits."""
     try:
         try:
             yield
@@ -64,13 +64,13 @@ def _whole_output() -> Iterator[None]:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except OSError:
-        # The interpreter would try again at its end, and complain.
+        # Otherwise the interpreter tries again at its end, and prints a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
 
 def _serve(settings: Settings) -> int:
-    # Here, since it brings in gRPC, which no other command should have to wait for.
+    # Imported here, since it loads gRPC, which no other command should wait for.
     from ocigrpc.cli.serve import serve
 
     return 0 if serve(settings) else EXIT_FAILED
@@ -86,7 +86,7 @@ _COMMANDS: dict[str, Callable[[Settings], int]] = {"serve": _serve, "settings": 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # Without the usage: with a flag for each setting it would bury the message.
+        # Without the usage, which with a flag for each setting would hide the message.
         self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         ("serve", "Run the service until SIGTERM, SIGINT, SIGQUIT or SIGHUP."),
         ("settings", "Print the settings in force as JSON."),
     ):
-        # No abbreviations: they would change their meaning with the next setting.
+        # No abbreviations, since new settings would change their meaning.
         command = commands.add_parser(
             name,
             help=help_text,

@@ -1,4 +1,4 @@
-"""Tells the init system how the service does; see sd_notify(3)."""
+"""Notifies the init system of the state of the service; sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = get_logger()
 
 
 def notify(state: str) -> None:
-    """Send ``state``, such as ``READY=1``, to whoever started the service and asked for it."""
+    """Send ``state``, such as ``READY=1``, to the init system if it has asked for it."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
@@ -19,7 +19,7 @@ def notify(state: str) -> None:
     address = "\0" + path[1:] if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            # The service runs as well for an init system that does not listen.
+            # An init system that does not listen must not hold the service up.
             sender.settimeout(1.0)
             sender.sendto(state.encode(), address)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What has to be there before the service starts: directories and programs."""
+"""What the service needs before it starts: directories, programs and descriptors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from ocigrpc.errors import HostFailed, InvalidSettings
 from ocigrpc.host import descriptors
-from ocigrpc.host.files.directory import distrust
+from ocigrpc.host.files.directory import trust_problem
 from ocigrpc.host.processes.programs import require_program
 from ocigrpc.log import get_logger
 from ocigrpc.settings.values import Settings
@@ -21,14 +21,14 @@ _CONTAINERS = 10_000
 
 
 def with_container_limit(settings: Settings) -> Settings:
-    """The settings with a number of containers that the limit of open files carries.
+    """The settings with a number of containers that the limit of open files allows.
 
-    Raises ``InvalidSettings`` (OPEN_FILES_LIMIT) when it does not carry theirs.
+    Raises ``InvalidSettings`` (OPEN_FILES_LIMIT) when it does not allow theirs.
     """
     limit, containers = descriptors.limit(), settings.limits.containers
-    carried = descriptors.carried_by(limit)
+    carried = descriptors.containers_for(limit)
     if containers > carried:
-        wanted = descriptors.wanted_for(containers)
+        wanted = descriptors.limit_for(containers)
         raise InvalidSettings(
             f"limits.containers: {containers} want a limit of {wanted} open files, which is {limit}"
             f" (RLIMIT_NOFILE, LimitNOFILE= of systemd) and carries {carried}",
@@ -46,8 +46,8 @@ def with_container_limit(settings: Settings) -> Settings:
 def prepare(settings: Settings) -> None:
     """Make the service's directories, and find its programs.
 
-    Raises ``HostFailed``, with the ``path`` that can't be used if it is one. Runtimes other
-    than the default one are not looked for: Status tells of them.
+    Raises ``HostFailed``, with the ``path`` that can't be used. Only the default runtime has to
+    exist; Status reports which others do.
     """
     if os.geteuid():
         raise HostFailed("the service has to run as root", reason="NOT_ROOT", uid=os.geteuid())
@@ -60,12 +60,12 @@ def prepare(settings: Settings) -> None:
 def make_private_directory(path: str) -> None:
     """Make a directory with mode 0700, and those above it with the usual mode.
 
-    One that exists is kept as it is, if nobody else can write in it. Raises ``HostFailed``
+    An existing one is kept as it is, if nobody else can write to it. Raises ``HostFailed``
     otherwise.
     """
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
-        problem = distrust(path, [os.geteuid()])
+        problem = trust_problem(path, [os.geteuid()])
         mode = stat.S_IMODE(os.lstat(path).st_mode)
     except FileExistsError as error:
         raise _unusable(path, "is not a directory") from error

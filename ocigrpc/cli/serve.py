@@ -20,16 +20,16 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
+# How long conmon, the runtime and systemd may take to prove that they work.
 _START_TIMEOUT_S = 30.0
-"""Longest that conmon, the runtime and systemd may take to show that they work."""
 
 
 def serve(settings: Settings) -> bool:
     """Serve until a signal asks for the end, then let running calls finish; containers live on.
 
-    False, and one line in the log that says why, when the service could not start or
-    failed. Calls that outlast even their undoing end with the process, with status 1; the
-    next start takes care of what they left.
+    False, and one line in the log with the reason, if the service could not start or failed.
+    Calls that do not end in time, not even after they are undone, end with the process, whose
+    status is 1 then; the next start recovers from what they left.
     """
     configure_logging(settings.log_level, settings.log_format)
     give_back_large_blocks()
@@ -38,7 +38,7 @@ def serve(settings: Settings) -> bool:
             raise_limit()
             settings = with_container_limit(settings)
             prepare(settings)
-            # Before the store, or any container's directory, is touched.
+            # Before anything in the store or in the directories of containers is changed.
             with locked(settings.root_dir), locked(settings.run_dir):
                 drained = _serve_until(end, settings)
     except OcigrpcError as error:
@@ -50,7 +50,7 @@ def serve(settings: Settings) -> bool:
         return False
     log.info("service.ended", drained=drained)
     if not drained:
-        # The interpreter would wait for the threads of the calls that did not end.
+        # Otherwise the interpreter waits for the threads of the calls that did not end.
         os._exit(1)
     return True
 

@@ -1,4 +1,4 @@
-"""How the service is asked to end, and what else it lives through."""
+"""The signals that ask the service to end, and those that it survives."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from ocigrpc.log import get_logger
 
 log = get_logger()
 
+# The signals by which people and init systems ask for the end.
 _ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
-"""What people and init systems send for it."""
-
+# Those of which a second one ends the process at once. Not any two of the above do, since an
+# init system may send SIGHUP together with SIGTERM.
 _IMPATIENT = frozenset({signal.SIGTERM, signal.SIGINT})
-"""Those of which a second one does not wait any more. An init system may send SIGHUP besides
-SIGTERM, so that not any two will do."""
 
 _LEFT_ALONE = frozenset(
     {
-        # Nobody can catch them;
+        # They can't be caught;
         *(signal.SIGKILL, signal.SIGSTOP),
-        # they kill nobody unless they are asked to,
+        # by default they end no process;
         *(signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH),
         *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
-        # Python ignores them already, for the calls that fail then say so,
+        # Python ignores them, since the calls fail with an error instead;
         *(signal.SIGPIPE, signal.SIGXFSZ),
-        # or the process is broken.
+        # they show that the process is broken.
         *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT),
         *(signal.SIGTRAP, signal.SIGSYS),
     }
@@ -43,7 +42,7 @@ class Termination:
         self._descriptor = descriptor
 
     def wait(self) -> str:
-        """The name of the signal, as soon as it has come. Others are logged, and no more."""
+        """Wait for the signal; its name. Other signals are only logged."""
         poller = select.poll()
         poller.register(self._descriptor, select.POLLIN)
         while True:
@@ -58,16 +57,16 @@ class Termination:
 def termination() -> Iterator[Termination]:
     """Catch every signal that would end the process, and the work of its threads with it.
 
-    A second SIGTERM or SIGINT ends the process at once with status 1. Handlers rather than a
-    blocked signal mask, or signals that are ignored: children would inherit those, and with
-    them every container. For the main thread only.
+    A second SIGTERM or SIGINT ends the process at once with status 1. It installs handlers, and
+    neither blocks nor ignores signals, since children, and so containers, would inherit that.
+    For the main thread only.
     """
     with ExitStack() as undo:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         undo.callback(os.close, reader)
         undo.callback(os.close, writer)
-        # Written by the C handler itself: one that only sets a flag can be missed by a
-        # poll that is just about to begin. When it is full there is enough to read.
+        # The C handler itself writes to it: a poll that is just about to begin could miss a
+        # handler that only sets a flag. If the pipe is full there is enough to read.
         undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
         received: list[int] = []
 

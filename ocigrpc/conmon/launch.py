@@ -58,9 +58,9 @@ class Launch(Closing):
         ended = self._child.wait(deadline)
         if ended.returncode != 0:
             raise MonitorFailed(
-                f"conmon ended with status {ended.returncode}: {cut(ended.words)}",
+                f"conmon ended with status {ended.returncode}: {cut(ended.failure_text)}",
                 returncode=ended.returncode,
-                output=cut(ended.words),
+                output=cut(ended.failure_text),
             )
         path = self._paths.monitor_pid_file
         try:

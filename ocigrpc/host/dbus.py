@@ -1,7 +1,7 @@
 """A connection to a D-Bus message bus on which nothing waits longer than a deadline.
 
-jeepney has the wire format; its own connections wait without limit for a bus that
-accepts and then says nothing, so the socket is driven here.
+jeepney has the wire format; its own connections wait without limit for a bus that accepts a
+connection and never answers, so the socket is driven here.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from jeepney.bus import get_connectable_addresses
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.waiting import Deadline
 
+# The address of the system bus without DBUS_SYSTEM_BUS_ADDRESS; D-Bus specification.
 SYSTEM_BUS = "unix:path=/run/dbus/system_bus_socket"
-"""Where the system bus is unless DBUS_SYSTEM_BUS_ADDRESS says otherwise; D-Bus specification."""
 
 _BUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
 _RETRY_S = 0.01
 
 
 class Refused(Exception):
-    """The other side answered with an error: its D-Bus ``name``, and ``text``."""
+    """The answer was an error, with its D-Bus ``name`` and ``text``."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"{name}: {text}")
@@ -43,12 +43,12 @@ class Refused(Exception):
         self.text = text
 
 
+# A call that was sent, for :meth:`Bus.reply`.
 Pending = int
-"""A call that was sent, to be given to :meth:`Bus.reply`."""
 
 
 class Bus:
-    """A connection that can send calls ahead of the answers, and keeps signals for later."""
+    """A connection that can send calls ahead of the answers, and keeps signals until asked for."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket = connected
@@ -57,7 +57,7 @@ class Bus:
         self._serial = 0
         self._replies: dict[int, Message] = {}
         self._signals: list[Message] = []
-        # A proper bus waits for this to be the first call; nobody needs its answer.
+        # A bus expects this as the first call; its answer is not needed.
         self.send(_BUS, "Hello")
 
     def send(
@@ -90,7 +90,7 @@ class Bus:
         self.send(_BUS, "AddMatch", "s", rule)
 
     def signal(self, member: str, wanted: Callable[[Sequence[object]], bool]) -> Sequence[object]:
-        """The body of the first signal of this name that is ``wanted``, come or to come."""
+        """The body of the first signal of this name that is ``wanted``, come or not."""
         while True:
             while self._signals:
                 message = self._signals.pop(0)
@@ -124,7 +124,7 @@ def connect(deadline: Deadline) -> Iterator[Bus]:
             _authenticate(connection, deadline)
             yield Bus(connection, deadline)
         except (OSError, ValueError, RuntimeError) as error:
-            # jeepney says ValueError for what is not D-Bus, RuntimeError for other transports.
+            # jeepney raises ValueError for what is not D-Bus, RuntimeError for other transports.
             _unreachable(address, error)
 
 
@@ -143,7 +143,7 @@ def _connect(connection: socket.socket, path: str, deadline: Deadline) -> None:
         try:
             return connection.connect(path)
         except BlockingIOError:
-            # unix(7): the backlog is full, and there is no event for its getting shorter.
+            # unix(7): the backlog is full, and no event tells when it is shorter.
             deadline.wait(timeout_s=_RETRY_S)
 
 

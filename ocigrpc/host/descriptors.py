@@ -1,8 +1,8 @@
-"""File descriptors, of which a process has only so many.
+"""File descriptors, whose number is limited for each process.
 
-Each container that lives takes up to four of the service, one that has ended none. The
-service may open as many as it is allowed to; but what it starts, and so containers, gets the
-limit that it was started with itself.
+The service holds up to four for each container that lives, and none for one that has ended. It
+raises its own limit as far as it may; what it starts, and so containers, gets the limit that the
+service was started with.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ import resource
 import sys
 from contextlib import ExitStack, suppress
 
+# The most that the service holds for a container: the pidfds of its first process and its
+# monitor, and two files that tell whether it is frozen.
 PER_CONTAINER = 4
-"""Most that the service holds of a container: the pidfds of its first process and its monitor,
-and two files that say whether it is frozen."""
-
+# Reserved for calls, streams, logs and connections, but at most half of all.
 _CALLS = 4096
-"""What is left to calls, streams, logs and connections, unless the containers need less."""
-
-_USUAL = resource.getrlimit(resource.RLIMIT_NOFILE)
+_INITIAL = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def raise_limit() -> None:
-    """Let this process open as many as its hard limit allows; see getrlimit(2)."""
+    """Raise the soft limit of this process to its hard limit; see getrlimit(2)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -35,26 +33,26 @@ def limit() -> int:
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
-def carried_by(open_files: int) -> int:
-    """How many containers a limit carries, beside the calls about them."""
+def containers_for(open_files: int) -> int:
+    """How many containers a limit allows, besides the calls about them."""
     return (open_files - min(_CALLS, open_files // 2)) // PER_CONTAINER
 
 
-def wanted_for(containers: int) -> int:
-    """The least limit that carries so many containers."""
+def limit_for(containers: int) -> int:
+    """The lowest limit that allows so many containers."""
     held = PER_CONTAINER * containers
     return held + min(_CALLS, held)
 
 
-def usual_limit() -> tuple[int, int]:
+def initial_limit() -> tuple[int, int]:
     """The limit that this process was started with: the soft one and the hard one."""
-    return _USUAL
+    return _INITIAL
 
 
 def limit_child(pid: int) -> None:
-    """Give a child that was just started the limit that this process had before."""
+    """Give a child that was just started the limit that this process was started with."""
     with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, _USUAL)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _INITIAL)
 
 
 def require_descriptors(count: int) -> None:
@@ -64,7 +62,7 @@ def require_descriptors(count: int) -> None:
             opened.callback(os.close, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
 
 
-def is_want_of_descriptors(error: BaseException) -> bool:
-    """Whether an error, or what it was raised from, is that no more can be opened."""
+def is_out_of_descriptors(error: BaseException) -> bool:
+    """Whether an error, or its cause, is that no more descriptors can be opened."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)

@@ -6,16 +6,16 @@ import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
-# What a large answer is made of; smaller blocks are used again soon.
+# Large answers are made of such blocks; smaller ones are soon used again.
 _LARGE_BYTES = 256 << 10
 _ARENAS = 2
 
 
 def give_back_large_blocks() -> None:
-    """Have each large block be mapped by itself, so that it is unmapped once it is free.
+    """Have the C library map each large block separately, so that freeing it unmaps it.
 
-    glibc begins so, but goes over to keeping what is as large as the largest block that was
-    ever freed. To be called before there are threads; other C libraries are left alone.
+    glibc does so at first, but raises its threshold to the largest block that was ever freed.
+    Must be called before there are threads; does nothing with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

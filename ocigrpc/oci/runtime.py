@@ -244,7 +244,7 @@ class Runtime(Struct, frozen=True):
                 error.message, reason="RUNTIME_NOT_FOUND", verb=verb, **error.metadata
             ) from error
         if ended.returncode != 0:
-            output = cut(ended.words)
+            output = cut(ended.failure_text)
             raise RuntimeFailed(
                 f"{self.name} {verb} failed with status {ended.returncode}: {output}",
                 verb=verb,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import grpc
 
 from ocigrpc.errors import HostFailed, InvalidSettings
-from ocigrpc.host.files.directory import distrust
+from ocigrpc.host.files.directory import trust_problem
 from ocigrpc.rpc.listener import CONNECTIONS_LIMIT
 from ocigrpc.rpc.peer_proxy import PeerProxy
 
@@ -120,7 +120,7 @@ def _gid(wanted: UnixSocket) -> int | None:
 
 def _refuse_directory(wanted: UnixSocket, gid: int | None) -> None:
     directory = os.path.dirname(wanted.path)
-    problem = distrust(directory, sorted({0, os.geteuid()}))
+    problem = trust_problem(directory, sorted({0, os.geteuid()}))
     if problem:
         problem = f"is in directory {directory}, which {problem}"
         raise _unusable(wanted, problem, "SOCKET_DIRECTORY_UNSAFE", directory=directory)

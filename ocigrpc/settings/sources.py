@@ -15,14 +15,14 @@ from ocigrpc.settings.rules import problems
 from ocigrpc.settings.table import Setting, settings_table
 from ocigrpc.settings.values import RuntimeHandler, Settings, decode_hook
 
+# The settings file that is read, if it exists, when none is named.
 DEFAULT_CONFIG_PATH = "/etc/ocigrpc/ocigrpc.toml"
-"""Settings file that is read when none is named, if it exists."""
 
+# The most bytes of a settings file.
 CONFIG_LIMIT_BYTES = 1 << 20
-"""Most bytes of a settings file."""
 
+# The variable that names the settings file; the ``--config`` flag outranks it.
 CONFIG_VARIABLE = "OCIGRPC_CONFIG"
-"""The variable that names the settings file; the ``--config`` flag outranks it."""
 
 _PREFIX = "OCIGRPC_"
 _SETTINGS = {each.key: each for each in settings_table()}
@@ -75,7 +75,7 @@ def load_settings(
         _check(given, setting, merged)
         values[given.key] = merged
         origins[given.key] = given
-    # Each value has been checked already, strictly where its source has types.
+    # Each value has been checked already, and strictly if its source has types.
     settings = msgspec.convert(_nested(values), Settings, strict=False, dec_hook=decode_hook)
     _refuse_problems(settings, origins)
     return settings

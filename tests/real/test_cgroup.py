@@ -233,7 +233,7 @@ def test_frozen_holds_two_descriptors_at_most_from_when_it_is_told_to_until_it_i
     group.create()
     assert [group.frozen() for _ in range(9)] == [False] * 9
     assert 1 <= len(os.listdir("/proc/self/fd")) - len(before) <= 2
-    group.let_go()
+    group.release()
     assert os.listdir("/proc/self/fd") == before
     assert group.frozen() is False
     assert os.listdir("/proc/self/fd") == before
@@ -514,7 +514,7 @@ def test_another_group_of_the_name_of_one_that_is_pinned_is_not_touched(
     pinned = group.pinned(group.identity())
     assert pinned.exists()
     group.remove(Deadline(LIMIT_S))
-    assert pinned.strangers() == []
+    assert pinned.replacing_members() == []
     group.create()
     process = start(SLEEP, group)
     min((each for each in group.groups if each.freezable), key=lambda each: each.unified).freeze()
@@ -522,7 +522,7 @@ def test_another_group_of_the_name_of_one_that_is_pinned_is_not_touched(
     assert not pinned.exists()
     assert not pinned.populated()
     assert pinned.members() == []
-    assert pinned.strangers() == [process.pid]
+    assert pinned.replacing_members() == [process.pid]
     assert group.frozen()
     with pytest.raises(CgroupFailed):
         pinned.add(process.pid)

@@ -44,8 +44,8 @@ def is_group_of(cgroups_path: str, container_id: str) -> bool:
 class ContainerCgroups:
     """The two cgroups of one container: ``container``'s own, and its ``monitor``'s.
 
-    ``monitor_parent`` is the parent of the latter; empty for the same one. Their names prove nothing: after :meth:`pin` they are those very groups, and what
-    has their names later is not touched.
+    ``monitor_parent`` is the parent of the latter; empty for the same one. Names prove nothing:
+    after :meth:`pin` they are those very groups, and what has their names later is not touched.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ContainerCgroups:
         if container is not None:
             before, self.container = self.container, self.container.pinned(container)
             if before.is_held:
-                before.let_go()
+                before.release()
                 self.container.hold()
         if monitor is not None:
             self.monitor = self.monitor.pinned(monitor)

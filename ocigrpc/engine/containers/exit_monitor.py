@@ -20,7 +20,7 @@ from ocigrpc.engine.containers.kill import kill
 from ocigrpc.engine.containers.teardown import attempt
 from ocigrpc.engine.model.values import ExitStatus, MonitorLostPolicy, Provenance, State
 from ocigrpc.errors import Busy, CgroupFailed
-from ocigrpc.host.descriptors import is_want_of_descriptors
+from ocigrpc.host.descriptors import is_out_of_descriptors
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.log import get_logger
@@ -133,7 +133,7 @@ class ExitMonitor:
                 case Kind.OOM_FILE_MADE:
                     self._oom_file_made(container)
         except (OSError, CgroupFailed) as error:
-            if not is_want_of_descriptors(error):
+            if not is_out_of_descriptors(error):
                 raise
             if not happening.unread:
                 log.error("exit.unread", container_id=container.container_id, error=str(error))
@@ -190,7 +190,7 @@ class ExitMonitor:
 
     def _finish(self, container: Container, status: ExitStatus, oom_kills: int) -> None:
         container.update(state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
-        container.cgroups.container.let_go()
+        container.cgroups.container.release()
         container.exited.set()
         self.when_over(container)
         log.info(

@@ -155,7 +155,7 @@ def delete_entry(
         )
     if entry in (Entry.NONE, Entry.ANOTHERS):
         return
-    if pids := cgroups.container.strangers():
+    if pids := cgroups.container.replacing_members():
         path = cgroups.container.path
         raise PreconditionFailed(
             f"cgroup {path} is not the container's, but has its name, and processes",

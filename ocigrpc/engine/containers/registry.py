@@ -64,14 +64,14 @@ class ContainerRegistry(Registry[Container]):
         """Remove a container, here and from the store, and wake everybody that waits for it."""
         super().drop(dropped, remembered=remembered)
         self._ids_by_log.pop(dropped.record.log_place, None)
-        dropped.cgroups.container.let_go()
+        dropped.cgroups.container.release()
         dropped.removed.set()
         dropped.settled.set()
 
     def let_go(self) -> None:
         """Hold nothing open any more of the containers that live on."""
         for container in self.all():
-            container.cgroups.container.let_go()
+            container.cgroups.container.release()
 
     def _add(self, record: Record) -> Container:
         if record.log_place:

@@ -22,7 +22,7 @@ from ocigrpc.engine.sessions.messages import (
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.descendants import descendants, gather
-from ocigrpc.host.descriptors import is_want_of_descriptors
+from ocigrpc.host.descriptors import is_out_of_descriptors
 from ocigrpc.host.processes.child import Child
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.stdio import END_OF_FILE, RUNTIME, STDERR, Stdio
@@ -111,8 +111,8 @@ class ExecSession:
             ready = deadline.wait(*watched, timeout_s=timeout_s)
             # Before any descriptor is closed: what is opened next may have its number.
             ended = running and self._has_ended(ready)
-            if self.stdio.awaited in ready:
-                self.stdio.arrive()
+            if self.stdio.console_fd in ready:
+                self.stdio.take_terminal()
             for fd in self.stdio.outputs.keys() & set(ready):
                 self._read(fd, sink)
             if self.stdio.writable.fileno() in ready:
@@ -131,9 +131,9 @@ class ExecSession:
             watched += self.stdio.outputs if sink.room.is_ready() else [sink.room]
         if running:
             watched.append(self.child)
-            if self.stdio.awaited is not None:
+            if self.stdio.console_fd is not None:
                 # Until the terminal has arrived, input can't be written.
-                watched.append(self.stdio.awaited)
+                watched.append(self.stdio.console_fd)
             elif self.pending:
                 watched.append(self.stdio.writable)
             elif inputs is not None:
@@ -181,7 +181,7 @@ class ExecSession:
         try:
             return self._open_process()
         except (OSError, CgroupFailed) as error:
-            if not is_want_of_descriptors(error):
+            if not is_out_of_descriptors(error):
                 raise
             # The program runs all the same; the next attempt may find a free descriptor.
             self.close()
@@ -221,7 +221,7 @@ class ExecSession:
         elif self.ends_with_program and not is_waited_for:
             for fd in list(self.stdio.outputs):
                 self._read_written(fd, sink)
-            self.kept_outputs = self.stdio.keep_outputs()
+            self.kept_outputs = self.stdio.detach_outputs()
 
     def _read_written(self, fd: int, sink: Sink) -> None:
         """Read what has been written by now to an output that may never end."""

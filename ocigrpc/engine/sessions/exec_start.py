@@ -63,7 +63,7 @@ def start_exec(
     child = stack.enter_context(
         Child(argv, stdio=stdio.theirs, pass_fds=held, umask=umask_of(process))
     )
-    stdio.let_go()
+    stdio.close_theirs()
     log.debug("exec.started", container_id=container.container_id, argv=argv)
     score = process.get("oomScoreAdj")
     if isinstance(score, int):

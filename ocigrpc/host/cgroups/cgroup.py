@@ -20,18 +20,16 @@ from ocigrpc.host.cgroups.freezer import freezers
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline
 
+# How long to wait for a killed group to be empty before killing what has entered it since.
 _ENTER_S = 0.1
-"""How long to wait for a killed group to be empty before looking who has entered it."""
-
+# The longest pause between two attempts to remove a group that is busy.
 _RETRY_MOST_S = 0.02
-"""Longest pause between two attempts to remove a group that is busy."""
-
-_FREEZING_LOOK_S = 0.005
-"""Between two looks whether a group is frozen by now."""
+# The pause between two checks whether a group is frozen by now.
+_FREEZING_CHECK_S = 0.005
 
 
 class GroupIdentity(Struct, frozen=True, omit_defaults=True):
-    """A group in writing: its inode in each hierarchy, by its mount point, in a boot."""
+    """What names a group for good: its inode in each hierarchy, by mount point, and the boot."""
 
     boot_id: str
     inodes: dict[str, int] = {}
@@ -40,7 +38,7 @@ class GroupIdentity(Struct, frozen=True, omit_defaults=True):
 class Cgroup:
     """One group in all hierarchies. It need not exist.
 
-    As :meth:`pinned`, it is one very group: another that has its name later is not touched.
+    Once :meth:`pinned`, it is one particular group; another one of its name is not touched.
     """
 
     def __init__(self, path: str, groups: tuple[ControllerGroup, ...]) -> None:
@@ -54,7 +52,7 @@ class Cgroup:
         return f"Cgroup({self.path!r})"
 
     def identity(self) -> GroupIdentity:
-        """Which group has the name now; of no hierarchy where there is none."""
+        """The identity of the group that has the name now; of nothing if there is none."""
         found = {group.top: group.inode_now() for group in self.groups}
         there = {top: inode for top, inode in found.items() if inode != NO_GROUP}
         return GroupIdentity(boot_id(), there)
@@ -70,11 +68,11 @@ class Cgroup:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it is one very group."""
+        """Whether it is one particular group."""
         return any(group.inode for group in self.groups)
 
     def of_controller(self, controller: str) -> ControllerGroup | None:
-        """It in the v1 hierarchy of this controller, or in cgroup2 for ""; None without one."""
+        """The group in the hierarchy of a v1 controller, or in cgroup2 for ""; None without one."""
         wanted = (
             group
             for group in self.groups
@@ -91,16 +89,16 @@ class Cgroup:
         )
         return Cgroup(f"{self.path}/{name}", tuple(groups))
 
-    def strangers(self) -> list[int]:
-        """The pids in groups that have its name, and are not it."""
+    def replacing_members(self) -> list[int]:
+        """The pids in other groups that have its name now."""
         replaced = [group for group in self.groups if group.is_replaced()]
         others = (msgspec.structs.replace(group, inode=0) for group in replaced)
         return sorted(set[int]().union(*(group.members() for group in others)))
 
     def create(self) -> bool:
-        """Make it, and its parents, in every hierarchy; False if any of it was there.
+        """Make it, and its parents, in every hierarchy; False if it existed in any.
 
-        Raises ``CgroupFailed``, and then nothing that it made is left.
+        Raises ``CgroupFailed``, and then removes what it has made.
         """
         with ExitStack() as undo:
             fresh = [group.create(undo) for group in self.groups]
@@ -134,21 +132,21 @@ class Cgroup:
         return any(group.members() for group in self.groups)
 
     def hold(self) -> None:
-        """From now on keep open what :meth:`frozen` reads, at most two files."""
+        """Keep the files open that :meth:`frozen` reads, at most two."""
         self.is_held = True
         for freezer in self._freezers:
             freezer.hold()
 
-    def let_go(self) -> None:
-        """Keep nothing open any more."""
+    def release(self) -> None:
+        """Keep no files open any more."""
         self.is_held = False
         for freezer in self._freezers:
-            freezer.let_go()
+            freezer.release()
 
     def frozen(self) -> bool | None:
         """Whether it is frozen, or about to be; None when no hierarchy can tell."""
-        told = [freezer.frozen() for freezer in self._freezers]
-        return True in told or (False if False in told else None)
+        states = [freezer.frozen() for freezer in self._freezers]
+        return True in states or (False if False in states else None)
 
     def frozen_threads(self) -> set[int]:
         """The threads that are in it, or below it, where it is frozen or about to be."""
@@ -168,12 +166,12 @@ class Cgroup:
 
         Raises ``Timeout`` or ``Cancelled``, with the group as it is.
         """
-        # In v1 the kernel tells nobody when it is.
+        # In v1 the kernel has no event for it.
         while self.freezing():
-            deadline.wait(timeout_s=_FREEZING_LOOK_S)
+            deadline.wait(timeout_s=_FREEZING_CHECK_S)
 
     def thaw(self) -> None:
-        """Let it run, and all groups below it; nothing when it is gone."""
+        """Thaw it, and all groups below it; does nothing when it is gone."""
         for group in self.groups:
             if group.freezable:
                 group.thaw()
@@ -196,9 +194,9 @@ class Cgroup:
                 cgroup_kill.kill(self.groups, deadline)
 
     def remove(self, deadline: Deadline) -> None:
-        """Remove it and all groups below it; fine when there is nothing.
+        """Remove it and all groups below it; no error if it does not exist.
 
-        A group is busy while processes end, and for a moment after: it is tried until the
+        A group is busy while processes end, and for a moment after: this tries until the
         deadline. Raises ``Timeout``, ``Cancelled`` or ``CgroupFailed``.
         """
         retry_s = cgroup_kill.RETRY_FIRST_S
@@ -210,7 +208,7 @@ class Cgroup:
                 busy = [group for group in busy if not group.try_remove()]
 
     def end(self, deadline: Deadline) -> None:
-        """Kill all that is in it, and remove it, whatever enters it meanwhile.
+        """Kill all processes in it, and remove it, whatever enters it meanwhile.
 
         Raises what :meth:`kill` and :meth:`remove` raise.
         """
@@ -229,7 +227,7 @@ class Cgroup:
             group.remove_if_empty()
 
     def oom_kills(self) -> int | None:
-        """How many processes in it the OOM killer took; None when nobody counts."""
+        """How many processes in it the OOM killer has killed; None when that is not counted."""
         counts = [count for group in self.groups if (count := group.oom_kills()) is not None]
         return sum(counts) if counts else None
 
@@ -262,7 +260,7 @@ def _wait_for_less(busy: list[ControllerGroup], deadline: Deadline, retry_s: flo
 def check_path(path: str) -> None:
     """Raise ``CgroupFailed`` (CGROUP_PATH_INVALID) unless it names a group below the root."""
     names = path.split("/")
-    # cgroup names hold no newline: the kernel refuses them, /proc/PID/cgroup is of lines.
+    # The kernel refuses newlines in names, since /proc/PID/cgroup consists of lines.
     wrong = [name for name in names[1:] if name in ("", ".", "..") or len(os.fsencode(name)) > 255]
     if names[0] or len(names) < 2 or wrong or "\0" in path or "\n" in path:
         raise CgroupFailed(

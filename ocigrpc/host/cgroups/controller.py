@@ -13,21 +13,21 @@ from msgspec import Struct
 from ocigrpc.closing import Closing
 from ocigrpc.errors import CgroupFailed
 
+# What the kernel answers for a file whose group does not exist, or not any more.
 GONE = (errno.ENOENT, errno.ENODEV)
-"""What the kernel says of a file whose group is not there, or not any more."""
 
 _CHUNK_BYTES = 1 << 14
 
+# The ``inode`` of a group that is known not to exist, whatever has its name.
 NO_GROUP = -1
-"""The ``inode`` of a group that is known not to exist, whatever has its name."""
 
 
 class ControllerGroup(Struct, frozen=True, omit_defaults=True):
     """A cgroup as one hierarchy has it: ``directory`` is below the mount point ``top``.
 
-    With an ``inode`` it is that very group, and no other of its name: for one that is another
-    there is nothing here, so that nothing is done to it. The kernel gives no inode of a cgroup
-    twice in a boot.
+    With an ``inode`` it is that particular group: if another one has its name, this one counts
+    as gone, so that nothing is done to the other. The kernel gives no inode of a cgroup twice in
+    a boot.
     """
 
     directory: str
@@ -37,7 +37,7 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
     inode: int = 0
 
     def read(self, name: str) -> str | None:
-        """A file of the group; None when it, or the group, is not there."""
+        """The content of a file of the group; None when the file or the group does not exist."""
         return _read(f"{self.directory}/{name}")
 
     def write(self, name: str, text: str, *, gone_is_fine: bool = False) -> None:
@@ -50,14 +50,14 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         _write(f"{self.directory}/{name}", text, gone_is_fine=gone_is_fine)
 
     def inode_now(self) -> int:
-        """Of the directory, whichever it is; ``NO_GROUP`` when there is none."""
+        """The inode of whatever directory has its name; ``NO_GROUP`` when none has."""
         try:
             return os.lstat(self.directory).st_ino
         except OSError:
             return NO_GROUP
 
     def exists(self) -> bool:
-        """Whether the directory is there."""
+        """Whether the directory exists."""
         inode = self.inode_now()
         return inode != NO_GROUP and self.inode in (0, inode)
 
@@ -66,9 +66,9 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         return self.inode != 0 and self.inode_now() not in (NO_GROUP, self.inode)
 
     def create(self, undo: ExitStack) -> bool:
-        """Make the directory and its parents; False when it was there.
+        """Make the directory and its parents; False when it existed.
 
-        ``undo`` gets the removal of what was made.
+        ``undo`` gets the removal of what it makes.
         """
         fresh = _make(self.directory, self.top, undo)
         if "cpuset" in self.controllers:
@@ -98,15 +98,15 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         return False
 
     def members(self) -> set[int]:
-        """The pids in it and in all below it, as our pid namespace numbers them."""
+        """The pids in it and below it, in the service's pid namespace."""
         pids: set[int] = set()
         for directory in self.tree():
             pids.update(map(int, (_read(f"{directory}/cgroup.procs", whole=True) or "").split()))
-        # 0 is a process that our pid namespace has no number for.
+        # 0 is a process outside of the service's pid namespace.
         return pids - {0}
 
     def threads(self) -> set[int]:
-        """The thread ids in it and in all below it, as our pid namespace numbers them."""
+        """The thread ids in it and below it, in the service's pid namespace."""
         name = "cgroup.threads" if self.unified else "tasks"
         found: set[int] = set()
         for directory in self.tree():
@@ -114,7 +114,7 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         return found - {0}
 
     def try_remove(self) -> bool:
-        """Remove it and all below it; False when the kernel says that it is busy."""
+        """Remove it and all below it; False when it is busy."""
         for directory in reversed(self.tree()):
             try:
                 os.rmdir(directory)
@@ -126,20 +126,20 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         return True
 
     def remove_if_empty(self) -> None:
-        """Remove it when it has neither processes nor groups; else leave it."""
+        """Remove it if it has neither processes nor groups."""
         if not self.inode or self.exists():
             _remove_if_empty(self.directory)
 
     def oom_kills(self) -> int | None:
-        """How many in it and below it the OOM killer took; None if this hierarchy can't tell."""
+        """How many processes in it the OOM killer has killed; None if that is not counted here."""
         if self.unified:
-            # This one counts what is below by itself; the v1 file does not.
+            # This file includes the groups below; the v1 file does not.
             return _oom_kills(f"{self.directory}/memory.events")
         if "memory" not in self.controllers:
             return None
         counts = [_oom_kills(f"{directory}/memory.oom_control") for directory in self.tree()]
-        told = [count for count in counts if count is not None]
-        return sum(told) if told else None
+        known = [count for count in counts if count is not None]
+        return sum(known) if known else None
 
     @property
     def freezable(self) -> bool:
@@ -147,12 +147,12 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         return self.unified or "freezer" in self.controllers
 
     def freeze(self) -> None:
-        """Begin to freeze all in it; nothing when it is gone."""
+        """Begin to freeze all processes in it; does nothing when it is gone."""
         if not self.inode or self.exists():
             self._set_frozen(self.directory, True)
 
     def thaw(self) -> None:
-        """Thaw it and all below it, for a v1 group that is frozen itself stays so."""
+        """Thaw it and all below it, since a v1 group that was frozen itself would stay so."""
         for directory in self.tree():
             self._set_frozen(directory, False)
 
@@ -165,7 +165,7 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
 
 
 class Populated(Closing):
-    """Tells, and can be polled for, whether anything lives in a cgroup2 group.
+    """Whether a cgroup2 group has processes, as something to poll.
 
     ``fileno`` is readable when that may have changed since :meth:`now`.
     """
@@ -182,7 +182,7 @@ class Populated(Closing):
             return False
 
     def fileno(self) -> int:
-        """Descriptor to poll for reading."""
+        """A descriptor to poll for reading."""
         return self._epoll.fileno()
 
     def __enter__(self) -> Self:
@@ -192,8 +192,8 @@ class Populated(Closing):
             path = f"{self._group.directory}/cgroup.events"
             self._events = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, self._events)
-            # The file itself is always readable and says changes by POLLPRI; the epoll
-            # makes them POLLIN, which is what a Deadline waits for.
+            # The file is always readable and signals changes by POLLPRI; the epoll makes that
+            # POLLIN, which is what a Deadline waits for.
             self._epoll = stack.enter_context(select.epoll(1))
             self._epoll.register(self._events, select.EPOLLPRI)
             self._stack = stack.pop_all()
@@ -205,12 +205,12 @@ class Populated(Closing):
 
 
 def failed(verb: str, path: str, error: OSError) -> CgroupFailed:
-    """The error that a file or directory of a group could not be dealt with."""
+    """The error for a file or directory of a group that can't be read, written and so on."""
     return CgroupFailed(f"can't {verb} {path}: {error.strerror}", path=path, error=error.strerror)
 
 
 def _read(path: str, *, whole: bool = False) -> str | None:
-    # One read gets all of any file but a list of processes, and stats are of many files.
+    # One read suffices for every file but a list of processes, and stats need many files.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -224,7 +224,7 @@ def _read(path: str, *, whole: bool = False) -> str | None:
         if error.errno in GONE:
             return None
         if error.errno == errno.EOPNOTSUPP:
-            # A threaded group: its processes are listed by the group above it.
+            # A threaded group: its processes are listed in the group above it.
             return ""
         raise failed("read", path, error) from error
     return text.decode()
@@ -252,7 +252,7 @@ def _make(directory: str, top: str, undo: ExitStack) -> bool:
             parent = os.path.dirname(directory)
             if error.errno != errno.ENOENT or parent == top:
                 raise failed("create", directory, error) from error
-            # Once more afterwards: somebody may remove the empty parent meanwhile.
+            # Try again afterwards: somebody may remove the empty parent meanwhile.
             _make(parent, top, undo)
         else:
             undo.callback(_remove_if_empty, directory)
@@ -268,7 +268,7 @@ def _oom_kills(path: str) -> int | None:
 
 
 def _has_groups(directory: str) -> bool:
-    # Two links are its name and its ".".
+    # A directory without others in it has two links: its name and its ".".
     return os.lstat(directory).st_nlink > 2
 
 

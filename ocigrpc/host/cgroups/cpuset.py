@@ -1,4 +1,4 @@
-"""Sets of CPUs and memory nodes: cpuset(7), and what groups in groups do to one another's."""
+"""Sets of CPUs and memory nodes, and how nested groups bound one another's: cpuset(7)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ocigrpc.host.cgroups.controller import ControllerGroup
 
 FILES = ("cpuset.cpus", "cpuset.mems")
 
+# How often to try while new groups appear below, with what the others had.
 _ROUNDS = 64
-"""How often to try while new groups appear below, each of which has what the others had."""
 
 _Set = frozenset[int]
 
 
 def parse_set(text: str) -> _Set:
-    """A list as the kernel writes it: "0-2,4"; an empty one is none."""
+    """The numbers of a list as the kernel writes it, such as "0-2,4"; it may be empty."""
     ranges = [each.partition("-") for each in text.strip().split(",") if each]
     return frozenset(
         number for low, _, high in ranges for number in range(int(low), int(high or low) + 1)
@@ -26,19 +26,19 @@ def parse_set(text: str) -> _Set:
 
 
 def set_text(numbers: _Set) -> str:
-    """Such a list, each number by itself."""
+    """A list as the kernel takes it."""
     return ",".join(map(str, sorted(numbers)))
 
 
 def largest(text: str) -> int:
-    """The largest number in a list that is not empty; without counting those before it."""
+    """The largest number in a list that is not empty."""
     return max(int(each.rpartition("-")[2]) for each in text.split(","))
 
 
 def available(cgroup: Cgroup, name: str) -> _Set | None:
-    """What the group above has of ``name``, one of FILES; None when the host has none of it.
+    """The set of the group above in the file ``name``, one of FILES; None when there is none.
 
-    That of the nearest group that exists, since the others will be made like it.
+    It is that of the nearest group that exists, since those between will be made with it.
     """
     group = cgroup.of_controller("cpuset") or cgroup.of_controller("")
     if group is None:
@@ -64,11 +64,11 @@ def below(group: ControllerGroup) -> Sequence[ControllerGroup]:
 def move(group: ControllerGroup, name: str, goal: str, known: Mapping[str, str]) -> bool:
     """Give a v1 group the set ``goal``; false when the kernel refuses.
 
-    A group can't lose what one below it has, and can't gain what the one above it lacks. So
-    all of them get what they have and what they will have, from the top, and then only
-    that, from the bottom. ``known`` is what groups below will have, by their directories. Of
-    the others, those that have what the one above has go on to, and the rest keep what is
-    left of theirs, or get all if nothing is.
+    A group can't lose what a group below it has, and can't gain what the group above lacks. So,
+    from the top, all get what they have together with what they will have, and then, from the
+    bottom, only what they will have. ``known`` is what groups below will have, by their
+    directories. Others that have the same set as the group above get its new set; the rest keep
+    what they may of their own, or get all if that is nothing.
     """
     wanted = parse_set(goal)
     for _ in range(_ROUNDS):
@@ -79,7 +79,7 @@ def move(group: ControllerGroup, name: str, goal: str, known: Mapping[str, str])
         for directory, has, will in reversed(plan):
             if will != has:
                 _try_set(directory, name, will)
-        # Somebody may have made another group meanwhile, with what the one above it had.
+        # Another group may have been made meanwhile, with what the group above it had.
         if parse_set(group.read(name) or "") == wanted:
             return True
     return False
@@ -88,7 +88,7 @@ def move(group: ControllerGroup, name: str, goal: str, known: Mapping[str, str])
 def _planned(
     group: ControllerGroup, name: str, wanted: _Set, known: Mapping[str, str]
 ) -> list[tuple[str, _Set, _Set]]:
-    """Each group, parents first, with what it has and what it will have."""
+    """Each group, parents first, with the set that it has and the one that it will have."""
     plan: dict[str, tuple[_Set, _Set]] = {}
     for directory in group.tree():
         text = ControllerGroup(directory, group.top, group.controllers, group.unified).read(name)

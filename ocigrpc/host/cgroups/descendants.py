@@ -1,4 +1,4 @@
-"""Who descends from a process: proc_pid_task(5), ``children``."""
+"""The descendants of processes: proc_pid_task(5), ``children``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROUNDS = 64
 
 
 def descendants(roots: Iterable[int]) -> set[int]:
-    """The children of these processes, and theirs; not the roots, unless one is of another."""
+    """All descendants of these processes, without the processes themselves."""
     found = set[int]()
     waiting = list(roots)
     while waiting:
@@ -27,8 +27,8 @@ def descendants(roots: Iterable[int]) -> set[int]:
 def gather(pid: int, source: Cgroup, cgroup: Cgroup) -> None:
     """Move a process and its descendants into a group, from ``source``, which holds them.
 
-    Until there are none outside, for they may start others meanwhile; with one that has started
-    others without end, it is given up. Raises ``CgroupFailed``.
+    Repeated until none is outside, since they may start others meanwhile; given up with a
+    process that starts others without end. Raises ``CgroupFailed``.
     """
     for _ in range(_ROUNDS):
         inside = set(cgroup.members())

@@ -1,27 +1,25 @@
-"""What files of cgroups of either generation hold: cgroups(7), and cgroup-v2.rst of the kernel."""
+"""The formats of cgroup files of either generation: cgroups(7), and cgroup-v2.rst of the kernel."""
 
 from __future__ import annotations
 
 import os
 
+# The value of a limit when there is none; a limit that the host does not know is None.
 NO_LIMIT = -1
-"""What a limit is when there is none; None is one that this host can't tell."""
-
+# The unit in which memory is limited and counted.
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-"""What memory is limited and counted in."""
-
-# The most that a v1 limit can hold, which is how it says that there is none.
+# The highest v1 limit, which means that there is none.
 _V1_NO_LIMIT = ((1 << 63) - 1) // PAGE_BYTES * PAGE_BYTES
 
 
 def parse_flat(text: str) -> dict[str, int]:
-    """A file of lines such as "nr_periods 12"."""
+    """The numbers in a file of lines such as "nr_periods 12", by their names."""
     pairs = (line.partition(" ") for line in text.splitlines())
     return {key: int(value) for key, _, value in pairs if value.isdigit()}
 
 
 def parse_number(text: str | None) -> int | None:
-    """A file of one number, or "max" for no limit; None when there is no such file."""
+    """The number in a file, ``NO_LIMIT`` for "max"; None when there is no such file."""
     word = (text or "").strip()
     if not word:
         return None

@@ -1,4 +1,4 @@
-"""Whether a cgroup is frozen: the one thing of it that is asked again and again."""
+"""Whether a cgroup is frozen, which is asked more often than anything else of it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _LIMIT_BYTES = 256
 
 
 class Freezer:
-    """What one hierarchy tells of a group.
+    """The frozen state of a group in one hierarchy.
 
-    To open a file costs several times what it costs to read it: so those that :meth:`frozen`
+    Opening a file costs several times as much as reading it, so the files that :meth:`frozen`
     reads can be held open.
     """
 
     def hold(self) -> None:
-        """Hold its files open from the next question on, until :meth:`let_go`."""
-        for file in self._asked():
+        """Hold its files open from the next read on, until :meth:`release`."""
+        for file in self._read_by_frozen():
             file.hold()
 
-    def let_go(self) -> None:
-        """Close its files; they are opened anew for each question."""
-        for file in self._asked():
-            file.let_go()
+    def release(self) -> None:
+        """Close its files, and open them again for each read."""
+        for file in self._read_by_frozen():
+            file.release()
 
     def frozen(self) -> bool | None:
         """Whether it is frozen or about to be; None when that can't be read."""
@@ -36,12 +36,12 @@ class Freezer:
         """Whether it is about to be frozen, and something in it may still run."""
         raise NotImplementedError
 
-    def _asked(self) -> Sequence[_File]:
+    def _read_by_frozen(self) -> Sequence[_File]:
         raise NotImplementedError
 
 
 def freezers(groups: Sequence[ControllerGroup]) -> Sequence[Freezer]:
-    """Those of a group, of all its hierarchies."""
+    """The freezers of a group, one for each hierarchy that can freeze."""
     freezable = [group for group in groups if group.freezable]
     alone = all(group.unified for group in freezable)
     return [_Unified(group, alone) if group.unified else _Legacy(group) for group in freezable]
@@ -54,18 +54,18 @@ class _Legacy(Freezer):
         self._state = _File(f"{group.directory}/freezer.state")
 
     def frozen(self) -> bool | None:
-        told = self._state.read()
-        return None if told is None else told.strip() in (b"FROZEN", b"FREEZING")
+        text = self._state.read()
+        return None if text is None else text.strip() in (b"FROZEN", b"FREEZING")
 
     def freezing(self) -> bool:
         return self._state.read() == b"FREEZING\n"
 
-    def _asked(self) -> Sequence[_File]:
+    def _read_by_frozen(self) -> Sequence[_File]:
         return (self._state,)
 
 
 class _Unified(Freezer):
-    """cgroup2. ``alone``: there is no freezer of v1, which is the one that runtimes use."""
+    """The freezer of cgroup2. ``alone``: there is none of v1, which runtimes use otherwise."""
 
     def __init__(self, group: ControllerGroup, alone: bool) -> None:
         self._freeze = _File(f"{group.directory}/cgroup.freeze")
@@ -73,46 +73,46 @@ class _Unified(Freezer):
         self._alone = alone
 
     def frozen(self) -> bool | None:
-        # Where nobody freezes but by hand, it is not worth a file that what is about to be
-        # frozen is seen a moment sooner.
+        # Beside a v1 freezer, only people freeze this one: seeing a group that is about to be
+        # frozen a moment sooner is not worth a file.
         if self._alone:
-            told = self._freeze.read()
-            if told != b"0\n":
-                return None if told is None else True
-        # Not by its own file, yet a frozen ancestor holds it just the same.
-        told = self._events.read()
-        return None if told is None else b"frozen 1" in told
+            text = self._freeze.read()
+            if text != b"0\n":
+                return None if text is None else True
+        # A frozen ancestor freezes it as well, which its own file does not show.
+        text = self._events.read()
+        return None if text is None else b"frozen 1" in text
 
     def freezing(self) -> bool:
         return self._freeze.read() == b"1\n" and b"frozen 1" not in (self._events.read() or b"")
 
-    def _asked(self) -> Sequence[_File]:
+    def _read_by_frozen(self) -> Sequence[_File]:
         return (self._freeze, self._events) if self._alone else (self._events,)
 
 
 class _File:
-    """A file of a group, which is read from its beginning whenever it is asked."""
+    """A file of a group, each time read from its beginning."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        # Nobody reads what another thread has just closed.
+        # So that no thread reads what another one has just closed.
         self._lock = threading.Lock()
         self._held = False
         self._fd = -1
 
     def hold(self) -> None:
-        """Stay open from the next reading on."""
+        """Stay open from the next read on."""
         with self._lock:
             self._held = True
 
-    def let_go(self) -> None:
-        """Be opened for each reading."""
+    def release(self) -> None:
+        """Be opened for each read."""
         with self._lock:
             self._held = False
             self._close()
 
     def read(self) -> bytes | None:
-        """What it says now; None when there is no such group. Raises ``CgroupFailed``."""
+        """Its content; None when there is no such group. Raises ``CgroupFailed``."""
         with self._lock:
             try:
                 if self._fd >= 0:
@@ -121,7 +121,7 @@ class _File:
                     except OSError as error:
                         if error.errno not in GONE:
                             raise
-                        # That group is gone; but there may be another in its place.
+                        # That group is gone, but another may have its place.
                         self._close()
                 return self._opened()
             except OSError as error:

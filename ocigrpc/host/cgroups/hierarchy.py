@@ -1,4 +1,4 @@
-"""Which cgroup hierarchies a host has, and where: read from mountinfo, never guessed from names.
+"""The cgroup hierarchies of a host, and where they are mounted: from mountinfo, not guessed.
 
 Formats: proc_pid_mountinfo(5) and cgroups(7).
 """
@@ -41,9 +41,9 @@ class Hierarchy(Struct, frozen=True):
     unified: bool
 
     def below_root(self, path: str) -> str:
-        """What ``path``, as in /proc/PID/cgroup, is called below the mount point.
+        """The path below the mount point of a ``path`` in /proc/PID/cgroup.
 
-        Raises ``CgroupFailed`` (CGROUP_OUTSIDE) when it can't be seen there.
+        Raises ``CgroupFailed`` (CGROUP_OUTSIDE) when it is not visible there.
         """
         path = path.removesuffix(" (deleted)")
         prefix = self.root.rstrip("/")
@@ -58,7 +58,7 @@ class Hierarchy(Struct, frozen=True):
 
 
 class Hierarchies(Struct, frozen=True):
-    """The cgroup hierarchies of this host, and what kind of host they make it."""
+    """The cgroup hierarchies of this host, and its kind."""
 
     kind: Kind
     all: tuple[Hierarchy, ...]
@@ -96,7 +96,7 @@ class Hierarchies(Struct, frozen=True):
         )
 
     def controllers(self) -> frozenset[str]:
-        """What can be limited in groups of this host."""
+        """The controllers that this host has."""
         found = frozenset[str]().union(*(hierarchy.controllers for hierarchy in self.all))
         if self.kind is Kind.V2:
             (top,) = (hierarchy.mount_point for hierarchy in self.all)
@@ -117,14 +117,14 @@ class Hierarchies(Struct, frozen=True):
         return self.parse_group_of(text)
 
     def parse_group_of(self, proc_cgroup: str) -> str:
-        """What :meth:`group_of` says, from the text of a /proc/PID/cgroup."""
+        """What :meth:`group_of` answers, from the text of a /proc/PID/cgroup."""
         paths = parse_proc_cgroup(proc_cgroup)
         known = [hierarchy for hierarchy in self.all if hierarchy.controllers in paths]
         if not known:
             raise CgroupFailed("the process is in none of the hierarchies", reason="CGROUP_OUTSIDE")
         # False sorts first: the freezer, else any v1 hierarchy, else cgroup2.
-        telling = min(known, key=lambda h: ("freezer" not in h.controllers, h.unified))
-        return telling.below_root(paths[telling.controllers])
+        decisive = min(known, key=lambda h: ("freezer" not in h.controllers, h.unified))
+        return decisive.below_root(paths[decisive.controllers])
 
 
 class _Mount(Struct, frozen=True):
@@ -155,8 +155,8 @@ _NOT_CONTROLLERS = frozenset(
 def parse_mountinfo(text: str) -> Sequence[Hierarchy]:
     """The hierarchies that can be reached, in the order in which they were mounted.
 
-    A mount that another one hides does not count. Of several mounts of one hierarchy
-    the one that shows most of it is taken.
+    A mount that another one hides does not count. Of several mounts of one hierarchy, the one
+    that shows most of it counts.
     """
     mounts = [_parse_mount(line) for line in text.splitlines()]
     best: dict[str, _Mount] = {}

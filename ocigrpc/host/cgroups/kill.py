@@ -11,15 +11,13 @@ from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.controller import ControllerGroup, Populated
 from ocigrpc.waiting import Deadline
 
+# The most pidfds held at once: a fork bomb must not use up the service's descriptors.
 _HELD_MAX = 256
-"""Most pidfds held at once: a fork bomb must not use up the service's descriptors."""
-
+# The first pause before checking again: cgroup v1 has no event for an empty group, and the one
+# of cgroup2 may come 10 ms late (CGROUP_FILE_NOTIFY_MIN_INTV in the kernel).
 RETRY_FIRST_S = 0.0005
-"""First pause before looking again: cgroup v1 has no event that says that a group is empty,
-and the one of cgroup2 may come 10 ms late (CGROUP_FILE_NOTIFY_MIN_INTV in the kernel)."""
-
+# How long to wait for the signalled processes before listing those that came later.
 _RELIST_S = 0.1
-"""How long to wait for the signalled before looking for processes that came later."""
 
 
 def kill(groups: Sequence[ControllerGroup], deadline: Deadline) -> None:
@@ -61,21 +59,21 @@ def kill_by_kernel(group: ControllerGroup, deadline: Deadline) -> None:
         retry_s = RETRY_FIRST_S
         while populated.now():
             _refuse_own(group.members(), group.directory)
-            # With systemd, it may go at the end of its last process, under our hands.
+            # systemd may remove it meanwhile, once its last process has ended.
             group.write("cgroup.kill", "1", gone_is_fine=True)
             deadline.wait(populated.fileno(), timeout_s=retry_s)
             retry_s = min(retry_s * 2, _RELIST_S)
 
 
 def kill_by_pidfd(groups: Sequence[ControllerGroup], deadline: Deadline) -> None:
-    """What :func:`kill` does on all other hosts: one process at a time, proved a member."""
+    """What :func:`kill` does on all other hosts: one process at a time, each proved a member."""
     freezers = [group for group in groups if group.freezable]
-    # The first round is without freezing, since nearly always it is the only one.
+    # The first round does without freezing, since nearly always it suffices.
     freeze = False
     while True:
         if freeze and freezers:
-            # What is frozen does not fork, so this round gets them all. A v1 freezer
-            # if there is one: that is where the runtimes freeze, too.
+            # Frozen processes don't fork, so this round gets them all. By the v1 freezer if
+            # there is one, which is also where the runtimes freeze.
             min(freezers, key=lambda group: group.unified).freeze()
         with ExitStack() as held:
             try:
@@ -93,7 +91,7 @@ def kill_by_pidfd(groups: Sequence[ControllerGroup], deadline: Deadline) -> None
 def _signal_members(
     groups: Sequence[ControllerGroup], number: int, held: ExitStack
 ) -> list[int] | None:
-    """A signal to all; the pidfds of some of them, or None when there was nobody."""
+    """Send a signal to all; pidfds of some of them, or None when there was no process."""
     listed = sorted(members(groups))
     _refuse_own(listed, groups[0].directory)
     pidfds: list[int] = []

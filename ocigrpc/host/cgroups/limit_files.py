@@ -1,8 +1,8 @@
-"""The files of the limits of cgroups: what they are to hold, and put as they are to be.
+"""The files of the limits of cgroups: what they should hold, and how they get that.
 
-Setting them is the OCI runtime's work, which keeps notes of its own. But not every runtime can
-say every limit, and some set more than they were asked for; so what is to hold is compared
-with what holds, and put right.
+The OCI runtime sets limits, and keeps a record of them. But not every runtime can set every
+limit, and some set more than they were asked for; so the files are compared with what they
+should hold, and corrected.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ocigrpc.host.cgroups.limits import (
     texts_of,
 )
 
+# Called with what files are about to hold, by their names.
 Keep = Callable[[Mapping[str, str]], None]
-"""Takes note of what files are about to hold, by their names."""
 
 _MEMORY_FILES = frozenset(
     ("memory.max", "memory.swap.max", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
 )
-# What takes a device's line out of a file that has one for each.
+# What removes the line of a device from a file that has a line for each.
 _NO_LINE = {
     "io.max": "rbps=max wbps=max riops=max wiops=max",
     "io.latency": "target=0",
@@ -44,7 +44,7 @@ _NO_LINE = {
 
 
 class Wish(Struct, frozen=True):
-    """A file that one limit is about, by its field of ``Limits``, and what it is to hold.
+    """The file of one limit, which is a field of ``Limits``, and what it should hold.
 
     ``group`` is None when no hierarchy of the host has the controller.
     """
@@ -56,7 +56,7 @@ class Wish(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """What the files of the limits of groups held at one moment, or are to hold."""
+    """What the limit files of groups held at one moment, or should hold."""
 
     texts: tuple[tuple[tuple[ControllerGroup, str], str], ...]
 
@@ -68,9 +68,9 @@ class Snapshot(Struct, frozen=True):
         *,
         with_cpusets_below: bool = False,
     ) -> Self:
-        """Of the limits as they are now.
+        """The limits as they are now.
 
-        With the cpusets of the groups below, with cgroup v1: those above bound them.
+        With cgroup v1 it includes the cpusets of the groups below, which those above bound.
         """
         texts = [each for cgroup in cgroups for each in texts_of(cgroup, unified_names)]
         group = cgroups[0].of_controller("cpuset")
@@ -81,7 +81,7 @@ class Snapshot(Struct, frozen=True):
         return cls(tuple(texts))
 
     def with_limits(self, cgroups: Sequence[Cgroup], wanted: Limits) -> Self:
-        """What is to hold in ``cgroups``: this, but for what is ``wanted``."""
+        """What the files of ``cgroups`` should hold: the same, but with what is ``wanted``."""
         texts = dict(self.texts)
         wishes = [wish for cgroup in cgroups for wish in wishes_of(cgroup, wanted, texts)]
         for wish in wishes:
@@ -92,7 +92,7 @@ class Snapshot(Struct, frozen=True):
             tuple(
                 ((group, name), text)
                 for (group, name), text in texts.items()
-                # What the kernel makes of a line for a file that is not of ours, only it knows.
+                # Of other files, only the kernel knows what it makes of a line.
                 if group in ours and name not in wanted.unified
             )
         )
@@ -108,13 +108,13 @@ class Snapshot(Struct, frozen=True):
         ]
 
     def restore(self, keep: Keep) -> Sequence[str]:
-        """Write what is otherwise now; the names of those files that can't be put right.
+        """Write the files that differ; the names of those that can't be corrected.
 
-        ``keep`` gets all of the topmost group first, since who keeps it may be about to set
-        what it was told by others.
+        ``keep`` gets all of the topmost group first, since what keeps them, as systemd does, may
+        be about to set older ones.
 
-        Some limits bound one another, as memory and swap do, so that the order matters:
-        as long as a round puts something right, there is another one.
+        Some limits bound one another, as memory and swap do, so the order matters: as long as a
+        round corrects something, there is another round.
         """
         keep({name: text for (group, name), text in self.texts if group == self.texts[0][0][0]})
         changed = self._changed()
@@ -130,7 +130,7 @@ class Snapshot(Struct, frozen=True):
     def move_cpusets(self) -> None:
         """With cgroup v1, give the group and those below it their cpusets, if it can be done.
 
-        Ahead of the OCI runtime, which knows of no group but one.
+        To be called before the OCI runtime, which sets only one group.
         """
         self._move_cpusets(self._changed())
 
@@ -153,7 +153,7 @@ class Snapshot(Struct, frozen=True):
 def wishes_of(
     cgroup: Cgroup, wanted: Limits, now: Mapping[tuple[ControllerGroup, str], str]
 ) -> Sequence[Wish]:
-    """The files that ``wanted`` is about, but those of ``unified``; ``now`` is what they hold."""
+    """The files of what is ``wanted``, without ``unified``; ``now`` is what they hold."""
     unified = cgroup.of_controller("")
     if unified is not None and len(cgroup.groups) == 1:
         return list(
@@ -233,10 +233,10 @@ def _or_max(limit: int) -> str:
 
 
 def _holds(group: ControllerGroup, name: str, text: str) -> bool:
-    """Whether a file says the same as ``text``, in what the kernel makes of it."""
+    """Whether a file has the same meaning as ``text``, as the kernel would write it."""
     now = group.read(name)
     if now is None:
-        # A file that is gone, is gone with its group.
+        # The file is gone because its group is.
         return True
     if name in cpuset.FILES:
         if not text.strip():
@@ -260,16 +260,16 @@ def _whole(text: str, unit: int) -> int:
 
 
 def _everything(group: ControllerGroup, name: str) -> str:
-    """What a group of cgroup v2 has that is not limited, as a list."""
+    """The cpuset of a cgroup2 group without limits, as a list."""
     top = ControllerGroup(group.top, group.top, group.controllers, group.unified)
     return top.read(f"{name}.effective") or ""
 
 
 def _try_write(group: ControllerGroup, name: str, text: str) -> None:
-    # Of some files the kernel takes one line at a time; an empty text takes a newline.
+    # Some files take one line at a time, and an empty text needs a newline.
     lines = text.splitlines() or [""]
     if name in cpuset.FILES and not text.strip() and group.unified:
-        # A group with processes can't be made empty again, but all is no limit, too.
+        # The set of a group with processes can't be made empty again; the whole set is no limit.
         lines = [_everything(group, name).strip()]
     elif name in _NO_LINE:
         devices = {line.split()[0] for line in lines if line}

@@ -1,4 +1,4 @@
-"""The limits of a cgroup, read as the kernel holds them."""
+"""The limits of a cgroup, as they are in force."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
 from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_number
 
+# The largest weights among siblings, with cgroup v1 and v2; the least ones are 2 and 1.
 SHARES_MAX, WEIGHT_MAX = 262_144, 10_000
-"""The largest weights among siblings, with cgroup v1 and v2; the least ones are 2 and 1."""
-
+# The weights of a new group.
 SHARES_DEFAULT, WEIGHT_DEFAULT = 1024, 100
-"""What a new group has."""
 
 _SHARES_SPAN, _WEIGHT_SPAN = SHARES_MAX - 2, WEIGHT_MAX - 1
 
@@ -36,19 +35,19 @@ _NO_HUGE_LIMIT = 1 << 62
 
 
 def weight_of_shares(shares: int) -> int:
-    """The weight with cgroup v2 of what cgroup v1 calls shares, as the OCI runtimes have it."""
+    """The cgroup v2 weight for cgroup v1 shares, by the formula of the OCI runtimes."""
     return 1 + (shares - 2) * _WEIGHT_SPAN // _SHARES_SPAN
 
 
 def shares_of_weight(weight: int) -> int:
-    """The fewest shares that have this weight."""
+    """The lowest shares with this weight."""
     return 2 - (1 - weight) * _SHARES_SPAN // _WEIGHT_SPAN
 
 
 class Limits(Struct, frozen=True):
     """Limits, in force or wanted; ``NO_LIMIT`` is none.
 
-    None is what the host can't tell, and what is not to be changed. ``cpu_shares`` and
+    None is a limit that the host does not have, or that is not to be changed. ``cpu_shares`` and
     ``cpu_weight`` are one limit. A cpuset that is "" is not limited. ``unified`` has the
     cgroup2 files that were asked for, ``hugepage_limits`` bytes by the size of a page.
     """
@@ -67,7 +66,7 @@ class Limits(Struct, frozen=True):
 
 
 def read_limits(cgroups: Sequence[Cgroup], unified_names: Collection[str] = ()) -> Limits:
-    """What limits who is in the last of ``cgroups``, each of which is in the one before.
+    """The limits of a process in the last of ``cgroups``, each of which is in the one before.
 
     Weights are those of the first group, which is the one that has siblings.
     """
@@ -95,33 +94,33 @@ def read_limits(cgroups: Sequence[Cgroup], unified_names: Collection[str] = ()) 
 
 def _limits_of(cgroup: Cgroup, unified_names: Collection[str]) -> Limits:
     # A controller is in one hierarchy, so a name is the file of one group.
-    told = {name: text.strip() for (_, name), text in texts_of(cgroup, unified_names)}
-    if "memory.max" in told:
-        memory = parse_number(told["memory.max"])
-        both = _together(memory, parse_number(told.get("memory.swap.max")))
+    texts = {name: text.strip() for (_, name), text in texts_of(cgroup, unified_names)}
+    if "memory.max" in texts:
+        memory = parse_number(texts["memory.max"])
+        both = _together(memory, parse_number(texts.get("memory.swap.max")))
     else:
-        memory = parse_number(told.get("memory.limit_in_bytes"))
-        both = parse_number(told.get("memory.memsw.limit_in_bytes"))
+        memory = parse_number(texts.get("memory.limit_in_bytes"))
+        both = parse_number(texts.get("memory.memsw.limit_in_bytes"))
     # "max 100000"
-    quota, _, period = told.get("cpu.max", "").partition(" ")
-    # A weight of 0 is that of a group that only runs when nobody else does.
-    shares, weight = parse_number(told.get("cpu.shares")), parse_number(told.get("cpu.weight"))
+    quota, _, period = texts.get("cpu.max", "").partition(" ")
+    # A weight of 0 is that of an idle group, which runs only when no other does.
+    shares, weight = parse_number(texts.get("cpu.shares")), parse_number(texts.get("cpu.weight"))
     return Limits(
         cpu_shares=shares_of_weight(weight) if weight else shares,
         cpu_weight=weight_of_shares(shares) if shares else weight or None,
-        cpu_quota_us=parse_number(quota or told.get("cpu.cfs_quota_us")),
-        cpu_period_us=parse_number(period or told.get("cpu.cfs_period_us")),
-        cpuset_cpus=told.get("cpuset.cpus"),
-        cpuset_mems=told.get("cpuset.mems"),
+        cpu_quota_us=parse_number(quota or texts.get("cpu.cfs_quota_us")),
+        cpu_period_us=parse_number(period or texts.get("cpu.cfs_period_us")),
+        cpuset_cpus=texts.get("cpuset.cpus"),
+        cpuset_mems=texts.get("cpuset.mems"),
         memory_limit_bytes=memory,
         memory_swap_limit_bytes=both,
-        pids_limit=parse_number(told.get("pids.max")),
-        unified={name: told[name] for name in unified_names if name in told},
+        pids_limit=parse_number(texts.get("pids.max")),
+        unified={name: texts[name] for name in unified_names if name in texts},
         hugepage_limits={
             size: huge_number(text)
             for size in page_sizes()
             for name in huge_files(size)
-            if (text := told.get(name)) is not None
+            if (text := texts.get(name)) is not None
         },
     )
 
@@ -162,7 +161,7 @@ def _least(limits: Iterable[int | None]) -> int | None:
 def texts_of(
     cgroup: Cgroup, unified_names: Collection[str]
 ) -> list[tuple[tuple[ControllerGroup, str], str]]:
-    """What the files of a group's limits hold, those that are there, and where they are."""
+    """The limit files of a group that exist, and what they hold."""
     sizes = page_sizes()
     v1_huge = tuple(f"hugetlb.{size}.limit_in_bytes" for size in sizes)
     wanted = [
@@ -184,13 +183,13 @@ def texts_of(
 def read_texts(
     places: Iterable[tuple[ControllerGroup, str]],
 ) -> list[tuple[tuple[ControllerGroup, str], str]]:
-    """What files hold, those that are there."""
+    """The files that exist, and what they hold."""
     read = ((place, place[0].read(place[1])) for place in places)
     return [(place, text) for place, text in read if text is not None]
 
 
 def _together(memory: int | None, swap: int | None) -> int | None:
-    """Memory and swap as one limit, which is how the OCI runtime spec has it."""
+    """Memory and swap as one limit, as in the OCI runtime spec."""
     if memory is None or swap is None:
         return None
     return NO_LIMIT if NO_LIMIT in (memory, swap) else memory + swap

@@ -1,8 +1,7 @@
 """What a cgroup uses, read from its files of either generation, and nothing else.
 
 Formats: cgroup-v1/*.rst, cgroup-v2.rst and accounting/psi.rst of the kernel's documentation.
-All counters include the groups below, but for throttling, which is counted where it is
-limited.
+All counters include the groups below, except throttling, which is counted where the limit is.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ocigrpc.host.cgroups.controller import ControllerGroup
 from ocigrpc.host.cgroups.formats import parse_flat, parse_number
 
 _US, _TICK = 1000, 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_Told = TypeVar("_Told", bound=Struct)
+_Usage = TypeVar("_Usage", bound=Struct)
 
 
 class CpuUsage(Struct, frozen=True):
@@ -60,7 +59,7 @@ class IoUsage(Struct, frozen=True):
 
 
 class PressureLine(Struct, frozen=True):
-    """Share of time that tasks stood still, in percent, and all such time so far."""
+    """The share of time that tasks were stalled, in percent, and all such time so far."""
 
     avg10: float
     avg60: float
@@ -69,7 +68,7 @@ class PressureLine(Struct, frozen=True):
 
 
 class Pressure(Struct, frozen=True):
-    """Want of one resource: ``some`` tasks stood still, or all that could run (``full``)."""
+    """Pressure on one resource: ``some`` tasks were stalled, or all of them (``full``)."""
 
     some: PressureLine | None = None
     full: PressureLine | None = None
@@ -104,12 +103,12 @@ def read_usage(cgroup: Cgroup) -> Usage:
 def parse_v1_io(serviced: str) -> tuple[int, int] | None:
     """Reads and writes in a file of lines such as "8:0 Read 4096"; None without a device."""
     rows = [line.split() for line in serviced.splitlines()]
-    told = [(row[1], int(row[2])) for row in rows if len(row) == 3]
-    if not told:
+    counts = [(row[1], int(row[2])) for row in rows if len(row) == 3]
+    if not counts:
         return None
     return (
-        sum(count for kind, count in told if kind == "Read"),
-        sum(count for kind, count in told if kind == "Write"),
+        sum(count for kind, count in counts if kind == "Read"),
+        sum(count for kind, count in counts if kind == "Write"),
     )
 
 
@@ -151,27 +150,27 @@ def _joined(cgroup: Cgroup) -> ControllerGroup | None:
 def _cpu(
     acct: ControllerGroup | None, limited: ControllerGroup | None, unified: ControllerGroup | None
 ) -> CpuUsage | None:
-    told = _v2_cpu(unified) if acct is None or limited is None else {}
+    usage = _v2_cpu(unified) if acct is None or limited is None else {}
     total = None if acct is None else parse_number(acct.read("cpuacct.usage"))
     if acct is not None and total is not None:
         ticks = parse_flat(acct.read("cpuacct.stat") or "")
-        told |= {
+        usage |= {
             "usage_ns": total,
             "user_ns": _times(ticks.get("user"), _TICK),
             "system_ns": _times(ticks.get("system"), _TICK),
         }
     if limited is not None:
         periods = parse_flat(limited.read("cpu.stat") or "")
-        told |= {
+        usage |= {
             "periods": periods.get("nr_periods"),
             "throttled_periods": periods.get("nr_throttled"),
             "throttled_ns": periods.get("throttled_time"),
         }
-    return _unless_empty(CpuUsage(**told))
+    return _unless_empty(CpuUsage(**usage))
 
 
 def _v2_cpu(unified: ControllerGroup | None) -> dict[str, int | None]:
-    # What a cgroup2 group has without its cpu controller, too: all but the throttling.
+    # cgroup2 has these without the cpu controller as well, except throttling.
     stat = parse_flat("" if unified is None else unified.read("cpu.stat") or "")
     return {
         "usage_ns": _times(stat.get("usage_usec"), _US),
@@ -203,7 +202,7 @@ def _memory(
     return _unless_empty(
         MemoryUsage(
             usage_bytes=used,
-            # Two files are not read at one moment: usage may have fallen in between.
+            # The two files are not read at one moment: usage may have fallen in between.
             working_set_bytes=max(0, (used or 0) - (inactive or 0)) if known else None,
             rss_bytes=rss,
             limit_bytes=parse_number(limit),
@@ -224,20 +223,20 @@ def _io(v1: ControllerGroup | None, unified: ControllerGroup | None) -> IoUsage 
     if v1 is None:
         text = None if unified is None else unified.read("io.stat")
         return None if text is None else parse_v2_io(text)
-    # One of the two policies counts, as the devices are set up; or none does.
+    # Which of the two policies counts depends on the devices; perhaps none does.
     for policy in ("blkio.throttle", "blkio.bfq"):
         name = f"{policy}.io_service_bytes_recursive"
         if (count := parse_v1_io(v1.read(name) or "")) is not None:
             ops = parse_v1_io(v1.read(f"{policy}.io_serviced_recursive") or "")
             return None if ops is None else IoUsage(*count, *ops)
         if _top_counts(v1, name):
-            # Devices are counted here, and the group has not used any of them.
+            # Devices are counted, but the group has not used any.
             return IoUsage(0, 0, 0, 0)
     return None
 
 
 def _top_counts(group: ControllerGroup, name: str) -> bool:
-    """Whether the hierarchy's topmost group counts any device, as it does if any group can."""
+    """Whether the hierarchy's topmost group counts a device, as it does if any group can."""
     top = ControllerGroup(group.top, group.top, group.controllers, group.unified)
     return parse_v1_io(top.read(name) or "") is not None
 
@@ -250,5 +249,5 @@ def _times(count: int | None, factor: int) -> int | None:
     return None if count is None else count * factor
 
 
-def _unless_empty(told: _Told) -> _Told | None:
-    return told if any(value is not None for value in msgspec.structs.astuple(told)) else None
+def _unless_empty(usage: _Usage) -> _Usage | None:
+    return usage if any(value is not None for value in msgspec.structs.astuple(usage)) else None

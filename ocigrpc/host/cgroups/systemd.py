@@ -1,4 +1,4 @@
-"""systemd as the keeper of cgroups: transient scopes, over D-Bus, in bounded time.
+"""systemd as the manager of cgroups: transient scopes, over D-Bus, in bounded time.
 
 The interface is org.freedesktop.systemd1(5); units are systemd.scope(5), .slice(5).
 """
@@ -43,7 +43,7 @@ _NUMBERS = {
 
 
 def slice_path(slice_name: str) -> str:
-    """Where a slice's cgroup is: "/a.slice/a-b.slice" for "a-b.slice", "/" for "-.slice".
+    """The path of a slice's cgroup: "/a.slice/a-b.slice" for "a-b.slice", "/" for "-.slice".
 
     Raises ``CgroupFailed`` (SLICE_NAME_INVALID). The rule is in systemd.slice(5).
     """
@@ -61,7 +61,7 @@ def slice_path(slice_name: str) -> str:
 
 
 def scope_path(slice_name: str, unit: str) -> str:
-    """Where the cgroup of a scope in a slice is; raises ``CgroupFailed`` for a wrong name."""
+    """The path of the cgroup of a scope in a slice; raises ``CgroupFailed`` for a wrong name."""
     _check_scope(unit)
     return slice_path(slice_name).rstrip("/") + f"/{unit}"
 
@@ -78,9 +78,9 @@ def start_scope(
 ) -> None:
     """Put processes into a new scope in a slice; on return they are in its cgroup.
 
-    The scope is delegated, and gone once its last process has ended, even a failed one.
-    Systemd stops it only after the units in ``before``, whether those exist yet or not. It is
-    not started while there is a scope ``without``.
+    The scope is delegated, and removed once its last process has ended, even if it has failed.
+    systemd stops it only after the units in ``before``, whether those exist yet or not. It is
+    not started while there is a scope of the name in ``without``.
 
     Raises ``CgroupFailed`` (SCOPE_EXISTS, SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or
     ``Cancelled``; after the last two it may still be started, so stop it.
@@ -115,9 +115,9 @@ def start_scope(
 
 
 def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:
-    """Have systemd know limits of a scope, which are files of cgroup v2, and set them.
+    """Give systemd the limits of a scope, as files of cgroup v2, to record and set.
 
-    Those that systemd has no property for are left out. Raises ``CgroupFailed``
+    Those without a property of systemd are left out. Raises ``CgroupFailed``
     (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
     """
     _check_scope(unit)
@@ -125,18 +125,18 @@ def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:
     if properties:
         with _manager(unit, deadline) as bus:
             bus.call(_MANAGER, "SetUnitProperties", "sba(sv)", unit, True, properties)
-            # It sets them, and those of calls before, ahead of the next call that it answers.
+            # systemd sets them, and those of earlier calls, before it answers the next call.
             bus.call(_PROPERTIES, "Get", "ss", _MANAGER.interface, "Version")
 
 
 def limit_properties(name: str, text: str) -> Sequence[tuple[str, tuple[str, object]]]:
-    """What systemd calls a limit of cgroup v2, systemd.resource-control(5), and its value."""
+    """The properties for a file of cgroup v2, systemd.resource-control(5), with their values."""
     text = text.strip()
     if name == "cpu.max":
         quota, _, period = text.partition(" ")
         per_s = _INFINITY if quota == "max" else int(quota) * _US_PER_S // int(period)
-        told = (("CPUQuotaPerSecUSec", per_s), ("CPUQuotaPeriodUSec", int(period)))
-        return [(word, ("t", number)) for word, number in told]
+        quotas = {"CPUQuotaPerSecUSec": per_s, "CPUQuotaPeriodUSec": int(period)}
+        return [(property, ("t", number)) for property, number in quotas.items()]
     if name in _SETS:
         numbers = parse_set(text)
         mask = [
@@ -150,7 +150,7 @@ def limit_properties(name: str, text: str) -> Sequence[tuple[str, tuple[str, obj
 
 
 def stop_scope(unit: str, deadline: Deadline) -> None:
-    """Kill all in a scope and stop it; fine when there is no such scope.
+    """Kill all processes of a scope and stop it; no error if there is no such scope.
 
     Raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
     """
@@ -159,7 +159,7 @@ def stop_scope(unit: str, deadline: Deadline) -> None:
         try:
             bus.call(_MANAGER, "KillUnit", "ssi", unit, "all", _SIGKILL)
         except Refused as refusal:
-            # Anything else is about the killing, which the stop does once more.
+            # Other errors are about the killing, which the stop does again.
             if refusal.name == f"{_ERROR}NoSuchUnit":
                 return
         try:
@@ -213,7 +213,7 @@ def _check_scope(unit: str) -> None:
 
 @contextmanager
 def _manager(unit: str, deadline: Deadline) -> Iterator[Bus]:
-    """The bus, with what systemd refuses told as a failure of the scope."""
+    """The bus; what systemd refuses is raised as a failure of the scope."""
     with connect(deadline) as bus:
         try:
             yield bus
@@ -230,7 +230,7 @@ def _manager(unit: str, deadline: Deadline) -> Iterator[Bus]:
 
 def _run_job(bus: Bus, unit: str, send: Callable[[], Pending]) -> None:
     """Have systemd start a job and wait until it is done; raises ``Refused`` too."""
-    # Subscribed before the call, or a quick job's end would be missed; without waiting,
+    # Subscribe before the call, or a quick job's end would be missed; but without waiting,
     # since calls of one connection are handled in their order.
     bus.match(_JOBS)
     bus.send(_MANAGER, "Subscribe")

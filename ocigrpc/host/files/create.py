@@ -1,4 +1,4 @@
-"""Files and directories that the service makes, for nobody else and where nothing was."""
+"""New files and directories that only their owner may use."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ocigrpc.errors import host_failing
 
 
 def make_directory(path: Path) -> None:
-    """A new directory that only its owner may look into; raises ``HostFailed`` with the path."""
+    """Make a directory that only its owner may read; raises ``HostFailed`` with the path."""
     with host_failing("make", path):
         path.mkdir(mode=0o700)
 
 
 def write_new_file(path: Path | str, content: bytes = b"") -> None:
-    """A new file that only its owner may read; raises ``HostFailed`` with the path.
+    """Make a file that only its owner may read; raises ``HostFailed`` with the path.
 
-    What bears the name already is refused, be it a link to nowhere.
+    Whatever has the name already is refused, even a dangling link.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with host_failing("make", path), open(os.open(path, flags, 0o600), "wb") as file:

@@ -1,4 +1,4 @@
-"""Directories that have to be ours: safe from others, and from a second service."""
+"""Directories of the service's own: safe from other users, and from a second service."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from ocigrpc.errors import HostFailed, host_failing
 
 
-def distrust(path: str, owners: Collection[int]) -> str:
-    """Why the directory ``path`` is none where only ``owners`` can write, or nothing if it is.
+def trust_problem(path: str, owners: Collection[int]) -> str:
+    """Why others than ``owners`` could write to a directory; empty if they can't.
 
-    Whoever else can write there may plant links that the service, as root, would follow.
-    Raises ``OSError`` when it can't be looked at.
+    They could make links there that the service, as root, would follow. Raises ``OSError`` if
+    the directory can't be examined.
     """
     found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode):
@@ -31,11 +31,11 @@ def distrust(path: str, owners: Collection[int]) -> str:
 
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Keep the directory ``path`` from other services for as long as the block lasts.
+    """Keep the directory ``path`` from other services during the block.
 
-    The lock is the kernel's, on the directory itself: it ends with the process, however
-    that ends, and leaves no file. Raises ``HostFailed`` at once when another process has
-    it, with that one's ``pid`` if the kernel tells.
+    It is a lock of the kernel on the directory itself: it ends with the process, however that
+    ends, and leaves no file. Raises ``HostFailed`` at once if another process has it, with its
+    ``pid`` if the kernel shows it.
     """
     with host_failing("lock", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -62,7 +62,7 @@ def _in_use(path: str, pid: int | None) -> HostFailed:
 
 
 def _holder(directory: os.stat_result) -> int | None:
-    """Who has the lock; see proc_locks(5). Some file systems number their devices otherwise."""
+    """The process with the lock; proc_locks(5). Some file systems have other device numbers."""
     device = directory.st_dev
     place = f"{os.major(device):02x}:{os.minor(device):02x}:{directory.st_ino}"
     try:
@@ -71,5 +71,5 @@ def _holder(directory: os.stat_result) -> int | None:
     except OSError:
         return None
     pids = [row[4] for row in rows if row[1] == "FLOCK" and row[5] == place]
-    # A process of another pid namespace is shown as 0, or as none.
+    # A process in another pid namespace is shown as 0, or not at all.
     return int(pids[0]) if pids and pids[0].isdigit() and pids[0] != "0" else None

@@ -1,8 +1,7 @@
-"""What happens to files and directories, told by the kernel: inotify(7).
+"""Events of files and directories: inotify(7).
 
-Python has no call for it, so this is the C library's. The kernel allows a user few
-instances (128 unless set otherwise), so that everybody who waits shares one; see
-``ocigrpc.host.files.watch``.
+Python has no call for it, so this is the C library's. The kernel allows each user few instances
+(128 by default), so all waiters share one; see ``ocigrpc.host.files.watch``.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ MOVE_SELF = 0x800
 OVERFLOW = 0x4000
 IGNORED = 0x8000
 ONLYDIR = 0x0100_0000
+# Bits of a mask; what inotify(7) calls IN_MODIFY and so on.
 ONESHOT = 0x8000_0000
-"""Bits of a mask; what inotify(7) calls IN_MODIFY and so on."""
 
 _HEADER = struct.Struct("iIII")
 _BUFFER_BYTES = 1 << 16
@@ -39,10 +38,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Event(NamedTuple):
-    """What happened: to which watch, and for a directory to which ``name`` in it.
+    """An event of a watch; for a directory, ``name`` is the file in it.
 
     ``cookie`` is the same for the two events of one rename, and 0 otherwise. ``position`` is
-    where it ends in all that the instance has told.
+    where the event ends in the stream of all events of the instance.
     """
 
     watch: int
@@ -69,11 +68,11 @@ class Inotify:
 
     def remove(self, watch: int) -> None:
         """End a watch, if it has not ended by itself."""
-        # EINVAL: its file is gone, or it was for one event only.
+        # EINVAL: its file is gone, or it was for one event.
         _libc.inotify_rm_watch(self._fd, watch)
 
     def read(self) -> list[Event]:
-        """What has happened since the last call; empty when nothing has."""
+        """The events since the last call."""
         with suppress(BlockingIOError):
             data = os.read(self._fd, _BUFFER_BYTES)
             events = list(_events(data, self._read_bytes))
@@ -82,7 +81,7 @@ class Inotify:
         return []
 
     def position(self) -> int:
-        """Where all that has happened by now ends, read or not."""
+        """Where the events so far end in the stream, whether they have been read or not."""
         unread = array("i", [0])
         fcntl.ioctl(self._fd, termios.FIONREAD, unread)
         return self._read_bytes + unread[0]
@@ -101,7 +100,7 @@ def _events(data: bytes, position: int) -> Iterator[Event]:
     while at < len(data):
         watch, mask, cookie, size = _HEADER.unpack_from(data, at)
         at += _HEADER.size
-        # The name is filled up with NULs.
+        # The name is padded with NULs.
         name = os.fsdecode(data[at : at + size].rstrip(b"\0"))
         at += size
         yield Event(watch, mask, cookie, name, position + at)

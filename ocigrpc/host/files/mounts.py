@@ -1,4 +1,4 @@
-"""Mounts of this mount namespace: what they show, how one is made, and its end."""
+"""Mounts in this mount namespace: finding, making and removing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def source_of(mount_point: str) -> str:
-    """The path, in its own file system, of what is mounted last at a path; "" if nothing is.
+    """The path within its file system of what was mounted last at a path; "" if nothing is.
 
     See proc_pid_mountinfo(5).
     """
@@ -31,9 +31,9 @@ def source_of(mount_point: str) -> str:
 
 
 def bind_directory(source_fd: int, mount_point: str, *, recursive: bool) -> None:
-    """Show a directory, with what is mounted below it or without, at a path too. ``OSError``.
+    """Bind a directory to a path, with or without the mounts below it; raises ``OSError``.
 
-    What is mounted at one of the two later is not seen at the other.
+    Later mounts at one of the two do not show at the other.
     """
     flags = _MS_BIND | (_MS_REC if recursive else 0)
     _mount(f"/proc/self/fd/{source_fd}", mount_point, flags)
@@ -41,7 +41,7 @@ def bind_directory(source_fd: int, mount_point: str, *, recursive: bool) -> None
 
 
 def bind_file(source: str, target_fd: int) -> None:
-    """Show a file in place of another, which is open by ``O_PATH``. ``OSError``."""
+    """Bind a file over another, which is open by ``O_PATH``; raises ``OSError``."""
     _mount(source, f"/proc/self/fd/{target_fd}", _MS_BIND)
 
 
@@ -52,9 +52,9 @@ def _mount(source: str, target: str, flags: int) -> None:
 
 
 def unmount(mount_point: str) -> None:
-    """Take away the mount that is at a path last; who uses it keeps it as long. ``OSError``.
+    """Detach the last mount at a path; it lasts as long as it is in use. Raises ``OSError``.
 
-    It is held open first, so that no other can be meant.
+    It is held open first, so that no other one is detached.
     """
     directory = os.open(os.path.dirname(mount_point), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

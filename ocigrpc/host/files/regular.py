@@ -1,9 +1,8 @@
-"""Small regular files, read so that neither a hostile tree nor a strange file does harm.
+"""Small regular files, read so that neither a hostile tree nor a special file does harm.
 
-A file is first opened with ``O_PATH``, which does nothing to a device or a FIFO, and is
-read only once it is known to be regular, and not to be empty. What the kernel makes up for
-whoever reads says that it is empty, and to read some of that, such as /proc/kmsg, is to wait
-without an end and to take it away from others.
+A file is first opened with ``O_PATH``, which does nothing to a device or a FIFO, and is read
+only if it is regular and not empty. Files that the kernel generates have size 0, and reading
+some of them, such as /proc/kmsg, would block without end and take data away from others.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ import os
 import stat
 from contextlib import ExitStack
 
+# The largest file that is read.
 SIZE_LIMIT_BYTES = 1 << 20
-"""Largest file that is read."""
 
 
 def read_regular_file(path: str) -> bytes:
-    """Content of ``path``, symbolic links followed.
+    """Content of ``path``, with symbolic links followed.
 
-    Raises ``OSError``: EINVAL for what is no regular file, EFBIG for what is larger
-    than ``SIZE_LIMIT_BYTES``.
+    Raises ``OSError``: EINVAL unless it is a regular file, EFBIG if it is larger than
+    ``SIZE_LIMIT_BYTES``.
     """
     with ExitStack() as undo:
         return read_open_file(_open(undo, path, 0))
@@ -30,12 +29,12 @@ def read_regular_file(path: str) -> bytes:
 def read_regular_file_in(root: str, path: str) -> bytes:
     """Content of the relative ``path`` below ``root``, which is not trusted.
 
-    Neither ``root`` nor a step below it follows a symbolic link, which could lead to the
-    host's own files: it raises ``OSError`` (ELOOP or ENOTDIR). Else as ``read_regular_file``.
+    No symbolic link is followed, since it could lead to the host's own files: raises ``OSError``
+    (ELOOP or ENOTDIR), and otherwise what ``read_regular_file`` raises.
     """
     *directories, name = path.split("/")
     with ExitStack() as undo:
-        # With a slash at its end, the kernel would follow it.
+        # With a slash at the end, the kernel would follow a link.
         step = _open(undo, root.rstrip("/") or "/", os.O_DIRECTORY | os.O_NOFOLLOW)
         for directory in directories:
             step = _open(undo, directory, os.O_DIRECTORY | os.O_NOFOLLOW, step)
@@ -49,7 +48,7 @@ def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> 
 
 
 def read_open_file(path_fd: int) -> bytes:
-    """Content of the file that an ``O_PATH`` descriptor is of; as ``read_regular_file``."""
+    """Content of the file that is open by ``O_PATH``; as ``read_regular_file``."""
     found = os.fstat(path_fd)
     if stat.S_ISLNK(found.st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -57,7 +56,7 @@ def read_open_file(path_fd: int) -> bytes:
         raise OSError(errno.EINVAL, "not a regular file")
     if not found.st_size:
         return b""
-    # The kernel's link to the open file, not a look-up by name: it can't be swapped.
+    # The kernel's link to the open file, not its name: the file can't be swapped.
     with open(f"/proc/self/fd/{path_fd}", "rb") as file:
         content = file.read(SIZE_LIMIT_BYTES + 1)
     if len(content) > SIZE_LIMIT_BYTES:
@@ -66,9 +65,9 @@ def read_open_file(path_fd: int) -> bytes:
 
 
 def read_head(path_fd: int, limit_bytes: int) -> bytes:
-    """The first bytes of the file, of any size, that an ``O_PATH`` descriptor is of.
+    """The first bytes of the file, of any size, that is open by ``O_PATH``.
 
-    Raises ``OSError``: EINVAL for what is no regular file.
+    Raises ``OSError``: EINVAL unless it is a regular file.
     """
     if not stat.S_ISREG(os.fstat(path_fd).st_mode):
         raise OSError(errno.EINVAL, "not a regular file")

@@ -1,8 +1,7 @@
 """Files inside a root that is not trusted, as programs with that root would find them.
 
-openat2(2) resolves a path, with all links on it, as if the root were "/"; Python has no call
-for it, so this is the C library's. A path of a container may lead through links, but never
-out of the container.
+openat2(2) resolves a path and all links on it as if the root were "/", so that a container's
+path never leads out of the container. Python has no call for it, so this is the C library's.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _RESOLVE_IN_ROOT = 0x10
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
-# The kernel gives up when somebody renames directories meanwhile, and may be asked again.
+# The kernel gives up when directories are renamed meanwhile; then the call is repeated.
 _ATTEMPTS = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,8 +36,8 @@ class _OpenHow(ctypes.Structure):
 def open_in_root(root_fd: int, path: str, flags: int = 0) -> int:
     """An ``O_PATH`` descriptor of ``path``, resolved as if ``root_fd`` were "/".
 
-    That does nothing to a FIFO or a device. ``flags`` may have ``O_NOFOLLOW`` and
-    ``O_DIRECTORY``. Links of the kernel's own, as in /proc/PID/fd, are not followed (ELOOP).
+    Opening it does nothing to a FIFO or a device. ``flags`` may have ``O_NOFOLLOW`` and
+    ``O_DIRECTORY``. The kernel's own links, as in /proc/PID/fd, are not followed (ELOOP).
     Raises ``OSError``.
     """
     how = _OpenHow(
@@ -61,9 +60,9 @@ def open_in_root(root_fd: int, path: str, flags: int = 0) -> int:
 def open_root_of(process: Process) -> int:
     """An ``O_PATH`` descriptor of "/" in the mount namespace of a process.
 
-    What is below it is what a program sees that enters the namespace, with all that is
-    mounted there now, whatever root the process itself has changed to. Raises
-    ``HostFailed`` when the process has ended.
+    Below it are the files that a program sees which enters the namespace, with all present
+    mounts, whatever root the process itself has changed to. Raises ``HostFailed`` when the
+    process has ended.
     """
     try:
         root = os.open(f"/proc/{process.pid}/root", _DIRECTORY)
@@ -71,7 +70,7 @@ def open_root_of(process: Process) -> int:
         raise _ended(process) from error
     try:
         while True:
-            # Above a root that a process has changed to there is more; above the last, itself.
+            # ".." leads out of a root that a process has changed to; the last root is its own "..".
             above = os.open("..", _DIRECTORY, dir_fd=root)
             is_last = os.path.samestat(os.fstat(above), os.fstat(root))
             root, left = above, root
@@ -79,7 +78,7 @@ def open_root_of(process: Process) -> int:
             if is_last:
                 break
         if not process.alive():
-            raise _ended(process)  # The number may be another's by now.
+            raise _ended(process)  # The number may be another process's by now.
     except BaseException:
         os.close(root)
         raise

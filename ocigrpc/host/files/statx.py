@@ -1,7 +1,7 @@
-"""What is at a path: which file, and on which mount, as only statx(2) tells.
+"""Which file is at a path, and on which mount: statx(2).
 
-A name may be another's by the time that it is used. A file is the same one while its device,
-inode and birth are; it is behind a mount point when its mount is not that of its directory.
+A name may be given to another file before it is used. A file is the same one if its device,
+inode and birth are; it is a mount point if its mount is not that of its directory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_NO_AUTOMOUNT = 0x800
 _AT_EMPTY_PATH = 0x1000
-_WANTED = 0x00000FFF | 0x00001000  # All that is basic, the birth, and the mount.
+_WANTED = 0x00000FFF | 0x00001000  # The basic fields, the birth, and the mount.
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,7 +59,7 @@ class _Statx(ctypes.Structure):
 
 
 class Statx(NamedTuple):
-    """What statx tells of a file; ``born_ns`` is 0 where its file system does not know."""
+    """The status of a file; ``born_ns`` is 0 if its file system does not record it."""
 
     mode: int
     device: int
@@ -69,7 +69,7 @@ class Statx(NamedTuple):
 
 
 def statx(name: str, directory: int = _AT_FDCWD) -> Statx:
-    """At a path, or at a name in an open directory, or with "" at what is open itself.
+    """The status of a path, of a name in an open directory, or with "" of the open file itself.
 
     A link is not followed. Raises ``OSError`` with the name.
     """
@@ -88,7 +88,7 @@ def statx(name: str, directory: int = _AT_FDCWD) -> Statx:
 
 
 class FileIdentity(Struct, frozen=True, omit_defaults=True):
-    """A directory in writing: its path, and which one it is; nothing of it if it is not there."""
+    """What names a directory for good: its path, and which one it is, if there was one."""
 
     path: str
     device: int = 0
@@ -97,7 +97,7 @@ class FileIdentity(Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """What is at a path now; raises ``OSError`` when that can't be seen."""
+        """The identity of what is at a path now; raises ``OSError`` if that can't be found out."""
         try:
             found = statx(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -106,5 +106,5 @@ class FileIdentity(Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_taken(self) -> bool:
-        """Whether there was anything."""
+        """Whether there was a file."""
         return self.inode != 0

@@ -1,8 +1,8 @@
 """Trees of files, removed without ever crossing a mount point.
 
-What is mounted below a directory of ours is somebody else's, and so is what is behind it. Each
-directory is opened by its name in the one above, links refused, and looked at once it is open:
-whatever is traded for something else meanwhile, nothing but what was seen there is removed.
+What is mounted below a directory of ours belongs to somebody else. Each directory is opened by
+its name in the one above, without following links, and checked once it is open: whatever is
+swapped meanwhile, nothing is removed but what was checked.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ocigrpc.host.files.statx import statx
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+# The most levels of a tree that is removed, since each takes a descriptor.
 _DEPTH_LIMIT = 128
-"""Levels of a tree that is removed: each takes a descriptor."""
 
 
 def mounts_at(top: str, path: str) -> Sequence[str]:
     """The mount points at and below ``path``, and on the way to it from ``top``, its ancestor.
 
-    Where there is one, it is not looked behind. Raises ``OSError``.
+    Nothing behind a mount point is searched. Raises ``OSError``.
     """
     found: list[str] = []
     with _parent_of(top, path, found) as directory:
@@ -42,7 +42,7 @@ def refuse_mounts(top: str, *paths: str) -> None:
 
 
 def mount_in_the_way(path: str) -> PreconditionFailed:
-    """What there is to say of a mount that is not ours to unmount."""
+    """The error for a mount that is not ours to unmount."""
     return PreconditionFailed(
         f"something is mounted at {path}; it has to be unmounted first",
         reason="MOUNT_IN_THE_WAY",
@@ -51,12 +51,12 @@ def mount_in_the_way(path: str) -> PreconditionFailed:
 
 
 def remove_tree(top: str, path: str) -> None:
-    """Remove ``path``, a file or a directory with all below it; fine when there is nothing.
+    """Remove ``path``, a file or a directory with all below it; no error if it does not exist.
 
-    ``top``, its ancestor, is trusted: what is on the way from there may be no mount point.
-    With a mount point at or below ``path`` nothing at all is removed: raises
-    ``PreconditionFailed`` (MOUNT_IN_THE_WAY). Else as much as can be is, and ``OSError`` is
-    raised for the first file that can't.
+    ``top`` is an ancestor that is trusted, and no directory between the two may be a mount
+    point. With a mount point at or below ``path`` nothing is removed: raises
+    ``PreconditionFailed`` (MOUNT_IN_THE_WAY). Otherwise as much as possible is removed, and
+    ``OSError`` raised for the first file that can't be.
     """
     refuse_mounts(top, path)
     left: list[OSError | PreconditionFailed] = []
@@ -72,7 +72,7 @@ def remove_tree(top: str, path: str) -> None:
 
 @contextmanager
 def _parent_of(top: str, path: str, mounts: list[str]) -> Iterator[int | None]:
-    """The directory that ``path`` is in, open; None when it is not there, or behind a mount."""
+    """The open parent directory of ``path``; None if it does not exist, or is behind a mount."""
     try:
         here = os.open(top, _FLAGS & ~os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def _parent_of(top: str, path: str, mounts: list[str]) -> Iterator[int | None]:
 
 
 def _open(directory: int, name: str, path: str, mounts: list[str]) -> int | None:
-    """A directory in an open one; None if there is none, or it is a mount point, which is noted."""
+    """A directory in an open one; None if there is none, or if it is a mount point, then noted."""
     try:
         opened = os.open(name, _FLAGS, dir_fd=directory)
     except FileNotFoundError:
@@ -140,7 +140,7 @@ def _remove(
             _remove_below(directory, path, left, depth)
             os.rmdir(name, dir_fd=directory)
         else:
-            # The kernel removes no name that something is mounted at.
+            # The kernel does not remove a mount point.
             os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         pass
@@ -154,7 +154,7 @@ def _remove_below(
     _check_depth(path, depth)
     mounts: list[str] = []
     opened = _open(directory, os.path.basename(path), path, mounts)
-    # Mounted since it was looked for.
+    # Something was mounted after the search.
     left += map(mount_in_the_way, mounts)
     if opened is None:
         return

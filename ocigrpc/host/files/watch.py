@@ -40,100 +40,100 @@ class FileWatch:
             self._inotify = Inotify()
             undo.pop_all()
         self.lock = threading.Lock()
-        """Held while waiters hear."""
+        """Held while events are handled."""
         self._waiters: dict[int, set[Waiter]] = {}
         self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
         self._thread.start()
 
-    def waiter(self, directory: str, hear: Callable[[Event], bool]) -> Waiter:
-        """One that hears of what is renamed, made and removed in a directory; for a ``with``.
+    def waiter(self, directory: str, handle: Callable[[Event], bool]) -> Waiter:
+        """A waiter for what is renamed, made and removed in a directory; for a ``with``.
 
         Raises ``HostFailed`` when the directory can't be watched.
         """
-        return Waiter(self, directory, hear)
+        return Waiter(self, directory, handle)
 
     def close(self) -> None:
-        """End the thread; waiters hear nothing any more."""
+        """End the thread; waiters get no events any more."""
         self._end.set()
         self._thread.join()
         self._end.close()
         self._inotify.close()
 
     def add(self, waiter: Waiter, path: str, mask: int) -> int:
-        """Tell the waiter of events; for :class:`Waiter`."""
+        """Give the waiter the events of a path; for :class:`Waiter`."""
         with self.lock:
             watch = self._inotify.add(path, mask)
             self._waiters.setdefault(watch, set()).add(waiter)
         return watch
 
     def discard(self, waiter: Waiter, *watches: int) -> None:
-        """Tell it no more, and watch no more what nobody else waits for."""
+        """Give it no more events, and end watches that no other waiter has."""
         with self.lock:
             for watch in watches:
-                left = self._waiters.get(watch, set())
-                left.discard(waiter)
-                if not left and self._waiters.pop(watch, None) is not None:
+                others = self._waiters.get(watch, set())
+                others.discard(waiter)
+                if not others and self._waiters.pop(watch, None) is not None:
                     self._inotify.remove(watch)
 
     def position(self) -> int:
-        """Where all that has happened by now ends, heard or not; see ``Event.position``."""
+        """Where the events so far end, handled or not; see ``Event.position``."""
         return self._inotify.position()
 
-    def pass_on(self) -> None:
-        """Tell all waiters of what has happened up to now."""
+    def dispatch(self) -> None:
+        """Give all waiters the events up to now."""
         with self.lock:
             while events := self._inotify.read():
                 for event in events:
-                    self._tell(event)
+                    self._dispatch(event)
 
     def _run(self) -> None:
         poller = select.poll()
         for source in (self._inotify, self._end):
             poller.register(source, select.POLLIN)
         while all(fd != self._end.fileno() for fd, _ in poller.poll()):
-            self.pass_on()
+            self.dispatch()
 
-    def _tell(self, event: Event) -> None:
+    def _dispatch(self, event: Event) -> None:
         if event.mask & OVERFLOW:
             for waiter in {each for waiters in self._waiters.values() for each in waiters}:
-                waiter.tell(event)
+                waiter.notify(event)
             return
         for waiter in self._waiters.get(event.watch, ()):
-            waiter.tell(event)
+            waiter.notify(event)
         if event.mask & IGNORED:
-            # The kernel has ended it: after its one event, or with its file.
+            # The kernel has ended the watch: after its one event, or with its file.
             self._waiters.pop(event.watch, None)
 
 
 class Waiter(Flag, Closing):
-    """One who waits: rings from an event on until :meth:`take`.
+    """A flag that an event sets, until :meth:`take`.
 
-    ``hear`` is given each event of the directory, and the one that says that others are lost,
-    at once and in their order, in whichever thread and under ``lock``; it says whether to wake.
+    ``handle`` gets each event of the directory, and the one that says that others are lost, at
+    once and in their order, in any thread and under ``lock``; it returns whether to set the flag.
     """
 
-    def __init__(self, watch: FileWatch, directory: str, hear: Callable[[Event], bool]) -> None:
+    def __init__(self, watch: FileWatch, directory: str, handle: Callable[[Event], bool]) -> None:
         super().__init__()
         self._file_watch = watch
-        self._hear = hear
+        self._handle = handle
         self.lock = watch.lock
         self._modified = -1
         self._directory = watch.add(self, directory, _DIRECTORY)
 
     def expect_change(self, fd: int) -> None:
-        """Wake once when the open file is written to; what was written before does not count."""
+        """Set the flag when the open file is next written to; earlier writes don't count."""
         if self._modified >= 0:
             self._file_watch.discard(self, self._modified)
         self._modified = self._file_watch.add(self, f"/proc/self/fd/{fd}", _FILE)
 
     def take(self) -> None:
-        """Let all that was done before the call be heard; what comes later wakes anew."""
-        self._file_watch.pass_on()
+        """Handle all events from before the call, and clear the flag for later ones."""
+        self._file_watch.dispatch()
         self.clear()
 
-    def tell(self, event: Event) -> None:
-        """Hand it an event; for its :class:`FileWatch`."""
-        if not event.mask & (_DIRECTORY | OVERFLOW) or self._hear(event):
+    def notify(self, event: Event) -> None:
+        """Handle an event; for its :class:`FileWatch`."""
+        if not event.mask & (_DIRECTORY | OVERFLOW) or self._handle(event):
             self.set()
 
     def close(self) -> None:

@@ -26,18 +26,15 @@ from ocigrpc.host.processes.process import ends
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline
 
+# The environment of a child, unless the caller gives another.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-"""What every child gets, and all it gets unless more is said."""
-
+# The permissions that new files of a child lack, unless the caller gives others; umask(2).
 UMASK = 0o022
-"""Permissions that new files of a child lack, unless more is said; umask(2)."""
-
+# The most that is kept of a child's standard output, and of its standard error, unless the
+# caller gives another limit; the rest is read and dropped.
 OUTPUT_LIMIT_BYTES = 1 << 20
-"""Most that is kept of a child's standard output, or error, unless more is said; the rest is
-read and dropped."""
-
 _CHUNK_BYTES = 1 << 16
-# For a child to end that has been killed: longer takes only what waits in the kernel.
+# How long a killed child may take to end; one that takes longer is blocked in the kernel.
 _KILL_TIMEOUT_S = 1.0
 
 log = get_logger()
@@ -51,18 +48,17 @@ class Completed(NamedTuple):
     stderr: bytes
 
     @property
-    def words(self) -> str:
-        """What the program said of its failure: standard error, or else output."""
+    def failure_text(self) -> str:
+        """Standard error, or standard output if that is empty: what describes a failure."""
         return (self.stderr.strip() or self.stdout.strip()).decode(errors="replace")
 
 
 class Child(Closing):
-    """A started child, to be used in a ``with``: it is killed at the end of the block.
+    """A started child, for a ``with``: it is killed at the end of the block.
 
-    One that the kernel does not let end soon is left to a thread that reaps it some day.
-    ``stdio`` are the three descriptors that it gets in place of ``/dev/null`` and two pipes.
-    Raises ``HostFailed`` (PROGRAM_NOT_FOUND, PROGRAM_NOT_STARTED) when it can't be started,
-    ``LimitReached`` (TOO_MANY_OPEN_FILES).
+    If it does not end soon after that, a thread waits to reap it. ``stdio`` are the three
+    descriptors that it gets in place of ``/dev/null`` and two pipes. Raises ``HostFailed``
+    (PROGRAM_NOT_FOUND, PROGRAM_NOT_STARTED) or ``LimitReached`` (TOO_MANY_OPEN_FILES).
     """
 
     def __init__(
@@ -116,18 +112,17 @@ class Child(Closing):
 
     @property
     def pid(self) -> int:
-        """Its process id, certain until the block ends since it is reaped only then."""
+        """Its process id, which stays its own until the block ends: it is reaped only then."""
         return self._popen.pid
 
     def fileno(self) -> int:
-        """Its pidfd: readable from the moment that it ends."""
+        """Its pidfd, which is readable once it has ended."""
         return self._pidfd
 
     def wait(self, deadline: Deadline) -> Completed:
-        """Wait for its end, reading what it says; raises ``Timeout`` or ``Cancelled``.
+        """Wait for its end, reading its output; raises ``Timeout`` or ``Cancelled``.
 
-        The end of the process is the end: descendants that keep the pipes open are
-        not waited for.
+        Does not wait for descendants that keep the pipes open.
         """
         open_pipes = list(self._pipes)
         while True:
@@ -138,7 +133,7 @@ class Child(Closing):
             if self._pidfd in ready:
                 break
         for pipe in open_pipes:
-            # What is left in the pipe now is all that the process itself said.
+            # The rest of what the process itself has written is in the pipe now.
             self._read(pipe)
         output, error = self._pipes.values() or (b"", b"")
         return Completed(self._popen.wait(), output, error)
@@ -153,7 +148,7 @@ class Child(Closing):
         return bool(chunk)
 
     def set_oom_score_adj(self, score: int) -> None:
-        """Have what it starts from now on inherit this; see proc_pid_oom_score_adj(5)."""
+        """Set what it and its future children have; see proc_pid_oom_score_adj(5)."""
         with suppress(OSError):
             Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(score))
 
@@ -165,7 +160,7 @@ class Child(Closing):
     def kill(self) -> None:
         """SIGKILL to the child and its process group."""
         if self._popen.returncode is None:
-            # Not reaped yet, so neither the pid nor the group can be anybody else's.
+            # Not reaped yet, so neither the pid nor the group can be another's.
             with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signal.SIGKILL)
 
@@ -196,7 +191,7 @@ def run(
     cwd: str | Path | None = None,
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
 ) -> Completed:
-    """Run a program to its end; it is killed when the deadline passes or the caller goes.
+    """Run a program until it ends; it is killed when the deadline passes or the caller goes.
 
     Raises ``HostFailed``, ``Timeout`` or ``Cancelled``.
     """
@@ -205,9 +200,9 @@ def run(
 
 
 def reaper_argv(held: int, pid_file: Path, argv: Sequence[str]) -> list[str]:
-    """The command line of a reaper, which ends as the process does that ``argv`` leaves behind.
+    """The command line of a reaper, which ends as does the process that ``argv`` leaves behind.
 
-    Its process id is in ``pid_file`` then; ``held`` is a descriptor to keep until the end, or
-    -1. See ``ocigrpc.host.processes.reaper``.
+    ``argv`` writes the id of that process to ``pid_file``; ``held`` is a descriptor to keep open
+    until the end, or -1. See ``ocigrpc.host.processes.reaper``.
     """
     return [sys.executable, "-I", "-S", reaper.__file__, str(held), str(pid_file), *argv]

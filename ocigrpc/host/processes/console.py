@@ -1,7 +1,7 @@
-"""Where an OCI runtime brings the terminal that it has made for a program.
+"""The console socket, by which an OCI runtime hands over the terminal that it makes for a program.
 
-It does so before the program runs, and does nothing else to it: the terminal is as the kernel
-makes it, and with the size that was asked for, whatever a program looks for first.
+It does so before the program runs, and changes nothing of the terminal: a program finds it as
+the kernel makes terminals, and with the size that was asked for.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _NAME = "console"
 
 
 class Console(Closing):
-    """A socket in ``directory``, for one terminal; ``path`` is short. To be used in a ``with``.
+    """A socket in ``directory``, at a short ``path``, for one terminal; for a ``with``.
 
-    With ``hold``, ``held`` is a descriptor to give to a process: for as long as it has that
-    open, the terminal does not hang up, even when we are no more. Raises ``HostFailed``.
+    With ``hold``, ``held`` is a descriptor to give to a process: as long as that has it open,
+    the terminal does not hang up, even after the service has ended. Raises ``HostFailed``.
     """
 
     def __init__(self, directory: Path, *, hold: bool = False) -> None:
@@ -30,7 +30,7 @@ class Console(Closing):
         self._hold = hold
         self.held = -1
         self.over = False
-        """Whether nothing more will come."""
+        """Whether no terminal will come any more."""
 
     def __enter__(self) -> Self:
         with host_failing("make a socket in", self._directory), ExitStack() as stack:
@@ -38,7 +38,7 @@ class Console(Closing):
             stack.callback(os.close, directory)
             self._socket = stack.enter_context(socket.socket(socket.AF_UNIX))
             self._socket.setblocking(False)
-            # By the descriptor: the whole path may be longer than an address can be.
+            # By the descriptor, since the whole path may be too long for an address.
             self._socket.bind(f"/proc/self/fd/{directory}/{_NAME}")
             self._socket.listen(1)
             self.path = f"/proc/{os.getpid()}/fd/{directory}/{_NAME}"
@@ -52,14 +52,14 @@ class Console(Closing):
         return self
 
     def fileno(self) -> int:
-        """What to poll for until :meth:`take` has brought the terminal."""
+        """What to poll until :meth:`take` has returned the terminal."""
         return self._socket.fileno()
 
     def take(self) -> int | None:
-        """The terminal's descriptor, the caller's own from now on; None when it is not there yet.
+        """The terminal's descriptor, for the caller to close; None while there is none.
 
-        Or when the runtime has failed, and ``over`` is set, since none will come. Raises
-        ``HostFailed`` when there are no descriptors left.
+        If ``over`` is set then, the runtime has failed, and there will be none. Raises
+        ``HostFailed`` when no more descriptors can be opened.
         """
         with host_failing("take a terminal"):
             try:
@@ -78,7 +78,7 @@ class Console(Closing):
         if not found:
             return None
         if self._hold:
-            # It waits there for ever, and is open for as long.
+            # Nobody receives it, so it stays open as long as the socket.
             socket.send_fds(self._ours, [b"\0"], found)
         return found[0]
 

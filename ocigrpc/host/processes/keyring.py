@@ -1,6 +1,6 @@
 """The session keyring of a thread and of what it starts: session-keyring(7), keyctl(2).
 
-Python has no call for it, and the C library neither.
+Neither Python nor the C library has a call for it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def leave_session_keyring() -> None:
     """Put the calling thread, and all that it starts from now on, into a new session keyring.
 
-    A child would otherwise find, and could change, what the service's own session holds.
-    Nothing happens on a kernel without keys, or of a machine not named above. Raises
-    ``HostFailed`` (KEYRING_FAILED).
+    Otherwise a child could read and change the keys of the service's own session. Does nothing
+    on a kernel without keys, or on an architecture not named above. Raises ``HostFailed``
+    (KEYRING_FAILED).
     """
     number = _SYS_KEYCTL.get(platform.machine())
     if number is None or _libc.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:

@@ -1,4 +1,4 @@
-"""Processes that are not the service's children, named so that no other can be meant."""
+"""Processes that are not the service's children, held so that no other can be signalled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ocigrpc.waiting import Deadline
 
 
 class Identity(Struct, frozen=True):
-    """A process in writing: its pid, when it started (clock ticks after boot), which boot."""
+    """What names a process for good: its pid, its start (clock ticks after boot), the boot."""
 
     pid: int
     start_ticks: int
@@ -28,8 +28,8 @@ class Identity(Struct, frozen=True):
 class Process(Closing):
     """A process that is somebody else's child, held by a pidfd until :meth:`close`.
 
-    No signal can reach another process, even after this one's pid is used again. Any thread
-    may ask and wait while another closes it, which it does when it has seen the end.
+    No signal can reach another process, even after this one's pid is used again. One thread may
+    close it, having seen the end, while others use it and wait.
     """
 
     def __init__(self, pid: int) -> None:
@@ -47,7 +47,7 @@ class Process(Closing):
 
     @classmethod
     def find(cls, identity: Identity) -> Process | None:
-        """The process of this identity if it still is, and is not a zombie."""
+        """The process of this identity, if it exists and is not a zombie."""
         if identity.boot_id != boot_id():
             return None
         try:
@@ -61,11 +61,11 @@ class Process(Closing):
 
     @property
     def pidfd(self) -> int:
-        """Readable from the moment the process ends; for the one that closes it."""
+        """A descriptor that is readable once it has ended; for the thread that closes it."""
         return self._fd
 
     def close(self) -> None:
-        """Hold it no longer: from now on it counts as ended. The second time, do nothing."""
+        """Hold it no longer: from now on it counts as ended. May be called twice."""
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -77,7 +77,7 @@ class Process(Closing):
             return self._fd >= 0 and not ends(self._fd, 0)
 
     def wait(self, deadline: Deadline, timeout_s: float = math.inf) -> bool:
-        """Wait for its end; false when ``timeout_s`` passed first.
+        """Wait for its end; False if ``timeout_s`` passes first.
 
         Raises ``Timeout`` or ``Cancelled``.
         """
@@ -86,10 +86,10 @@ class Process(Closing):
 
     @contextmanager
     def watched(self) -> Iterator[int]:
-        """A descriptor that is readable once it has ended, for the block.
+        """A descriptor for the block, readable once the process has ended.
 
-        Of its own, since nobody else may close what is polled for: the poll would go on with
-        whatever gets the number next.
+        A duplicate, since the pidfd may be closed by another thread, and then a poll would go
+        on with whatever gets its number next.
         """
         with self._lock:
             # Closed means ended, and /dev/null can always be read.
@@ -116,7 +116,7 @@ class Process(Closing):
         return status.st_dev, status.st_ino
 
     def has_open(self, file: os.stat_result) -> bool:
-        """Whether it holds this file open; true as well when that can't be seen."""
+        """Whether it has this file open; also True if that can't be found out."""
         try:
             with os.scandir(f"/proc/{self.pid}/fd") as found:
                 return any(os.path.samestat(file, status) for status in _targets(found))
@@ -126,7 +126,7 @@ class Process(Closing):
 
 def _targets(found: Iterable[os.DirEntry[str]]) -> Iterator[os.stat_result]:
     for each in found:
-        # Closed meanwhile.
+        # It may have been closed meanwhile.
         with suppress(FileNotFoundError):
             yield os.stat(each.path)
 

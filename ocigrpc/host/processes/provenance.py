@@ -1,8 +1,8 @@
-"""Where processes come from: a mark that all have which a program of ours has started.
+"""Where processes come from: a mark in the environment of all programs that work for a container.
 
-The environment that a program was started with is the kernel's to tell, and what it starts has
-the same unless it is given another. A container's processes are given another; but they, too,
-descend from what has the mark, for as long as that lives.
+The kernel shows the environment that a program was started with, and a child inherits it unless
+it is given another. A container's processes are given another, but they descend from a process
+with the mark, as long as that lives.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from ocigrpc.host.processes.process import Identity, Process
 
 _VARIABLE = "_OCIGRPC_BUNDLE"
 
+# The most ancestors that are examined.
 _GENERATIONS = 64
-"""Most ancestors that are looked at."""
 
 
 def bundle_mark(bundle: str) -> dict[str, str]:
-    """What the environment has of a program that works for the container of a bundle."""
+    """The variable in the environment of programs that work for the container of a bundle."""
     return {_VARIABLE: bundle}
 
 
 def comes_from(pid: int, bundle: str, known: Collection[Identity] = ()) -> bool:
-    """Whether a process, or one that it descends from, has the mark or is a known one."""
+    """Whether a process, or one of its ancestors, has the mark or is one of ``known``."""
     marked = f"{_VARIABLE}={bundle}".encode()
     for _ in range(_GENERATIONS):
         if pid <= 1:
@@ -33,7 +33,7 @@ def comes_from(pid: int, bundle: str, known: Collection[Identity] = ()) -> bool:
             if marked in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 return True
         except PermissionError:
-            # Of one that has changed who it is; its ancestors may tell.
+            # It is hidden if the process has changed its user; its ancestors may show it.
             pass
         except OSError:
             return False
@@ -59,13 +59,13 @@ def has_ended(pid: int) -> bool:
 
 
 def _parent_of(pid: int) -> int:
-    """0 when it has ended."""
+    """The parent's pid; 0 if the process has ended."""
     _, parent, *_ = _stat(pid)
     return int(parent)
 
 
 def _stat(pid: int) -> list[bytes]:
-    """The state, the parent and what follows of /proc/PID/stat, see proc(5)."""
+    """The fields of /proc/PID/stat from the state on; proc(5)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

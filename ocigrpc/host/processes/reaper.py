@@ -1,11 +1,12 @@
-"""A program of its own, not a part of the service: runs a runtime that leaves its child behind.
+"""A separate program: runs an OCI runtime and reaps the process that the runtime leaves behind.
 
 ``reaper.py HELD PID_FILE RUNTIME ARGUMENT...`` runs the runtime, and then waits for the process
-whose id that has written to PID_FILE; it ends with its exit code, 128+n for a signal n. It is the
-subreaper, prctl(2), which such a process falls to: the kernel tells nobody but a parent how a
-process ends. HELD is a descriptor that it keeps for as long, -1 for none.
+whose id the runtime has written to PID_FILE; it ends with the exit code of that process, 128+n
+for signal n. It is a subreaper, prctl(2), so that the process becomes its child: the kernel
+reports to nobody but the parent how a process ends. HELD is a descriptor that it keeps open
+until then, -1 for none.
 
-It outlives the service, and imports next to nothing, to begin at once and to stay small.
+It outlives the service, and imports next to nothing, so that it starts quickly and stays small.
 """
 
 import ctypes
@@ -16,13 +17,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(held: int, pid_file: str, argv: list[str]) -> int:
-    """Run the runtime and wait for what it leaves; its exit code, or the runtime's if it fails."""
+    """Run the runtime and wait for what it leaves; its exit code, or that of a failed runtime."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if held >= 0:
         os.set_inheritable(held, False)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     runtime = os.posix_spawnp(argv[0], argv, os.environ)
-    # Else we would be one who holds the pipes of the program open.
+    # Otherwise this process would hold the pipes of the program open.
     for stream in range(3):
         os.dup2(null, stream)
     _, status = os.waitpid(runtime, 0)
@@ -30,7 +31,7 @@ def main(held: int, pid_file: str, argv: list[str]) -> int:
         return _exit_code(status)
     with open(pid_file) as file:
         program = int(file.read())
-    # Whatever else falls to us is reaped as well; it may have children without end.
+    # Its other descendants are reaped as well, of which there may be any number.
     pid = 0
     while pid != program:
         pid, status = os.waitpid(-1, 0)

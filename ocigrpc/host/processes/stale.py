@@ -1,4 +1,4 @@
-"""Programs that outlive the service which has run them, found again by a mark of their own."""
+"""Programs that have outlived the service which ran them, found by a mark in their environment."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _VARIABLE = "_OCIGRPC_RUNTIME_OF"
 
 
 def marked(run_dir: str) -> Mapping[str, str]:
-    """The environment of programs that the service of this directory waits for."""
+    """The environment of programs that the service of this directory runs and waits for."""
     return ENVIRONMENT | {_VARIABLE: run_dir}
 
 
 def end_leftovers(run_dir: str, container_ids: Set[str], deadline: Deadline) -> None:
-    """Kill the programs that an earlier service of this directory did not live to see end.
+    """Kill the programs that outlived an earlier service of this directory.
 
-    One that hangs, and goes on later, would do what it was told to whatever has the name of
-    its container then. The last argument of each is one of ``container_ids``: the mark alone
-    may be inherited, as by what a hook has started. Raises ``Timeout`` or ``Cancelled``.
+    A program that hangs and continues later would act on whatever container has the name then.
+    The last argument of each is one of ``container_ids``: the mark alone proves nothing, since
+    others inherit it, such as what a hook has started. Raises ``Timeout`` or ``Cancelled``.
     """
     while True:
         with ExitStack() as held:
@@ -49,7 +49,7 @@ def _leftovers(run_dir: str, container_ids: Set[str], held: ExitStack) -> Iterat
             process = held.enter_context(Process(int(entry.name)))
         except ProcessLookupError:
             continue
-        # Again, now that it is held: its number may have been another's before.
+        # Once more, now that it is held: the number may have been another's before.
         if _is_one(entry, run_dir, container_ids) and process.alive():
             yield process
 

@@ -14,22 +14,21 @@ from ocigrpc.closing import Closing
 from ocigrpc.errors import host_failing
 from ocigrpc.host.processes.console import Console
 
+# Streams; the third one is the output of the runtime itself.
 STDOUT, STDERR, RUNTIME = 1, 2, 3
-"""Streams: the third one is what a runtime says itself."""
-
+# The character of Ctrl-D; termios(3), VEOF.
 END_OF_FILE = b"\x04"
-"""What Ctrl-D types; termios(3), VEOF."""
 
 _CHUNK_BYTES = 1 << 16
 
 
 class Stdio(Closing):
-    """To be used in a ``with``; ``theirs`` goes to a ``Child``, and then :meth:`let_go`.
+    """Our ends, for a ``with``; ``theirs`` are for a ``Child``, and then :meth:`close_theirs`.
 
-    With a ``console``, a terminal comes there later on: see :meth:`arrive`. Then ``theirs``
-    are for the one that brings it, and what that says is of stream ``RUNTIME``.
+    With a ``console``, the terminal comes later; see :meth:`take_terminal`. Then ``theirs`` are
+    for the runtime that sends it, whose output is stream ``RUNTIME``.
 
-    Our ends never block. Raises ``HostFailed`` when there are no descriptors left.
+    Our ends never block. Raises ``HostFailed`` when no more descriptors can be opened.
     """
 
     def __init__(self, *, stdin: bool, console: Console | None = None) -> None:
@@ -38,7 +37,7 @@ class Stdio(Closing):
         self._size = (0, 0)
         self._terminal = -1
         self.outputs: dict[int, int] = {}
-        """From descriptors that may still say something to STDOUT, STDERR or RUNTIME."""
+        """STDOUT, STDERR or RUNTIME, by the descriptor that may still have output of it."""
 
     def __enter__(self) -> Self:
         with host_failing("open standard streams"), ExitStack() as stack:
@@ -81,14 +80,14 @@ class Stdio(Closing):
         return self._console is not None
 
     @property
-    def awaited(self) -> int | None:
-        """What to poll for until the terminal is there; None when nothing is to come."""
+    def console_fd(self) -> int | None:
+        """What to poll until the terminal has come; None if none is expected."""
         if self._console is None or self._console.over:
             return None
         return self._console.fileno()
 
-    def arrive(self) -> None:
-        """Take the terminal, if it is there now; see ``awaited``."""
+    def take_terminal(self) -> None:
+        """Take the terminal if it has come; see ``console_fd``."""
         assert self._console is not None
         terminal = self._console.take()
         if terminal is None:
@@ -102,18 +101,18 @@ class Stdio(Closing):
             self._input = terminal
             self._writable.register(terminal, select.EPOLLOUT)
 
-    def let_go(self) -> None:
-        """Close the child's ends, which it has now: else we would never see it close them."""
+    def close_theirs(self) -> None:
+        """Close the child's ends, which it has inherited: otherwise there would be no EOF."""
         self._theirs.close()
 
     def read(self, fd: int) -> bytes | None:
-        """What one of ``outputs`` has to say; None if nothing now, empty at its end."""
+        """Output of one of ``outputs``; None if there is none now, empty at its end."""
         try:
             chunk = os.read(fd, _CHUNK_BYTES)
         except BlockingIOError:
             return None
         except OSError:
-            # EIO: nobody holds the other side of the terminal any more.
+            # EIO: no process has the other side of the terminal open any more.
             chunk = b""
         if not chunk:
             del self.outputs[fd]
@@ -121,16 +120,16 @@ class Stdio(Closing):
 
     @property
     def takes_input(self) -> bool:
-        """Whether there is a standard input that has not been closed by either side."""
+        """Whether there is a standard input that neither side has closed."""
         return self._input >= 0
 
     @property
     def writable(self) -> select.epoll:
-        """To be polled for reading: is so when :meth:`write` would do something."""
+        """To be polled for reading: it is readable when :meth:`write` would not block."""
         return self._writable
 
     def write(self, data: memoryview) -> memoryview:
-        """Write to standard input; what is left of ``data``, nothing if nobody reads any more."""
+        """Write to standard input; the rest of ``data``, empty once it has no reader."""
         try:
             return data[os.write(self._input, data) :]
         except BlockingIOError:
@@ -140,28 +139,28 @@ class Stdio(Closing):
             return data[:0]
 
     def close_stdin(self) -> None:
-        """Write nothing more; with pipes, let the child see the end."""
+        """Write nothing more; with pipes, the child gets the end of its input."""
         if self.takes_input:
             self._writable.unregister(self._input)
             self._input = -1
             self._stdin.close()
 
     def resize(self, rows: int, columns: int) -> None:
-        """Set the size of the terminal; nothing without one. See ioctl_tty(2)."""
+        """Set the size of the terminal, if there is one; ioctl_tty(2)."""
         self._size = (rows, columns)
         if self._terminal >= 0 and (rows or columns):
             with suppress(OSError):
                 size = struct.pack("4H", rows, columns, 0, 0)
                 fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
 
-    def keep_outputs(self) -> list[int]:
-        """Descriptors of the caller's own for all ``outputs``, which end here with that."""
+    def detach_outputs(self) -> list[int]:
+        """Duplicates of all ``outputs`` for the caller to close; from here nothing more comes."""
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in self.outputs]
         self.outputs.clear()
         return kept
 
     def waiting_bytes(self, fd: int) -> int:
-        """How much one of ``outputs`` has to say now."""
+        """How many bytes one of ``outputs`` has now."""
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
         return int(count)
 
