@@ -37,8 +37,8 @@ FILE = text_format.Parse(
 
 def test_a_call_is_listed_with_its_first_sentence_and_described_with_all_of_them() -> None:
     text = page([FILE])
-    assert "| [Open](#open) | Opens it. |\n" in text
-    assert "### Open\n\nOpens it. Creaks.\n\nTwice.\n\nRequest: `OpenRequest`\n\n" in text
+    assert "| [Open](#rpc-open) | Opens it. |\n" in text
+    assert "### rpc Open\n\nOpens it. Creaks.\n\nTwice.\n\nRequest: `OpenRequest`\n\n" in text
     assert "\n\nResponse: [Door](#door)\n" in text
 
 

@@ -13,7 +13,7 @@ from ocigrpc.settings.sources import load_settings
 from ocigrpc.settings.table import Setting, settings_table
 from ocigrpc.settings.values import RuntimeHandler, Settings
 from tests.bed import REPOSITORY
-from tests.bed.documents import DOCUMENTS, OPERATING, PROMISES, README, fences
+from tests.bed.documents import API, DOCUMENTS, OPERATING, PROMISES, README, fences
 
 _LINK = re.compile(r"\]\(([^)#]*)(?:#([\w-]+))?\)")
 _OPERATING = OPERATING.read_text()
@@ -77,7 +77,9 @@ def test_every_path_of_the_project_is_there() -> None:
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: str(each.relative_to(REPOSITORY)))
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, API], ids=lambda each: str(each.relative_to(REPOSITORY))
+)
 def test_every_link_leads_somewhere(document: Path) -> None:
     for path, heading in _LINK.findall(document.read_text()):
         if ":" not in path:

@@ -47,7 +47,7 @@ def page(files: Sequence[FileDescriptorProto]) -> str:
             path = (6, number)
             comments = [part.comment((*path, 2, index)) for index in range(len(service.method))]
             rows = [
-                (_link(method.name), _first_sentence(comment))
+                (f"[{method.name}](#rpc-{method.name.lower()})", _first_sentence(comment))
                 for method, comment in zip(service.method, comments, strict=True)
             ]
             blocks += [f"## {service.name}", _text(part.comment(path))]
@@ -124,7 +124,8 @@ class _Part:
 def _method(
     method: MethodDescriptorProto, comment: str, messages: dict[str, list[str]]
 ) -> Iterator[str]:
-    yield f"### {method.name}"
+    # A message may have the name of a method.
+    yield f"### rpc {method.name}"
     yield _text(comment)
     for name, type_name, streams in (
         ("Request", method.input_type, method.client_streaming),
