@@ -38,7 +38,7 @@ def test_a_second_line_waits_until_the_first_is_read(path: Path, conmon: int) ->
         assert os.read(conmon, 100) == b"2 0 0\n"
 
 
-def test_a_line_that_nobody_has_read_is_taken_back(path: Path, conmon: int) -> None:
+def test_a_line_that_has_not_been_read_is_taken_back(path: Path, conmon: int) -> None:
     with ControlFifo(path) as control:
         control.reopen_log(Deadline(5))
         assert control.take_back()
@@ -53,7 +53,7 @@ def test_a_line_that_was_read_is_not(path: Path, conmon: int) -> None:
         assert not control.take_back()
 
 
-def test_a_conmon_that_is_dead_is_told_at_once(path: Path) -> None:
+def test_a_conmon_that_is_dead_is_reported_at_once(path: Path) -> None:
     with pytest.raises(ConnectionError):
         ControlFifo(path)
 

@@ -14,11 +14,11 @@ from ocigrpc.oci.exec import ExecProcess
 from ocigrpc.waiting import Deadline
 
 
-def test_a_program_that_may_be_left_is_refused_when_too_many_are(
+def test_a_program_to_be_kept_is_refused_when_too_many_run_unattended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(execs, "UNATTENDED_LIMIT", 0)
-    # It is refused before anything is looked at.
+    # It is refused before anything else is checked.
     nothing = cast(Any, None)
     start = ExecStart("c1", ExecProcess(("true",)), math.inf, keep_running=True)
     with pytest.raises(LimitReached) as caught:
@@ -26,7 +26,7 @@ def test_a_program_that_may_be_left_is_refused_when_too_many_are(
     assert caught.value.reason == "TOO_MANY_LEFT"
 
 
-def test_one_that_may_leave_a_daemon_is_refused_when_too_many_have(
+def test_a_program_to_be_kept_is_refused_when_too_many_have_left_daemons(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(execs, "DAEMONS_LIMIT", 0)

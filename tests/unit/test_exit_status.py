@@ -15,7 +15,7 @@ from ocigrpc.engine.model.values import Provenance
 
 
 @given(st.integers(min_value=0, max_value=255))
-def test_every_exit_code_is_told_as_it_is(exit_code: int) -> None:
+def test_every_exit_code_is_reported_as_it_is(exit_code: int) -> None:
     status = exit_of(ExitFile(str(exit_code), 7), oom=False)
     assert status.exit_code == exit_code
     assert status.finished_ns == 7
@@ -52,7 +52,7 @@ def test_out_of_memory_ended_it_only_if_it_ended_by_sigkill(
     assert exit_of(ExitFile(exit_code, 7), oom=True).oom_killed is oom_killed
 
 
-def test_an_unknown_exit_says_why_and_has_no_number() -> None:
+def test_an_unknown_exit_has_a_reason_and_no_number() -> None:
     status = unknown_exit(Provenance.MONITOR_LOST, 7)
     assert (status.exit_code, status.signal, status.finished_ns) == (None, None, 7)
     assert status.message

@@ -26,7 +26,7 @@ def watch() -> Iterator[FileWatch]:
     watch.close()
 
 
-def begin_anew(log: Path, content: bytes) -> None:
+def begin_new_log(log: Path, content: bytes) -> None:
     """As conmon does."""
     temporary = log.with_name("log.tmp")
     temporary.write_bytes(content)
@@ -58,9 +58,9 @@ def test_files_are_found_under_whatever_name_they_get(log: Path, watch: FileWatc
     with LogChain(str(log), False, watch) as chain:
         assert rest_of(chain) == [b"first"]
         log.rename(log.with_name("log.1"))
-        begin_anew(log, b"second\n")
+        begin_new_log(log, b"second\n")
         log.rename(log.with_name("log.20260102-030405"))
-        begin_anew(log, b"third\n")
+        begin_new_log(log, b"third\n")
         log.with_name("log.1").unlink()
         assert rest_of(chain) == [b"second", b"third"]
         assert not chain.gap
@@ -87,7 +87,7 @@ def test_files_that_are_put_away_before_they_are_read_are_read_all_the_same(
         assert chain.waiter is not None
         for number in range(40):
             log.rename(log.with_name("log.1"))
-            begin_anew(log, b"%d\n" % number)
+            begin_new_log(log, b"%d\n" % number)
             put_away(log.with_name("log.1"), number)
             # As its thread does soon, whether anybody reads or not.
             chain.waiter.take()
@@ -100,7 +100,7 @@ def test_of_files_that_are_removed_no_more_are_held_than_wanted(
 ) -> None:
     with LogChain(str(log), False, watch, 3) as chain:
         for number in range(10):
-            begin_anew(log, b"%d\n" % number)
+            begin_new_log(log, b"%d\n" % number)
             assert chain.waiter is not None
             chain.waiter.take()
         assert rest_of(chain) == [b"first", b"7", b"8", b"9"]
@@ -113,15 +113,15 @@ def test_thousands_of_renames_are_followed(log: Path, watch: FileWatch) -> None:
             for old in range(number, 0, -1):
                 log.with_name(f"{old}.log").rename(log.with_name(f"{old + 1}.log"))
             log.rename(log.with_name("1.log"))
-            begin_anew(log, b"%d\n" % number)
+            begin_new_log(log, b"%d\n" % number)
         assert rest_of(chain) == [b"first"] + [b"%d" % number for number in range(60)]
         assert not chain.gap
 
 
 def test_what_was_thrown_away_is_a_gap(log: Path, watch: FileWatch) -> None:
     with LogChain(str(log), False, watch) as chain:
-        begin_anew(log, b"lost\n")
-        begin_anew(log, b"third\n")
+        begin_new_log(log, b"lost\n")
+        begin_new_log(log, b"third\n")
         assert rest_of(chain) == [b"first", b"third"]
         assert chain.gap
 
@@ -132,7 +132,7 @@ def test_what_is_written_after_the_renaming_is_read(log: Path, watch: FileWatch)
         log.rename(log.with_name("log.1"))
         file.write(b"late\n")
         assert rest_of(chain) == [b"late"]
-        begin_anew(log, b"second\n")
+        begin_new_log(log, b"second\n")
         assert rest_of(chain) == [b"second"]
 
 
@@ -141,7 +141,7 @@ def test_a_log_that_is_not_there_yet_is_read_when_it_is(log: Path, watch: FileWa
     with LogChain(str(log), False, watch) as chain:
         assert chain.current is None
         assert rest_of(chain) == []
-        begin_anew(log, b"now\n")
+        begin_new_log(log, b"now\n")
         assert rest_of(chain) == [b"now"]
 
 
@@ -158,7 +158,7 @@ def test_no_file_stays_open(log: Path, watch: FileWatch) -> None:
     with LogChain(str(log), True, watch) as chain:
         for _ in range(10):
             log.rename(log.with_name("log.1"))
-            begin_anew(log, b"more\n")
+            begin_new_log(log, b"more\n")
             assert rest_of(chain)
             assert len(chain.files) == 1
     assert set(os.listdir("/proc/self/fd")) == before

@@ -61,7 +61,7 @@ def test_the_tail_is_the_end_of_all(lines: list[bytes], wanted: int, unfinished:
     assert len(tail) == found or not wanted or found < wanted
 
 
-def test_the_tail_counts_what_it_is_told_to(path: Path) -> None:
+def test_the_tail_counts_only_wanted_lines(path: Path) -> None:
     path.write_bytes(b"a1\nb1\na2\nb2\nb3\n")
     file = LogFile(str(path))
     position, found = file.tail(lambda line: line.startswith(b"a"), 1)
@@ -98,7 +98,7 @@ def test_nothing_beyond_the_limit_is_read(path: Path) -> None:
     file.close()
 
 
-def test_an_emptied_file_is_read_anew(path: Path) -> None:
+def test_an_emptied_file_is_read_from_its_beginning(path: Path) -> None:
     path.write_bytes(b"one\n")
     file = LogFile(str(path))
     read_all(file)

@@ -22,7 +22,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def begin_anew(log: Path, number: int) -> None:
+def begin_new_log(log: Path, number: int) -> None:
     """As conmon does when the log is full, with one line in the new one."""
     spare = log.with_name(f"{log.name}.tmp")
     with spare.open("wb") as file:
@@ -43,33 +43,33 @@ def names(log: Path) -> list[str]:
 
 def test_what_conmon_replaces_is_kept_under_a_number(log: Path) -> None:
     for number in (2, 3):
-        begin_anew(log, number)
+        begin_new_log(log, number)
         assert keep_log(str(log), FILES) == 1
     assert read(log) == [1, 2, 3]
     assert names(log) == ["1", "2", "c1.log", "held", "next", "tmp"]
 
 
-def test_two_files_outlive_conmon_before_anybody_looks(log: Path) -> None:
-    begin_anew(log, 2)
-    begin_anew(log, 3)
+def test_two_files_are_kept_without_a_further_call(log: Path) -> None:
+    begin_new_log(log, 2)
+    begin_new_log(log, 3)
     assert read(log) == [1, 2, 3]
     assert keep_log(str(log), FILES) == 2
     assert read(log) == [1, 2, 3]
-    begin_anew(log, 4)
+    begin_new_log(log, 4)
     assert keep_log(str(log), FILES) == 1
     assert read(log) == [1, 2, 3, 4]
 
 
 def test_of_three_the_first_two_are_kept(log: Path) -> None:
     for number in (2, 3, 4):
-        begin_anew(log, number)
+        begin_new_log(log, number)
     assert keep_log(str(log), FILES) == 2
     assert read(log) == [1, 2, 4]
 
 
 def test_no_more_files_are_kept_than_are_wanted(log: Path) -> None:
     for number in range(2, 9):
-        begin_anew(log, number)
+        begin_new_log(log, number)
         keep_log(str(log), FILES)
     assert read(log) == [5, 6, 7, 8]
 
@@ -82,13 +82,13 @@ def test_without_a_rotation_nothing_changes(log: Path) -> None:
 
 def test_the_next_file_is_there_before_conmon_wants_it(log: Path) -> None:
     spare = log.with_name("c1.log.tmp").stat()
-    begin_anew(log, 2)
+    begin_new_log(log, 2)
     assert os.path.samestat(log.stat(), spare)
 
 
 def test_what_somebody_has_renamed_is_theirs(log: Path) -> None:
     log.rename(log.with_name("c1.log.old"))
-    begin_anew(log, 2)
+    begin_new_log(log, 2)
     keep_log(str(log), FILES)
     assert read(log) == [2]
     assert names(log) == ["c1.log", "held", "next", "old", "tmp"]
@@ -105,7 +105,7 @@ def test_of_an_ended_container_only_what_there_is_to_read_is_left(
     log: Path, rotations: int
 ) -> None:
     for number in range(2, rotations + 2):
-        begin_anew(log, number)
+        begin_new_log(log, number)
     tidy_log(str(log), FILES)
     assert read(log) == list(range(1, rotations + 2))
     assert names(log) == [str(number + 1) for number in range(rotations)] + ["c1.log"]
@@ -120,10 +120,10 @@ class _CutOff(BaseException):
 def test_cut_off_anywhere_it_is_finished_by_the_next_call(
     log: Path, monkeypatch: pytest.MonkeyPatch, step: int, more: int, rotations: int
 ) -> None:
-    begin_anew(log, 2)
+    begin_new_log(log, 2)
     keep_log(str(log), 9)
     for number in range(3, 3 + rotations):
-        begin_anew(log, number)
+        begin_new_log(log, number)
     left = [step]
 
     def cut_off(function: Callable[..., object]) -> Callable[..., object]:
@@ -144,6 +144,6 @@ def test_cut_off_anywhere_it_is_finished_by_the_next_call(
             assert read(log) == list(range(1, 3 + rotations))
     last = 2 + rotations
     for number in range(last + 1, last + 1 + more):
-        begin_anew(log, number)
+        begin_new_log(log, number)
     keep_log(str(log), 9)
     assert read(log) == list(range(1, last + 1 + more))

@@ -62,7 +62,7 @@ def test_room_is_gone_at_the_limit_and_back_below_it() -> None:
     assert is_set(queue.room)
 
 
-def test_a_closed_queue_takes_nothing_and_holds_nobody_up() -> None:
+def test_a_closed_queue_takes_nothing_and_delays_nobody() -> None:
     queue = PollableQueue[int](10)
     queue.put(1, 20)
     queue.close()
@@ -71,7 +71,7 @@ def test_a_closed_queue_takes_nothing_and_holds_nobody_up() -> None:
     assert queue.take() is None
 
 
-def test_who_waits_gets_what_another_thread_puts() -> None:
+def test_a_waiting_thread_gets_what_another_puts() -> None:
     queue = PollableQueue[int](10)
     got: list[int] = []
     taker = Thread(target=lambda: got.extend(queue.each()))
