@@ -13,11 +13,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
 from ocigrpc import __version__
+from ocigrpc.cli.protos import write_protos
 from ocigrpc.errors import InvalidSettings
 from ocigrpc.settings.sources import CONFIG_VARIABLE, DEFAULT_CONFIG_PATH, load_settings
 from ocigrpc.settings.table import Setting, settings_table
@@ -44,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     flags: dict[str, str] = vars(_parser().parse_args(argv))
-    run = _COMMANDS[flags.pop("command")]
+    command = flags.pop("command")
+    if command == "protos":
+        return _write_protos(flags["directory"])
+    run = _COMMANDS[command]
     config_path = flags.pop("config", None)
     try:
         settings = load_settings(environ=os.environ, flags=flags, config_path=config_path)
@@ -81,6 +86,16 @@ def _show(settings: Settings) -> int:
     return 0
 
 
+def _write_protos(directory: str) -> int:
+    try:
+        written = write_protos(Path(directory))
+    except OSError as error:
+        print(f"ocigrpc: can't write to {directory}: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
+    print(*written, sep="\n")
+    return 0
+
+
 _COMMANDS: dict[str, Callable[[Settings], int]] = {"serve": _serve, "settings": _show}
 
 
@@ -107,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
             usage=f"ocigrpc {name} [--config PATH] [--SETTING VALUE]...",
         )
         _add_flags(command)
+    help_text = "Write the .proto files of the API below a directory, and print their paths."
+    protos = commands.add_parser("protos", help=help_text, description=help_text)
+    protos.add_argument("directory", metavar="DIR", help="Made if it is missing.")
     return parser
 
 

@@ -12,8 +12,9 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.create import Creation
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
+from ocigrpc.engine.containers.inspect import Inspection, inspect, processes_of
 from ocigrpc.engine.containers.kill import is_outlived, send_signal, signal_group
-from ocigrpc.engine.containers.lifecycle import pause, resume, start
+from ocigrpc.engine.containers.lifecycle import pause, resume, start, start_created
 from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.resources.stats import (
     ContainerStats,
@@ -41,6 +42,7 @@ from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
     ContainerView,
+    Counts,
     Created,
     CreateRequest,
     ExitStatus,
@@ -57,6 +59,7 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerNotFound
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
@@ -79,6 +82,7 @@ class Engine:
         self._execs = Execs(registry)
         self._backlogs = AttachBacklogs()
         self._event_log = store.event_log
+        self._own_groups = context.hierarchies.all_groups_of("self")
         self._logs = Logs(context)
         exits.when_over = self._logs.watch
         self._recovery = Recovery(context, registry, exits)
@@ -141,11 +145,17 @@ class Engine:
         """The settings in force, by the names that the settings file uses."""
         return self._context.settings.effective()
 
-    def create(self, request: CreateRequest, deadline: Deadline) -> Created:
-        """Make a container that is ready to start."""
+    def counts(self) -> Counts:
+        """What there is; nothing is run or waited for."""
+        return self._health.counts([observe(each).state for each in self._registry.all()])
+
+    def create(self, request: CreateRequest, deadline: Deadline, *, start: bool = False) -> Created:
+        """Make a container that is ready to start, and ``start`` it unless it has been."""
         container = self._creation.create(request, deadline)
         if not container.removed.is_set():
             self._logs.watch(container)
+        if start:
+            start_created(container, deadline)
         return Created(container.container_id, container.init_pid)
 
     def start(self, container_id: str, deadline: Deadline) -> None:
@@ -184,6 +194,16 @@ class Engine:
     def status(self, container_id: str, deadline: Deadline) -> ContainerView:
         """What is true of a container now."""
         return status(self._registry.get(container_id), deadline, self._questions.asking)
+
+    def inspect(self, container_id: str) -> Inspection:
+        """What a container runs, and how; read from its spec."""
+        return inspect(self._registry.get(container_id), self._own_groups)
+
+    def processes(
+        self, container_id: str, after_pid: int, deadline: Deadline
+    ) -> Iterator[ProcessUsage]:
+        """The processes of a container, by rising id, behind ``after_pid``, as they are taken."""
+        return processes_of(self._registry.get(container_id), after_pid, deadline)
 
     def runtime_info(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
         """The runtime's own state of a container, and conmon's process id."""

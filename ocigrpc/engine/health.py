@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 
 from ocigrpc.conmon.argv import OPTIONS as CONMON_OPTIONS
 from ocigrpc.engine.containers.cgroups import parents
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.model.values import Condition, HandlerVersion, Versions
+from ocigrpc.engine.model.values import Condition, Counts, HandlerVersion, State, Versions
 from ocigrpc.engine.recovery.recovery import Recovery
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
@@ -35,6 +36,7 @@ class Health:
         self._context = context
         self._store = store
         self._recovery = recovery
+        self._began_ns = time.monotonic_ns()
 
     def versions(self, deadline: Deadline) -> Versions:
         """What each program says of its version, in at most a few seconds each."""
@@ -55,6 +57,19 @@ class Health:
             self._writable_store(),
             self._seccomp(),
             self._recovery.condition(),
+        )
+
+    def counts(self, states: Sequence[State]) -> Counts:
+        """The numbers of ``Status``; ``states`` are those of the containers."""
+        kept, first, last = self._store.event_log.extent()
+        return Counts(
+            uptime_ns=time.monotonic_ns() - self._began_ns,
+            states=tuple(states),
+            container_limit=self._context.settings.limits.containers,
+            events_kept=kept,
+            first_event=first,
+            last_event=last,
+            store_bytes=self._store.size_bytes(),
         )
 
     def require_working(self, deadline: Deadline) -> None:

@@ -36,7 +36,7 @@ Spec = dict[str, object]
 
 
 # Made at import: msgspec crashes when two threads use a type for the first time.
-msgspec.json.Decoder(RuntimeSpec)
+_RUNTIME_SPEC = msgspec.json.Decoder(RuntimeSpec)
 
 # Most levels of a spec; the standard has ten at most.
 _DEPTH_LIMIT = 64
@@ -116,6 +116,18 @@ def container_spec(path: Path) -> Spec:
         return _read_again(path.read_bytes())
     except (OSError, ValueError) as error:
         raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
+
+
+def runtime_spec(path: Path) -> RuntimeSpec | None:
+    """The same in types; None when the file can't be read, as while it is being written."""
+    try:
+        text = path.read_bytes()
+        try:
+            return _RUNTIME_SPEC.decode(text)
+        except msgspec.DecodeError:
+            return msgspec.convert(_read_again(text), RuntimeSpec)
+    except (OSError, ValueError):
+        return None
 
 
 def _read_again(text: bytes) -> Spec:

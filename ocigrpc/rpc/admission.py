@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from ocigrpc.errors import LimitReached, Recovering, ShuttingDown
@@ -61,6 +61,11 @@ class Admission:
             self._running[call.listener, call.method.budget].remove(call)
             if self._closed:
                 self._released.notify_all()
+
+    def count_streams(self) -> Mapping[str, int]:
+        """How many calls wait or stream now, by the names of their RPCs."""
+        with self._released:
+            return Counter(call.method.name for call in self._calls() if call.method.is_stream)
 
     def close(self) -> None:
         """Admit no more calls, and dismiss the streams, which might never end by themselves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable, Mapping
 
 import grpc
 
@@ -25,12 +26,20 @@ class Call:
 
     ``deadline`` is the client's, minus the share that the method reserves for the answer; it is
     cancelled when the client goes away or the service stops. ``request_id`` is in every log
-    line of the call. ``listener`` is where the call came in.
+    line of the call. ``listener`` is where the call came in. ``count_streams``
+    counts the calls that wait or stream now, by the names of their RPCs.
     """
 
-    __slots__ = ("deadline", "dismissed", "listener", "method", "request_id")
+    __slots__ = ("count_streams", "deadline", "dismissed", "listener", "method", "request_id")
 
-    def __init__(self, method: Method, listener: Listener, context: grpc.ServicerContext) -> None:
+    def __init__(
+        self,
+        method: Method,
+        listener: Listener,
+        context: grpc.ServicerContext,
+        count_streams: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        self.count_streams = count_streams
         self.method = method
         self.listener = listener
         self.deadline = _deadline(method, context.time_remaining())

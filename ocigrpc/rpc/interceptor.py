@@ -138,7 +138,7 @@ class Interceptor(grpc.ServerInterceptor):
     ) -> Iterator[tuple[Call, object]]:
         """The admitted call, and its encoded request, or the iterator of its requests."""
         began_ns = time.perf_counter_ns()
-        call = Call(method, self._listener, context)
+        call = Call(method, self._listener, context, self._admission.count_streams)
         # grpc runs each RPC in its own context, so the variables end with it.
         bind_contextvars(
             request_id=call.request_id, rpc=method.name, **self._listener.caller(context)

@@ -48,6 +48,7 @@ METHODS = (
     _read("Status", while_recovering=True),
     _read("ContainerStatus"),
     _read("ListContainers"),
+    _read("ListProcesses"),
     _read("ContainerStats"),
     _read("ListContainerStats"),
     _change("CreateContainer"),

@@ -19,6 +19,9 @@ from ocigrpc.engine.model.values import Position
 from ocigrpc.v1 import runtime_pb2
 from ocigrpc.violations import Violations
 
+# Most processes of a page: the kernel works for each.
+PROCESSES_LIMIT = 1000
+
 # Most bytes of a list in one message, which then fits the 4 MiB that clients of gRPC accept by
 # default. One container takes at most a sixth of that.
 ANSWER_LIMIT_BYTES = 3 << 20
@@ -54,19 +57,19 @@ _TOKEN = msgspec.json.Decoder(_Token)
 
 class _Paged(Protocol):
     @property
-    def filter(self) -> runtime_pb2.ContainerFilter: ...
-    @property
     def page_size(self) -> int: ...
     @property
     def page_token(self) -> str: ...
 
 
-def page_of(request: _Paged) -> Page:
-    """The requested page. Raises ``InvalidArgument`` (OUT_OF_RANGE, INVALID_PAGE_TOKEN)."""
+def page_of(request: _Paged, wanted: bytes) -> Page:
+    """The requested page of a list; ``wanted`` is what selects its items: a filter or an id.
+
+    Raises ``InvalidArgument`` (OUT_OF_RANGE, INVALID_PAGE_TOKEN).
+    """
     violations = Violations()
     violations.allow(request.page_size >= 0, "page_size", "is negative", "OUT_OF_RANGE")
-    text = request.filter.SerializeToString(deterministic=True)
-    filter_mark = hashlib.blake2b(text, digest_size=8).hexdigest()
+    filter_mark = hashlib.blake2b(wanted, digest_size=8).hexdigest()
     token = _token_of(request.page_token)
     violations.allow(
         not request.page_token or (token is not None and token.filter_mark == filter_mark),
@@ -77,6 +80,16 @@ def page_of(request: _Paged) -> Page:
     violations.raise_any()
     after = None if token is None else (token.created_ns, token.container_id)
     return Page(after, request.page_size, filter_mark)
+
+
+class _Filtered(_Paged, Protocol):
+    @property
+    def filter(self) -> runtime_pb2.ContainerFilter: ...
+
+
+def filtered_page_of(request: _Filtered) -> Page:
+    """The page of the containers that match a request's filter; raises what that does."""
+    return page_of(request, request.filter.SerializeToString(deterministic=True))
 
 
 def first_page(items: Iterable[tuple[Position, _M]], page: Page) -> tuple[list[_M], str]:

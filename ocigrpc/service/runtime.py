@@ -13,15 +13,17 @@ from ocigrpc.rpc.methods import Service
 from ocigrpc.service import (
     config_from_proto,
     from_proto,
+    inspect,
     pages,
     session_from_proto,
+    session_to_proto,
     stats_to_proto,
     streams,
     to_proto,
 )
 from ocigrpc.service.engine import Engine
 from ocigrpc.service.methods import COUNT_LIMITS, METHODS, SERVICE_NAME
-from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2_grpc
+from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, process_pb2, runtime_pb2_grpc
 from ocigrpc.v1 import runtime_pb2 as v1
 
 
@@ -36,16 +38,22 @@ class RuntimeService:
         return to_proto.version(ocigrpc.__version__, self._engine.versions(call.deadline))
 
     def Status(self, request: v1.StatusRequest, call: Call) -> v1.StatusResponse:
-        """The conditions of the service, and the settings."""
-        conditions = self._engine.conditions(call.deadline)
-        profile = self._engine.default_seccomp_profile()
-        return to_proto.status(conditions, self._engine.effective_settings(), profile)
+        """The conditions of the service, the settings, and what there is."""
+        answer = to_proto.status(
+            self._engine.conditions(call.deadline),
+            self._engine.effective_settings(),
+            self._engine.default_seccomp_profile(),
+            self._engine.counts(),
+        )
+        answer.streams.update(call.count_streams())
+        return answer
 
     def CreateContainer(
         self, request: v1.CreateContainerRequest, call: Call
     ) -> v1.CreateContainerResponse:
         """A container that is ready to start."""
-        created = self._engine.create(from_proto.create_request(request), call.deadline)
+        wanted = from_proto.create_request(request)
+        created = self._engine.create(wanted, call.deadline, start=request.start)
         return v1.CreateContainerResponse(container_id=created.container_id, pid=created.pid)
 
     def StartContainer(
@@ -98,18 +106,33 @@ class RuntimeService:
         """Its state and properties now."""
         container_id = from_proto.container_id(request)
         view = self._engine.status(container_id, call.deadline)
-        answer = v1.ContainerStatusResponse(status=to_proto.container_status(view))
+        inspection = self._engine.inspect(container_id)
+        answer = v1.ContainerStatusResponse(
+            status=to_proto.container_status(view),
+            spec=inspect.container_spec(inspection),
+            restart_safe=inspection.restart_safe,
+        )
         if view.state in ALIVE:
             answer.resources.CopyFrom(stats_to_proto.limits(self._engine.limits(container_id)))
         if request.verbose:
             answer.info.update(self._engine.runtime_info(container_id, call.deadline))
         return answer
 
+    def ListProcesses(
+        self, request: process_pb2.ListProcessesRequest, call: Call
+    ) -> process_pb2.ListProcessesResponse:
+        """Its processes."""
+        container_id, page = inspect.processes_request(request)
+        after_pid = page.after[0] if page.after else 0
+        found = self._engine.processes(container_id, after_pid, call.deadline)
+        processes, token = pages.first_page(map(inspect.listed_process, found), page)
+        return process_pb2.ListProcessesResponse(processes=processes, next_page_token=token)
+
     def ListContainers(
         self, request: v1.ListContainersRequest, call: Call
     ) -> v1.ListContainersResponse:
         """Those that match."""
-        wanted, page = from_proto.container_filter(request), pages.page_of(request)
+        wanted, page = from_proto.container_filter(request), pages.filtered_page_of(request)
         views = self._engine.list_containers(wanted, page.after)
         containers, token = pages.first_page(map(to_proto.listed, views), page)
         return v1.ListContainersResponse(containers=containers, next_page_token=token)
@@ -150,7 +173,7 @@ class RuntimeService:
         """Change its limits."""
         resources = config_from_proto.resources(request.resources)
         limits = self._engine.update(from_proto.container_id(request), resources, call.deadline)
-        return v1.UpdateContainerResourcesResponse(limits=stats_to_proto.limits(limits))
+        return v1.UpdateContainerResourcesResponse(resources=stats_to_proto.limits(limits))
 
     def ContainerStats(
         self, request: v1.ContainerStatsRequest, call: Call
@@ -163,7 +186,7 @@ class RuntimeService:
         self, request: v1.ListContainerStatsRequest, call: Call
     ) -> v1.ListContainerStatsResponse:
         """The usage of those that match."""
-        wanted, page = from_proto.container_filter(request), pages.page_of(request)
+        wanted, page = from_proto.container_filter(request), pages.filtered_page_of(request)
         found = self._engine.list_stats(wanted, call.deadline, page.after)
         used, token = pages.first_page(map(stats_to_proto.listed_stats, found), page)
         return v1.ListContainerStatsResponse(stats=used, next_page_token=token)
@@ -181,14 +204,16 @@ class RuntimeService:
         result = self._engine.exec_sync(
             session_from_proto.exec_sync_request(request), call.deadline
         )
-        return to_proto.exec_sync_response(result)
+        return session_to_proto.exec_sync_response(result)
 
     def Exec(
         self, messages: Iterator[exec_pb2.ExecRequest], call: Call
     ) -> Iterator[exec_pb2.ExecResponse]:
         """Run a program in it, and relay its streams."""
         with streams.exec_inputs(messages, call.deadline) as (start, inputs):
-            yield from map(to_proto.exec_response, self._engine.exec(start, inputs, call.deadline))
+            yield from map(
+                session_to_proto.exec_response, self._engine.exec(start, inputs, call.deadline)
+            )
 
     def Attach(
         self, messages: Iterator[attach_pb2.AttachRequest], call: Call
@@ -196,7 +221,7 @@ class RuntimeService:
         """Relay the streams of its first process."""
         with streams.attach_inputs(messages, call.deadline) as (start, inputs):
             answers = self._engine.attach(start, inputs, call.deadline)
-            yield from map(to_proto.attach_response, answers)
+            yield from map(session_to_proto.attach_response, answers)
 
 
 def runtime_service(engine: Engine) -> Service:

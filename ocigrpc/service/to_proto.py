@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from google.protobuf.json_format import ParseDict
@@ -13,6 +14,7 @@ from ocigrpc.engine.model.events import Event, EventBatch
 from ocigrpc.engine.model.values import (
     Condition,
     ContainerView,
+    Counts,
     ExitStatus,
     MonitorLostPolicy,
     Position,
@@ -20,13 +22,10 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
-from ocigrpc.engine.sessions.messages import Attached, ExecExit, ExecResult, Reply
-from ocigrpc.service.times import timestamp
+from ocigrpc.service.times import duration, timestamp
 from ocigrpc.v1 import (
-    attach_pb2,
     container_pb2,
     event_pb2,
-    exec_pb2,
     log_pb2,
     runtime_pb2,
 )
@@ -50,6 +49,11 @@ _PROVENANCES = {
     Provenance.MONITOR_LOST: container_pb2.EXIT_PROVENANCE_MONITOR_LOST,
     Provenance.REBOOT: container_pb2.EXIT_PROVENANCE_REBOOT,
     Provenance.MONITOR_HUNG: container_pb2.EXIT_PROVENANCE_MONITOR_HUNG,
+}
+
+_CONDITIONS = {
+    True: runtime_pb2.CONDITION_STATUS_TRUE,
+    False: runtime_pb2.CONDITION_STATUS_FALSE,
 }
 
 # The streams of logs in the contract's terms.
@@ -85,14 +89,17 @@ def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResp
 
 
 def status(
-    conditions: Iterable[Condition], settings: Mapping[str, object], seccomp_profile: str
+    conditions: Iterable[Condition],
+    settings: Mapping[str, object],
+    seccomp_profile: str,
+    counts: Counts,
 ) -> runtime_pb2.StatusResponse:
-    """The conditions of the service, and the settings, which have JSON's types."""
+    """The conditions of the service, the settings, which have JSON's types, and counts."""
     return runtime_pb2.StatusResponse(
         conditions=[
             runtime_pb2.Condition(
                 type=condition.type,
-                status=condition.status,
+                status=_CONDITIONS[condition.status],
                 reason=condition.reason,
                 message=condition.message,
             )
@@ -100,6 +107,26 @@ def status(
         ],
         settings=ParseDict(dict(settings), Struct()),
         default_seccomp_profile=seccomp_profile,
+        uptime=duration(counts.uptime_ns),
+        containers=_container_counts(counts),
+        events=runtime_pb2.EventCounts(
+            kept=counts.events_kept, first=counts.first_event, last=counts.last_event
+        ),
+        store_bytes=counts.store_bytes,
+    )
+
+
+def _container_counts(counts: Counts) -> runtime_pb2.ContainerCounts:
+    number = Counter(counts.states)
+    return runtime_pb2.ContainerCounts(
+        total=number.total(),
+        creating=number[State.CREATING],
+        created=number[State.CREATED],
+        running=number[State.RUNNING],
+        paused=number[State.PAUSED],
+        stopped=number[State.STOPPED],
+        unknown=number[State.UNKNOWN],
+        limit=counts.container_limit,
     )
 
 
@@ -128,9 +155,21 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
     )
 
 
-def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerStatus]:
-    """The same as an entry of a list."""
-    return (view.created_ns, view.container_id), container_status(view)
+def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummary]:
+    """A container as an entry of a list, and where it stands there."""
+    return (view.created_ns, view.container_id), container_pb2.ContainerSummary(
+        container_id=view.container_id,
+        name=view.name,
+        state=STATES[view.state],
+        pid=view.pid,
+        created_at=timestamp(view.created_ns),
+        started_at=timestamp(view.started_ns),
+        exit_status=None if view.exit_status is None else exit_status(view.exit_status),
+        labels=view.labels,
+        runtime_handler=view.runtime_handler,
+        command_line=view.command_line,
+        monitor_lost=view.monitor_lost,
+    )
 
 
 def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
@@ -185,38 +224,3 @@ def log_response(batch: LogBatch) -> log_pb2.ContainerLogsResponse:
         skipped_lines=batch.skipped,
         gap=batch.gap,
     )
-
-
-def exec_sync_response(result: ExecResult) -> exec_pb2.ExecSyncResponse:
-    """The result of a program that has ended."""
-    return exec_pb2.ExecSyncResponse(
-        stdout=result.stdout,
-        stderr=result.stderr,
-        stdout_truncated=result.stdout_truncated,
-        stderr_truncated=result.stderr_truncated,
-        exit=_exit(result.exit),
-    )
-
-
-def exec_response(answer: Reply) -> exec_pb2.ExecResponse:
-    """One answer of Exec."""
-    if isinstance(answer, ExecExit):
-        return exec_pb2.ExecResponse(exit=_exit(answer))
-    assert not isinstance(answer, Attached), "is no answer of an exec"
-    if answer.is_stderr:
-        return exec_pb2.ExecResponse(stderr=answer.data)
-    return exec_pb2.ExecResponse(stdout=answer.data)
-
-
-def attach_response(answer: Reply) -> attach_pb2.AttachResponse:
-    """One answer of Attach."""
-    if isinstance(answer, Attached):
-        return attach_pb2.AttachResponse(attached=attach_pb2.Attached())
-    assert not isinstance(answer, ExecExit), "is no answer of an attach"
-    if answer.is_stderr:
-        return attach_pb2.AttachResponse(stderr=answer.data)
-    return attach_pb2.AttachResponse(stdout=answer.data)
-
-
-def _exit(ended: ExecExit) -> exec_pb2.ExecExit:
-    return exec_pb2.ExecExit(exit_code=ended.exit_code, signal=ended.signal)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from ocigrpc.v1 import config_pb2 as ocigrpc_dot_v1_dot_config__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aocigrpc/v1/container.proto\x12\nocigrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x01\n\nExitStatus\x12\x16\n\texit_code\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12/\n\x0b\x66inished_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noom_killed\x18\x04 \x01(\x08\x12.\n\nprovenance\x18\x05 \x01(\x0e\x32\x1a.ocigrpc.v1.ExitProvenance\x12\x0f\n\x07message\x18\x06 \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"\xc9\x05\n\x0f\x43ontainerStatus\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.ocigrpc.v1.ContainerState\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x0b\x65xit_status\x18\x07 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\x12\x10\n\x08log_path\x18\x08 \x01(\t\x12\x37\n\x06labels\x18\t \x03(\x0b\x32\'.ocigrpc.v1.ContainerStatus.LabelsEntry\x12\x41\n\x0b\x61nnotations\x18\n \x03(\x0b\x32,.ocigrpc.v1.ContainerStatus.AnnotationsEntry\x12\x17\n\x0fruntime_handler\x18\x0b \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x0c \x01(\t\x12\x13\n\x0b\x63group_path\x18\r \x01(\t\x12\x10\n\x08terminal\x18\x0e \x01(\x08\x12\r\n\x05stdin\x18\x0f \x01(\x08\x12\x14\n\x0cmonitor_lost\x18\x10 \x01(\x08\x12\x15\n\rruntime_state\x18\x11 \x01(\t\x12\x0f\n\x07message\x18\x12 \x01(\t\x12:\n\x13monitor_lost_policy\x18\x13 \x01(\x0e\x32\x1d.ocigrpc.v1.MonitorLostPolicy\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xdf\x01\n\x0e\x43ontainerState\x12\x1f\n\x1b\x43ONTAINER_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43ONTAINER_STATE_CREATING\x10\x01\x12\x1b\n\x17\x43ONTAINER_STATE_CREATED\x10\x02\x12\x1b\n\x17\x43ONTAINER_STATE_RUNNING\x10\x03\x12\x1a\n\x16\x43ONTAINER_STATE_PAUSED\x10\x04\x12\x1b\n\x17\x43ONTAINER_STATE_STOPPED\x10\x05\x12\x1b\n\x17\x43ONTAINER_STATE_UNKNOWN\x10\x06*\xb1\x02\n\x0e\x45xitProvenance\x12\x1f\n\x1b\x45XIT_PROVENANCE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45XIT_PROVENANCE_EXIT_FILE\x10\x01\x12\x1b\n\x17\x45XIT_PROVENANCE_PENDING\x10\x02\x12 \n\x1c\x45XIT_PROVENANCE_FILE_MISSING\x10\x03\x12\x1e\n\x1a\x45XIT_PROVENANCE_FILE_EMPTY\x10\x04\x12 \n\x1c\x45XIT_PROVENANCE_FILE_INVALID\x10\x05\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_LOST\x10\x06\x12\x1a\n\x16\x45XIT_PROVENANCE_REBOOT\x10\x07\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_HUNG\x10\x08*u\n\x11MonitorLostPolicy\x12#\n\x1fMONITOR_LOST_POLICY_UNSPECIFIED\x10\x00\x12\x1d\n\x19MONITOR_LOST_POLICY_LEAVE\x10\x01\x12\x1c\n\x18MONITOR_LOST_POLICY_KILL\x10\x02\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aocigrpc/v1/container.proto\x12\nocigrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17ocigrpc/v1/config.proto\"\xd8\x01\n\nExitStatus\x12\x16\n\texit_code\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12/\n\x0b\x66inished_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noom_killed\x18\x04 \x01(\x08\x12.\n\nprovenance\x18\x05 \x01(\x0e\x32\x1a.ocigrpc.v1.ExitProvenance\x12\x0f\n\x07message\x18\x06 \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"\xc9\x05\n\x0f\x43ontainerStatus\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.ocigrpc.v1.ContainerState\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x0b\x65xit_status\x18\x07 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\x12\x10\n\x08log_path\x18\x08 \x01(\t\x12\x37\n\x06labels\x18\t \x03(\x0b\x32\'.ocigrpc.v1.ContainerStatus.LabelsEntry\x12\x41\n\x0b\x61nnotations\x18\n \x03(\x0b\x32,.ocigrpc.v1.ContainerStatus.AnnotationsEntry\x12\x17\n\x0fruntime_handler\x18\x0b \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x0c \x01(\t\x12\x13\n\x0b\x63group_path\x18\r \x01(\t\x12\x10\n\x08terminal\x18\x0e \x01(\x08\x12\r\n\x05stdin\x18\x0f \x01(\x08\x12\x14\n\x0cmonitor_lost\x18\x10 \x01(\x08\x12\x15\n\rruntime_state\x18\x11 \x01(\t\x12\x0f\n\x07message\x18\x12 \x01(\t\x12:\n\x13monitor_lost_policy\x18\x13 \x01(\x0e\x32\x1d.ocigrpc.v1.MonitorLostPolicy\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa9\x03\n\x10\x43ontainerSummary\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.ocigrpc.v1.ContainerState\x12\x0b\n\x03pid\x18\x04 \x01(\x05\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x0b\x65xit_status\x18\x07 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\x12\x38\n\x06labels\x18\x08 \x03(\x0b\x32(.ocigrpc.v1.ContainerSummary.LabelsEntry\x12\x17\n\x0fruntime_handler\x18\t \x01(\t\x12\x14\n\x0c\x63ommand_line\x18\n \x01(\t\x12\x14\n\x0cmonitor_lost\x18\x0b \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa8\x03\n\rContainerSpec\x12\x0f\n\x07\x63ommand\x18\x01 \x03(\t\x12/\n\x03\x65nv\x18\x02 \x03(\x0b\x32\".ocigrpc.v1.ContainerSpec.EnvEntry\x12\x13\n\x0bworking_dir\x18\x03 \x01(\t\x12\'\n\x04user\x18\x04 \x01(\x0b\x32\x19.ocigrpc.v1.ContainerUser\x12\x13\n\x0brootfs_path\x18\x05 \x01(\t\x12\x17\n\x0freadonly_rootfs\x18\x06 \x01(\x08\x12!\n\x06mounts\x18\x07 \x03(\x0b\x32\x11.ocigrpc.v1.Mount\x12\x10\n\x08terminal\x18\x08 \x01(\x08\x12.\n\x0c\x63\x61pabilities\x18\t \x01(\x0b\x32\x18.ocigrpc.v1.Capabilities\x12\x19\n\x11no_new_privileges\x18\n \x01(\x08\x12*\n\x07seccomp\x18\x0b \x01(\x0b\x32\x19.ocigrpc.v1.SeccompFilter\x12\x11\n\ttruncated\x18\x0c \x01(\x08\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\rContainerUser\x12\x0b\n\x03uid\x18\x01 \x01(\r\x12\x0b\n\x03gid\x18\x02 \x01(\r\x12\x1b\n\x13supplemental_groups\x18\x03 \x03(\r\"l\n\x0c\x43\x61pabilities\x12\x10\n\x08\x62ounding\x18\x01 \x03(\t\x12\x11\n\teffective\x18\x02 \x03(\t\x12\x11\n\tpermitted\x18\x03 \x03(\t\x12\x13\n\x0binheritable\x18\x04 \x03(\t\x12\x0f\n\x07\x61mbient\x18\x05 \x03(\t\"L\n\rSeccompFilter\x12\x16\n\x0e\x64\x65\x66\x61ult_action\x18\x01 \x01(\t\x12\r\n\x05rules\x18\x02 \x01(\x05\x12\x14\n\x0cprofile_path\x18\x03 \x01(\t*\xdf\x01\n\x0e\x43ontainerState\x12\x1f\n\x1b\x43ONTAINER_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43ONTAINER_STATE_CREATING\x10\x01\x12\x1b\n\x17\x43ONTAINER_STATE_CREATED\x10\x02\x12\x1b\n\x17\x43ONTAINER_STATE_RUNNING\x10\x03\x12\x1a\n\x16\x43ONTAINER_STATE_PAUSED\x10\x04\x12\x1b\n\x17\x43ONTAINER_STATE_STOPPED\x10\x05\x12\x1b\n\x17\x43ONTAINER_STATE_UNKNOWN\x10\x06*\xb1\x02\n\x0e\x45xitProvenance\x12\x1f\n\x1b\x45XIT_PROVENANCE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45XIT_PROVENANCE_EXIT_FILE\x10\x01\x12\x1b\n\x17\x45XIT_PROVENANCE_PENDING\x10\x02\x12 \n\x1c\x45XIT_PROVENANCE_FILE_MISSING\x10\x03\x12\x1e\n\x1a\x45XIT_PROVENANCE_FILE_EMPTY\x10\x04\x12 \n\x1c\x45XIT_PROVENANCE_FILE_INVALID\x10\x05\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_LOST\x10\x06\x12\x1a\n\x16\x45XIT_PROVENANCE_REBOOT\x10\x07\x12 \n\x1c\x45XIT_PROVENANCE_MONITOR_HUNG\x10\x08*u\n\x11MonitorLostPolicy\x12#\n\x1fMONITOR_LOST_POLICY_UNSPECIFIED\x10\x00\x12\x1d\n\x19MONITOR_LOST_POLICY_LEAVE\x10\x01\x12\x1c\n\x18MONITOR_LOST_POLICY_KILL\x10\x02\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,18 +38,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_CONTAINERSTATE']._serialized_start=1011
-  _globals['_CONTAINERSTATE']._serialized_end=1234
-  _globals['_EXITPROVENANCE']._serialized_start=1237
-  _globals['_EXITPROVENANCE']._serialized_end=1542
-  _globals['_MONITORLOSTPOLICY']._serialized_start=1544
-  _globals['_MONITORLOSTPOLICY']._serialized_end=1661
-  _globals['_EXITSTATUS']._serialized_start=76
-  _globals['_EXITSTATUS']._serialized_end=292
-  _globals['_CONTAINERSTATUS']._serialized_start=295
-  _globals['_CONTAINERSTATUS']._serialized_end=1008
-  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_start=911
-  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_end=956
-  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_start=958
-  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_end=1008
+  _globals['_CONTAINERSUMMARY_LABELSENTRY']._loaded_options = None
+  _globals['_CONTAINERSUMMARY_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CONTAINERSPEC_ENVENTRY']._loaded_options = None
+  _globals['_CONTAINERSPEC_ENVENTRY']._serialized_options = b'8\001'
+  _globals['_CONTAINERSTATE']._serialized_start=2151
+  _globals['_CONTAINERSTATE']._serialized_end=2374
+  _globals['_EXITPROVENANCE']._serialized_start=2377
+  _globals['_EXITPROVENANCE']._serialized_end=2682
+  _globals['_MONITORLOSTPOLICY']._serialized_start=2684
+  _globals['_MONITORLOSTPOLICY']._serialized_end=2801
+  _globals['_EXITSTATUS']._serialized_start=101
+  _globals['_EXITSTATUS']._serialized_end=317
+  _globals['_CONTAINERSTATUS']._serialized_start=320
+  _globals['_CONTAINERSTATUS']._serialized_end=1033
+  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_start=936
+  _globals['_CONTAINERSTATUS_LABELSENTRY']._serialized_end=981
+  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_start=983
+  _globals['_CONTAINERSTATUS_ANNOTATIONSENTRY']._serialized_end=1033
+  _globals['_CONTAINERSUMMARY']._serialized_start=1036
+  _globals['_CONTAINERSUMMARY']._serialized_end=1461
+  _globals['_CONTAINERSUMMARY_LABELSENTRY']._serialized_start=936
+  _globals['_CONTAINERSUMMARY_LABELSENTRY']._serialized_end=981
+  _globals['_CONTAINERSPEC']._serialized_start=1464
+  _globals['_CONTAINERSPEC']._serialized_end=1888
+  _globals['_CONTAINERSPEC_ENVENTRY']._serialized_start=1846
+  _globals['_CONTAINERSPEC_ENVENTRY']._serialized_end=1888
+  _globals['_CONTAINERUSER']._serialized_start=1890
+  _globals['_CONTAINERUSER']._serialized_end=1960
+  _globals['_CAPABILITIES']._serialized_start=1962
+  _globals['_CAPABILITIES']._serialized_end=2070
+  _globals['_SECCOMPFILTER']._serialized_start=2072
+  _globals['_SECCOMPFILTER']._serialized_end=2148
 # @@protoc_insertion_point(module_scope)

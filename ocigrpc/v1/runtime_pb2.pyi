@@ -8,14 +8,25 @@ from ocigrpc.v1 import container_pb2 as _container_pb2
 from ocigrpc.v1 import event_pb2 as _event_pb2
 from ocigrpc.v1 import exec_pb2 as _exec_pb2
 from ocigrpc.v1 import log_pb2 as _log_pb2
+from ocigrpc.v1 import process_pb2 as _process_pb2
 from ocigrpc.v1 import stats_pb2 as _stats_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ConditionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONDITION_STATUS_UNSPECIFIED: _ClassVar[ConditionStatus]
+    CONDITION_STATUS_TRUE: _ClassVar[ConditionStatus]
+    CONDITION_STATUS_FALSE: _ClassVar[ConditionStatus]
+CONDITION_STATUS_UNSPECIFIED: ConditionStatus
+CONDITION_STATUS_TRUE: ConditionStatus
+CONDITION_STATUS_FALSE: ConditionStatus
 
 class VersionRequest(_message.Message):
     __slots__ = ()
@@ -50,14 +61,61 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("conditions", "settings", "default_seccomp_profile")
+    __slots__ = ("conditions", "settings", "default_seccomp_profile", "uptime", "containers", "streams", "events", "store_bytes")
+    class StreamsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SECCOMP_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_FIELD_NUMBER: _ClassVar[int]
+    CONTAINERS_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    STORE_BYTES_FIELD_NUMBER: _ClassVar[int]
     conditions: _containers.RepeatedCompositeFieldContainer[Condition]
     settings: _struct_pb2.Struct
     default_seccomp_profile: str
-    def __init__(self, conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., default_seccomp_profile: _Optional[str] = ...) -> None: ...
+    uptime: _duration_pb2.Duration
+    containers: ContainerCounts
+    streams: _containers.ScalarMap[str, int]
+    events: EventCounts
+    store_bytes: int
+    def __init__(self, conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., default_seccomp_profile: _Optional[str] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., containers: _Optional[_Union[ContainerCounts, _Mapping]] = ..., streams: _Optional[_Mapping[str, int]] = ..., events: _Optional[_Union[EventCounts, _Mapping]] = ..., store_bytes: _Optional[int] = ...) -> None: ...
+
+class ContainerCounts(_message.Message):
+    __slots__ = ("total", "creating", "created", "running", "paused", "stopped", "unknown", "limit")
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    CREATING_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    total: int
+    creating: int
+    created: int
+    running: int
+    paused: int
+    stopped: int
+    unknown: int
+    limit: int
+    def __init__(self, total: _Optional[int] = ..., creating: _Optional[int] = ..., created: _Optional[int] = ..., running: _Optional[int] = ..., paused: _Optional[int] = ..., stopped: _Optional[int] = ..., unknown: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class EventCounts(_message.Message):
+    __slots__ = ("kept", "first", "last")
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    kept: int
+    first: int
+    last: int
+    def __init__(self, kept: _Optional[int] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("type", "status", "reason", "message")
@@ -66,13 +124,13 @@ class Condition(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     type: str
-    status: bool
+    status: ConditionStatus
     reason: str
     message: str
-    def __init__(self, type: _Optional[str] = ..., status: bool = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    def __init__(self, type: _Optional[str] = ..., status: _Optional[_Union[ConditionStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class CreateContainerRequest(_message.Message):
-    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot", "stdin_once", "monitor_lost_policy")
+    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot", "stdin_once", "monitor_lost_policy", "start")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +162,7 @@ class CreateContainerRequest(_message.Message):
     NO_PIVOT_FIELD_NUMBER: _ClassVar[int]
     STDIN_ONCE_FIELD_NUMBER: _ClassVar[int]
     MONITOR_LOST_POLICY_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     bundle_path: str
     spec_json: str
     config: _config_pb2.ContainerConfig
@@ -121,7 +180,8 @@ class CreateContainerRequest(_message.Message):
     no_pivot: bool
     stdin_once: bool
     monitor_lost_policy: _container_pb2.MonitorLostPolicy
-    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ..., stdin_once: bool = ..., monitor_lost_policy: _Optional[_Union[_container_pb2.MonitorLostPolicy, str]] = ...) -> None: ...
+    start: bool
+    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ..., stdin_once: bool = ..., monitor_lost_policy: _Optional[_Union[_container_pb2.MonitorLostPolicy, str]] = ..., start: bool = ...) -> None: ...
 
 class CreateContainerResponse(_message.Message):
     __slots__ = ("container_id", "pid")
@@ -208,7 +268,7 @@ class ContainerStatusRequest(_message.Message):
     def __init__(self, container_id: _Optional[str] = ..., verbose: bool = ...) -> None: ...
 
 class ContainerStatusResponse(_message.Message):
-    __slots__ = ("status", "info", "resources")
+    __slots__ = ("status", "spec", "resources", "restart_safe", "info")
     class InfoEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -217,12 +277,16 @@ class ContainerStatusResponse(_message.Message):
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     STATUS_FIELD_NUMBER: _ClassVar[int]
-    INFO_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    RESTART_SAFE_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
     status: _container_pb2.ContainerStatus
-    info: _containers.ScalarMap[str, str]
+    spec: _container_pb2.ContainerSpec
     resources: _config_pb2.LinuxContainerResources
-    def __init__(self, status: _Optional[_Union[_container_pb2.ContainerStatus, _Mapping]] = ..., info: _Optional[_Mapping[str, str]] = ..., resources: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
+    restart_safe: bool
+    info: _containers.ScalarMap[str, str]
+    def __init__(self, status: _Optional[_Union[_container_pb2.ContainerStatus, _Mapping]] = ..., spec: _Optional[_Union[_container_pb2.ContainerSpec, _Mapping]] = ..., resources: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ..., restart_safe: bool = ..., info: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ListContainersRequest(_message.Message):
     __slots__ = ("filter", "page_size", "page_token")
@@ -257,9 +321,9 @@ class ListContainersResponse(_message.Message):
     __slots__ = ("containers", "next_page_token")
     CONTAINERS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    containers: _containers.RepeatedCompositeFieldContainer[_container_pb2.ContainerStatus]
+    containers: _containers.RepeatedCompositeFieldContainer[_container_pb2.ContainerSummary]
     next_page_token: str
-    def __init__(self, containers: _Optional[_Iterable[_Union[_container_pb2.ContainerStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, containers: _Optional[_Iterable[_Union[_container_pb2.ContainerSummary, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WaitContainerRequest(_message.Message):
     __slots__ = ("container_id",)
@@ -282,10 +346,10 @@ class UpdateContainerResourcesRequest(_message.Message):
     def __init__(self, container_id: _Optional[str] = ..., resources: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
 
 class UpdateContainerResourcesResponse(_message.Message):
-    __slots__ = ("limits",)
-    LIMITS_FIELD_NUMBER: _ClassVar[int]
-    limits: _config_pb2.LinuxContainerResources
-    def __init__(self, limits: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
+    __slots__ = ("resources",)
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    resources: _config_pb2.LinuxContainerResources
+    def __init__(self, resources: _Optional[_Union[_config_pb2.LinuxContainerResources, _Mapping]] = ...) -> None: ...
 
 class ContainerStatsRequest(_message.Message):
     __slots__ = ("container_id",)

@@ -7,6 +7,7 @@ from ocigrpc.v1 import attach_pb2 as ocigrpc_dot_v1_dot_attach__pb2
 from ocigrpc.v1 import event_pb2 as ocigrpc_dot_v1_dot_event__pb2
 from ocigrpc.v1 import exec_pb2 as ocigrpc_dot_v1_dot_exec__pb2
 from ocigrpc.v1 import log_pb2 as ocigrpc_dot_v1_dot_log__pb2
+from ocigrpc.v1 import process_pb2 as ocigrpc_dot_v1_dot_process__pb2
 from ocigrpc.v1 import runtime_pb2 as ocigrpc_dot_v1_dot_runtime__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
@@ -88,6 +89,11 @@ class RuntimeServiceStub(object):
                 '/ocigrpc.v1.RuntimeService/ContainerStatus',
                 request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatusRequest.SerializeToString,
                 response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatusResponse.FromString,
+                _registered_method=True)
+        self.ListProcesses = channel.unary_unary(
+                '/ocigrpc.v1.RuntimeService/ListProcesses',
+                request_serializer=ocigrpc_dot_v1_dot_process__pb2.ListProcessesRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_process__pb2.ListProcessesResponse.FromString,
                 _registered_method=True)
         self.ListContainers = channel.unary_unary(
                 '/ocigrpc.v1.RuntimeService/ListContainers',
@@ -190,6 +196,11 @@ class RuntimeServiceServicer(object):
         monitor, sync or runtime), INTERNAL. After any error nothing of the container
         is left; but when undoing it takes longer than you can wait, `undone` in the
         metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
+
+        With `start` its program is run as well, and the errors are also those of StartContainer. The
+        container is then left, as `left` in metadata says with its state, "created" or "stopped",
+        beside its `container_id`: start it again, or remove it. An error without `left` leaves
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -283,6 +294,16 @@ class RuntimeServiceServicer(object):
 
         Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when only the OCI runtime can say, and
         16 calls wait for one to do that already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProcesses(self, request, context):
+        """The processes in a container's cgroup and in the groups below it, as the kernel shows them
+        now; none of a container that has ended, unless they have outlived its first process.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -521,6 +542,11 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.ContainerStatus,
                     request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatusRequest.FromString,
                     response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatusResponse.SerializeToString,
+            ),
+            'ListProcesses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProcesses,
+                    request_deserializer=ocigrpc_dot_v1_dot_process__pb2.ListProcessesRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_process__pb2.ListProcessesResponse.SerializeToString,
             ),
             'ListContainers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListContainers,
@@ -854,6 +880,33 @@ class RuntimeService(object):
             '/ocigrpc.v1.RuntimeService/ContainerStatus',
             ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatusRequest.SerializeToString,
             ocigrpc_dot_v1_dot_runtime__pb2.ContainerStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProcesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/ListProcesses',
+            ocigrpc_dot_v1_dot_process__pb2.ListProcessesRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_process__pb2.ListProcessesResponse.FromString,
             options,
             channel_credentials,
             insecure,

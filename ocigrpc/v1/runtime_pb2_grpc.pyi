@@ -46,6 +46,7 @@ from ocigrpc.v1 import attach_pb2 as _attach_pb2
 from ocigrpc.v1 import event_pb2 as _event_pb2
 from ocigrpc.v1 import exec_pb2 as _exec_pb2
 from ocigrpc.v1 import log_pb2 as _log_pb2
+from ocigrpc.v1 import process_pb2 as _process_pb2
 from ocigrpc.v1 import runtime_pb2 as _runtime_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -83,6 +84,11 @@ class RuntimeServiceStub:
     monitor, sync or runtime), INTERNAL. After any error nothing of the container
     is left; but when undoing it takes longer than you can wait, `undone` in the
     metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
+
+    With `start` its program is run as well, and the errors are also those of StartContainer. The
+    container is then left, as `left` in metadata says with its state, "created" or "stopped",
+    beside its `container_id`: start it again, or remove it. An error without `left` leaves
+    nothing.
     """
     StartContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.StartContainerRequest, _runtime_pb2.StartContainerResponse]
     """Runs the program of a created container.
@@ -148,6 +154,12 @@ class RuntimeServiceStub:
 
     Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when only the OCI runtime can say, and
     16 calls wait for one to do that already.
+    """
+    ListProcesses: _grpc.UnaryUnaryMultiCallable[_process_pb2.ListProcessesRequest, _process_pb2.ListProcessesResponse]
+    """The processes in a container's cgroup and in the groups below it, as the kernel shows them
+    now; none of a container that has ended, unless they have outlived its first process.
+
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
     """
     ListContainers: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.ListContainersRequest, _runtime_pb2.ListContainersResponse]
     """The containers that match a filter, oldest first; as many as were asked for, and as
@@ -328,6 +340,11 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         monitor, sync or runtime), INTERNAL. After any error nothing of the container
         is left; but when undoing it takes longer than you can wait, `undone` in the
         metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
+
+        With `start` its program is run as well, and the errors are also those of StartContainer. The
+        container is then left, as `left` in metadata says with its state, "created" or "stopped",
+        beside its `container_id`: start it again, or remove it. An error without `left` leaves
+        nothing.
         """
 
     @_abc_1.abstractmethod
@@ -435,6 +452,18 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when only the OCI runtime can say, and
         16 calls wait for one to do that already.
+        """
+
+    @_abc_1.abstractmethod
+    def ListProcesses(
+        self,
+        request: _process_pb2.ListProcessesRequest,
+        context: _grpc.ServicerContext,
+    ) -> _process_pb2.ListProcessesResponse:
+        """The processes in a container's cgroup and in the groups below it, as the kernel shows them
+        now; none of a container that has ended, unless they have outlived its first process.
+
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
 
     @_abc_1.abstractmethod

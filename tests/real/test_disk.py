@@ -14,6 +14,7 @@ import pytest
 
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ExitProvenance
+from tests.bed.clients.conditions import works
 from tests.bed.clients.events import Events, word
 from tests.bed.clients.exec import exec_sync, process
 from tests.bed.clients.limits import in_force, update
@@ -141,9 +142,9 @@ def test_with_a_full_store_containers_obey_and_tell_the_truth(disks: Disks) -> N
         service.kill(created)
         assert service.wait(created).exit_code == 137
         condition = store_condition(service)
-        assert (condition.status, condition.reason) == (False, "StoreFailed")
+        assert (works(condition), condition.reason) == (False, "StoreFailed")
         assert disks.store in condition.message
-    assert store_condition(service).status
+    assert works(store_condition(service))
 
 
 def test_a_removal_that_cannot_be_written_frees_all_else_and_can_be_repeated(
@@ -225,7 +226,7 @@ def test_a_store_without_room_for_files_keeps_only_a_service_from_starting(disks
         service.create(container_id="one")
         service.kill(ending, "USR1")
         assert service.wait(ending).exit_code == 7
-        assert store_condition(service).status
+        assert works(store_condition(service))
     service.end()
     # What it removed at its end has made room.
     with disks.root.without_inodes():

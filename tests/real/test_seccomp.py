@@ -18,6 +18,7 @@ from ocigrpc.oci.spec.seccomp_default import HOST_PROFILES, own_profile
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.bed.bundles.bundle import spec_json
 from tests.bed.bundles.shell_container import RUNTIMES, Ended, ShellContainers, lines_of
+from tests.bed.clients.conditions import works
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import Host, native
 from tests.bed.hosts.leaks import LIMIT_S
@@ -197,8 +198,8 @@ class Overlaid:
         """The profile in force, and whether it can be read."""
         answer = self.service.rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S)
         (condition,) = [each for each in answer.conditions if each.type == "SeccompReady"]
-        assert condition.status or condition.reason == "SeccompProfileBroken"
-        return answer.default_seccomp_profile, condition.status
+        assert works(condition) or condition.reason == "SeccompProfileBroken"
+        return answer.default_seccomp_profile, works(condition)
 
     def code(self, script: str, **fields: Any) -> int:
         """How a script ends in a container of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ocigrpc.engine.containers.inspect import Inspection
 from ocigrpc.engine.containers.resources.stats import ContainerStats
 from ocigrpc.engine.logs.values import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
@@ -12,6 +13,7 @@ from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
     ContainerView,
+    Counts,
     Created,
     CreateRequest,
     ExitStatus,
@@ -24,6 +26,7 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.waiting import Deadline, Latch
 
@@ -71,6 +74,8 @@ class FakeEngine:
         self.held: frozenset[str] = frozenset()
         self.view = VIEW
         self.views: Sequence[ContainerView] = (VIEW,)
+        self.inspection = Inspection(None, "", True)
+        self.usages: Sequence[ProcessUsage] = ()
         self.exit_status = ExitStatus(Provenance.EXIT_FILE, 3_000_000_003, exit_code=0)
         self.entered: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.left: queue.SimpleQueue[type[Exception] | None] = queue.SimpleQueue()
@@ -111,8 +116,19 @@ class FakeEngine:
     def effective_settings(self) -> dict[str, object]:
         return {"timeouts": {"stop_s": 10.0}, "runtimes": {"runc": {"args": ["-v"]}}}
 
-    def create(self, request: CreateRequest, deadline: Deadline) -> Created:
-        self._do("create", request, deadline=deadline)
+    def counts(self) -> Counts:
+        return Counts(
+            uptime_ns=90_000_000_001,
+            states=(State.RUNNING, State.RUNNING, State.STOPPED),
+            container_limit=100,
+            events_kept=5,
+            first_event=11,
+            last_event=15,
+            store_bytes=4096,
+        )
+
+    def create(self, request: CreateRequest, deadline: Deadline, *, start: bool = False) -> Created:
+        self._do("create", request, *["start"] * start, deadline=deadline)
         return Created(request.container_id or "made", 4711)
 
     def start(self, container_id: str, deadline: Deadline) -> None:
@@ -136,6 +152,15 @@ class FakeEngine:
     def status(self, container_id: str, deadline: Deadline) -> ContainerView:
         self._do("status", container_id, deadline=deadline)
         return self.view
+
+    def inspect(self, container_id: str) -> Inspection:
+        return self.inspection
+
+    def processes(
+        self, container_id: str, after_pid: int, deadline: Deadline
+    ) -> Iterator[ProcessUsage]:
+        self._do("processes", container_id, after_pid, deadline=deadline)
+        return (each for each in self.usages if each.pid > after_pid)
 
     def limits(self, container_id: str) -> Limits:
         return Limits(pids_limit=33)

@@ -42,10 +42,59 @@ def test_status_gives_the_conditions_in_order_and_the_settings(
 ) -> None:
     answer = grpc_stub.Status(v1.StatusRequest())
     assert list(answer.conditions) == [
-        v1.Condition(type="RuntimeReady", status=True),
-        v1.Condition(type="MonitorReady", reason="ConmonNotFound", message="install conmon"),
+        v1.Condition(type="RuntimeReady", status=v1.CONDITION_STATUS_TRUE),
+        v1.Condition(
+            type="MonitorReady",
+            status=v1.CONDITION_STATUS_FALSE,
+            reason="ConmonNotFound",
+            message="install conmon",
+        ),
     ]
     assert MessageToDict(answer.settings) == engine.effective_settings()
+
+
+def test_a_failed_condition_is_seen_in_json_that_omits_defaults(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    failed = MessageToDict(grpc_stub.Status(v1.StatusRequest()))["conditions"][1]
+    assert failed["status"] == "CONDITION_STATUS_FALSE"
+
+
+def test_status_counts_containers_streams_and_events(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    answer = grpc_stub.Status(v1.StatusRequest())
+    assert answer.uptime.ToNanoseconds() == 90_000_000_001
+    assert answer.containers == v1.ContainerCounts(total=3, running=2, stopped=1, limit=100)
+    assert answer.events == v1.EventCounts(kept=5, first=11, last=15)
+    assert answer.store_bytes == 4096
+    assert not answer.streams
+
+
+def test_create_may_start_as_well(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+    request = v1.CreateContainerRequest(bundle_path="/b", container_id="c1", start=True)
+    grpc_stub.CreateContainer(request)
+    (asked,) = engine.calls
+    assert (asked[0], asked[2:]) == ("create", ("start",))
+
+
+def test_a_list_has_the_short_form_of_each(
+    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+) -> None:
+    engine.views = [msgspec.structs.replace(VIEW, command_line="sleep 1000")]
+    (listed,) = grpc_stub.ListContainers(v1.ListContainersRequest()).containers
+    assert listed == container_pb2.ContainerSummary(
+        container_id="c1",
+        name="web",
+        state=container_pb2.CONTAINER_STATE_RUNNING,
+        pid=4711,
+        created_at=Timestamp(seconds=1, nanos=1),
+        started_at=Timestamp(seconds=2, nanos=2),
+        labels={"tier": "front"},
+        runtime_handler="crun",
+        command_line="sleep 1000",
+        monitor_lost=True,
+    )
 
 
 def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
@@ -160,6 +209,8 @@ def test_container_status_answers_everything_known(
         runtime_state="thawing",
         message="not sure",
     )
+    assert answer.restart_safe
+    assert not answer.HasField("spec")
     assert answer.resources == config_pb2.LinuxContainerResources(pids_limit=33)
     assert not answer.status.HasField("exit_status")
     assert not answer.info

@@ -223,3 +223,10 @@ def test_drain_is_bounded_when_a_call_never_ends(
         assert isinstance(pause.exception(timeout=LIMIT_S), grpc.RpcError)
     finally:
         stuck.set()
+
+
+def test_status_counts_the_calls_that_wait(served: Running) -> None:
+    assert not served.stub.Status(v1.StatusRequest(), timeout=LIMIT_S).streams
+    served.hold("wait", 2)
+    served.hold("pause", 1)
+    assert served.stub.Status(v1.StatusRequest(), timeout=LIMIT_S).streams == {"WaitContainer": 2}

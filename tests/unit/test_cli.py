@@ -57,6 +57,22 @@ def test_settings_prints_the_settings_in_force_as_json() -> None:
     assert json.loads(done.stdout) == expected.effective()
 
 
+def test_protos_writes_out_the_contract_as_it_imports_itself(tmp_path: Path) -> None:
+    done = run("protos", str(tmp_path / "new"))
+    assert done.returncode == 0
+    ours = sorted((_ROOT / "protos/ocigrpc/v1").glob("*.proto"))
+    written = [tmp_path / "new/ocigrpc/v1" / each.name for each in ours]
+    assert done.stdout.splitlines() == [str(each) for each in written]
+    assert [each.read_text() for each in written] == [each.read_text() for each in ours]
+
+
+def test_protos_that_cannot_be_written_are_one_line_and_status_1(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("protos", str(tmp_path / "file"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", ["serve", "settings"])
 def test_every_setting_has_a_flag_in_the_help(command: str) -> None:
     done = run(command, "--help")

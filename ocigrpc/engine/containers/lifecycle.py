@@ -13,9 +13,15 @@ from pathlib import Path
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import require_entry
-from ocigrpc.engine.containers.status import guarded_state, require_state
+from ocigrpc.engine.containers.status import guarded_state, observe, require_state
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import Busy, OcigrpcError, PreconditionFailed, RuntimeFailed
+from ocigrpc.errors import (
+    Busy,
+    OcigrpcError,
+    PreconditionFailed,
+    RuntimeFailed,
+    WrongState,
+)
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec, table
@@ -46,6 +52,25 @@ def start(container: Container, deadline: Deadline) -> None:
             runtime.start(container_id, deadline, shown)
             container.update(state=State.RUNNING, started_ns=time.time_ns())
     log.info("container.started", container_id=container_id)
+
+
+def start_created(container: Container, deadline: Deadline) -> None:
+    """Start a container that was created just now, or before by the same request.
+
+    One that has been started is left alone; an error says in what state it is ``left``.
+    """
+    if container.is_started():
+        return
+    try:
+        start(container, deadline)
+    except OcigrpcError as error:
+        # Another call for the same container may have been faster.
+        if isinstance(error, WrongState) and container.is_started():
+            return
+        if not container.removed.is_set():
+            state = observe(container).state
+            error.metadata |= {"container_id": container.container_id, "left": state.value}
+        raise
 
 
 def finish_start(container: Container, deadline: Deadline) -> None:

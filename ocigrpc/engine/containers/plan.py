@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+
+import msgspec
 
 from ocigrpc.conmon.argv import OPTIONS, ConmonOptions
 from ocigrpc.conmon.log_path import check_log_path, place_of_log
@@ -24,7 +27,7 @@ from ocigrpc.engine.model.values import (
     SpecSource,
     State,
 )
-from ocigrpc.errors import HostFailed, InvalidArgument
+from ocigrpc.errors import HostFailed, InvalidArgument, cut
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.host.files.statx import FileIdentity
@@ -43,9 +46,13 @@ from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.oci.spec.resources import with_weight
+from ocigrpc.oci.spec.seccomp import profile_path
 from ocigrpc.settings.rules import cgroup_parent_problem
 from ocigrpc.violations import Violations
 from ocigrpc.waiting import Deadline
+
+# Longest command line in a record: every list of containers has it.
+_COMMAND_LINE_BYTES = 256
 
 _UNIFIED_FIELDS = {
     BundleSource: "bundle_path",
@@ -96,7 +103,7 @@ class _Planner:
             if hierarchies.kind is Kind.V2:
                 spec = _with_weight(spec)
         terminal = request.terminal or asks_for_terminal(spec)
-        record = self._record(terminal)
+        record = self._record(spec, terminal)
         shown = _bundle_with_hooks(request, spec)
         conmon = self._conmon(record, deadline, shows_bundle=bool(shown))
         annotations = {**cgroups.annotations(spec), **request.annotations}
@@ -131,7 +138,7 @@ class _Planner:
                 reason="NOT_APPLICABLE",
             )
 
-    def _record(self, terminal: bool) -> Record:
+    def _record(self, spec: Spec, terminal: bool) -> Record:
         request, container_id = self._request, self._container_id
         log_path = request.log_path or self._context.log_path(container_id)
         entry_path = self._runtime.entry_path(container_id)
@@ -162,6 +169,8 @@ class _Planner:
             made_parent=self._made_parent(),
             labels=request.labels,
             annotations=request.annotations,
+            command_line=_command_line(spec),
+            seccomp_profile=_seccomp_profile(request),
             terminal=terminal,
             stdin=request.stdin,
             stdin_once=request.stdin_once,
@@ -257,6 +266,20 @@ def _source_spec(request: CreateRequest, container_id: str) -> Spec:
             return text_spec(spec_json)
         case ConfigSource(config):
             return spec_of(config, container_id=container_id, terminal=request.terminal)
+
+
+def _command_line(spec: Spec) -> str:
+    words = msgspec.convert(table(spec, "process").get("args"), list[str])
+    return cut(shlex.join(words), _COMMAND_LINE_BYTES)
+
+
+def _seccomp_profile(request: CreateRequest) -> str:
+    """The file that the request's filter is made from; empty if it is made from none."""
+    match request.source:
+        case ConfigSource(config):
+            return profile_path(config)
+        case _:
+            return ""
 
 
 def _check_resources(resources: Resources, hierarchies: Hierarchies, group: Cgroup) -> None:

@@ -35,6 +35,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``log_place`` is ``log_path`` without links: no two containers have the same.
     ``log_is_new`` is whether the create makes the log, whether or not its path was asked for.
     ``log_limit_bytes`` is how large a log grows that the service rotates, else 0.
+    ``command_line`` is the beginning of its program and arguments, as a shell would take them.
+    ``seccomp_profile`` is the file that its filter was made from, if any.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     ``runtime_entry`` is where the runtime has what it knows of the container, as far as we know:
     while it is being made with nothing there, for there was nothing; then which one it is.
@@ -62,6 +64,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     made_parent: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    command_line: str = ""
+    seccomp_profile: str = ""
     terminal: bool = False
     stdin: bool = False
     stdin_once: bool = False
@@ -115,6 +119,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
             monitor_lost_policy=self.monitor_lost_policy,
             runtime_state=runtime_state,
             message=message,
+            command_line=self.command_line,
         )
 
 

@@ -135,6 +135,7 @@ class ContainerView(Struct, frozen=True):
     monitor_lost_policy: MonitorLostPolicy
     runtime_state: str = ""
     message: str = ""
+    command_line: str = ""
 
 
 class ContainerFilter(Struct, frozen=True):
@@ -157,6 +158,21 @@ class Condition(Struct, frozen=True):
     status: bool
     reason: str = ""
     message: str = ""
+
+
+class Counts(Struct, frozen=True):
+    """What there is: containers by their state, the events that are kept, and the store.
+
+    ``first_event`` is 0 when none is kept; ``last_event`` is the greatest number until now.
+    """
+
+    uptime_ns: int
+    states: tuple[State, ...]
+    container_limit: int
+    events_kept: int
+    first_event: int
+    last_event: int
+    store_bytes: int
 
 
 class HandlerVersion(Struct, frozen=True):

@@ -66,6 +66,10 @@ class Database:
             raise
         return db
 
+    def size_bytes(self) -> int:
+        """What it takes on its disk; 0 when it is gone."""
+        return _size_bytes(self.path) + _size_bytes(self._wal)
+
     def hold(self) -> None:
         """What is at the path now, once it was written to, has to stay there."""
         self._identities = self._found()

@@ -122,6 +122,11 @@ class EventLog:
 
     # What everybody else calls.
 
+    def extent(self) -> tuple[int, int, int]:
+        """How many events are kept, the first one's number or 0, and the last number given."""
+        with self._lock:
+            return self._kept, self._first if self._kept else 0, self._last
+
     def follow(
         self, after: int | None, wanted: EventFilter, deadline: Deadline
     ) -> Generator[EventBatch]:

@@ -108,6 +108,10 @@ class Store:
         self._retrier = threading.Thread(target=self._retry, name="store", daemon=True)
         self._retrier.start()
 
+    def size_bytes(self) -> int:
+        """What it takes on its disk."""
+        return self._file.size_bytes()
+
     def records(self, kind: ObjectKind) -> list[Record]:
         """The record of every object of a kind."""
         with self._file.explained():

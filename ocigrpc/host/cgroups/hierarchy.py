@@ -9,6 +9,7 @@ import errno
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -115,6 +116,15 @@ class Hierarchies(Struct, frozen=True):
         except OSError as error:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
         return self.parse_group_of(text)
+
+    def all_groups_of(self, pid: int | str) -> frozenset[str]:
+        """The paths of the groups that a process is in, which are not the topmost, as seen here."""
+        paths = parse_proc_cgroup(Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape"))
+        found = set[str]()
+        for hierarchy in self.all:
+            with suppress(CgroupFailed, KeyError):
+                found.add(hierarchy.below_root(paths[hierarchy.controllers]))
+        return frozenset(found - {"/"})
 
     def parse_group_of(self, proc_cgroup: str) -> str:
         """What :meth:`group_of` answers, from the text of a /proc/PID/cgroup."""

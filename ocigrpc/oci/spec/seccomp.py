@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.oci.spec.config import ContainerConfig, Seccomp, SeccompType
-from ocigrpc.oci.spec.seccomp_default import default_profile
+from ocigrpc.oci.spec.seccomp_default import default_profile, host_profile
 from ocigrpc.oci.spec.seccomp_profile import parse_profile, resolve
 from ocigrpc.violations import Violations
 
@@ -23,8 +23,7 @@ def seccomp_of(
     (SECCOMP_UNREADABLE), or is no profile (SECCOMP_MALFORMED). Raises ``HostFailed`` when the
     host's default profile is broken.
     """
-    default = SeccompType.UNCONFINED if config.privileged else SeccompType.RUNTIME_DEFAULT
-    seccomp = config.seccomp or Seccomp(default)
+    seccomp = _asked(config)
     if seccomp.type is SeccompType.LOCALHOST:
         return _localhost_profile(seccomp.localhost_ref, capabilities, violations)
     violations.allow(
@@ -34,6 +33,20 @@ def seccomp_of(
         "NOT_APPLICABLE",
     )
     return None if seccomp.type is SeccompType.UNCONFINED else default_profile(capabilities)
+
+
+def profile_path(config: ContainerConfig) -> str:
+    """The file that :func:`seccomp_of` makes the filter from; empty if it makes it from none."""
+    seccomp = _asked(config)
+    if seccomp.type is not SeccompType.RUNTIME_DEFAULT:
+        return seccomp.localhost_ref
+    host = host_profile()
+    return "" if host is None else host.path
+
+
+def _asked(config: ContainerConfig) -> Seccomp:
+    default = SeccompType.UNCONFINED if config.privileged else SeccompType.RUNTIME_DEFAULT
+    return config.seccomp or Seccomp(default)
 
 
 def _localhost_profile(

@@ -28,7 +28,7 @@ def expect_integrity(service: Service) -> None:
 
 def integrity_flaws(service: Service) -> list[str]:
     """What is there without a record, and what records are without."""
-    containers = service.containers()
+    containers = service.statuses()
     ids = [each.container_id for each in containers]
     strays = [leak for leak in service.leaks() if not any(_belongs(leak, i) for i in ids)]
     return strays + [

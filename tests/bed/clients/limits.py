@@ -78,7 +78,7 @@ def send_back(
     request = runtime_pb2.UpdateContainerResourcesRequest(
         container_id=container_id, resources=resources
     )
-    return service.rpc.UpdateContainerResources(request, timeout=3 * LIMIT_S).limits
+    return service.rpc.UpdateContainerResources(request, timeout=3 * LIMIT_S).resources
 
 
 def in_force(service: Service, container_id: str) -> config_pb2.LinuxContainerResources:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.v1 import config_pb2, container_pb2, runtime_pb2
@@ -16,7 +17,7 @@ from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.process import Runtimes, ServiceProcess
 
 
-def state_word(status: container_pb2.ContainerStatus) -> str:
+def state_word(status: container_pb2.ContainerStatus | container_pb2.ContainerSummary) -> str:
     """The state in the words of the OCI runtime spec."""
     return ContainerState.Name(status.state).removeprefix("CONTAINER_STATE_").lower()
 
@@ -139,17 +140,28 @@ class Service(ServiceProcess):
         """Of conmon, as its host numbers it."""
         return int(self.info(container_id)["monitor_pid"])
 
-    def containers(self, **fields: object) -> Sequence[container_pb2.ContainerStatus]:
+    def containers(self, **fields: object) -> Sequence[container_pb2.ContainerSummary]:
         """The containers that match a filter."""
         wanted = runtime_pb2.ContainerFilter(**fields)  # type: ignore[arg-type]  # as above
         request = runtime_pb2.ListContainersRequest(filter=wanted)
-        found: list[container_pb2.ContainerStatus] = []
+        found: list[container_pb2.ContainerSummary] = []
         while True:
             page = self.rpc.ListContainers(request, timeout=LIMIT_S)
             found += page.containers
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
+
+    def statuses(self) -> list[container_pb2.ContainerStatus]:
+        """All that is known of each container, without those that are removed meanwhile."""
+        found = []
+        for container_id in self.ids():
+            try:
+                found.append(self.status(container_id))
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise
+        return found
 
     def ids(self, **fields: object) -> list[str]:
         """Those of the containers that match a filter."""

@@ -1,0 +1,57 @@
+"""What a process is and uses, as the kernel shows it in /proc; see proc(5)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msgspec import Struct
+
+from ocigrpc.errors import cut
+
+_COMMAND_LIMIT_BYTES = 4096
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class ProcessUsage(Struct, frozen=True):
+    """One process. ``container_pid`` is its id in its own pid namespace."""
+
+    pid: int
+    container_pid: int
+    parent_pid: int
+    uid: int
+    cpu_ns: int
+    rss_bytes: int
+    command: tuple[str, ...]
+
+
+def process_usage(pid: int) -> ProcessUsage | None:
+    """The process that has this id now; None when there is none."""
+    directory = Path(f"/proc/{pid}")
+    try:
+        stat = (directory / "stat").read_bytes()
+        status = (directory / "status").read_bytes()
+        command = (directory / "cmdline").read_bytes()
+    except OSError:
+        return None
+    # The second field is in parentheses and may hold anything.
+    name, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    lines = dict(line.partition(b":")[::2] for line in status.splitlines())
+    return ProcessUsage(
+        pid=pid,
+        container_pid=int(lines[b"NSpid"].split()[-1]),
+        parent_pid=int(fields[1]),
+        uid=int(lines[b"Uid"].split()[1]),
+        cpu_ns=(int(fields[11]) + int(fields[12])) * _TICK_NS,
+        # A zombie has no memory.
+        rss_bytes=int(lines.get(b"VmRSS", b"0 kB").split()[0]) << 10,
+        command=_words(command) or (f"[{name.decode(errors='replace')}]",),
+    )
+
+
+def _words(command: bytes) -> tuple[str, ...]:
+    # A program may write over its arguments, and then anything is there.
+    text = command.removesuffix(b"\0").decode(errors="replace")
+    return tuple(cut(text, _COMMAND_LIMIT_BYTES).split("\0")) if text else ()

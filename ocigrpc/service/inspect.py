@@ -1,0 +1,117 @@
+"""What runs, as messages: the spec of a container, and its processes."""
+
+from __future__ import annotations
+
+from ocigrpc.engine.containers.inspect import Inspection
+from ocigrpc.engine.model.values import Position
+from ocigrpc.host.processes.usage import ProcessUsage
+from ocigrpc.oci.spec.linux_types import SpecSeccomp
+from ocigrpc.oci.spec.types import RuntimeSpec, SpecCapabilities, SpecMount, SpecUser
+from ocigrpc.service.from_proto import container_id
+from ocigrpc.service.pages import PROCESSES_LIMIT, Page, page_of
+from ocigrpc.service.times import duration
+from ocigrpc.v1 import config_pb2, container_pb2, process_pb2
+
+SPEC_LIMIT_BYTES = 2 << 20
+"""Most that a spec takes in an answer: with labels and annotations, it fits the 4 MiB that
+clients of gRPC take unless they say more."""
+
+_PROPAGATIONS = {
+    prefix + word: number
+    for word, number in (
+        ("private", config_pb2.MOUNT_PROPAGATION_PRIVATE),
+        ("slave", config_pb2.MOUNT_PROPAGATION_HOST_TO_CONTAINER),
+        ("shared", config_pb2.MOUNT_PROPAGATION_BIDIRECTIONAL),
+    )
+    for prefix in ("", "r")
+}
+
+
+def container_spec(found: Inspection) -> container_pb2.ContainerSpec | None:
+    """What a container runs; None when nobody can say."""
+    spec = found.spec
+    if spec is None:
+        return None
+    message = _spec(spec)
+    seccomp = spec.linux.seccomp if spec.linux is not None else None
+    if seccomp is not None:
+        message.seccomp.CopyFrom(_seccomp(seccomp, found.seccomp_profile))
+    if message.ByteSize() > SPEC_LIMIT_BYTES:
+        message.ClearField("env")
+        message.ClearField("mounts")
+        message.truncated = True
+    return message
+
+
+def _spec(spec: RuntimeSpec) -> container_pb2.ContainerSpec:
+    process = spec.process
+    return container_pb2.ContainerSpec(
+        command=process.args,
+        env=dict(each.partition("=")[::2] for each in process.env or ()),
+        working_dir=process.cwd,
+        user=_user(process.user or SpecUser()),
+        rootfs_path=spec.root.path,
+        readonly_rootfs=bool(spec.root.readonly),
+        mounts=map(_mount, spec.mounts or ()),
+        terminal=bool(process.terminal),
+        capabilities=_capabilities(process.capabilities or SpecCapabilities()),
+        no_new_privileges=bool(process.no_new_privileges),
+    )
+
+
+def _user(user: SpecUser) -> container_pb2.ContainerUser:
+    groups = user.additional_gids
+    return container_pb2.ContainerUser(uid=user.uid, gid=user.gid, supplemental_groups=groups)
+
+
+def _capabilities(sets: SpecCapabilities) -> container_pb2.Capabilities:
+    return container_pb2.Capabilities(
+        bounding=sets.bounding,
+        effective=sets.effective,
+        permitted=sets.permitted,
+        inheritable=sets.inheritable,
+        ambient=sets.ambient,
+    )
+
+
+def _mount(mount: SpecMount) -> config_pb2.Mount:
+    """As it could be asked for: what has a field of its own is no option."""
+    options = mount.options or []
+    travels = [_PROPAGATIONS[each] for each in options if each in _PROPAGATIONS]
+    rest = [each for each in options if each not in _PROPAGATIONS and each != "ro"]
+    return config_pb2.Mount(
+        container_path=mount.destination,
+        host_path=mount.source or "",
+        type=mount.type or "bind",
+        readonly="ro" in options,
+        propagation=travels[-1] if travels else config_pb2.MOUNT_PROPAGATION_PRIVATE,
+        options=rest,
+    )
+
+
+def _seccomp(seccomp: SpecSeccomp, profile_path: str) -> container_pb2.SeccompFilter:
+    return container_pb2.SeccompFilter(
+        default_action=seccomp.default_action,
+        rules=len(seccomp.syscalls or ()),
+        profile_path=profile_path,
+    )
+
+
+def processes_request(request: process_pb2.ListProcessesRequest) -> tuple[str, Page]:
+    """Which container's processes, and which page of them. Raises ``InvalidArgument``."""
+    wanted_id = container_id(request)
+    page = page_of(request, wanted_id.encode())
+    return wanted_id, page._replace(size=min(page.size or PROCESSES_LIMIT, PROCESSES_LIMIT))
+
+
+def listed_process(usage: ProcessUsage) -> tuple[Position, process_pb2.Process]:
+    """A process as an entry of a list, and where it stands there."""
+    return (usage.pid, ""), process_pb2.Process(
+        pid=usage.pid,
+        container_pid=usage.container_pid,
+        parent_pid=usage.parent_pid,
+        uid=usage.uid,
+        cpu_time=duration(usage.cpu_ns),
+        rss_bytes=usage.rss_bytes,
+        command=usage.command,
+    )

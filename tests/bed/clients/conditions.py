@@ -1,0 +1,11 @@
+"""What a service says of itself."""
+
+from __future__ import annotations
+
+from ocigrpc.v1 import runtime_pb2
+
+
+def works(condition: runtime_pb2.Condition) -> bool:
+    """Whether a condition is met; it must say either."""
+    assert condition.status != runtime_pb2.CONDITION_STATUS_UNSPECIFIED
+    return condition.status == runtime_pb2.CONDITION_STATUS_TRUE

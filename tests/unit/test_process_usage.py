@@ -1,0 +1,44 @@
+"""What /proc says of a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from ocigrpc.host.processes.usage import process_usage
+
+
+def test_a_process_is_seen_as_it_is() -> None:
+    argv = [sys.executable, "-c", "import sys; sys.stdin.read()", "two  words", ""]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as child:
+        found = process_usage(child.pid)
+        child.communicate()
+    assert found is not None
+    assert (found.pid, found.parent_pid, found.uid) == (child.pid, os.getpid(), os.geteuid())
+    assert found.container_pid > 0
+    assert found.rss_bytes > 0
+    assert found.cpu_ns >= 0
+
+
+def test_the_command_has_all_arguments_and_a_bound() -> None:
+    argv = ["/bin/sh", "-c", "read x", "two  words", "", "x" * 10_000]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        while (found := process_usage(child.pid)) is not None and found.command[0] != "/bin/sh":
+            pass  # Between fork and exec it is this one.
+        child.communicate()
+    assert found is not None
+    assert found.command[:5] == ("/bin/sh", "-c", "read x", "two  words", "")
+    assert len(found.command[5]) < 5000
+
+
+def test_a_zombie_has_its_name_in_brackets() -> None:
+    with subprocess.Popen(["/bin/true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        found = process_usage(child.pid)
+    assert found is not None
+    assert (found.command, found.rss_bytes) == (("[true]",), 0)
+
+
+def test_nobody_has_no_usage() -> None:
+    assert process_usage(2**22 + 1) is None
