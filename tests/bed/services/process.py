@@ -204,7 +204,9 @@ class ServiceProcess:
 
     def events(self) -> list[dict[str, object]]:
         """What it has logged."""
-        lines = (self.directory / "events").read_text().splitlines()
+        # A text in an event may have other separators of lines. Behind the last newline is
+        # nothing, or an event that is being written.
+        lines = (self.directory / "events").read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def leaks(self) -> list[str]:
