@@ -99,19 +99,9 @@ def start_scope(
             raise CgroupFailed(
                 f"there is a scope {without} already", reason="SCOPE_EXISTS", unit=without
             )
-        _run_job(
-            bus,
-            unit,
-            lambda: bus.send(
-                _MANAGER,
-                "StartTransientUnit",
-                "ssa(sv)a(sa(sv))",
-                unit,
-                "fail",
-                properties,
-                [],
-            ),
-        )
+        body: tuple[object, ...] = (unit, "fail", properties, [])
+        signature = "ssa(sv)a(sa(sv))"
+        _run_job(bus, unit, lambda: bus.send(_MANAGER, "StartTransientUnit", signature, *body))
 
 
 def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:

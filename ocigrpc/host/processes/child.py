@@ -19,7 +19,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from ocigrpc.closing import Closing
-from ocigrpc.errors import HostFailed, host_failure
+from ocigrpc.errors import HostFailed, OcigrpcError, host_failure
 from ocigrpc.host.descriptors import limit_child
 from ocigrpc.host.processes import reaper
 from ocigrpc.host.processes.process import ends
@@ -88,16 +88,8 @@ class Child(Closing):
                 bufsize=0,
             )
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise host_failure(error) from error
-            missing = isinstance(error, FileNotFoundError)
-            raise HostFailed(
-                f"can't start {argv[0]}: {error.strerror}",
-                reason="PROGRAM_NOT_FOUND" if missing else "PROGRAM_NOT_STARTED",
-                path=argv[0],
-                error=error.strerror,
-            ) from error
-        self._said = [stream for stream in (self._popen.stdout, self._popen.stderr) if stream]
+            raise _not_started(argv[0], error) from error
+        self._outputs = [stream for stream in (self._popen.stdout, self._popen.stderr) if stream]
         try:
             limit_child(self._popen.pid)
             self._pidfd = os.pidfd_open(self._popen.pid)
@@ -106,7 +98,7 @@ class Child(Closing):
             self._popen.wait()
             self._close_pipes()
             raise host_failure(error) from error
-        self._pipes = {stream.fileno(): b"" for stream in self._said}
+        self._pipes = {stream.fileno(): b"" for stream in self._outputs}
         for pipe in self._pipes:
             os.set_blocking(pipe, False)
 
@@ -175,12 +167,24 @@ class Child(Closing):
             Thread(target=self._reap, name="reaper", daemon=True).start()
 
     def _close_pipes(self) -> None:
-        for stream in self._said:
+        for stream in self._outputs:
             stream.close()
 
     def _reap(self) -> None:
         self._popen.wait()
         os.close(self._pidfd)
+
+
+def _not_started(path: str, error: OSError) -> OcigrpcError:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return host_failure(error)
+    missing = isinstance(error, FileNotFoundError)
+    return HostFailed(
+        f"can't start {path}: {error.strerror}",
+        reason="PROGRAM_NOT_FOUND" if missing else "PROGRAM_NOT_STARTED",
+        path=path,
+        error=error.strerror,
+    )
 
 
 def run(
