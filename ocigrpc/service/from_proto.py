@@ -84,9 +84,10 @@ class _HasTimeout(Protocol):
 
 
 def container_id(request: _NamesContainer) -> str:
-    """The id in a request. Raises ``InvalidArgument``."""
-    if not _ID.fullmatch(request.container_id):
-        raise InvalidArgument.of("container_id", _ID_FORM, reason="INVALID_CONTAINER_ID")
+    """The id or the name in a request. Raises ``InvalidArgument``."""
+    # Every id could be a name as well.
+    if not _NAME.fullmatch(request.container_id):
+        raise InvalidArgument.of("container_id", _NAME_FORM, reason="INVALID_CONTAINER_ID")
     return request.container_id
 
 

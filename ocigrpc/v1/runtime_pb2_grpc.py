@@ -181,7 +181,8 @@ class RuntimeServiceServicer(object):
         `container_id` gives the same answer and makes no second container.
 
         Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
-        NAME_IN_USE; LOG_PATH_IN_USE: another container writes to its log, by whatever
+        NAME_IN_USE: another container has the name, or has it for an id, or has the id for a name;
+        LOG_PATH_IN_USE: another container writes to its log, by whatever
         path, or rotates its own into it; RUNTIME_ID_IN_USE: the OCI runtime has a container
         of this id that is not the service's, and stays as it is; CGROUP_IN_USE: its cgroup
         has processes, or there is a scope of its name), FAILED_PRECONDITION (LOG_EXISTS: the

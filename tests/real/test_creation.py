@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
+from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.bundles.bundle import make_bundle, spec_json
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S
-from tests.bed.services.service import Service
+from tests.bed.services.service import Fields, Service
 
 SAY_HELLO = ("/bin/sh", "-c", "echo hello; exit 5")
 
@@ -299,3 +300,34 @@ def test_files_of_cgroup2_are_refused_where_an_update_refuses_them(service: Serv
             assert refusal.fields == [field]
         else:
             service.rpc.CreateContainer(request, timeout=LIMIT_S)
+
+
+def test_a_name_stands_for_the_id_in_every_request(any_service: Service) -> None:
+    name = "n" * 200
+    container_id = any_service.create("exec sleep 1000", name=name, stdin=True).container_id
+    any_service.start_container(name)
+    any_service.pause(name)
+    any_service.resume(name)
+    assert any_service.status(name).container_id == container_id
+    assert "state" in any_service.info(name)
+    exec_ = exec_pb2.ExecSyncRequest(container_id=name, process={"command": ["echo", "here"]})
+    assert any_service.rpc.ExecSync(exec_, timeout=LIMIT_S).stdout == b"here\n"
+    any_service.stop(name, 0)
+    assert any_service.wait(name).exit_code == 137
+    any_service.remove(name)
+    assert any_service.ids() == []
+
+
+def test_no_id_or_name_means_two_containers(service: Service) -> None:
+    service.create(container_id="one", name="uno")
+    for fields, key in (
+        (Fields(container_id="uno"), "uno"),
+        (Fields(container_id="two", name="one"), "one"),
+        (Fields(container_id="two", name="uno"), "uno"),
+    ):
+        with refused("ALREADY_EXISTS", "NAME_IN_USE") as refusal:
+            service.create(**fields)
+        assert refusal.metadata["name"] == key
+        assert refusal.metadata["container_id"] == "one"
+    service.create(container_id="two", name="two")
+    assert service.ids() == ["one", "two"]

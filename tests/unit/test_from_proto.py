@@ -46,7 +46,12 @@ def test_id_of_the_right_form_is_taken(text: str) -> None:
 BAD_NAMES = ["..", ".a", "-a", "_a", "a/b", "a\n", "a\0", "a b", "é", "x" * 65, "x" * 4096]
 
 
-@pytest.mark.parametrize("text", ["", *BAD_NAMES])
+def test_a_name_may_stand_for_the_id() -> None:
+    name = "x" * 255
+    assert from_proto.container_id(v1.PauseContainerRequest(container_id=name)) == name
+
+
+@pytest.mark.parametrize("text", ["", "x" * 256, *(each for each in BAD_NAMES if len(each) != 65)])
 def test_id_of_another_form_is_refused(text: str) -> None:
     refused = wrong(lambda: from_proto.container_id(v1.PauseContainerRequest(container_id=text)))
     assert refused == ("INVALID_CONTAINER_ID", ["container_id"])

@@ -42,7 +42,7 @@ class ContainerRegistry(Registry[Container]):
     def name_in_use(self, name: str, owner_id: str) -> ContainerExists:
         """NAME_IN_USE."""
         return ContainerExists(
-            f"the name {name!r} is that of container {owner_id!r}",
+            f"{name!r} is the id or the name of container {owner_id!r}",
             reason="NAME_IN_USE",
             name=name,
             container_id=owner_id,

@@ -116,7 +116,7 @@ class Recovery:
     def _find_orphans(self) -> None:
         """Remove containers without a record, as when the store was lost."""
         for container_id in bundled_ids(self._context):
-            if self._registry.find(container_id) is not None:
+            if self._registry.has_id(container_id):
                 continue
             if not has_made(self._context, container_id):
                 log.warning("directory.of_another", name=container_id)

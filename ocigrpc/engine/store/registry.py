@@ -55,16 +55,20 @@ class Registry(ABC, Generic[T]):
     def refuse(self, record: Record) -> None:
         """Raise what else keeps an object of this record from being; the lock is held."""
 
-    def get(self, object_id: str) -> T:
-        """The object of this id; raises :meth:`not_found`."""
-        try:
-            return self._by_id[object_id]
-        except KeyError:
-            raise self.not_found(object_id) from None
+    def get(self, key: str) -> T:
+        """The object of this id or name; raises :meth:`not_found`."""
+        found = self.find(key)
+        if found is None:
+            raise self.not_found(key)
+        return found
 
-    def find(self, object_id: str) -> T | None:
-        """The object of this id, if there is one."""
-        return self._by_id.get(object_id)
+    def find(self, key: str) -> T | None:
+        """The object of this id or name, if there is one."""
+        return self._by_id.get(key) or self._by_id.get(self._ids_by_name.get(key, ""))
+
+    def has_id(self, object_id: str) -> bool:
+        """Whether there is an object of this id, whatever names there are."""
+        return object_id in self._by_id
 
     def all(self) -> Sequence[T]:
         """Every object, in no order."""
@@ -83,13 +87,18 @@ class Registry(ABC, Generic[T]):
                 if present.record.fingerprint != record.fingerprint:
                     raise self.id_in_use(record.key.object_id)
                 return present, False
-            owner_id = self._ids_by_name.get(record.name) if record.name else None
-            if owner_id is not None:
-                raise self.name_in_use(record.name, owner_id)
+            self._refuse_ambiguous(record)
             self.refuse(record)
             if len(self._by_id) >= self._limit:
                 raise self.too_many(self._limit)
             return self._add(record), True
+
+    def _refuse_ambiguous(self, record: Record) -> None:
+        """Raise :meth:`name_in_use` if the id or the name already means another object."""
+        for key in filter(None, (record.name, record.key.object_id)):
+            owner_id = key if key in self._by_id else self._ids_by_name.get(key)
+            if owner_id is not None:
+                raise self.name_in_use(key, owner_id)
 
     def intents(self) -> frozenset[tuple[str, str]]:
         """Id and verb of every change that has begun and not ended."""

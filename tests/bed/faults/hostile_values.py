@@ -90,7 +90,7 @@ BY_TYPE: Mapping[int, Values] = {
 
 
 NEVER_RIGHT: Mapping[str, tuple[str, ...]] = {
-    "container_id": ("a/b", ".hidden", "y" * 65, "é"),
+    "container_id": ("a/b", ".hidden", "y" * 256, "é"),
     # Also because a cgroup that is made elsewhere would be missed.
     "cgroup_parent": ("..", "/..", "/../x", "machine.slice", "relative", "/a//b"),
     "runtime_handler": ("kata", "runc ", "RUNC", "../runc", "crun;"),
