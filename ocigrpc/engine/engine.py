@@ -10,7 +10,7 @@ from pathlib import Path
 from ocigrpc.engine.containers.cgroups import parents
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.create import Creation
+from ocigrpc.engine.containers.creation.create import Creation
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.inspect import Inspection, inspect, processes_of
 from ocigrpc.engine.containers.kill import is_outlived, send_signal, signal_group

@@ -41,7 +41,10 @@ class Moment(NamedTuple):
 
 def moments() -> Iterator[Moment]:
     """Every step of every verb that has more than one."""
-    store, creation = "ocigrpc.engine.store.store:Store", "ocigrpc.engine.containers.create"
+    store, creation = (
+        "ocigrpc.engine.store.store:Store",
+        "ocigrpc.engine.containers.creation.create",
+    )
     cgroups, launch = (
         "ocigrpc.engine.containers.cgroups:ContainerCgroups",
         "ocigrpc.conmon.launch:Launch",

@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 
 from ocigrpc.conmon.argv import create_argv
 from ocigrpc.conmon.launch import Launch
-from ocigrpc.engine.containers.background import BackgroundWork
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.containers.creation.background import BackgroundWork
+from ocigrpc.engine.containers.creation.plan import Plan, plan_create
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.ownership import (
     entry_made,
@@ -19,7 +20,6 @@ from ocigrpc.engine.containers.ownership import (
     member,
     refuse_taken,
 )
-from ocigrpc.engine.containers.plan import Plan, plan_create
 from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.teardown import end_processes, remove_files, remove_new_log
 from ocigrpc.engine.model.record import fingerprint

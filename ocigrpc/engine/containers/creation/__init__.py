@@ -1,0 +1,1 @@
+"""Creating a container: what it is going to be, and all of it or nothing."""
