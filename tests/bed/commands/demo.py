@@ -120,7 +120,7 @@ class _Demo:
 def _versions(answer: pb.VersionResponse) -> str:
     runtimes = [each.version for each in answer.runtime_handlers if each.name == "runc"]
     ours = f"ocigrpc {answer.runtime_version} ({answer.runtime_api_version})"
-    return ", ".join([ours, answer.conmon_version, *runtimes])
+    return ", ".join([ours, answer.conmon_version, *runtimes]).replace(" version ", " ")
 
 
 def _described(answer: pb.ContainerStatusResponse) -> str:
