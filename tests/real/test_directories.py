@@ -11,6 +11,7 @@ import pytest
 
 from ocigrpc.v1 import attach_pb2, config_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ExitProvenance
+from tests.bed.clients.conditions import works
 from tests.bed.clients.exec import exec_sync, process
 from tests.bed.clients.logs import reopen
 from tests.bed.clients.refusal import refused
@@ -176,12 +177,12 @@ def test_a_store_that_is_taken_away_is_noticed_and_goes_on_when_it_is_back(
     with refused("INTERNAL", "STORE_REPLACED") as refusal:
         service.create(container_id="one")
     assert refusal.metadata["path"] == f"{service.directory}/root/ocigrpc.db"
-    assert not store_condition(service).status
+    assert not works(store_condition(service))
     assert ends_with_7(service, ending)
     path.write_bytes(elsewhere.read_bytes())
-    assert not store_condition(service).status
+    assert not works(store_condition(service))
     elsewhere.rename(path)
-    assert store_condition(service).status
+    assert works(store_condition(service))
     service.create(container_id="one")
     service.die()
     service.start()
