@@ -231,7 +231,14 @@ def _logged_status(error: Exception, call: Call, began_ns: int) -> grpc.Status:
 
 
 def _failure(error: Exception, call: Call) -> OcigrpcError:
-    """The error that the client gets for an exception."""
+    """The error that the client gets for an exception, with all that is known of it."""
+    failure = _translated(error, call)
+    if failure is not error and isinstance(error, OcigrpcError):
+        failure.metadata |= error.metadata
+    return failure
+
+
+def _translated(error: Exception, call: Call) -> OcigrpcError:
     if isinstance(error, Cancelled | grpc.RpcError):
         if call.dismissed:
             return shutting_down()

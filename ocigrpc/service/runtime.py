@@ -106,6 +106,8 @@ class RuntimeService:
         """Its state and properties now."""
         container_id = from_proto.container_id(request)
         view = self._engine.status(container_id, call.deadline)
+        # A name may be another container's by now.
+        container_id = view.container_id
         inspection = self._engine.inspect(container_id)
         answer = v1.ContainerStatusResponse(
             status=to_proto.container_status(view),

@@ -87,9 +87,10 @@ class RuntimeServiceStub:
     metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
 
     With `start` its program is run as well, and the errors are also those of StartContainer. The
-    container is then left, as `left` in metadata says with its state, "created" or "stopped",
-    beside its `container_id`: start it again, or remove it. An error without `left` leaves
-    nothing.
+    container is then left, as `left` in metadata says with its state, beside its
+    `container_id`: mostly "created" or "stopped", but "running" where the answer of a runtime
+    came too late, and "paused" if somebody has frozen it. Repeat the request to have it
+    started if it is not, or remove it. An error without `left` leaves nothing.
     """
     StartContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.StartContainerRequest, _runtime_pb2.StartContainerResponse]
     """Runs the program of a created container.
@@ -344,9 +345,10 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
 
         With `start` its program is run as well, and the errors are also those of StartContainer. The
-        container is then left, as `left` in metadata says with its state, "created" or "stopped",
-        beside its `container_id`: start it again, or remove it. An error without `left` leaves
-        nothing.
+        container is then left, as `left` in metadata says with its state, beside its
+        `container_id`: mostly "created" or "stopped", but "running" where the answer of a runtime
+        came too late, and "paused" if somebody has frozen it. Repeat the request to have it
+        started if it is not, or remove it. An error without `left` leaves nothing.
         """
 
     @_abc_1.abstractmethod

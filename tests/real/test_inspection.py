@@ -196,6 +196,18 @@ def test_a_start_that_fails_says_what_is_left(service: Service, tmp_path: Path) 
     assert refusal.metadata["left"] == service.state("bad")
 
 
+def test_one_that_was_killed_before_its_start_has_not_been_started(service: Service) -> None:
+    config = service.config("exec sleep 1000")
+    request = runtime_pb2.CreateContainerRequest(config=config, container_id="killed")
+    service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    service.kill("killed", "KILL")
+    service.wait("killed")
+    request.start = True
+    with refused("FAILED_PRECONDITION", "WRONG_STATE") as refusal:
+        service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    assert refusal.metadata["left"] == "stopped"
+
+
 def test_a_create_that_fails_leaves_nothing_to_start(service: Service) -> None:
     request = runtime_pb2.CreateContainerRequest(
         config=config_pb2.ContainerConfig(rootfs_path=str(service.rootfs), command=["/none"]),

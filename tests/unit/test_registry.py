@@ -12,7 +12,7 @@ import pytest
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.values import ObjectKind
+from ocigrpc.engine.model.values import ObjectKind, State
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
@@ -82,3 +82,21 @@ def test_what_is_remembered_stays_in_the_store_alone(
         registry.get("c1")
     assert store.intents(ObjectKind.CONTAINER) == {("c1", "create")}
     assert [each.container_id for each in registry.load()] == ["c1"]
+
+
+def test_what_could_not_be_undone_takes_no_name_from_a_later_owner(
+    registry: ContainerRegistry, store: Store
+) -> None:
+    creating = msgspec.structs.replace(record("z", "web"), state=State.CREATING)
+    left, _ = registry.reserve(creating)
+    left.begin("create")
+    registry.drop(left, remembered=True)
+    owner, _ = registry.reserve(record("a", "web"))
+    owner.begin("create")
+    owner.commit("create", state=State.CREATED)
+    context = Context(Settings(limits=LimitSettings(containers=LIMIT)), Hierarchies.detect())
+    again = ContainerRegistry(context, store)
+    again.load()
+    assert again.get("web").container_id == "a"
+    again.drop(again.get("z"))
+    assert again.get("web").container_id == "a"

@@ -202,9 +202,13 @@ def topmost_missing(hierarchies: Hierarchies, path: str) -> str:
     return next((each for each in _way_down(path) if not hierarchies.group(each).exists()), "")
 
 
-def remove_made_parents(hierarchies: Hierarchies, record: Record) -> None:
-    """Remove the cgroups above its own that were made for such containers, if they are empty."""
-    if record.monitor_parent and record.cgroup_manager == CgroupManager.CGROUPFS:
+def remove_made_parents(hierarchies: Hierarchies, record: Record, settings: Settings) -> None:
+    """Remove the cgroups above its own that were made for such containers, if they are empty.
+
+    Those of the settings stay as long as the service.
+    """
+    staying = ("", settings.conmon.cgroup_parent, settings.cgroup.parent)
+    if record.monitor_parent not in staying and record.cgroup_manager == CgroupManager.CGROUPFS:
         hierarchies.group(record.monitor_parent).remove_if_empty()
     for path in reversed(_way_down(record.cgroup_parent)):
         if record.made_parent and len(path) >= len(record.made_parent):

@@ -84,7 +84,9 @@ class Container(RecordKeeper):
         """
         if self._record.started_ns or self._record.state is State.RUNNING:
             return True
-        return self.init is not None and self.init.program() != self._record.init_program
+        if self.init is None or not self.init.alive():
+            return False
+        return self.init.program() != self._record.init_program
 
     def unfrozen_pids(self) -> frozenset[int]:
         """Its processes that have a thread outside of its cgroup, which is frozen.

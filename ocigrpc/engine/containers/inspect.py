@@ -33,7 +33,8 @@ def inspect(container: Container, own_groups: Collection[str]) -> Inspection:
     return Inspection(
         spec=None if record.state is State.CREATING else runtime_spec(container.paths.spec_file),
         seccomp_profile=record.seccomp_profile,
-        restart_safe=not is_ours and not record.monitor_lost,
+        # The next start undoes what was being created.
+        restart_safe=not (is_ours or record.monitor_lost or record.state is State.CREATING),
     )
 
 
@@ -44,6 +45,9 @@ def processes_of(
 
     Raises ``Timeout`` or ``Cancelled``.
     """
+    if container.record.state is State.CREATING and not container.cgroups.is_pinned:
+        # Whose the cgroup of its name is has not been looked at yet.
+        return
     group = container.cgroups.container
     pids = [pid for pid in group.members() if pid > after_pid]
     for first in range(0, len(pids), _BATCH):

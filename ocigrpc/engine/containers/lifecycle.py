@@ -62,6 +62,7 @@ def start_created(container: Container, deadline: Deadline) -> None:
     if container.is_started():
         return
     try:
+        deadline.check()
         start(container, deadline)
     except OcigrpcError as error:
         # Another call for the same container may have been faster.

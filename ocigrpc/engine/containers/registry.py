@@ -7,7 +7,7 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import ObjectKind
-from ocigrpc.engine.store.registry import Registry
+from ocigrpc.engine.store.registry import Registry, forget_key, remember_key
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
 
@@ -60,10 +60,13 @@ class ContainerRegistry(Registry[Container]):
         if writer is not None:
             raise log_in_use(record.log_path, writer)
 
+    def forget(self, record: Record) -> None:
+        """Let its log be that of another."""
+        forget_key(self._ids_by_log, record.log_place, record.container_id)
+
     def drop(self, dropped: Container, *, remembered: bool = False) -> None:
         """Remove a container, here and from the store, and wake everybody that waits for it."""
         super().drop(dropped, remembered=remembered)
-        self._ids_by_log.pop(dropped.record.log_place, None)
         dropped.cgroups.container.release()
         dropped.removed.set()
         dropped.settled.set()
@@ -74,8 +77,7 @@ class ContainerRegistry(Registry[Container]):
             container.cgroups.container.release()
 
     def _add(self, record: Record) -> Container:
-        if record.log_place:
-            self._ids_by_log[record.log_place] = record.container_id
+        remember_key(self._ids_by_log, record.log_place, record)
         return super()._add(record)
 
     def _writer(self, record: Record) -> str | None:

@@ -44,7 +44,7 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
     What is not proved to be the container's is left alone. Each step is tried, whatever
     became of those before; answers the errors, which are logged already.
     """
-    record, cgroups = container.record, container.cgroups
+    record, cgroups, context = container.record, container.cgroups, container.context
     runtimes = _runtimes_of(container)
     claim = Claim(cgroups, record, runtimes)
     return attempt(
@@ -57,7 +57,7 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
         *(partial(delete_entry, each, record, cgroups, deadline) for each in runtimes),
         lambda: cgroups.remove_monitor(deadline),
         lambda: cgroups.remove_container(deadline),
-        lambda: remove_made_parents(container.context.hierarchies, record),
+        lambda: remove_made_parents(context.hierarchies, record, context.settings),
     )
 
 

@@ -38,8 +38,11 @@ def orphan_record(context: Context, container_id: str) -> Record:
     except HostFailed:
         # Without a spec the runtime made nothing: only conmon can have been there.
         manager, parent = settings.cgroup.manager, settings.cgroup.parent
-    monitors = settings.conmon.cgroup_parent if manager == settings.cgroup.manager else ""
-    cgroups = ContainerCgroups(context.hierarchies, manager, parent, container_id, monitors)
+    cgroups = ContainerCgroups(context.hierarchies, manager, parent, container_id)
+    if manager == settings.cgroup.manager and not cgroups.monitor.exists():
+        # Not beside the container, so where the settings have monitors, if it is anywhere.
+        monitors = settings.conmon.cgroup_parent
+        cgroups = ContainerCgroups(context.hierarchies, manager, parent, container_id, monitors)
     return Record(
         container_id=container_id,
         fingerprint="",

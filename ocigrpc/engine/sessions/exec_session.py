@@ -76,12 +76,12 @@ class ExecSession:
             raise Timeout(
                 f"the program was still running after {ran_s:g} s, and was killed",
                 reason="EXEC_TIMEOUT",
-                container_id=self.start.container_id,
+                container_id=self.workspace.container_id,
                 timeout_s=ran_s,
             ) from error
         returncode = self.child.wait(deadline).returncode
         stderr = self.stderr.decode(errors="replace")
-        failure = exec_failure(self.workspace.files, self.start.container_id, stderr)
+        failure = exec_failure(self.workspace.files, self.workspace.container_id, stderr)
         if failure is not None:
             raise failure
         if self.start.keep_running:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.values import ObjectKind
+from ocigrpc.engine.model.values import ObjectKind, State
 from ocigrpc.engine.store.record_keeper import RecordKeeper
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import OcigrpcError
@@ -54,6 +54,9 @@ class Registry(ABC, Generic[T]):
 
     def refuse(self, record: Record) -> None:
         """Raise what else keeps an object of this record from being; the lock is held."""
+
+    def forget(self, record: Record) -> None:
+        """Let what else is unique of it be another's; the lock is held."""
 
     def get(self, key: str) -> T:
         """The object of this id or name; raises :meth:`not_found`."""
@@ -124,11 +127,27 @@ class Registry(ABC, Generic[T]):
             dropped.delete()
         with self._lock:
             self._by_id.pop(dropped.record.key.object_id, None)
-            self._ids_by_name.pop(dropped.record.name, None)
+            self.forget(dropped.record)
+            forget_key(self._ids_by_name, dropped.record.name, dropped.record.key.object_id)
 
     def _add(self, record: Record) -> T:
         added = self.make(record)
         self._by_id[record.key.object_id] = added
-        if record.name:
-            self._ids_by_name[record.name] = record.key.object_id
+        remember_key(self._ids_by_name, record.name, record)
         return added
+
+
+def remember_key(ids: dict[str, str], key: str, record: Record) -> None:
+    """Let a name, or what else is unique, mean an object, unless the key is empty.
+
+    What is only being made takes no key from another: its undoing may have failed, and then
+    the key was free for others.
+    """
+    if key and (record.state is not State.CREATING or key not in ids):
+        ids[key] = record.key.object_id
+
+
+def forget_key(ids: dict[str, str], key: str, object_id: str) -> None:
+    """Let a key mean an object no more, if it does."""
+    if ids.get(key) == object_id:
+        del ids[key]

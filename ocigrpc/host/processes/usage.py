@@ -7,8 +7,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from ocigrpc.errors import cut
-
 _COMMAND_LIMIT_BYTES = 4096
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -32,13 +30,15 @@ def process_usage(pid: int) -> ProcessUsage | None:
     try:
         stat = (directory / "stat").read_bytes()
         status = (directory / "status").read_bytes()
-        command = (directory / "cmdline").read_bytes()
+        # A program may have any part of its memory taken for its arguments.
+        with (directory / "cmdline").open("rb") as file:
+            command = file.read(_COMMAND_LIMIT_BYTES)
     except OSError:
         return None
     # The second field is in parentheses and may hold anything.
     name, _, rest = stat.partition(b"(")[2].rpartition(b")")
     fields = rest.split()
-    lines = dict(line.partition(b":")[::2] for line in status.splitlines())
+    lines = dict(line.partition(b":")[::2] for line in status.split(b"\n"))
     return ProcessUsage(
         pid=pid,
         container_pid=int(lines[b"NSpid"].split()[-1]),
@@ -54,4 +54,4 @@ def process_usage(pid: int) -> ProcessUsage | None:
 def _words(command: bytes) -> tuple[str, ...]:
     # A program may write over its arguments, and then anything is there.
     text = command.removesuffix(b"\0").decode(errors="replace")
-    return tuple(cut(text, _COMMAND_LIMIT_BYTES).split("\0")) if text else ()
+    return tuple(text.split("\0")) if text else ()
