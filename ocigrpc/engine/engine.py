@@ -26,6 +26,7 @@ from ocigrpc.engine.containers.resources.update import limits_in_force, update
 from ocigrpc.engine.containers.status import (
     ALIVE,
     RuntimeQuestions,
+    counted_state,
     observe,
     require_state,
     runtime_info,
@@ -56,7 +57,7 @@ from ocigrpc.engine.sessions.attach import AttachBacklogs, attach
 from ocigrpc.engine.sessions.exec import Execs
 from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import ContainerNotFound, OcigrpcError
+from ocigrpc.errors import ContainerNotFound
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.processes.usage import ProcessUsage
@@ -147,7 +148,7 @@ class Engine:
 
     def counts(self) -> Counts:
         """What there is; nothing is run or waited for."""
-        return self._health.counts([_state_of(each) for each in self._registry.all()])
+        return self._health.counts([counted_state(each) for each in self._registry.all()])
 
     def create(self, request: CreateRequest, deadline: Deadline, *, start: bool = False) -> Created:
         """Make a container that is ready to start, and ``start`` it unless it has been."""
@@ -303,14 +304,6 @@ def _remove_empty_parents(context: Context) -> None:
     """Leave no empty cgroup behind when the service ends."""
     for parent in parents(context.hierarchies, context.settings):
         parent.remove_if_empty()
-
-
-def _state_of(container: Container) -> State:
-    """Its state as the kernel shows it; UNKNOWN if that can't be read."""
-    try:
-        return observe(container).state
-    except OcigrpcError:
-        return State.UNKNOWN
 
 
 def _may_match(record: Record, container_filter: ContainerFilter) -> bool:

@@ -19,6 +19,7 @@ from ocigrpc.errors import (
     HostFailed,
     LimitReached,
     MonitorFailed,
+    OcigrpcError,
     PreconditionFailed,
     RuntimeFailed,
     Timeout,
@@ -92,6 +93,14 @@ def status(container: Container, deadline: Deadline, asking: Asking = nullcontex
 def cached_status(container: Container) -> ContainerView:
     """All that is known, from memory and kernel alone: nothing is run or waited for."""
     return view_of(container, observe(container))
+
+
+def counted_state(container: Container) -> State:
+    """Its state as the kernel shows it; UNKNOWN if that can't be read."""
+    try:
+        return observe(container).state
+    except OcigrpcError:
+        return State.UNKNOWN
 
 
 def current_state(container: Container, deadline: Deadline) -> State:
