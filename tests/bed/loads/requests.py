@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from google.protobuf.message import Message
 
-from ocigrpc.v1 import attach_pb2, config_pb2, event_pb2, exec_pb2, log_pb2
+from ocigrpc.v1 import attach_pb2, config_pb2, event_pb2, exec_pb2, log_pb2, process_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.bed.clients.exec import seconds, shell
 
@@ -121,6 +121,7 @@ class Requests:
         return (
             pb.ContainerStatusRequest(container_id=container_id, verbose=verbose),
             pb.ContainerStatsRequest(container_id=container_id),
+            process_pb2.ListProcessesRequest(container_id=container_id),
         )
 
     def _overview(self, _: Random, container_id: str) -> Sequence[Message]:
