@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def test_quickly_only_one_real_life_is_run(tree: Path) -> None:
     assert lint == ["lint"]
     assert tests[:-1] == ["python", "-m", "pytest", "tests/unit", "tests/rpc"]
     collect = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only"]
-    found = subprocess.check_output([*collect, tests[-1]], cwd=REPOSITORY, text=True)
+    plain = {**os.environ, "PYTEST_ADDOPTS": ""}
+    found = subprocess.check_output([*collect, tests[-1]], cwd=REPOSITORY, env=plain, text=True)
     assert found.splitlines()[0] == tests[-1]
 
 
