@@ -18,7 +18,7 @@ from ocigrpc.v1 import attach_pb2
 from ocigrpc.v1.terminal_pb2 import CloseStdin, TerminalSize
 from tests.bed.clients.error_info import error_details
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.leaks import LIMIT_S, suspend, until
 from tests.bed.services.service import Service
 
 TEN_MEGABYTES = os.urandom(1 << 20) * 10
@@ -275,7 +275,7 @@ def attach_and_leave(service: Service, container_id: str, limit_s: float) -> str
 def test_a_monitor_that_hangs_is_waited_for_as_long_as_the_caller_has(service: Service) -> None:
     container_id = service.run()
     monitor, before = service.monitor_pid(container_id), sockets(service)
-    os.kill(monitor, signal.SIGSTOP)
+    suspend(monitor)
     # A few fit into the queue of those whom it will hear later.
     until(lambda: attach_and_leave(service, container_id, 1) in ("TIMEOUT", "DEADLINE_EXCEEDED"))
     until(lambda: sockets(service) <= before)
@@ -286,7 +286,7 @@ def test_a_monitor_that_hangs_is_waited_for_as_long_as_the_caller_has(service: S
 def test_who_waits_for_a_monitor_that_is_killed_is_told(service: Service) -> None:
     container_id = service.run()
     monitor = service.monitor_pid(container_id)
-    os.kill(monitor, signal.SIGSTOP)
+    suspend(monitor)
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(attach_and_leave, service, container_id, LIMIT_S) for _ in range(20)]
         until(lambda: sum(each.done() for each in waiting) > 5)

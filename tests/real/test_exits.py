@@ -14,7 +14,7 @@ import pytest
 
 from ocigrpc.v1.container_pb2 import ExitProvenance, ExitStatus
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.bed.hosts.leaks import LIMIT_S, below, until
+from tests.bed.hosts.leaks import LIMIT_S, below, suspend, until
 from tests.bed.services.service import Service
 
 LIVES = 500
@@ -95,7 +95,7 @@ def test_monitor_and_container_that_die_together_leave_an_unknown_exit(service: 
 def test_an_end_that_the_monitor_has_not_told_yet_is_pending(service: Service) -> None:
     container_id = service.run()
     monitor_pid = service.monitor_pid(container_id)
-    os.kill(monitor_pid, signal.SIGSTOP)
+    suspend(monitor_pid)
     try:
         service.kill(container_id)
         until(lambda: service.state(container_id) == "stopped")
@@ -124,7 +124,7 @@ def test_an_exit_file_is_believed_only_as_far_as_it_goes(
     container_id = service.run()
     monitor_pid = service.monitor_pid(container_id)
     pid = service.status(container_id).pid
-    os.kill(monitor_pid, signal.SIGSTOP)
+    suspend(monitor_pid)
     service.kill(container_id)
     until(lambda: service.state(container_id) == "stopped")
     assert Path(f"/proc/{pid}").exists()

@@ -14,7 +14,7 @@ from ocigrpc.v1.runtime_pb2 import StatusRequest
 from tests.bed.clients.conditions import works
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import private_systemd_host
-from tests.bed.hosts.leaks import LIMIT_S, below, pids_in
+from tests.bed.hosts.leaks import LIMIT_S, below, pids_in, suspend
 from tests.bed.services.service import Service
 from tests.real.conftest import serving, used
 
@@ -49,7 +49,7 @@ def hanging(service: Service, program: str) -> Iterator[None]:
     listed = [pids_in(file.parent) for file in below(root, "cgroup.procs")]
     named = {pid: Path(f"/proc/{pid}/comm").read_text() for pids in listed for pid in pids}
     (pid,) = (pid for pid, name in named.items() if name == f"{program}\n")
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid)
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ from tests.bed.clients.logs import (
     texts,
 )
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.leaks import LIMIT_S, suspend, until
 from tests.bed.services.service import Service
 from tests.real.conftest import StartService
 
@@ -120,7 +120,7 @@ def test_a_monitor_that_does_not_answer_makes_no_log_later(
     container_id = service.run(SPEAKING, log_path=str(directory / "0.log"))
     until(lambda: service.output(container_id) == ["begun"])
     monitor = service.monitor_pid(container_id)
-    os.kill(monitor, signal.SIGSTOP)
+    suspend(monitor)
     old = (directory / "0.log").rename(directory / "0.log.old")
     with refused("DEADLINE_EXCEEDED", "LOG_REOPEN_TIMEOUT"):
         reopen(service, container_id)

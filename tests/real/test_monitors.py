@@ -20,7 +20,7 @@ from ocigrpc.v1.container_pb2 import (
 )
 from tests.bed.checks.unknown_exit import expect_unknown_exit
 from tests.bed.clients.events import Events, word
-from tests.bed.hosts.leaks import LIMIT_S, below, pids_in, until
+from tests.bed.hosts.leaks import LIMIT_S, below, pids_in, suspend, until
 from tests.bed.services.service import Fields, Service
 from tests.real.conftest import StartService
 
@@ -214,7 +214,7 @@ def test_the_policy_holds_for_a_monitor_that_died_while_the_service_was_down(
 def hanging(service: Service, container_id: str) -> Iterator[int]:
     """The pid of a monitor that does nothing in the block, even if its container ends."""
     (pid,) = set(monitors(service, [container_id]))
-    os.kill(pid, signal.SIGSTOP)
+    suspend(pid)
     try:
         yield pid
     finally:

@@ -19,7 +19,7 @@ from ocigrpc.v1.runtime_pb2 import (
 from ocigrpc.waiting import Deadline
 from tests.bed.clients.refusal import refused
 from tests.bed.faults.runtimes import Gate
-from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.leaks import LIMIT_S, suspend, until
 from tests.bed.services.service import Service
 from tests.real.conftest import Runtimes, StartService
 
@@ -109,7 +109,7 @@ def test_an_end_that_the_monitor_has_not_told_yet_is_not_running(
     container_id = service.run()
     pid, monitor = service.status(container_id).pid, service.monitor_pid(container_id)
     service.die()
-    os.kill(monitor, signal.SIGSTOP)
+    suspend(monitor)
     os.kill(pid, signal.SIGKILL)
     service.start()
     status = service.status(container_id)

@@ -16,7 +16,7 @@ import pytest
 
 from ocigrpc.v1 import runtime_pb2
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S, children, pids_in, until
+from tests.bed.hosts.leaks import LIMIT_S, children, pids_in, suspend, until
 from tests.bed.services.service import Service
 from tests.real.conftest import StartService
 
@@ -158,7 +158,7 @@ def undying(pid: int) -> Iterator[None]:
         assert parent.stdout is not None
         try:
             assert parent.stdout.readline() == b"ready\n"
-            parent.send_signal(signal.SIGSTOP)
+            suspend(parent.pid)
             yield
         finally:
             for child in children(parent.pid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -35,6 +36,17 @@ def children(pid: int) -> Iterator[str]:
         # Threads may end meanwhile.
         with suppress(FileNotFoundError, ProcessLookupError):
             yield from task.read_text().split()
+
+
+def suspend(pid: int) -> None:
+    """Stop a process by SIGSTOP, and wait until none of its threads runs any more."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def states() -> set[bytes]:
+        stats = (path.read_bytes() for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+        return {stat.rpartition(b")")[2].split()[0] for stat in stats}
+
+    until(lambda: states() <= {b"T"})
 
 
 def below(group: Path, pattern: str) -> list[Path]:
