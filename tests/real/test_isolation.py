@@ -97,10 +97,11 @@ def test_a_client_of_attach_brings_nothing_of_the_service(service: Service, term
     client = Client(service, container_id, stdin=True)
     client.type(b"here\n")
     client.read(lambda: b"here" in client.stdout)
-    assert shared(service, service.status(container_id).pid) == set()
-    monitor_pid = service.monitor_pid(container_id)
-    # The service opens conmon's FIFO, by its name, for as long as it has something to say.
-    until(lambda: shared(service, monitor_pid) == set())
+    status = service.status(container_id)
+    assert shared(service, status.pid) == set()
+    # The service opens conmon's FIFO by its name while a client of a terminal is attached.
+    control = {f"{status.bundle_path}/ctl"} if terminal else set()
+    assert shared(service, service.monitor_pid(container_id)) == control
     client.leave()
 
 

@@ -10,7 +10,12 @@ from grpc_status import rpc_status
 def error_details(error: grpc.RpcError) -> tuple[ErrorInfo, BadRequest]:
     """The details of an error, empty where it has none."""
     info, violations = ErrorInfo(), BadRequest()
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call too
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call too
+    except ValueError:
+        # The client gave up while the service's answer was on its way: the code is the
+        # client's own, the details are of an answer that has come too late.
+        status = None
     for detail in status.details if status is not None else ():
         detail.Unpack(info)
         detail.Unpack(violations)
