@@ -26,10 +26,10 @@ from ocigrpc.engine.containers.resources.update import limits_in_force, update
 from ocigrpc.engine.containers.status import (
     ALIVE,
     RuntimeQuestions,
-    counted_state,
     observe,
     require_state,
     runtime_info,
+    states_of,
     status,
     view_of,
 )
@@ -135,7 +135,7 @@ class Engine:
         return self._health.versions(deadline)
 
     def conditions(self, deadline: Deadline) -> Sequence[Condition]:
-        """RuntimeReady, MonitorReady, CgroupsReady, StoreReady, ContainersReady."""
+        """Those of ``Status``, in its order."""
         return self._health.conditions(deadline)
 
     def default_seccomp_profile(self) -> str:
@@ -146,9 +146,9 @@ class Engine:
         """The settings in force, by the names that the settings file uses."""
         return self._context.settings.effective()
 
-    def counts(self) -> Counts:
-        """What there is; nothing is run or waited for."""
-        return self._health.counts([counted_state(each) for each in self._registry.all()])
+    def counts(self, deadline: Deadline) -> Counts:
+        """What there is; no program is run. Raises ``Timeout`` or ``Cancelled``."""
+        return self._health.counts(states_of(self._registry.all(), deadline))
 
     def create(self, request: CreateRequest, deadline: Deadline, *, start: bool = False) -> Created:
         """Make a container that is ready to start, and ``start`` it unless it has been."""

@@ -43,7 +43,7 @@ class RuntimeService:
             self._engine.conditions(call.deadline),
             self._engine.effective_settings(),
             self._engine.default_seccomp_profile(),
-            self._engine.counts(),
+            self._engine.counts(call.deadline),
         )
         answer.streams.update(call.count_streams())
         return answer

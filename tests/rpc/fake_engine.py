@@ -116,7 +116,8 @@ class FakeEngine:
     def effective_settings(self) -> dict[str, object]:
         return {"timeouts": {"stop_s": 10.0}, "runtimes": {"runc": {"args": ["-v"]}}}
 
-    def counts(self) -> Counts:
+    def counts(self, deadline: Deadline) -> Counts:
+        self._do("counts", deadline=deadline)
         return Counts(
             uptime_ns=90_000_000_001,
             states=(State.RUNNING, State.RUNNING, State.STOPPED),

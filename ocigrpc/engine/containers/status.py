@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple, TypeAlias
 
@@ -95,12 +95,17 @@ def cached_status(container: Container) -> ContainerView:
     return view_of(container, observe(container))
 
 
-def counted_state(container: Container) -> State:
-    """Its state as the kernel shows it; UNKNOWN if that can't be read."""
-    try:
-        return observe(container).state
-    except OcigrpcError:
-        return State.UNKNOWN
+def states_of(containers: Iterable[Container], deadline: Deadline) -> Iterator[State]:
+    """The state of each as the kernel shows it; UNKNOWN if that can't be read.
+
+    Raises ``Timeout`` or ``Cancelled``.
+    """
+    for container in containers:
+        deadline.check()
+        try:
+            yield observe(container).state
+        except OcigrpcError:
+            yield State.UNKNOWN
 
 
 def current_state(container: Container, deadline: Deadline) -> State:
@@ -204,8 +209,11 @@ def _kernel_state(container: Container, record: Record) -> State | None:
     """What the kernel shows; None when it can't tell."""
     if record.state in (State.CREATING, State.STOPPED):
         return record.state
+    if container.init is None and not container.settled.is_set():
+        # Recovery has not searched for its processes yet.
+        return None
     if container.init is None or not container.init.alive():
-        # None: it had ended before we came back, and its monitor has not said how.
+        # None: it had ended before we came back, and its monitor has not reported how.
         return State.STOPPED
     frozen = container.cgroups.container.frozen()
     if frozen is None:

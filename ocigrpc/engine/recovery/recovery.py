@@ -82,14 +82,16 @@ class Recovery:
         if record.state is State.CREATING:
             self._unfinished.submit(container, verbs)
             return
-        container.settled.set()
         if record.exit_status is not None:
+            container.settled.set()
             container.exited.set()
         else:
             if record.init is not None:
                 container.init = Process.find(record.init)
             if record.monitor is not None:
                 container.monitor = Process.find(record.monitor)
+            # Only now the kernel's answer counts: without a process it would seem stopped.
+            container.settled.set()
             self._exits.watch(container)
             log.info(
                 "container.found",
