@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ocigrpc.conmon.argv import OPTIONS as CONMON_OPTIONS
 from ocigrpc.engine.containers.cgroups import parents
@@ -59,7 +59,7 @@ class Health:
             self._recovery.condition(),
         )
 
-    def counts(self, states: Sequence[State]) -> Counts:
+    def counts(self, states: Iterable[State]) -> Counts:
         """The numbers of ``Status``; ``states`` are those of the containers."""
         kept, first, last = self._store.event_log.extent()
         return Counts(
@@ -83,7 +83,7 @@ class Health:
             problem = program_problem(path, deadline)
             if problem:
                 raise HostFailed(problem, reason="PROGRAM_BROKEN", path=path)
-        self._use_cgroups(deadline)
+        probe_cgroups(self._context, deadline)
 
     def default_seccomp_profile(self) -> str:
         """The path of the host's profile that RUNTIME_DEFAULT is; empty for the service's own."""
@@ -129,26 +129,10 @@ class Health:
 
     def _cgroups(self, deadline: Deadline) -> Condition:
         try:
-            self._use_cgroups(deadline)
+            probe_cgroups(self._context, deadline)
         except OcigrpcError as error:
             return Condition("CgroupsReady", False, "CgroupManagerFailed", error.message)
         return Condition("CgroupsReady", True)
-
-    def _use_cgroups(self, deadline: Deadline) -> None:
-        """Raise ``CgroupFailed`` or ``Timeout`` if containers can have none."""
-        if self._context.settings.cgroup.manager is CgroupManager.SYSTEMD:
-            systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
-            return
-        hierarchies, parent = self._context.hierarchies, self._context.settings.cgroup.parent
-        for each in parents(hierarchies, self._context.settings):
-            each.create()
-        # It may have existed, and only others may be allowed to make groups in it.
-        name = f"ocigrpc-probe-{secrets.token_hex(8)}"
-        probe = hierarchies.group(f"{parent.rstrip('/')}/{name}")
-        try:
-            probe.create()
-        finally:
-            probe.remove_if_empty()
 
     def _writable_store(self) -> Condition:
         try:
@@ -163,6 +147,20 @@ class Health:
         except HostFailed as error:
             return Condition("SeccompReady", False, "SeccompProfileBroken", error.message)
         return Condition("SeccompReady", True)
+
+
+def probe_cgroups(context: Context, deadline: Deadline) -> None:
+    """Raise ``CgroupFailed`` or ``Timeout`` if containers or their monitors can have no cgroups."""
+    if context.settings.cgroup.manager is CgroupManager.SYSTEMD:
+        systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
+    for parent in parents(context.hierarchies, context.settings):
+        parent.create()
+        # It may have existed, and only others may be allowed to make groups in it.
+        probe = parent.child(f"ocigrpc-probe-{secrets.token_hex(8)}")
+        try:
+            probe.create()
+        finally:
+            probe.remove_if_empty()
 
 
 def _lost(program: str, options: Sequence[Option], unknown: frozenset[str]) -> Iterator[str]:
