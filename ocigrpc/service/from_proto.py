@@ -21,13 +21,13 @@ from ocigrpc.engine.model.values import (
     ConfigSource,
     ContainerFilter,
     CreateRequest,
-    MonitorLostPolicy,
     SpecSource,
 )
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.service.config_from_proto import container_config
 from ocigrpc.service.times import seconds_of, time_ns_of
 from ocigrpc.service.to_proto import LOG_STREAMS, POLICIES, STATES
+from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.v1 import container_pb2, event_pb2, log_pb2, runtime_pb2
 from ocigrpc.violations import Violations, entry_field
 

@@ -16,13 +16,13 @@ from ocigrpc.engine.model.values import (
     ContainerView,
     Counts,
     ExitStatus,
-    MonitorLostPolicy,
     Position,
     Provenance,
     State,
     Versions,
 )
 from ocigrpc.service.times import duration, timestamp
+from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.v1 import (
     container_pb2,
     event_pb2,

@@ -21,7 +21,6 @@ _DAY_S = 86400.0
 
 _Timeout = Annotated[float, Meta(gt=0, le=_DAY_S)]
 _Threads = Annotated[int, Meta(ge=1, le=4096)]
-_MonitorLostPolicy = Literal["leave", "kill"]
 _ConmonLogLevel = Literal["error", "warning", "info", "debug", "trace"]
 
 
@@ -30,6 +29,13 @@ class CgroupManager(StrEnum):
 
     CGROUPFS = "cgroupfs"
     SYSTEMD = "systemd"
+
+
+class MonitorLostPolicy(StrEnum):
+    """What becomes of a container whose monitor is gone while it lives."""
+
+    LEAVE = "leave"
+    KILL = "kill"
 
 
 _DEFAULT_PARENT = {CgroupManager.CGROUPFS: "/ocigrpc", CgroupManager.SYSTEMD: "machine.slice"}
@@ -257,12 +263,12 @@ class Settings(_Table, frozen=True):
         int, Meta(ge=10, le=1_000_000, description="Events that are kept for WatchEvents.")
     ] = 10_000
     monitor_lost_policy: Annotated[
-        _MonitorLostPolicy,
+        MonitorLostPolicy,
         Meta(
             description="What becomes of a container whose conmon is gone while it lives, unless"
             " the request says."
         ),
-    ] = "leave"
+    ] = MonitorLostPolicy.LEAVE
     default_runtime: Annotated[
         str, Meta(description="Runtime of containers that name none; one of `runtimes`.")
     ] = "runc"

@@ -18,7 +18,6 @@ from ocigrpc.engine.model.values import (
     CreateRequest,
     ExitStatus,
     HandlerVersion,
-    MonitorLostPolicy,
     Position,
     Provenance,
     State,
@@ -28,6 +27,7 @@ from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart,
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.oci.spec.config import Resources
+from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.waiting import Deadline, Latch
 
 VIEW = ContainerView(

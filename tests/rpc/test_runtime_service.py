@@ -13,10 +13,10 @@ from ocigrpc.engine.model.values import (
     ContainerFilter,
     CreateRequest,
     ExitStatus,
-    MonitorLostPolicy,
     Provenance,
     State,
 )
+from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.v1 import config_pb2, container_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub

@@ -18,12 +18,13 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.kill import kill
 from ocigrpc.engine.containers.teardown import attempt
-from ocigrpc.engine.model.values import ExitStatus, MonitorLostPolicy, Provenance, State
+from ocigrpc.engine.model.values import ExitStatus, Provenance, State
 from ocigrpc.errors import Busy, CgroupFailed
 from ocigrpc.host.descriptors import is_out_of_descriptors
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.log import get_logger
+from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.waiting import Deadline, Latch
 
 log = get_logger()

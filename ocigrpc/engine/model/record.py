@@ -11,7 +11,6 @@ from ocigrpc.engine.model.values import (
     ContainerView,
     CreateRequest,
     ExitStatus,
-    MonitorLostPolicy,
     ObjectKey,
     ObjectKind,
     State,
@@ -20,6 +19,7 @@ from ocigrpc.host.cgroups.cgroup import GroupIdentity
 from ocigrpc.host.cgroups.limit_files import Snapshot
 from ocigrpc.host.files.statx import FileIdentity
 from ocigrpc.host.processes.process import Identity
+from ocigrpc.settings.values import MonitorLostPolicy
 
 
 class Record(Struct, frozen=True, omit_defaults=True):

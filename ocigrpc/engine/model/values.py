@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 from msgspec import Struct
 
 from ocigrpc.oci.spec.config import ContainerConfig
+from ocigrpc.settings.values import MonitorLostPolicy
 
 
 class ObjectKind(StrEnum):
@@ -45,13 +46,6 @@ class Provenance(StrEnum):
     MONITOR_LOST = "monitor_lost"
     REBOOT = "reboot"
     MONITOR_HUNG = "monitor_hung"
-
-
-class MonitorLostPolicy(StrEnum):
-    """What becomes of a container whose monitor is gone while it lives."""
-
-    LEAVE = "leave"
-    KILL = "kill"
 
 
 class ExitStatus(Struct, frozen=True, omit_defaults=True):

@@ -23,7 +23,6 @@ from ocigrpc.engine.model.values import (
     BundleSource,
     ConfigSource,
     CreateRequest,
-    MonitorLostPolicy,
     SpecSource,
     State,
 )
@@ -175,8 +174,7 @@ class _Planner:
             stdin=request.stdin,
             stdin_once=request.stdin_once,
             runtime_entry=FileIdentity(entry_path) if entry_path else None,
-            monitor_lost_policy=request.monitor_lost_policy
-            or MonitorLostPolicy(self._settings.monitor_lost_policy),
+            monitor_lost_policy=request.monitor_lost_policy or self._settings.monitor_lost_policy,
         )
 
     def _refuse_shared_log(self, log_path: str) -> None:
