@@ -11,7 +11,7 @@ from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.descriptors import raise_limit
 from ocigrpc.host.files.directory import locked
-from ocigrpc.host.memory import give_back_large_blocks
+from ocigrpc.host.libc import give_back_large_blocks
 from ocigrpc.log import configure_logging, get_logger
 from ocigrpc.rpc.server import serving
 from ocigrpc.service.runtime import runtime_service

@@ -11,7 +11,8 @@ import errno
 import os
 import resource
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 # The most that the service holds for a container: the pidfds of its first process and its
 # monitor, and two files that tell whether it is frozen.
@@ -19,6 +20,15 @@ PER_CONTAINER = 4
 # Reserved for calls, streams, logs and connections, but at most half of all.
 _CALLS = 4096
 _INITIAL = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+@contextmanager
+def closing_fd(fd: int) -> Iterator[int]:
+    """An open descriptor, which is closed at the end of the block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def raise_limit() -> None:
@@ -59,7 +69,7 @@ def require_descriptors(count: int) -> None:
     """Raise ``OSError`` (EMFILE or ENFILE) unless so many can be opened now."""
     with ExitStack() as opened:
         for _ in range(count):
-            opened.callback(os.close, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+            opened.enter_context(closing_fd(os.open("/dev/null", os.O_RDONLY)))
 
 
 def is_out_of_descriptors(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ocigrpc.errors import HostFailed, host_failing
+from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.create import make_directory, write_new_file
 from ocigrpc.host.files.mounts import bind_directory, bind_file, unmount
 from ocigrpc.oci.paths import ContainerPaths
@@ -33,15 +34,18 @@ def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
     write_new_file(paths.spec_file)
     make_directory(paths.shown)
     with host_failing("show hooks", bundle_path), ExitStack() as undo:
-        theirs = _open(undo, bundle_path, os.O_DIRECTORY | os.O_NOFOLLOW)
+        theirs = os.open(bundle_path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        undo.enter_context(closing_fd(theirs))
         write_new_file(paths.bundle / _MARK, _identity(os.fstat(theirs)))
         # If our directory is inside the bundle, a recursive bind would include itself, and the
         # shown bundles of other containers.
         apart = not paths.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
         bind_directory(theirs, str(paths.shown), recursive=apart)
-        shown = _open(undo, str(paths.shown), os.O_DIRECTORY | os.O_NOFOLLOW)
+        shown = os.open(paths.shown, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        undo.enter_context(closing_fd(shown))
         # Opened without following links: otherwise we might mount over something else.
-        spec = _open(undo, "config.json", os.O_NOFOLLOW, shown)
+        spec = os.open("config.json", os.O_PATH | os.O_NOFOLLOW, dir_fd=shown)
+        undo.enter_context(closing_fd(spec))
         if not stat.S_ISREG(os.fstat(spec).st_mode):
             path = f"{bundle_path}/config.json"
             raise HostFailed(f"{path} is no file any more", path=path)
@@ -69,9 +73,3 @@ def hide_bundle(directory: Path) -> None:
 
 def _identity(found: os.stat_result) -> bytes:
     return f"{found.st_dev}:{found.st_ino}".encode()
-
-
-def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> int:
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=dir_fd)
-    undo.callback(os.close, fd)
-    return fd

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from ocigrpc.closing import Closing
 from ocigrpc.errors import CgroupFailed
+from ocigrpc.host.descriptors import closing_fd
 
 # What the kernel answers for a file whose group does not exist, or not any more.
 GONE = (errno.ENOENT, errno.ENODEV)
@@ -99,18 +100,17 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
 
     def members(self) -> set[int]:
         """The pids in it and below it, in the service's pid namespace."""
-        pids: set[int] = set()
-        for directory in self.tree():
-            pids.update(map(int, (_read(f"{directory}/cgroup.procs", whole=True) or "").split()))
-        # 0 is a process outside of the service's pid namespace.
-        return pids - {0}
+        return self._numbers("cgroup.procs")
 
     def threads(self) -> set[int]:
         """The thread ids in it and below it, in the service's pid namespace."""
-        name = "cgroup.threads" if self.unified else "tasks"
-        found: set[int] = set()
+        return self._numbers("cgroup.threads" if self.unified else "tasks")
+
+    def _numbers(self, name: str) -> set[int]:
+        found = set[int]()
         for directory in self.tree():
             found.update(map(int, (_read(f"{directory}/{name}", whole=True) or "").split()))
+        # 0 is a process outside of the service's pid namespace.
         return found - {0}
 
     def try_remove(self) -> bool:
@@ -190,8 +190,7 @@ class Populated(Closing):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._group.directory)
         with ExitStack() as stack:
             path = f"{self._group.directory}/cgroup.events"
-            self._events = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, self._events)
+            self._events = stack.enter_context(closing_fd(os.open(path, os.O_RDONLY)))
             # The file is always readable and signals changes by POLLPRI; the epoll makes that
             # POLLIN, which is what a Deadline waits for.
             self._epoll = stack.enter_context(select.epoll(1))
@@ -212,14 +211,11 @@ def failed(verb: str, path: str, error: OSError) -> CgroupFailed:
 def _read(path: str, *, whole: bool = False) -> str | None:
     # One read suffices for every file but a list of processes, and stats need many files.
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with closing_fd(os.open(path, os.O_RDONLY)) as fd:
             text = chunk = os.read(fd, _CHUNK_BYTES)
             while whole and chunk:
                 chunk = os.read(fd, _CHUNK_BYTES)
                 text += chunk
-        finally:
-            os.close(fd)
     except OSError as error:
         if error.errno in GONE:
             return None
@@ -232,11 +228,8 @@ def _read(path: str, *, whole: bool = False) -> str | None:
 
 def _write(path: str, text: str, *, gone_is_fine: bool = False) -> None:
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
+        with closing_fd(os.open(path, os.O_WRONLY)) as fd:
             os.write(fd, text.encode())
-        finally:
-            os.close(fd)
     except OSError as error:
         if not (gone_is_fine and error.errno in GONE):
             raise failed("write", path, error) from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -19,6 +18,7 @@ from msgspec import Struct
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup, check_path
 from ocigrpc.host.cgroups.controller import ControllerGroup
+from ocigrpc.host.files.mounts import unescape
 
 
 class Kind(StrEnum):
@@ -196,15 +196,11 @@ def _parse_mount(line: str) -> _Mount:
         mount_id=mount_id,
         parent_id=parent_id,
         device=device,
-        root=_unescape(root),
-        mount_point=_unescape(mount_point),
+        root=unescape(root),
+        mount_point=unescape(mount_point),
         fs_type=fs_type,
         options=frozenset(options.split(",")),
     )
-
-
-def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _visible_at(mount: _Mount, mounts: Sequence[_Mount]) -> _Mount:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from ocigrpc.errors import HostFailed, host_failing
+from ocigrpc.host.descriptors import closing_fd
 
 
 def trust_problem(path: str, owners: Collection[int]) -> str:
@@ -38,27 +39,17 @@ def locked(path: str) -> Iterator[None]:
     ``pid`` if the kernel shows it.
     """
     with host_failing("lock", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    with closing_fd(directory):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _in_use(path, _holder(os.fstat(descriptor))) from error
+            pid = _holder(os.fstat(directory))
+            known: dict[str, object] = {"path": path} if pid is None else {"path": path, "pid": pid}
+            other = "another service" if pid is None else f"another service, process {pid},"
+            problem = f"{other} has directory {path!r}"
+            raise HostFailed(problem, reason="DIRECTORY_IN_USE", **known) from error
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _in_use(path: str, pid: int | None) -> HostFailed:
-    reason = "DIRECTORY_IN_USE"
-    if pid is None:
-        return HostFailed(f"another service has directory {path!r}", reason=reason, path=path)
-    return HostFailed(
-        f"another service, process {pid}, has directory {path!r}",
-        reason=reason,
-        path=path,
-        pid=pid,
-    )
 
 
 def _holder(directory: os.stat_result) -> int | None:

@@ -6,7 +6,6 @@ Python has no call for it, so this is the C library's. The kernel allows each us
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -18,6 +17,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.libc import last_error, libc
 
 MODIFY = 0x2
 MOVED_FROM = 0x40
@@ -33,8 +33,6 @@ ONESHOT = 0x8000_0000
 
 _HEADER = struct.Struct("iIII")
 _BUFFER_BYTES = 1 << 16
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Event(NamedTuple):
@@ -56,7 +54,7 @@ class Inotify:
 
     def __init__(self) -> None:
         """Raises ``HostFailed`` when the user has too many already."""
-        self._fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify")
+        self._fd = _checked(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify")
         self._read_bytes = 0
 
     def add(self, path: str, mask: int) -> int:
@@ -64,12 +62,12 @@ class Inotify:
 
         Raises ``HostFailed`` (NO_WATCHES_LEFT when the user has too many), with the path.
         """
-        return _checked(_libc.inotify_add_watch(self._fd, os.fsencode(path), mask), path)
+        return _checked(libc.inotify_add_watch(self._fd, os.fsencode(path), mask), path)
 
     def remove(self, watch: int) -> None:
         """End a watch, if it has not ended by itself."""
         # EINVAL: its file is gone, or it was for one event.
-        _libc.inotify_rm_watch(self._fd, watch)
+        libc.inotify_rm_watch(self._fd, watch)
 
     def read(self) -> list[Event]:
         """The events since the last call."""
@@ -108,8 +106,8 @@ def _events(data: bytes, position: int) -> Iterator[Event]:
 
 def _checked(result: int, path: str) -> int:
     if result < 0:
-        number = ctypes.get_errno()
-        words = os.strerror(number)
-        reason = "NO_WATCHES_LEFT" if number in (errno.ENOSPC, errno.EMFILE) else ""
-        raise HostFailed(f"can't watch {path}: {words}", reason=reason, path=path, error=words)
+        error = last_error()
+        text = error.strerror
+        reason = "NO_WATCHES_LEFT" if error.errno in (errno.ENOSPC, errno.EMFILE) else ""
+        raise HostFailed(f"can't watch {path}: {text}", reason=reason, path=path, error=text)
     return result

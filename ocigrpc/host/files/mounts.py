@@ -7,12 +7,13 @@ import os
 import re
 from pathlib import Path
 
+from ocigrpc.host.descriptors import closing_fd
+from ocigrpc.host.libc import last_error, libc
+
 _MS_BIND = 0x1000
 _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
 _MNT_DETACH = 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def source_of(mount_point: str) -> str:
@@ -25,8 +26,8 @@ def source_of(mount_point: str) -> str:
     text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     for line in text.splitlines():
         _, _, _, root, point, *_ = line.split(" ")
-        if _unescape(point) == real:
-            source = _unescape(root)
+        if unescape(point) == real:
+            source = unescape(root)
     return source
 
 
@@ -46,9 +47,8 @@ def bind_file(source: str, target_fd: int) -> None:
 
 
 def _mount(source: str, target: str, flags: int) -> None:
-    if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), target)
+    if libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None):
+        raise last_error(target)
 
 
 def unmount(mount_point: str) -> None:
@@ -56,20 +56,15 @@ def unmount(mount_point: str) -> None:
 
     It is held open first, so that no other one is detached.
     """
-    directory = os.open(os.path.dirname(mount_point), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        name = os.path.basename(mount_point)
-        opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    finally:
-        os.close(directory)
-    try:
-        held = f"/proc/self/fd/{opened}"
-        if _libc.umount2(held.encode(), _MNT_DETACH):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), mount_point)
-    finally:
-        os.close(opened)
+    parent, name = os.path.split(mount_point)
+    with (
+        closing_fd(os.open(parent, os.O_PATH | os.O_DIRECTORY)) as directory,
+        closing_fd(os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)) as held,
+    ):
+        if libc.umount2(f"/proc/self/fd/{held}".encode(), _MNT_DETACH):
+            raise last_error(mount_point)
 
 
-def _unescape(field: str) -> str:
+def unescape(field: str) -> str:
+    """The path in a field of a mountinfo, which has octal numbers for white space in it."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -12,6 +12,8 @@ import os
 import stat
 from contextlib import ExitStack
 
+from ocigrpc.host.descriptors import closing_fd
+
 # The largest file that is read.
 SIZE_LIMIT_BYTES = 1 << 20
 
@@ -22,8 +24,8 @@ def read_regular_file(path: str) -> bytes:
     Raises ``OSError``: EINVAL unless it is a regular file, EFBIG if it is larger than
     ``SIZE_LIMIT_BYTES``.
     """
-    with ExitStack() as undo:
-        return read_open_file(_open(undo, path, 0))
+    with closing_fd(os.open(path, os.O_PATH)) as file:
+        return read_open_file(file)
 
 
 def read_regular_file_in(root: str, path: str) -> bytes:
@@ -33,18 +35,14 @@ def read_regular_file_in(root: str, path: str) -> bytes:
     (ELOOP or ENOTDIR), and otherwise what ``read_regular_file`` raises.
     """
     *directories, name = path.split("/")
-    with ExitStack() as undo:
+    step = None
+    with ExitStack() as opened:
         # With a slash at the end, the kernel would follow a link.
-        step = _open(undo, root.rstrip("/") or "/", os.O_DIRECTORY | os.O_NOFOLLOW)
-        for directory in directories:
-            step = _open(undo, directory, os.O_DIRECTORY | os.O_NOFOLLOW, step)
-        return read_open_file(_open(undo, name, os.O_NOFOLLOW, step))
-
-
-def _open(undo: ExitStack, path: str, flags: int, dir_fd: int | None = None) -> int:
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=dir_fd)
-    undo.callback(os.close, fd)
-    return fd
+        for directory in (root.rstrip("/") or "/", *directories):
+            fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=step)
+            step = opened.enter_context(closing_fd(fd))
+        file = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=step)
+        return read_open_file(opened.enter_context(closing_fd(file)))
 
 
 def read_open_file(path_fd: int) -> bytes:

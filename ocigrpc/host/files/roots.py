@@ -11,6 +11,7 @@ import errno
 import os
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.libc import last_error, libc
 from ocigrpc.host.processes.process import Process
 
 _OPENAT2 = 437  # The same number on every architecture.
@@ -21,8 +22,6 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 # The kernel gives up when directories are renamed meanwhile; then the call is repeated.
 _ATTEMPTS = 8
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _OpenHow(ctypes.Structure):
@@ -46,15 +45,15 @@ def open_in_root(root_fd: int, path: str, flags: int = 0) -> int:
     )
     encoded = os.fsencode(path)
     for _ in range(_ATTEMPTS):
-        fd: int = _libc.syscall(
+        fd: int = libc.syscall(
             _OPENAT2, root_fd, encoded, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
         )
         if fd >= 0:
             return fd
-        number = ctypes.get_errno()
-        if number not in (errno.EAGAIN, errno.EINTR):
+        error = last_error(path)
+        if error.errno not in (errno.EAGAIN, errno.EINTR):
             break
-    raise OSError(number, os.strerror(number), path)
+    raise error
 
 
 def open_root_of(process: Process) -> int:

@@ -12,13 +12,13 @@ from typing import NamedTuple, Self
 
 from msgspec import Struct
 
+from ocigrpc.host.libc import last_error, libc
+
 _AT_FDCWD = -100
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_NO_AUTOMOUNT = 0x800
 _AT_EMPTY_PATH = 0x1000
 _WANTED = 0x00000FFF | 0x00001000  # The basic fields, the birth, and the mount.
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Time(ctypes.Structure):
@@ -75,9 +75,8 @@ def statx(name: str, directory: int = _AT_FDCWD) -> Statx:
     """
     found = _Statx()
     flags = _AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT | (0 if name else _AT_EMPTY_PATH)
-    if _libc.statx(directory, os.fsencode(name), flags, _WANTED, ctypes.byref(found)):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), name)
+    if libc.statx(directory, os.fsencode(name), flags, _WANTED, ctypes.byref(found)):
+        raise last_error(name)
     return Statx(
         found.mode,
         os.makedev(found.device_major, found.device_minor),

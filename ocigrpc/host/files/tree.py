@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ocigrpc.errors import PreconditionFailed
+from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.statx import statx
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -124,11 +125,9 @@ def _find(directory: int, path: str, mounts: list[str], depth: int) -> None:
     opened = _open(directory, name, path, mounts)
     if opened is None:
         return
-    try:
+    with closing_fd(opened):
         for each in os.listdir(opened):
             _find(opened, f"{path}/{each}", mounts, depth + 1)
-    finally:
-        os.close(opened)
 
 
 def _remove(
@@ -158,11 +157,9 @@ def _remove_below(
     left += map(mount_in_the_way, mounts)
     if opened is None:
         return
-    try:
+    with closing_fd(opened):
         for each in os.listdir(opened):
             _remove(opened, f"{path}/{each}", left, depth + 1)
-    finally:
-        os.close(opened)
 
 
 def _check_depth(path: str, depth: int) -> None:

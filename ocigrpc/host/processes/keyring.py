@@ -5,12 +5,11 @@ Neither Python nor the C library has a call for it.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
 import platform
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.libc import last_error, libc
 
 _SYS_KEYCTL = {
     "x86_64": 250,
@@ -24,8 +23,6 @@ _SYS_KEYCTL = {
 }
 _JOIN_SESSION_KEYRING = 1
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 def leave_session_keyring() -> None:
     """Put the calling thread, and all that it starts from now on, into a new session keyring.
@@ -35,12 +32,10 @@ def leave_session_keyring() -> None:
     (KEYRING_FAILED).
     """
     number = _SYS_KEYCTL.get(platform.machine())
-    if number is None or _libc.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:
+    if number is None or libc.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:
         return
-    error = ctypes.get_errno()
-    if error != errno.ENOSYS:
-        raise HostFailed(
-            f"can't make a session keyring: {os.strerror(error)}",
-            reason="KEYRING_FAILED",
-            error=os.strerror(error),
-        )
+    error = last_error()
+    if error.errno != errno.ENOSYS:
+        text = error.strerror
+        problem = f"can't make a session keyring: {text}"
+        raise HostFailed(problem, reason="KEYRING_FAILED", error=text)

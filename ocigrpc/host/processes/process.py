@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from ocigrpc.closing import Closing
+from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.waiting import Deadline
 
 
@@ -38,7 +39,7 @@ class Process(Closing):
         self._fd = os.pidfd_open(pid)
         self.pid = pid
         try:
-            self.identity = Identity(pid, _start_ticks(pid), boot_id())
+            self.identity = Identity(pid, int(stat_fields(f"/proc/{pid}")[19]), boot_id())
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -94,10 +95,8 @@ class Process(Closing):
         with self._lock:
             # Closed means ended, and /dev/null can always be read.
             fd = os.dup(self._fd) if self._fd >= 0 else os.open(os.devnull, os.O_RDONLY)
-        try:
+        with closing_fd(fd):
             yield fd
-        finally:
-            os.close(fd)
 
     def send_signal(self, number: int) -> None:
         """Send a signal; nothing happens when the process has ended."""
@@ -138,10 +137,14 @@ def ends(pidfd: int, timeout_s: float) -> bool:
     return bool(poller.poll(timeout_s * 1000))
 
 
-def _start_ticks(pid: int) -> int:
-    # proc(5): field 22; the second field is in parentheses and may hold anything.
-    text = Path(f"/proc/{pid}/stat").read_bytes()
-    return int(text[text.rindex(b")") + 2 :].split()[19])
+def stat_fields(directory: str) -> list[bytes]:
+    """The fields of a process's or thread's ``stat`` from the state on; proc_pid_stat(5).
+
+    ``directory`` is its own below /proc. Raises ``OSError``.
+    """
+    text = Path(f"{directory}/stat").read_bytes()
+    # The second field is in parentheses and may hold anything.
+    return text[text.rindex(b")") + 2 :].split()
 
 
 _boot_id = ""

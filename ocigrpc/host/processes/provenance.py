@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from ocigrpc.host.processes.process import Identity, Process
+from ocigrpc.host.processes.process import Identity, Process, stat_fields
 
 _VARIABLE = "_OCIGRPC_BUNDLE"
 
@@ -39,7 +39,10 @@ def comes_from(pid: int, bundle: str, known: Collection[Identity] = ()) -> bool:
             return False
         if known and _identity(pid) in known:
             return True
-        pid = _parent_of(pid)
+        try:
+            pid = int(stat_fields(f"/proc/{pid}")[1])
+        except OSError:
+            return False
     return False
 
 
@@ -54,21 +57,7 @@ def _identity(pid: int) -> Identity | None:
 
 def has_ended(pid: int) -> bool:
     """Whether there is no such process, or only its zombie."""
-    state, *_ = _stat(pid)
-    return state in (b"", b"Z", b"X")
-
-
-def _parent_of(pid: int) -> int:
-    """The parent's pid; 0 if the process has ended."""
-    _, parent, *_ = _stat(pid)
-    return int(parent)
-
-
-def _stat(pid: int) -> list[bytes]:
-    """The fields of /proc/PID/stat from the state on; proc(5)."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        return stat_fields(f"/proc/{pid}")[0] in (b"Z", b"X")
     except OSError:
-        return [b"", b"0"]
-    # The second field is in parentheses and may hold anything.
-    return text[text.rindex(b")") + 2 :].split()
+        return True

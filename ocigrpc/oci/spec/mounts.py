@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.oci.spec.config import (
     ContainerConfig,
     Mount,
@@ -181,11 +182,8 @@ def _check_source(mount: Mount, field: str, violations: Violations) -> None:
 
 def _propagation_tags(path: str) -> set[str]:
     """Tags of the mount that ``path`` is on: "shared", "master"; proc_pid_mountinfo(5)."""
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_PATH)) as fd:
         fdinfo = Path(f"/proc/self/fdinfo/{fd}").read_text()
-    finally:
-        os.close(fd)
     mount_id = re.search(r"^mnt_id:\s*(\d+)$", fdinfo, re.MULTILINE)
     for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
         fields = line.split(" ")

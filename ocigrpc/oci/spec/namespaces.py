@@ -10,6 +10,7 @@ import stat
 
 from msgspec import Struct
 
+from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.oci.spec.config import ContainerConfig, Namespace, NamespaceMode, NamespaceType
 from ocigrpc.violations import TEXT_LIMIT_BYTES, Violations, entry_field
 
@@ -154,15 +155,12 @@ def _is_hosts(namespace: Namespace, field: str, violations: Violations) -> bool:
 def _identify(path: str) -> tuple[int, tuple[int, int]]:
     """Type flag and identity of a namespace's file. Raises ``OSError`` for another file."""
     # O_PATH first: opening a device or a FIFO for reading may have effects.
-    path_fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_PATH)) as path_fd:
         found = os.fstat(path_fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         with open(f"/proc/self/fd/{path_fd}", "rb") as file:
             return fcntl.ioctl(file, _NS_GET_NSTYPE), _identity(found)
-    finally:
-        os.close(path_fd)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

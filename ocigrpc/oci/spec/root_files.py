@@ -12,10 +12,11 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.regular import read_head, read_open_file
 from ocigrpc.host.files.roots import open_in_root, open_root_of
 from ocigrpc.host.processes.process import Process
@@ -63,11 +64,10 @@ class RunningRoot:
     def _open(self, path: str) -> Iterator[int]:
         if self._init is None:
             raise HostFailed("the container's first process has ended")
-        with ExitStack() as undo:
-            root = open_root_of(self._init)
-            undo.callback(os.close, root)
-            file = open_in_root(root, path)
-            undo.callback(os.close, file)
+        with (
+            closing_fd(open_root_of(self._init)) as root,
+            closing_fd(open_in_root(root, path)) as file,
+        ):
             yield file
 
 
@@ -100,11 +100,8 @@ class PlannedRoot:
         """See :class:`RootFiles`."""
         while self._pending:
             self._mount(self._pending.popleft())
-        file = _open(self._walk(path))
-        try:
+        with closing_fd(_open(self._walk(path))) as file:
             return read_open_file(file)
-        finally:
-            os.close(file)
 
     def _mount(self, mount: SpecMount) -> None:
         options = mount.options or ()
@@ -158,12 +155,9 @@ class PlannedRoot:
 
 def _link(place: _Place) -> str | None:
     """The target of a place that is a link; None for another one."""
-    entry = _open(place)
-    try:
+    with closing_fd(_open(place)) as entry:
         is_link = stat.S_ISLNK(os.fstat(entry).st_mode)
         return os.readlink("", dir_fd=entry) if is_link else None
-    finally:
-        os.close(entry)
 
 
 def _open(place: _Place) -> int:
@@ -173,13 +167,10 @@ def _open(place: _Place) -> int:
     if place.missing or kind in _EMPTY_TYPES or (kind == "bind" and not usable):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place.path)
     if kind != "bind":
-        words = f"is on a mount of type {kind!r}, and nobody knows yet what will be there"
-        raise OSError(errno.ENODATA, words, place.path)
-    base = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        problem = f"is on a mount of type {kind!r}, whose files can't be known yet"
+        raise OSError(errno.ENODATA, problem, place.path)
     inside = place.path[len(destination) + 1 :]
     if not inside:
-        return base
-    try:
+        return os.open(source, os.O_PATH)
+    with closing_fd(os.open(source, os.O_PATH)) as base:
         return open_in_root(base, inside, os.O_NOFOLLOW)
-    finally:
-        os.close(base)
