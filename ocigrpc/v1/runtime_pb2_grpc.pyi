@@ -39,6 +39,11 @@ Of your deadline the service uses nine tenths, so that its own error, which says
 reaches you before your clock runs out; of StopContainer, Exec and ExecSync, which say
 themselves how long they may take, all but half a second and a hundredth; and all of
 that of WaitContainer, ContainerLogs, Attach, WatchEvents and WatchStats.
+
+Repeat a call that changes something with the container's id, not with its name. Once a
+container is removed, its name is free, and so is its id: a late repetition reaches the newer
+container that has it. Ids that you never use twice, as those that the service makes, can't be
+mistaken.
 """
 
 from collections import abc as _abc
