@@ -11,16 +11,8 @@ import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
 
-from jeepney import (
-    DBusAddress,
-    HeaderFields,
-    Message,
-    MessageType,
-    Parser,
-    new_method_call,
-)
+from jeepney import DBusAddress, HeaderFields, Message, MessageType, Parser, new_method_call
 from jeepney.auth import BEGIN, Authenticator
 from jeepney.bus import get_connectable_addresses
 
@@ -48,7 +40,7 @@ Pending = int
 
 
 class Bus:
-    """A connection that can send calls ahead of the answers, and keeps signals until asked for."""
+    """A connection that sends calls ahead of the answers, and keeps signals for :meth:`signal`."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket = connected
@@ -86,11 +78,11 @@ class Bus:
         return self.reply(self.send(address, method, signature, *arguments))
 
     def match(self, rule: str) -> None:
-        """Ask the bus for the signals of a match rule, without waiting for its answer."""
+        """Subscribe to the signals of a match rule, without waiting for the bus's answer."""
         self.send(_BUS, "AddMatch", "s", rule)
 
     def signal(self, member: str, wanted: Callable[[Sequence[object]], bool]) -> Sequence[object]:
-        """The body of the first signal of this name that is ``wanted``, come or not."""
+        """The body of the first signal of this name that is ``wanted``, waiting if need be."""
         while True:
             while self._signals:
                 message = self._signals.pop(0)
@@ -125,17 +117,13 @@ def connect(deadline: Deadline) -> Iterator[Bus]:
             yield Bus(connection, deadline)
         except (OSError, ValueError, RuntimeError) as error:
             # jeepney raises ValueError for what is not D-Bus, RuntimeError for other transports.
-            _unreachable(address, error)
-
-
-def _unreachable(address: str, error: Exception) -> NoReturn:
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    raise CgroupFailed(
-        f"can't talk to the system bus at {address}: {text}",
-        reason="BUS_UNREACHABLE",
-        address=address,
-        error=text,
-    ) from error
+            text = getattr(error, "strerror", None) or str(error)
+            raise CgroupFailed(
+                f"can't reach the system bus at {address}: {text}",
+                reason="BUS_UNREACHABLE",
+                address=address,
+                error=text,
+            ) from error
 
 
 def _connect(connection: socket.socket, path: str, deadline: Deadline) -> None:
@@ -143,7 +131,7 @@ def _connect(connection: socket.socket, path: str, deadline: Deadline) -> None:
         try:
             return connection.connect(path)
         except BlockingIOError:
-            # unix(7): the backlog is full, and no event tells when it is shorter.
+            # unix(7): the backlog is full, and no event shows when it is shorter.
             deadline.wait(timeout_s=_RETRY_S)
 
 

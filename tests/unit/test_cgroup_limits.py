@@ -8,9 +8,8 @@ import pytest
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.formats import NO_LIMIT
 from ocigrpc.host.cgroups.limit_files import Snapshot, wishes_of
-from ocigrpc.host.cgroups.limits import Limits, read_limits
+from ocigrpc.host.cgroups.limits import NO_LIMIT, Limits, read_limits
 
 V1 = {
     "cpu": {"cpu.shares": "512", "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"},

@@ -10,7 +10,7 @@ import pytest
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_flat, parse_number
+from ocigrpc.host.cgroups.limits import NO_LIMIT, parse_number
 from ocigrpc.host.cgroups.stats import (
     CpuUsage,
     IoUsage,
@@ -19,6 +19,7 @@ from ocigrpc.host.cgroups.stats import (
     Pressure,
     PressureLine,
     Usage,
+    parse_flat,
     parse_pressure,
     parse_v1_io,
     parse_v2_io,

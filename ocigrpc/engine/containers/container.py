@@ -14,7 +14,7 @@ from ocigrpc.engine.model.values import Position, State
 from ocigrpc.engine.store.record_keeper import RecordKeeper
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import Busy, Timeout
-from ocigrpc.host.cgroups.unfrozen import unfrozen
+from ocigrpc.host.cgroups.descendants import unfrozen
 from ocigrpc.host.processes.process import Process
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime import Runtime

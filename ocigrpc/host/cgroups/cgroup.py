@@ -73,26 +73,20 @@ class Cgroup:
 
     def of_controller(self, controller: str) -> ControllerGroup | None:
         """The group in the hierarchy of a v1 controller, or in cgroup2 for ""; None without one."""
-        wanted = (
-            group
-            for group in self.groups
-            if (controller in group.controllers if controller else group.unified)
-        )
-        return next(wanted, None)
+        for group in self.groups:
+            if controller in group.controllers if controller else group.unified:
+                return group
+        return None
 
     def child(self, name: str) -> Cgroup:
         """The group of this name directly below, in the hierarchies that this one is in."""
-        groups = (
-            msgspec.structs.replace(group, directory=f"{group.directory}/{name}", inode=0)
-            for group in self.groups
-            if group.inode != NO_GROUP
-        )
-        return Cgroup(f"{self.path}/{name}", tuple(groups))
+        groups = (group for group in self.groups if group.inode != NO_GROUP)
+        below = tuple(group.at(f"{group.directory}/{name}") for group in groups)
+        return Cgroup(f"{self.path}/{name}", below)
 
     def replacing_members(self) -> list[int]:
         """The pids in other groups that have its name now."""
-        replaced = [group for group in self.groups if group.is_replaced()]
-        others = (msgspec.structs.replace(group, inode=0) for group in replaced)
+        others = (group.at(group.directory) for group in self.groups if group.is_replaced())
         return sorted(set[int]().union(*(group.members() for group in others)))
 
     def create(self) -> bool:

@@ -8,7 +8,7 @@ import select
 from contextlib import ExitStack, suppress
 from typing import Self
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ocigrpc.closing import Closing
 from ocigrpc.errors import CgroupFailed
@@ -36,6 +36,10 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
     controllers: frozenset[str]
     unified: bool
     inode: int = 0
+
+    def at(self, directory: str) -> ControllerGroup:
+        """Whatever group of the same hierarchy has this directory."""
+        return structs.replace(self, directory=directory, inode=0)
 
     def read(self, name: str) -> str | None:
         """The content of a file of the group; None when the file or the group does not exist."""

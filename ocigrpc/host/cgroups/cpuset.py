@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup
@@ -46,19 +47,11 @@ def available(cgroup: Cgroup, name: str) -> _Set | None:
     name = name if "cpuset" in group.controllers else f"{name}.effective"
     above = os.path.dirname(group.directory)
     while len(above) >= len(group.top):
-        text = ControllerGroup(above, group.top, group.controllers, group.unified).read(name)
+        text = group.at(above).read(name)
         if text is not None and text.strip():
             return parse_set(text)
         above = os.path.dirname(above)
     return None
-
-
-def below(group: ControllerGroup) -> Sequence[ControllerGroup]:
-    """The groups below a v1 group, parents first."""
-    return [
-        ControllerGroup(directory, group.top, group.controllers, group.unified)
-        for directory in group.tree()[1:]
-    ]
 
 
 def move(group: ControllerGroup, name: str, goal: str, known: Mapping[str, str]) -> bool:
@@ -73,12 +66,12 @@ def move(group: ControllerGroup, name: str, goal: str, known: Mapping[str, str])
     wanted = parse_set(goal)
     for _ in range(_ROUNDS):
         plan = _planned(group, name, wanted, known)
-        for directory, has, will in plan:
+        for each, has, will in plan:
             if not will <= has:
-                _try_set(directory, name, has | will)
-        for directory, has, will in reversed(plan):
+                _try_set(each, name, has | will)
+        for each, has, will in reversed(plan):
             if will != has:
-                _try_set(directory, name, will)
+                _try_set(each, name, will)
         # Another group may have been made meanwhile, with what the group above it had.
         if parse_set(group.read(name) or "") == wanted:
             return True
@@ -87,11 +80,11 @@ def move(group: ControllerGroup, name: str, goal: str, known: Mapping[str, str])
 
 def _planned(
     group: ControllerGroup, name: str, wanted: _Set, known: Mapping[str, str]
-) -> list[tuple[str, _Set, _Set]]:
+) -> list[tuple[ControllerGroup, _Set, _Set]]:
     """Each group, parents first, with the set that it has and the one that it will have."""
     plan: dict[str, tuple[_Set, _Set]] = {}
     for directory in group.tree():
-        text = ControllerGroup(directory, group.top, group.controllers, group.unified).read(name)
+        text = group.at(directory).read(name)
         if text is None or not text.strip():
             continue
         has = parse_set(text)
@@ -103,11 +96,9 @@ def _planned(
             had_above, will_above = plan.get(os.path.dirname(directory), (has, wanted))
             will = will_above if has == had_above else (has & will_above) or will_above
         plan[directory] = (has, will)
-    return [(directory, has, will) for directory, (has, will) in plan.items()]
+    return [(group.at(directory), has, will) for directory, (has, will) in plan.items()]
 
 
-def _try_set(directory: str, name: str, numbers: _Set) -> None:
-    try:
-        ControllerGroup(directory, "", frozenset(), False).write(name, set_text(numbers))
-    except CgroupFailed:
-        return
+def _try_set(group: ControllerGroup, name: str, numbers: _Set) -> None:
+    with suppress(CgroupFailed):
+        group.write(name, set_text(numbers))

@@ -1,14 +1,14 @@
-"""The descendants of processes: proc_pid_task(5), ``children``."""
+"""The descendants of processes, proc_pid_task(5), and which of them are outside of a cgroup."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup
-from ocigrpc.host.processes.process import Process
+from ocigrpc.host.processes.process import Process, stat_fields
 
 _ROUNDS = 64
 
@@ -43,6 +43,28 @@ def gather(pid: int, source: Cgroup, cgroup: Cgroup) -> None:
                         cgroup.add(each)
                 finally:
                     process.close()
+
+
+def unfrozen(cgroup: Cgroup, roots: Set[int]) -> frozenset[int]:
+    """The processes that have a thread outside of a frozen cgroup, in any hierarchy.
+
+    Of those in it, and of ``roots`` and what descends from them: a program with enough rights
+    can leave the cgroup, by process or by thread, and another can be taken out of it.
+    """
+    processes = roots | descendants(roots) | set(cgroup.members())
+    asleep = cgroup.frozen_threads()
+    return frozenset(
+        pid for pid in processes if any(tid not in asleep for tid in _living_threads(pid))
+    )
+
+
+def _living_threads(pid: int) -> Iterator[int]:
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):
+                # A zombie, or dead, has nothing to freeze.
+                if stat_fields(f"/proc/{pid}/task/{name}")[0] not in (b"Z", b"X"):
+                    yield int(name)
 
 
 def _children(pid: int) -> set[int]:

@@ -1,4 +1,4 @@
-"""Whether a cgroup is frozen, which is asked more often than anything else of it."""
+"""Whether a cgroup is frozen, which is read more often than anything else of it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ class Freezer:
     reads can be held open.
     """
 
+    def __init__(self, *files: _File) -> None:
+        """``files`` are those that :meth:`frozen` reads."""
+        self._files = files
+
     def hold(self) -> None:
         """Hold its files open from the next read on, until :meth:`release`."""
-        for file in self._read_by_frozen():
+        for file in self._files:
             file.hold()
 
     def release(self) -> None:
         """Close its files, and open them again for each read."""
-        for file in self._read_by_frozen():
+        for file in self._files:
             file.release()
 
     def frozen(self) -> bool | None:
@@ -34,9 +38,6 @@ class Freezer:
 
     def freezing(self) -> bool:
         """Whether it is about to be frozen, and something in it may still run."""
-        raise NotImplementedError
-
-    def _read_by_frozen(self) -> Sequence[_File]:
         raise NotImplementedError
 
 
@@ -52,6 +53,7 @@ class _Legacy(Freezer):
 
     def __init__(self, group: ControllerGroup) -> None:
         self._state = _File(f"{group.directory}/freezer.state")
+        super().__init__(self._state)
 
     def frozen(self) -> bool | None:
         text = self._state.read()
@@ -59,9 +61,6 @@ class _Legacy(Freezer):
 
     def freezing(self) -> bool:
         return self._state.read() == b"FREEZING\n"
-
-    def _read_by_frozen(self) -> Sequence[_File]:
-        return (self._state,)
 
 
 class _Unified(Freezer):
@@ -71,6 +70,7 @@ class _Unified(Freezer):
         self._freeze = _File(f"{group.directory}/cgroup.freeze")
         self._events = _File(f"{group.directory}/cgroup.events")
         self._alone = alone
+        super().__init__(*((self._freeze, self._events) if alone else (self._events,)))
 
     def frozen(self) -> bool | None:
         # Beside a v1 freezer, only people freeze this one: seeing a group that is about to be
@@ -85,9 +85,6 @@ class _Unified(Freezer):
 
     def freezing(self) -> bool:
         return self._freeze.read() == b"1\n" and b"frozen 1" not in (self._events.read() or b"")
-
-    def _read_by_frozen(self) -> Sequence[_File]:
-        return (self._freeze, self._events) if self._alone else (self._events,)
 
 
 class _File:

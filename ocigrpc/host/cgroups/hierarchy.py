@@ -70,7 +70,9 @@ class Hierarchies(Struct, frozen=True):
         found = tuple(parse_mountinfo(mountinfo))
         if not found:
             raise CgroupFailed("no cgroup hierarchy is mounted", reason="CGROUPS_MISSING")
-        return cls(kind=kind_of(found), all=found)
+        generations = {hierarchy.unified for hierarchy in found}
+        hybrid = Kind.HYBRID if True in generations else Kind.V1
+        return cls(Kind.V2 if generations == {True} else hybrid, found)
 
     @classmethod
     def detect(cls, mountinfo: str | Path = "/proc/self/mountinfo") -> Self:
@@ -149,16 +151,7 @@ class _Mount(Struct, frozen=True):
 
 # Options of a v1 mount that name no controller: cgroup_v1 show_options in the kernel.
 _NOT_CONTROLLERS = frozenset(
-    {
-        "rw",
-        "ro",
-        "noprefix",
-        "xattr",
-        "cpuset_v2_mode",
-        "clone_children",
-        "favordynmods",
-        "seclabel",
-    }
+    "rw ro noprefix xattr cpuset_v2_mode clone_children favordynmods seclabel".split()
 )
 
 
@@ -192,15 +185,9 @@ def _parse_mount(line: str) -> _Mount:
     left, _, right = line.partition(" - ")
     mount_id, parent_id, device, root, mount_point, *_ = left.split(" ")
     fs_type, _source, options = right.split(" ", 2)
-    return _Mount(
-        mount_id=mount_id,
-        parent_id=parent_id,
-        device=device,
-        root=unescape(root),
-        mount_point=unescape(mount_point),
-        fs_type=fs_type,
-        options=frozenset(options.split(",")),
-    )
+    root, mount_point = unescape(root), unescape(mount_point)
+    named = frozenset(options.split(","))
+    return _Mount(mount_id, parent_id, device, root, mount_point, fs_type, named)
 
 
 def _visible_at(mount: _Mount, mounts: Sequence[_Mount]) -> _Mount:
@@ -222,19 +209,8 @@ def _visible_at(mount: _Mount, mounts: Sequence[_Mount]) -> _Mount:
 def _controllers(mount: _Mount) -> frozenset[str]:
     if mount.fs_type == "cgroup2":
         return frozenset()
-    return frozenset(
-        option
-        for option in mount.options - _NOT_CONTROLLERS
-        if "=" not in option or option.startswith("name=")
-    )
-
-
-def kind_of(hierarchies: Sequence[Hierarchy]) -> Kind:
-    """What kind of host has these hierarchies."""
-    generations = {hierarchy.unified for hierarchy in hierarchies}
-    if generations == {True}:
-        return Kind.V2
-    return Kind.HYBRID if True in generations else Kind.V1
+    named = mount.options - _NOT_CONTROLLERS
+    return frozenset(each for each in named if "=" not in each or each.startswith("name="))
 
 
 def parse_proc_cgroup(text: str) -> dict[frozenset[str], str]:

@@ -16,8 +16,9 @@ from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups import cpuset
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.formats import NO_LIMIT, PAGE_BYTES
 from ocigrpc.host.cgroups.limits import (
+    NO_LIMIT,
+    PAGE_BYTES,
     SHARES_DEFAULT,
     WEIGHT_DEFAULT,
     Limits,
@@ -76,7 +77,8 @@ class Snapshot(Struct, frozen=True):
         group = cgroups[0].of_controller("cpuset")
         if with_cpusets_below and group is not None:
             seen = {place for place, _ in texts}
-            places = [(each, name) for each in cpuset.below(group) for name in cpuset.FILES]
+            below = [group.at(directory) for directory in group.tree()[1:]]
+            places = [(each, name) for each in below for name in cpuset.FILES]
             texts += read_texts(place for place in places if place not in seen)
         return cls(tuple(texts))
 
@@ -101,11 +103,7 @@ class Snapshot(Struct, frozen=True):
         """The fields of ``wanted`` for which the group, which exists, has no file."""
         texts = dict(self.texts)
         wishes = wishes_of(cgroup, wanted, texts)
-        return [
-            wish.field
-            for wish in wishes
-            if wish.group is None or (wish.group, wish.name) not in texts
-        ]
+        return [wish.field for wish in wishes if (wish.group, wish.name) not in texts]
 
     def restore(self, keep: Keep) -> Sequence[str]:
         """Write the files that differ; the names of those that can't be corrected.
@@ -156,13 +154,8 @@ def wishes_of(
     """The files of what is ``wanted``, without ``unified``; ``now`` is what they hold."""
     unified = cgroup.of_controller("")
     if unified is not None and len(cgroup.groups) == 1:
-        return list(
-            _v2_wishes(
-                unified,
-                wanted,
-                {name: text for (group, name), text in now.items() if group == unified},
-            )
-        )
+        texts = {name: text for (group, name), text in now.items() if group == unified}
+        return list(_v2_wishes(unified, wanted, texts))
     return [
         Wish(field, cgroup.of_controller(controller), name, text)
         for controller, field, name, text in _v1_wishes(cgroup, wanted)
@@ -244,14 +237,11 @@ def _holds(group: ControllerGroup, name: str, text: str) -> bool:
                 _everything(group, name)
             ) <= cpuset.parse_set(now)
         return cpuset.parse_set(text) == cpuset.parse_set(now)
-    unit = PAGE_BYTES if name in _MEMORY_FILES else _huge_unit(name)
+    units = (unit for size, unit in page_sizes().items() if name in huge_files(size))
+    unit = PAGE_BYTES if name in _MEMORY_FILES else next(units, 0)
     if unit:
         return _whole(text, unit) == _whole(now, unit)
     return text.split() == now.split()
-
-
-def _huge_unit(name: str) -> int:
-    return next((each for size, each in page_sizes().items() if name in huge_files(size)), 0)
 
 
 def _whole(text: str, unit: int) -> int:
@@ -261,8 +251,7 @@ def _whole(text: str, unit: int) -> int:
 
 def _everything(group: ControllerGroup, name: str) -> str:
     """The cpuset of a cgroup2 group without limits, as a list."""
-    top = ControllerGroup(group.top, group.top, group.controllers, group.unified)
-    return top.read(f"{name}.effective") or ""
+    return group.at(group.top).read(f"{name}.effective") or ""
 
 
 def _try_write(group: ControllerGroup, name: str, text: str) -> None:

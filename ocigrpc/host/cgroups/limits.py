@@ -1,8 +1,9 @@
-"""The limits of a cgroup, as they are in force."""
+"""The limits of a cgroup, as they are in force: cgroups(7), and cgroup-v2.rst of the kernel."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from msgspec import Struct
 from ocigrpc.host.cgroups import cpuset
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_number
+
+# The value of a limit when there is none; a limit that the host does not know is None.
+NO_LIMIT = -1
+# The unit in which memory is limited and counted.
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# The highest v1 limit, which means that there is none.
+_V1_NO_LIMIT = ((1 << 63) - 1) // PAGE_BYTES * PAGE_BYTES
 
 # The largest weights among siblings, with cgroup v1 and v2; the least ones are 2 and 1.
 SHARES_MAX, WEIGHT_MAX = 262_144, 10_000
@@ -32,6 +39,17 @@ _V2_FILES = (
 )
 # Beyond this, cgroup v1 means no limit, whatever it is rounded to.
 _NO_HUGE_LIMIT = 1 << 62
+
+
+def parse_number(text: str | None) -> int | None:
+    """The number in a file, ``NO_LIMIT`` for "max"; None when there is no such file."""
+    word = (text or "").strip()
+    if not word:
+        return None
+    if word == "max":
+        return NO_LIMIT
+    number = int(word)
+    return NO_LIMIT if number >= _V1_NO_LIMIT else number
 
 
 def weight_of_shares(shares: int) -> int:

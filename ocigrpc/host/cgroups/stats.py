@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.formats import parse_flat, parse_number
+from ocigrpc.host.cgroups.limits import parse_number
 
 _US, _TICK = 1000, 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _Usage = TypeVar("_Usage", bound=Struct)
@@ -100,6 +100,12 @@ def read_usage(cgroup: Cgroup) -> Usage:
     )
 
 
+def parse_flat(text: str) -> dict[str, int]:
+    """The numbers in a file of lines such as "nr_periods 12", by their names."""
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {key: int(value) for key, _, value in pairs if value.isdigit()}
+
+
 def parse_v1_io(serviced: str) -> tuple[int, int] | None:
     """Reads and writes in a file of lines such as "8:0 Read 4096"; None without a device."""
     rows = [line.split() for line in serviced.splitlines()]
@@ -141,10 +147,9 @@ def parse_pressure(text: str) -> Pressure | None:
 def _joined(cgroup: Cgroup) -> ControllerGroup | None:
     """The cgroup2 group, unless the processes are in the v1 groups of a hybrid host alone."""
     unified = cgroup.of_controller("")
-    if unified is not None and len(cgroup.groups) > 1:
-        joined = "populated 1" in (unified.read("cgroup.events") or "")
-        return unified if joined else None
-    return unified
+    if unified is None or len(cgroup.groups) == 1:
+        return unified
+    return unified if "populated 1" in (unified.read("cgroup.events") or "") else None
 
 
 def _cpu(
@@ -229,16 +234,10 @@ def _io(v1: ControllerGroup | None, unified: ControllerGroup | None) -> IoUsage 
         if (count := parse_v1_io(v1.read(name) or "")) is not None:
             ops = parse_v1_io(v1.read(f"{policy}.io_serviced_recursive") or "")
             return None if ops is None else IoUsage(*count, *ops)
-        if _top_counts(v1, name):
-            # Devices are counted, but the group has not used any.
+        # The topmost group counts a device if any group can: this one has not used any.
+        if parse_v1_io(v1.at(v1.top).read(name) or "") is not None:
             return IoUsage(0, 0, 0, 0)
     return None
-
-
-def _top_counts(group: ControllerGroup, name: str) -> bool:
-    """Whether the hierarchy's topmost group counts a device, as it does if any group can."""
-    top = ControllerGroup(group.top, group.top, group.controllers, group.unified)
-    return parse_v1_io(top.read(name) or "") is not None
 
 
 def _pressure(unified: ControllerGroup | None, name: str) -> Pressure | None:

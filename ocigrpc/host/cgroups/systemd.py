@@ -85,7 +85,7 @@ def start_scope(
     Raises ``CgroupFailed`` (SCOPE_EXISTS, SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or
     ``Cancelled``; after the last two it may still be started, so stop it.
     """
-    scope_path(slice_name, unit)
+    slice_path(slice_name)
     properties = [
         ("Description", ("s", description or unit)),
         ("Slice", ("s", slice_name)),
@@ -110,7 +110,6 @@ def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:
     Those without a property of systemd are left out. Raises ``CgroupFailed``
     (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
     """
-    _check_scope(unit)
     properties = [each for name, text in texts.items() for each in limit_properties(name, text)]
     if properties:
         with _manager(unit, deadline) as bus:
@@ -144,7 +143,6 @@ def stop_scope(unit: str, deadline: Deadline) -> None:
 
     Raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
     """
-    _check_scope(unit)
     with _manager(unit, deadline) as bus:
         try:
             bus.call(_MANAGER, "KillUnit", "ssi", unit, "all", _SIGKILL)
@@ -164,7 +162,6 @@ def scope_active(unit: str, deadline: Deadline) -> bool:
 
     Raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
     """
-    _check_scope(unit)
     with _manager(unit, deadline) as bus:
         return _is_active(bus, unit)
 
@@ -203,7 +200,8 @@ def _check_scope(unit: str) -> None:
 
 @contextmanager
 def _manager(unit: str, deadline: Deadline) -> Iterator[Bus]:
-    """The bus; what systemd refuses is raised as a failure of the scope."""
+    """The bus; what systemd refuses is raised as a failure of the scope, and so is its name."""
+    _check_scope(unit)
     with connect(deadline) as bus:
         try:
             yield bus

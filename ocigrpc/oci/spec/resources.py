@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ocigrpc.host.cgroups.limits import (
+    NO_LIMIT,
     SHARES_MAX,
     WEIGHT_MAX,
     shares_of_weight,
@@ -25,9 +26,6 @@ RLIMITS = frozenset(
         "SIGPENDING STACK"
     ).split()
 )
-
-# Asks for a limit to be lifted.
-NO_LIMIT = -1
 
 _OPEN_FILES = "RLIMIT_NOFILE"
 _INT64_MAX = (1 << 63) - 1

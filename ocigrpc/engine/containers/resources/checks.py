@@ -11,10 +11,15 @@ import msgspec
 from ocigrpc.errors import CannotRun, CgroupFailed, RuntimeFailed
 from ocigrpc.host.cgroups import cpuset
 from ocigrpc.host.cgroups.cgroup import Cgroup
-from ocigrpc.host.cgroups.formats import NO_LIMIT, parse_number
 from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
 from ocigrpc.host.cgroups.limit_files import Snapshot
-from ocigrpc.host.cgroups.limits import Limits, shares_of_weight, weight_of_shares
+from ocigrpc.host.cgroups.limits import (
+    NO_LIMIT,
+    Limits,
+    parse_number,
+    shares_of_weight,
+    weight_of_shares,
+)
 from ocigrpc.oci.runtime_errors import classified
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.violations import Violations, entry_field
