@@ -47,7 +47,7 @@ def configure_logging(level: LogLevel = "info", log_format: LogFormat = "auto") 
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *(_console(terminal) if console else _json()),
+            *(_console(terminal) if console else _JSON),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: lines,
@@ -69,10 +69,6 @@ def _encoded(_: WrappedLogger, __: str, text: EventDict | str) -> bytes:
     return str(text).encode(errors="backslashreplace")
 
 
-def _json() -> list[Processor]:
-    return [structlog.processors.format_exc_info, _json_line]
-
-
 _ENCODER = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -82,6 +78,9 @@ def _json_line(_: WrappedLogger, __: str, event: EventDict) -> bytes:
     except Exception:
         # A value that JSON can't hold, such as half a surrogate pair from a file name.
         return _ENCODER.encode({_plain(key): _plain(value) for key, value in event.items()})
+
+
+_JSON = (structlog.processors.format_exc_info, _json_line)
 
 
 def _plain(value: object) -> str:

@@ -69,7 +69,7 @@ def create_argv(options: ConmonOptions) -> list[str]:
         *("-l", options.log_path),
     ]
     for name, *value in (
-        ("--persist-dir", str(paths.persist)),
+        ("--persist-dir", str(paths.bundle)),
         ("--exit-dir", str(paths.exits)),
         ("--socket-dir-path", str(paths.sockets)),
         ("--full-attach",),

@@ -15,8 +15,7 @@ from ocigrpc.conmon.sync_line import parse_sync_line
 from ocigrpc.errors import MonitorFailed, cut
 from ocigrpc.host.processes.child import ENVIRONMENT, Child
 from ocigrpc.host.processes.provenance import bundle_mark
-from ocigrpc.oci.runtime_errors import create_failed
-from ocigrpc.oci.runtime_log import logged_error
+from ocigrpc.oci.runtime_errors import create_failed, logged_error
 from ocigrpc.waiting import Deadline
 
 
@@ -37,7 +36,7 @@ class Launch(Closing):
             self._pipes = stack.enter_context(Pipes())
             env = ENVIRONMENT | self._pipes.env | bundle_mark(str(self._paths.bundle))
             # conmon up to 2.1.12 writes its `oom` file to its working directory.
-            child = Child(self._argv, env=env, cwd=self._paths.persist, pass_fds=self._pipes.fds)
+            child = Child(self._argv, env=env, cwd=self._paths.bundle, pass_fds=self._pipes.fds)
             self._child = stack.enter_context(child)
             self._pipes.release()
             self._stack = stack.pop_all()

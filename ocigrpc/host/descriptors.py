@@ -19,7 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 PER_CONTAINER = 4
 # Reserved for calls, streams, logs and connections, but at most half of all.
 _CALLS = 4096
-_INITIAL = resource.getrlimit(resource.RLIMIT_NOFILE)
+# What this process was started with: the soft limit and the hard one.
+INITIAL_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 @contextmanager
@@ -54,15 +55,10 @@ def limit_for(containers: int) -> int:
     return held + min(_CALLS, held)
 
 
-def initial_limit() -> tuple[int, int]:
-    """The limit that this process was started with: the soft one and the hard one."""
-    return _INITIAL
-
-
 def limit_child(pid: int) -> None:
     """Give a child that was just started the limit that this process was started with."""
     with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, _INITIAL)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, INITIAL_LIMIT)
 
 
 def require_descriptors(count: int) -> None:

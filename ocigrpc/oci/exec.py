@@ -23,8 +23,7 @@ from ocigrpc.host.processes.child import UMASK
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.options import require_option
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.oci.runtime_errors import classified
-from ocigrpc.oci.runtime_log import logged_error
+from ocigrpc.oci.runtime_errors import classified, logged_error
 from ocigrpc.oci.spec.capabilities import capabilities_of_exec
 from ocigrpc.oci.spec.root_files import RootFiles
 from ocigrpc.oci.spec.users import User, check_accounts, user_of
@@ -76,8 +75,20 @@ class ExecFiles(Struct, frozen=True):
             return 0
 
 
+def knows_subgroups(runtime: Runtime, deadline: Deadline) -> bool:
+    """Whether the runtime can put a program into a cgroup below the container's."""
+    return "--cgroup" not in runtime.unknown_options("exec", deadline)
+
+
 def exec_argv(
-    runtime: Runtime, container_id: str, files: ExecFiles, subgroup: str, deadline: Deadline
+    runtime: Runtime,
+    container_id: str,
+    files: ExecFiles,
+    subgroup: str,
+    deadline: Deadline,
+    *,
+    detach: bool = False,
+    console: str = "",
 ) -> list[str]:
     """The command line that runs the program of ``files`` in the container, and waits for it.
 
@@ -85,40 +96,13 @@ def exec_argv(
     that option, as runc before 1.1 and crun before 1.0, puts the program into the container's
     cgroup: see :func:`knows_subgroups`. Raises ``PreconditionFailed`` (OPTION_UNKNOWN) for a
     runtime that lacks another option.
+
+    With ``detach`` the runtime ends when the program runs, and the caller waits for the program.
+    It relays nothing: the program gets the runtime's standard streams, and its terminal, if it
+    has one, is sent to the socket ``console``.
     """
-    return _argv(runtime, container_id, files, subgroup, deadline)
-
-
-def detached_argv(
-    runtime: Runtime,
-    container_id: str,
-    files: ExecFiles,
-    subgroup: str,
-    console: str,
-    deadline: Deadline,
-) -> list[str]:
-    """The same, but the runtime ends when the program runs, and the caller waits for the program.
-
-    The runtime relays nothing: the program gets the runtime's standard streams, and its
-    terminal, if it has one, is sent to the socket ``console``.
-    """
-    options = ("--detach", "--console-socket", console) if console else ("--detach",)
-    return _argv(runtime, container_id, files, subgroup, deadline, *options)
-
-
-def knows_subgroups(runtime: Runtime, deadline: Deadline) -> bool:
-    """Whether the runtime can put a program into a cgroup below the container's."""
-    return "--cgroup" not in runtime.unknown_options("exec", deadline)
-
-
-def _argv(
-    runtime: Runtime,
-    container_id: str,
-    files: ExecFiles,
-    subgroup: str,
-    deadline: Deadline,
-    *options: str,
-) -> list[str]:
+    options = ["--detach"] if detach else []
+    options += ["--console-socket", console] if console else []
     unknown = runtime.unknown_options("exec", deadline)
     for name in ("--process", "--pid-file", *options):
         if name.startswith("--"):
@@ -219,7 +203,7 @@ def exec_failure(
     output = output or cut(stderr)
     return classified(
         RuntimeFailed(
-            f"the OCI runtime could not run the program: {output or 'it said nothing'}",
+            f"the OCI runtime could not run the program: {output or 'it printed nothing'}",
             reason="EXEC_FAILED",
             verb="exec",
             container_id=container_id,

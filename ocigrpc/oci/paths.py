@@ -7,6 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 
+def _in_bundle(name: str) -> cached_property[Path]:
+    # Building a path is expensive, and each is used many times in a container's life.
+    return cached_property(lambda paths: paths.bundle / name)
+
+
 @dataclass(frozen=True)
 class ContainerPaths:
     """The paths of one container below the run directory, which a reboot clears.
@@ -25,55 +30,24 @@ class ContainerPaths:
         """The container's own directory."""
         return self.run_dir / "containers" / self.container_id
 
-    @cached_property
-    def persist(self) -> Path:
-        """conmon's persist directory."""
-        return self.bundle
-
-    @cached_property
-    def spec_file(self) -> Path:
-        """The OCI runtime spec that the runtime is given."""
-        return self.bundle / "config.json"
-
-    @cached_property
-    def shown(self) -> Path:
-        """Where the client's bundle is shown to hooks; see ``ocigrpc.oci.shown_bundle``."""
-        return self.bundle / "bundle"
-
-    @cached_property
-    def init_pid_file(self) -> Path:
-        """Process id of the container's first process; the runtime writes it."""
-        return self.bundle / "init.pid"
-
-    @cached_property
-    def monitor_pid_file(self) -> Path:
-        """Process id of conmon; its short-lived parent writes it."""
-        return self.bundle / "conmon.pid"
-
-    @cached_property
-    def attach_socket(self) -> Path:
-        """Socket of the container's input and output; conmon makes it."""
-        return self.bundle / "attach"
-
-    @cached_property
-    def control_fifo(self) -> Path:
-        """FIFO by which conmon is told to resize the terminal or reopen the log."""
-        return self.bundle / "ctl"
-
-    @cached_property
-    def runtime_log(self) -> Path:
-        """The runtime's errors during create, as JSON lines."""
-        return self.bundle / "runtime.log"
-
-    @cached_property
-    def exit_file(self) -> Path:
-        """The exit code in decimal; conmon writes it here and to :attr:`exit_copy`."""
-        return self.persist / "exit"
-
-    @cached_property
-    def oom_file(self) -> Path:
-        """Exists if the kernel killed a process of the container because memory ran out."""
-        return self.persist / "oom"
+    spec_file = _in_bundle("config.json")
+    """The OCI runtime spec that the runtime is given."""
+    shown = _in_bundle("bundle")
+    """Where the client's bundle is shown to hooks; see ``ocigrpc.oci.shown_bundle``."""
+    init_pid_file = _in_bundle("init.pid")
+    """Process id of the container's first process; the runtime writes it."""
+    monitor_pid_file = _in_bundle("conmon.pid")
+    """Process id of conmon; its short-lived parent writes it."""
+    attach_socket = _in_bundle("attach")
+    """Socket of the container's input and output; conmon makes it."""
+    control_fifo = _in_bundle("ctl")
+    """FIFO that makes conmon resize the terminal or reopen the log."""
+    runtime_log = _in_bundle("runtime.log")
+    """The runtime's errors during create, as JSON lines."""
+    exit_file = _in_bundle("exit")
+    """The exit code in decimal; conmon writes it here and to :attr:`exit_copy`."""
+    oom_file = _in_bundle("oom")
+    """Exists if the kernel killed a process of the container because memory ran out."""
 
     @cached_property
     def exits(self) -> Path:

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut, host_failing
 from ocigrpc.host.processes.child import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
-from ocigrpc.host.processes.programs import find_program, program_version
+from ocigrpc.host.processes.programs import find_program
 from ocigrpc.oci.options import Option, Options, require_option
 from ocigrpc.oci.runtime_errors import classified
 from ocigrpc.waiting import Deadline
@@ -215,10 +215,6 @@ class Runtime(Struct, frozen=True):
                 verb="state",
                 output=output,
             ) from error
-
-    def version(self, deadline: Deadline) -> str:
-        """First line of the output of ``--version``; empty if there is none."""
-        return program_version(self.path, deadline)
 
     def _verb(
         self,

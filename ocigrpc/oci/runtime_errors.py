@@ -1,4 +1,4 @@
-"""What the error messages of OCI runtimes mean: whether the request is at fault, or the node.
+"""The errors of OCI runtimes, and what they mean: whether the request is at fault, or the node.
 
 Runtimes have no error codes, so this matches the sentences of runc 1.1 to 1.3 and crun 1.8 to
 1.21. A message that matches nothing counts as a failure of the runtime or the node.
@@ -7,12 +7,29 @@ Runtimes have no error codes, so this matches the sentences of runc 1.1 to 1.3 a
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from ocigrpc.errors import CannotRun, RuntimeFailed, cut
 
 # The exit codes that a shell gives in these cases.
 NOT_FOUND_CODE, NOT_EXECUTABLE_CODE, KILLED_CODE = 127, 126, 137
+
+
+# Most bytes of a runtime's log that are read.
+_LOG_LIMIT_BYTES = 1 << 16
+
+
+class _LogEntry(Struct, frozen=True):
+    level: str = ""
+    msg: str = ""
+
+
+# Made at import: msgspec crashes when two threads use a type for the first time.
+_LOG_ENTRY = msgspec.json.Decoder(_LogEntry)
 
 
 class _Cause(NamedTuple):
@@ -98,6 +115,23 @@ _CAUSES = (
 )
 
 
+def logged_error(path: Path) -> str:
+    """The last error in a runtime's own log of JSON lines; empty if there is no error or no log."""
+    try:
+        with path.open("rb") as log:
+            lines = log.read(_LOG_LIMIT_BYTES).splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = _LOG_ENTRY.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if entry.level in ("error", "fatal"):
+            return entry.msg
+    return ""
+
+
 def classified(error: RuntimeFailed) -> RuntimeFailed:
     """``CannotRun`` in place of an error whose ``output`` shows that the request is at fault.
 
@@ -117,7 +151,7 @@ def create_failed(output: str) -> RuntimeFailed:
     output = cut(output)
     return classified(
         RuntimeFailed(
-            f"the OCI runtime could not create the container: {output or 'it said nothing'}",
+            f"the OCI runtime could not create the container: {output or 'it printed nothing'}",
             verb="create",
             output=output,
         )

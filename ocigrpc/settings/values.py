@@ -63,15 +63,11 @@ class SocketSettings(_Table, frozen=True):
     ] = ""
 
 
-class ReadonlySocketSettings(_Table, frozen=True):
+class ReadonlySocketSettings(SocketSettings, frozen=True):
     """The unix socket at which nothing can be changed."""
 
     path: Annotated[
         str, Meta(description="A second socket, for calls that change nothing. Empty: none.")
-    ] = ""
-    mode: Annotated[FileMode, Meta(description="Its permissions, in octal.")] = FileMode(0o660)
-    group: Annotated[
-        str, Meta(description="Its group, a name or a number. Empty: the service's own.")
     ] = ""
 
 

@@ -15,7 +15,7 @@ from ocigrpc.conmon.pipes import Pipes
 from ocigrpc.conmon.sync_line import parse_sync_line
 from ocigrpc.errors import MonitorFailed
 from ocigrpc.oci.paths import ContainerPaths
-from ocigrpc.oci.runtime_log import logged_error
+from ocigrpc.oci.runtime_errors import logged_error
 from ocigrpc.waiting import Deadline
 
 PLAIN = ConmonOptions(

@@ -11,7 +11,6 @@ from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.exec import (
     ExecFiles,
     ExecProcess,
-    detached_argv,
     exec_argv,
     exec_failure,
     process_of,
@@ -53,9 +52,10 @@ def test_the_command_line_names_the_subgroup_and_the_files() -> None:
 
 
 def test_a_detached_program_has_its_terminal_brought_to_a_socket() -> None:
-    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "/d/console", Deadline())
+    files = ExecFiles(Path("/d"))
+    argv = exec_argv(RUNTIME, "c", files, "exec-1", Deadline(), detach=True, console="/d/console")
     assert argv[-4:] == ["--detach", "--console-socket", "/d/console", "c"]
-    argv = detached_argv(RUNTIME, "c", ExecFiles(Path("/d")), "exec-1", "", Deadline())
+    argv = exec_argv(RUNTIME, "c", files, "exec-1", Deadline(), detach=True)
     assert argv[-2:] == ["--detach", "c"]
 
 

@@ -36,9 +36,9 @@ own_mounts = st.lists(
 def built(*mounts: Mount, namespaces: Namespaces | None = None) -> list[Any]:
     violations = Violations()
     config = ContainerConfig("/", mounts=mounts)
-    found = mounts_of(config, namespaces or Namespaces(), violations)
+    found, _ = mounts_of(config, namespaces or Namespaces(), violations)
     violations.raise_any()
-    return [to_builtins(mount) for mount in found.mounts]
+    return [to_builtins(mount) for mount in found]
 
 
 @given(own_mounts)

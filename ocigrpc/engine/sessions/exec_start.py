@@ -14,7 +14,7 @@ from ocigrpc.host.processes.keyring import leave_session_keyring
 from ocigrpc.host.processes.stdio import Stdio
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import Spec, container_spec
-from ocigrpc.oci.exec import detached_argv, exec_argv, knows_subgroups, process_of, umask_of
+from ocigrpc.oci.exec import exec_argv, knows_subgroups, process_of, umask_of
 from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.spec.root_files import RunningRoot
 from ocigrpc.waiting import Deadline
@@ -87,8 +87,7 @@ def _argv(
     """The runtime's command line, or that of a reaper for a program that it detaches from."""
     runtime, container_id = container.runtime, container.container_id
     files, name = workspace.files, workspace.name
-    if console is None and not start.keep_running:
-        return exec_argv(runtime, container_id, files, name, deadline)
+    detach = console is not None or start.keep_running
     path, held = (console.path, console.held) if console is not None else ("", -1)
-    argv = detached_argv(runtime, container_id, files, name, path, deadline)
-    return reaper_argv(held, files.pid, argv)
+    argv = exec_argv(runtime, container_id, files, name, deadline, detach=detach, console=path)
+    return reaper_argv(held, files.pid, argv) if detach else argv

@@ -119,15 +119,9 @@ def _find(directory: int, path: str, mounts: list[str], depth: int) -> None:
     if found.mount_id != statx("", directory).mount_id:
         mounts.append(path)
         return
-    if not stat.S_ISDIR(found.mode):
-        return
-    _check_depth(path, depth)
-    opened = _open(directory, name, path, mounts)
-    if opened is None:
-        return
-    with closing_fd(opened):
-        for each in os.listdir(opened):
-            _find(opened, f"{path}/{each}", mounts, depth + 1)
+    if stat.S_ISDIR(found.mode):
+        for opened, each in _entries(directory, path, mounts, depth):
+            _find(opened, each, mounts, depth + 1)
 
 
 def _remove(
@@ -136,7 +130,11 @@ def _remove(
     name = os.path.basename(path)
     try:
         if stat.S_ISDIR(statx(name, directory).mode):
-            _remove_below(directory, path, left, depth)
+            mounts: list[str] = []
+            for opened, each in _entries(directory, path, mounts, depth):
+                _remove(opened, each, left, depth + 1)
+            # Something was mounted after the search.
+            left += map(mount_in_the_way, mounts)
             os.rmdir(name, dir_fd=directory)
         else:
             # The kernel does not remove a mount point.
@@ -147,21 +145,12 @@ def _remove(
         left.append(OSError(error.errno, error.strerror, path))
 
 
-def _remove_below(
-    directory: int, path: str, left: list[OSError | PreconditionFailed], depth: int
-) -> None:
-    _check_depth(path, depth)
-    mounts: list[str] = []
-    opened = _open(directory, os.path.basename(path), path, mounts)
-    # Something was mounted after the search.
-    left += map(mount_in_the_way, mounts)
-    if opened is None:
-        return
-    with closing_fd(opened):
-        for each in os.listdir(opened):
-            _remove(opened, f"{path}/{each}", left, depth + 1)
-
-
-def _check_depth(path: str, depth: int) -> None:
+def _entries(directory: int, path: str, mounts: list[str], depth: int) -> Iterator[tuple[int, str]]:
+    """Each entry of a directory: its parent, which is open until the next one, and its path."""
     if depth > _DEPTH_LIMIT:
         raise OSError(errno.ENAMETOOLONG, "more levels of directories than are removed", path)
+    opened = _open(directory, os.path.basename(path), path, mounts)
+    if opened is not None:
+        with closing_fd(opened):
+            for each in os.listdir(opened):
+                yield opened, f"{path}/{each}"

@@ -81,13 +81,7 @@ def _granted(config: ContainerConfig, violations: Violations) -> dict[str, _Gran
     inside: dict[str, _Granted] = {}
     for index, device in enumerate(config.devices):
         field = f"config.devices[{index}]"
-        access = device.permissions or "rwm"
-        violations.allow(
-            _PERMISSIONS.fullmatch(access) is not None,
-            f"{field}.permissions",
-            f'{device.permissions!r} is not some of "rwm"',
-            "MALFORMED",
-        )
+        access = _access(device.permissions, field, violations)
         for node in _nodes_at(device, field, violations):
             if os.path.isdir(device.host_path):
                 inside.setdefault(node.path, _Granted(node, access))
@@ -101,6 +95,14 @@ def _granted(config: ContainerConfig, violations: Violations) -> dict[str, _Gran
             single[node.path] = _Granted(node, access)
     # A device that is named itself takes precedence over one that was found in a directory.
     return {**inside, **single}
+
+
+def _access(permissions: str, field: str, violations: Violations) -> str:
+    access = permissions or "rwm"
+    known = _PERMISSIONS.fullmatch(access) is not None
+    problem = f'{permissions!r} is not some of "rwm"'
+    violations.allow(known, f"{field}.permissions", problem, "MALFORMED")
+    return access
 
 
 def devices_in(directory: str, shown: str) -> dict[str, SpecDevice]:
@@ -176,13 +178,7 @@ def _nodes_at(device: Device, field: str, violations: Violations) -> Collection[
 def _further_rules(config: ContainerConfig, violations: Violations) -> Iterator[dict[str, object]]:
     for index, rule in enumerate(config.device_cgroup_rules):
         field = f"config.device_cgroup_rules[{index}]"
-        access = rule.permissions or "rwm"
-        violations.allow(
-            _PERMISSIONS.fullmatch(access) is not None,
-            f"{field}.permissions",
-            f'{rule.permissions!r} is not some of "rwm"',
-            "MALFORMED",
-        )
+        access = _access(rule.permissions, field, violations)
         numbers = {}
         for name, number, limit in (
             ("major", rule.major, MAJOR_LIMIT),

@@ -16,6 +16,9 @@ Uint64: TypeAlias = Annotated[int, Meta(ge=0)]
 Text: TypeAlias = Annotated[str, Meta(max_length=PATH_LIMIT_BYTES)]
 Texts: TypeAlias = list[Text] | None
 _Nothing: TypeAlias = Annotated[dict[str, object], Meta(max_length=0)] | None
+_Propagation = Literal[
+    "", "shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"
+]
 _NamespaceType = Literal["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"]
 
 
@@ -256,20 +259,7 @@ class SpecLinux(SpecPart):
     devices: list[SpecDevice] | None = None
     cgroups_path: Text | None = None
     resources: SpecResources | None = None
-    rootfs_propagation: (
-        Literal[
-            "",
-            "shared",
-            "rshared",
-            "slave",
-            "rslave",
-            "private",
-            "rprivate",
-            "unbindable",
-            "runbindable",
-        ]
-        | None
-    ) = None
+    rootfs_propagation: _Propagation | None = None
     seccomp: SpecSeccomp | None = None
     sysctl: dict[Text, Text] | None = None
     masked_paths: Texts = None

@@ -7,7 +7,6 @@ import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from msgspec import structs
 
@@ -39,13 +38,6 @@ _ENOUGH_TAGS = {
 }
 
 
-class Mounts(NamedTuple):
-    """The spec's ``mounts``, and its ``linux.rootfsPropagation``, empty for the default."""
-
-    mounts: list[SpecMount]
-    rootfs_propagation: str
-
-
 # The mounts of every container, in the order of mounting.
 DEFAULT_MOUNTS = (
     SpecMount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
@@ -71,12 +63,15 @@ DEFAULT_MOUNTS = (
 _HOST_SHM = SpecMount("/dev/shm", "bind", "/dev/shm", ["rbind", "nosuid", "noexec", "nodev"])
 
 
-def mounts_of(config: ContainerConfig, namespaces: Namespaces, violations: Violations) -> Mounts:
+def mounts_of(
+    config: ContainerConfig, namespaces: Namespaces, violations: Violations
+) -> tuple[list[SpecMount], str]:
     """The default mounts, then those of the config, outer ones before inner ones.
 
-    A mount with the destination of a default replaces it. Adds violations for a destination
-    that is "/" or comes twice, for a bind mount of a missing path (HOST_PATH_NOT_FOUND), and
-    for a propagation that the host's mount does not have (MOUNT_NOT_SHARED).
+    The text is the spec's ``linux.rootfsPropagation``, empty for the default. A mount with the
+    destination of a default replaces it. Adds violations for a destination that is "/" or comes
+    twice, for a bind mount of a missing path (HOST_PATH_NOT_FOUND), and for a propagation that
+    the host's mount does not have (MOUNT_NOT_SHARED).
     """
     own = _own_mounts(config.mounts, violations)
     mounts = merge_mounts(_defaults(config, namespaces), own)
@@ -84,7 +79,7 @@ def mounts_of(config: ContainerConfig, namespaces: Namespaces, violations: Viola
     # A mount can only propagate if the root does: the runtime sets the root's propagation to
     # this before it mounts anything below it.
     shared = [p for p in (Propagation.BIDIRECTIONAL, Propagation.HOST_TO_CONTAINER) if p in wanted]
-    return Mounts(mounts, _PROPAGATION_OPTIONS[shared[0]] if shared else "")
+    return mounts, (_PROPAGATION_OPTIONS[shared[0]] if shared else "")
 
 
 def merge_mounts(defaults: Iterable[SpecMount], own: Iterable[SpecMount]) -> list[SpecMount]:

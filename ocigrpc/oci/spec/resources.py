@@ -14,7 +14,7 @@ from ocigrpc.host.cgroups.limits import (
     shares_of_weight,
     weight_of_shares,
 )
-from ocigrpc.host.descriptors import initial_limit
+from ocigrpc.host.descriptors import INITIAL_LIMIT
 from ocigrpc.oci.spec.config import ContainerConfig, Resources, Rlimit
 from ocigrpc.violations import Violations, entry_field
 
@@ -180,7 +180,7 @@ def rlimits_of(config: ContainerConfig, violations: Violations) -> list[dict[str
     rlimits = list(config.rlimits)
     if _OPEN_FILES not in seen:
         # Without it, runc up to 1.1.12 passes on its own, which the Go runtime has raised.
-        rlimits.append(Rlimit(_OPEN_FILES, *initial_limit()))
+        rlimits.append(Rlimit(_OPEN_FILES, *INITIAL_LIMIT))
     return [{"type": each.type, "soft": each.soft, "hard": each.hard} for each in rlimits]
 
 

@@ -15,8 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Collection
-from functools import cache
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -141,18 +140,14 @@ class Profile(_Part):
         _number_of(self.default_errno, self.default_errno_ret)
 
 
-class Machine(Struct, frozen=True):
-    """The host as conditions see it: two fields of uname(2)."""
+class Machine(NamedTuple):
+    """A host as conditions see it: two fields of uname(2)."""
 
     machine: str
     release: str
 
 
-@cache
-def this_machine() -> Machine:
-    """The host."""
-    host = os.uname()
-    return Machine(host.machine, host.release)
+_THIS_MACHINE = Machine(os.uname().machine, os.uname().release)
 
 
 # Made at import: msgspec crashes when two threads use a type for the first time.
@@ -168,10 +163,9 @@ def parse_profile(content: bytes) -> Profile:
 
 
 def resolve(
-    profile: Profile, capabilities: Collection[str], machine: Machine | None = None
+    profile: Profile, capabilities: Collection[str], machine: Machine = _THIS_MACHINE
 ) -> dict[str, object]:
     """The runtime spec's ``linux.seccomp`` for a container with this bounding set."""
-    machine = machine or this_machine()
     arch, native = _ARCHES.get(machine.machine, ("", ""))
     kernel = _version(machine.release)
 
