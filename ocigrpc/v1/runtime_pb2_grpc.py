@@ -31,7 +31,7 @@ if _version_not_supported:
 
 
 class RuntimeServiceStub(object):
-    """Drives containers: each call is one verb of the OCI runtime, or one question.
+    """Manages the containers of one node.
     """
 
     def __init__(self, channel):
@@ -158,7 +158,7 @@ class RuntimeServiceStub(object):
 
 
 class RuntimeServiceServicer(object):
-    """Drives containers: each call is one verb of the OCI runtime, or one question.
+    """Manages the containers of one node.
     """
 
     def Version(self, request, context):
@@ -176,87 +176,88 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateContainer(self, request, context):
-        """Makes a container that is ready to start: its namespaces, cgroup and mounts
+        """Creates a container that is ready to start: its namespaces, cgroup and mounts
         exist, its program has not run. Repeating a request with the same
-        `container_id` gives the same answer and makes no second container.
+        `container_id` returns the same answer and creates no second container.
 
-        Errors: ALREADY_EXISTS (CONTAINER_EXISTS: the id is taken by another request;
-        NAME_IN_USE: another container has the name, or has it for an id, or has the id for a name;
-        LOG_PATH_IN_USE: another container writes to its log, by whatever
-        path, or rotates its own into it; RUNTIME_ID_IN_USE: the OCI runtime has a container
-        of this id that is not the service's, and stays as it is; CGROUP_IN_USE: its cgroup
-        has processes, or there is a scope of its name), FAILED_PRECONDITION (LOG_EXISTS: the
-        file that would be its log is there; BUNDLE_EXISTS: what would be its directory is;
-        or what the runtime can't do of what you ask for, in its own words as `output`:
-        PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and PROGRAM_KILLED (before it had begun),
-        with the `exit_code` that a shell would have, 127, 126 and 137; WORKING_DIR_UNUSABLE, HOOK_FAILED, MOUNT_FAILED,
-        NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED, SECCOMP_REFUSED,
-        SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED), INVALID_ARGUMENT
-        (of limits also NOT_SUPPORTED and NOT_AVAILABLE, as in UpdateContainerResources),
-        DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
-        monitor, sync or runtime), INTERNAL. After any error nothing of the container
-        is left; but when undoing it takes longer than you can wait, `undone` in the
-        metadata of CREATE_TIMEOUT is "false", and a repeated request waits for it.
+        Errors: ALREADY_EXISTS (CONTAINER_EXISTS: a container from another request has the id;
+        NAME_IN_USE: another container has this name, or has it as its id, or has this id as its
+        name; LOG_PATH_IN_USE: another container writes to this log, under any path, or rotates
+        its own log into it; RUNTIME_ID_IN_USE: the OCI runtime has a container of this id that
+        is not the service's, and it is left as it is; CGROUP_IN_USE: the new cgroup already has
+        processes, or a scope of its name exists), FAILED_PRECONDITION (LOG_EXISTS: the file
+        that the service would create as the log exists; BUNDLE_EXISTS: so does the container's
+        own directory; or the runtime can't do what you ask for, with its message as `output`:
+        PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and PROGRAM_KILLED (before it began), with the
+        `exit_code` that a shell would return, 127, 126 and 137; WORKING_DIR_UNUSABLE,
+        HOOK_FAILED, MOUNT_FAILED, NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED,
+        SECCOMP_REFUSED, SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED),
+        INVALID_ARGUMENT (for limits also NOT_SUPPORTED and NOT_AVAILABLE, as in
+        UpdateContainerResources), DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata:
+        spawn, cgroup, monitor, sync or runtime), INTERNAL. After any error nothing of the
+        container is left. When undoing it takes longer than your deadline allows, `undone` in
+        the metadata of CREATE_TIMEOUT is "false", and a repeated request waits for the undoing.
 
-        With `start` its program is run as well, and the errors are also those of StartContainer. The
-        container is then left, as `left` in metadata says with its state, beside its
-        `container_id`: mostly "created" or "stopped", but "running" where the answer of a runtime
-        came too late, and "paused" if somebody has frozen it. Repeat the request to have it
-        started if it is not, or remove it. An error without `left` leaves nothing.
+        With `start` the program is started as well, and the errors include those of
+        StartContainer. After such an error the container is left, and the metadata has its
+        `container_id` and, as `left`, its state: mostly "created" or "stopped", but "running"
+        if the runtime answered too late, and "paused" if somebody has frozen it. Repeat the
+        request to start it if it has not been started, or remove it. After an error without
+        `left` nothing is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartContainer(self, request, context):
-        """Runs the program of a created container.
+        """Starts the program of a created container.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE, with the current `state` in metadata)
-        unless the container is CREATED; PROGRAM_NOT_FOUND when an interpreter is missing
-        and PROGRAM_NOT_EXECUTABLE when the kernel knows no such format, with the `path`:
-        then nothing has run. A hook of `startContainer` runs when the answer is given: if
-        it fails, the container ends, and its log says why.
+        unless the container is CREATED; PROGRAM_NOT_FOUND if an interpreter is missing,
+        and PROGRAM_NOT_EXECUTABLE if the kernel does not know the format, with the `path`:
+        then nothing has run. A `startContainer` hook runs when the answer is sent: if it fails, the
+        container ends, and its log has the cause.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseContainer(self, request, context):
-        """Freezes every process of a running container; none runs any more when it returns.
+        """Freezes every process of a running container; none of them runs when it returns.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING;
-        FAILED_PRECONDITION (PROCESS_OUTSIDE_CGROUP, with the `pids`) when processes of it,
-        or threads, have left its cgroup, so that they can't be frozen: the container runs on;
-        DEADLINE_EXCEEDED (PAUSE_TIMEOUT) when a process can't be frozen in time, as one that
-        waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) when it is being
-        stopped.
+        FAILED_PRECONDITION (PROCESS_OUTSIDE_CGROUP, with the `pids`) if processes or threads
+        of it have left its cgroup, so that they can't be frozen: the container runs on;
+        DEADLINE_EXCEEDED (PAUSE_TIMEOUT) if a process can't be frozen in time, for example
+        because it waits for a disk: the container runs on; ABORTED (CONTAINER_BUSY) while it is
+        being stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeContainer(self, request, context):
-        """Thaws a paused container, or one that is half frozen; it runs when it returns.
+        """Thaws a container that is paused, or of which a part is frozen; it runs when it returns.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED or half
-        frozen; FAILED_PRECONDITION (STILL_FROZEN) when a cgroup above its own is frozen.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is PAUSED or a part of it
+        is frozen; FAILED_PRECONDITION (STILL_FROZEN) if a cgroup above its own is frozen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopContainer(self, request, context):
-        """Ends a container: its stop signal first and, when `timeout` has passed,
-        SIGKILL to every process in its cgroup. When it answers, none is left there: what
-        has outlived the first process, as it can in the host's pid namespace, gets SIGKILL,
-        also when the first process had ended before the call. Stopping a stopped container
-        succeeds. A paused container is thawed. Of several stops at once, the one whose timeout
-        ends first decides. Answers when the exit status is known; a conmon that does not
-        tell it within the settings' `timeouts.kill_s` is killed, and nobody knows it then.
+        """Ends a container: sends its stop signal and, when `timeout` has passed, SIGKILL to every
+        process in its cgroup. No process is left there when it returns: those that outlive the
+        first process, as is possible in the host's pid namespace, get SIGKILL too, even if the
+        first process had ended before the call. Stopping a stopped container succeeds. A paused
+        container is thawed. Of several stops at once, the one whose timeout ends first decides.
+        It returns when the exit status is known. A conmon that does not report it within the
+        settings' `timeouts.kill_s` is killed, and the exit code stays unknown.
 
-        Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) when any of it outlives SIGKILL or your
-        deadline, even after its exit status is known; nothing of it has then been cleaned up, and the call may be
-        repeated.
+        Errors: DEADLINE_EXCEEDED (STOP_TIMEOUT) if any process outlives SIGKILL or your
+        deadline, even after the exit status is known. Nothing has been cleaned up then, and the
+        call may be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,38 +265,37 @@ class RuntimeServiceServicer(object):
 
     def KillContainer(self, request, context):
         """Sends a signal and returns at once, without waiting for its effect. SIGKILL
-        also thaws a paused container, which could not die otherwise.
+        also thaws a paused container, because it could not die otherwise.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped, unless
-        the signal is for `all` and there are processes that have outlived the first one.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) if the container has stopped, unless
+        the signal is for `all` and some processes have outlived the first one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveContainer(self, request, context):
-        """Removes a created or stopped container with everything that was made for it:
-        runtime state, cgroups, directories, and the log if its path was the service's
-        choice. Removing an unknown container succeeds.
+        """Removes a created or stopped container and everything that was made for it:
+        runtime state, cgroups, directories, and the log if the service chose its path.
+        Removing an unknown container succeeds.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE when the container is running or
-        paused and `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has
-        processes, but is not the container's, and the OCI runtime would kill them;
-        MOUNT_IN_THE_WAY: something is mounted at `path`, where files would be removed; what
-        is behind it stays, and so does the container: unmount it and try again). What is
-        not the container's is left alone, whatever its name. DEADLINE_EXCEEDED (STOP_TIMEOUT
-        when it outlives SIGKILL, REMOVE_TIMEOUT when the host holds it up), and the call may
-        be repeated.
+        Errors: FAILED_PRECONDITION (WRONG_STATE: the container is running or paused, and
+        `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has processes
+        that are not the container's, and the OCI runtime would kill them; MOUNT_IN_THE_WAY:
+        something is mounted at `path`, where files would be removed; what is behind it stays,
+        and so does the container: unmount it and try again). What is not the container's is
+        left alone, whatever its name. DEADLINE_EXCEEDED (STOP_TIMEOUT if a process outlives
+        SIGKILL, REMOVE_TIMEOUT if the host delays the removal): the call may be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ContainerStatus(self, request, context):
-        """What is true of a container now, confirmed with the kernel.
+        """The present state of a container, confirmed with the kernel.
 
-        Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) when only the OCI runtime can say, and
-        16 calls wait for one to do that already.
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_CALLS) if only the OCI runtime knows it, and
+        16 calls already wait for a runtime.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -312,8 +312,8 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListContainers(self, request, context):
-        """The containers that match a filter, oldest first; as many as were asked for, and as
-        fit into 3 MiB. `next_page_token` says where to go on.
+        """The containers that match a filter, oldest first; at most as many as were asked for, and
+        as fit into 3 MiB. `next_page_token` continues the list.
 
         Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
@@ -322,29 +322,29 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WaitContainer(self, request, context):
-        """Blocks until the container has ended, and answers how. At once if it has
-        ended already. Your own deadline is the only limit, so set one.
+        """Blocks until the container has ended, and returns its exit status; at once if it has
+        already ended. Your own deadline is the only limit, so set one.
 
-        Errors: NOT_FOUND also when the container is removed before it ended;
-        RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) when too many calls wait already.
+        Errors: NOT_FOUND also if the container is gone without an exit status, because its create
+        was undone; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) if too many calls already wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ContainerLogs(self, request, context):
-        """What the container has written, oldest line first, across every rotation. With
-        `follow` it goes on until the container has ended and its last byte is sent, or
-        until the log is deleted. A rotation by anybody loses nothing, whatever the old
-        files are renamed to, also if they are compressed or removed: of the files that a
-        follower has not come to, the last 64 are held open for it, or 4 of a log that the
-        service rotates; 256 in all. What it misses is told as a `gap`. Only copying a log
-        and emptying it (`copytruncate`) loses lines.
-        Of what was rotated before the call, only the service's own rotation is read: the
-        files LOG.1 and so on of a log whose path was the service's choice.
+        """The lines that the container has written, oldest first, across every rotation. With
+        `follow` the stream continues until the container has ended and its last byte is sent, or
+        until the log is deleted. No rotation loses a line, whoever rotates, whatever the old
+        files are renamed to, and even if they are compressed or removed: of the files that a
+        follower has not read yet, the last 64 are held open for it, or 4 for a log that the
+        service rotates; 256 in all. Lines that it misses are reported as a `gap`. Only copying a
+        log and then emptying it (`copytruncate`) loses lines.
+        Of the files rotated before the call, only those of the service's own rotation are read:
+        LOG.1 and so on, for a log whose path the service chose.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE while the container is CREATING;
-        LOG_MISSING when its log is not there), INTERNAL (HOST_FAILED: the log can't be
+        LOG_MISSING if its log does not exist), INTERNAL (HOST_FAILED: the log can't be
         read; NO_WATCHES_LEFT: the host allows no more inotify watches).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -352,45 +352,45 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReopenContainerLog(self, request, context):
-        """Begins a new log, after you have renamed the old one away; no line is lost or
-        torn. An empty file that has taken its name meanwhile is replaced. It waits for no other change of the container. When it fails, no new file
-        is made, now or later: you may rename the old one back.
+        """Begins a new log after you have renamed the old one; no line is lost or torn. An empty
+        file that has taken its name meanwhile is replaced. The call does not wait for other
+        changes of the container. If it fails, no new file is created, now or later: you may
+        rename the old one back.
 
         Errors: FAILED_PRECONDITION (LOG_NOT_ROTATED: the log still has its name, and a
-        new one would wipe it out; LOG_DIRECTORY_MISSING; MONITOR_LOST: conmon is gone,
-        so nobody writes the log; WRONG_STATE: the container has stopped),
+        new one would overwrite it; LOG_DIRECTORY_MISSING; MONITOR_LOST: conmon is gone,
+        so that nothing writes the log; WRONG_STATE: the container has stopped),
         DEADLINE_EXCEEDED (LOG_REOPEN_TIMEOUT: conmon does not answer), INTERNAL
-        (LOG_REOPEN_UNCERTAIN: conmon is about to, so leave the names alone).
+        (LOG_REOPEN_UNCERTAIN: conmon is about to begin the new log, so leave the names alone).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExecSync(self, request, context):
-        """Runs a program in a running container to its end, and answers its output and
-        exit code. What it leaves behind is killed with it, `setsid` or not, and it is
-        also killed when the timeout or your deadline passes, and when you go, unless you
-        say `keep_running`. Standard input is /dev/null.
+        """Runs a program in a running container to its end, and returns its output and
+        exit code. Processes that it leaves behind are killed when it ends, even after
+        setsid(2). The program itself is killed when the timeout or your deadline passes, and
+        when you disconnect, unless you set `keep_running`. Standard input is /dev/null.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, at
-        once also when it is paused, and PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and
-        their like as with CreateContainer and StartContainer; DEADLINE_EXCEEDED
+        Errors: FAILED_PRECONDITION (WRONG_STATE) unless the container is RUNNING, without
+        waiting even if it is paused, and PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and
+        similar ones as with CreateContainer and StartContainer; DEADLINE_EXCEEDED
         (EXEC_TIMEOUT); INTERNAL (EXEC_FAILED, with the runtime's `output` in metadata)
-        when it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS;
+        if it could not be run for another reason; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS;
         with `keep_running` TOO_MANY_LEFT: 256 programs run on without their clients, or
         512 have left others behind that hold their output). FAILED_PRECONDITION
-        (OPTION_UNKNOWN): the runtime lacks an option without which it can't be done, as
-        also of CreateContainer with `no_pivot` or `log_size_max_bytes`, and of
-        UpdateContainerResources.
+        (OPTION_UNKNOWN): the runtime lacks an option that the call needs; CreateContainer with
+        `no_pivot` or `log_size_max_bytes` and UpdateContainerResources return it too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Exec(self, request_iterator, context):
-        """Runs a program in a running container, and lets you talk to it. Every byte of its
-        output reaches you, and then how it ended; as long as you don't read, it has to
-        wait. It ends as with ExecSync, unless you say `keep_running`.
+        """Runs a program in a running container, with streams for its input and output. You
+        receive every byte of its output, and then its exit code; while you don't read, the
+        program has to wait. It ends as with ExecSync, unless you set `keep_running`.
 
         Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
         RESOURCE_EXHAUSTED (TOO_MANY_LEFT).
@@ -400,32 +400,32 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request_iterator, context):
-        """Talks to a container's first process, from CREATED on and until the container
-        ends; the answers end after its last byte. Any number of clients receive the same
-        output. A client that does not read never holds up the container: when 4 MiB wait
-        for it, or its share of 128 MiB when there are more than 32 clients, it is let go.
+        """Streams the input and output of a container's first process, from CREATED on until the
+        container ends; the answers end after its last byte. Any number of clients receive the
+        same output. A client that does not read never delays the container: when 4 MiB wait
+        for it, or its share of 128 MiB if there are more than 32 clients, it is disconnected.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE when it has stopped; STDIN_NOT_OPEN,
-        STDIN_STAYS_OPEN, NO_TERMINAL when it was not created for what you ask);
-        RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after what had waited; TOO_MANY_STREAMS);
-        INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE; HOST_FAILED
-        with the `path` when the socket of a living monitor has been removed).
+        Errors: FAILED_PRECONDITION (WRONG_STATE if the container has stopped; STDIN_NOT_OPEN,
+        STDIN_STAYS_OPEN, NO_TERMINAL if it was not created for what you ask);
+        RESOURCE_EXHAUSTED (ATTACH_TOO_SLOW, after the output that had waited;
+        TOO_MANY_STREAMS); INVALID_ARGUMENT (START_MISSING, START_AGAIN); INTERNAL (MONITOR_GONE;
+        HOST_FAILED with the `path` if the socket of a living monitor has been removed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """What happens to containers, as it happens. The first message comes at once, often
-        without events: what happens from then on will be told. So watch first, and then
-        list, and nothing is missed. Never ends by itself.
+        """The events of containers, as they happen. The first message is sent at once, often
+        without events: everything that happens after it will be sent. So watch first, and then
+        list, to miss nothing. The stream never ends by itself.
 
-        Events outlive the service: give the last `cursor` as `after`, and you go on as if
-        nothing had been. The settings' `event_history` (10000 unless set) last ones are
-        kept; you are told exactly what is missing if yours are gone.
+        Events outlive the service: pass the last `cursor` as `after` to continue where you
+        stopped. The newest events are kept, as many as the settings' `event_history` (10000
+        unless set); if some that you ask for are gone, `gap` names them.
 
-        Errors: RESOURCE_EXHAUSTED (EVENTS_TOO_SLOW, with your `cursor` in metadata) when
-        you take events so slowly that they are gone before you do, which holds up nobody
+        Errors: RESOURCE_EXHAUSTED (EVENTS_TOO_SLOW, with your `cursor` in metadata) if you read
+        so slowly that events are dropped before you have read them, which delays nobody
         else; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -433,30 +433,30 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateContainerResources(self, request, context):
-        """Changes limits of a created, running or paused container, by the rules that hold for
+        """Changes limits of a created, running or paused container, by the rules of
         `ContainerConfig.resources`; a paused one stays paused. Only the fields that are set
-        are changed, all of them or none. Answers the limits in force afterwards, which can be
+        are changed, all of them or none. Returns the limits in force afterwards. They can be
         sent back, and so can those of ContainerStatus.
 
-        CPUs and memory nodes are taken from the groups below the container's as well, those of
-        Exec and those that the container has made: a group that has what the one above it has
-        goes on to, another keeps what is left of its own, or gets all if nothing is.
+        CPUs and memory nodes are also taken from the cgroups below the container's, those of
+        Exec and those that the container has made: a group with the same set as its parent
+        follows it; another keeps what is left of its own set, or gets all if nothing is left.
 
-        Memory that is used is not taken away. The kernel is asked to free what it can; if more
-        than the limit is used then, the call is refused. With cgroup v2 the service looks and
-        then sets, so what the container takes in between is not seen: then the kernel frees or
-        swaps it, or kills a process (`oom_killed`). cgroup v1 has no such gap. With both,
-        `memory_limit_in_bytes` alone leaves `memory_swap_limit_in_bytes` as it is, but no limit
-        of the one is no limit of the other.
+        Memory that is in use is not taken away. The kernel is asked to free what it can; if more
+        than the limit is still in use, the call is refused. With cgroup v2 the service reads
+        the usage and then sets the limit, so that it does not see what the container allocates
+        in between: the kernel then frees or swaps that, or kills a process (`oom_killed`).
+        cgroup v1 has no such gap. With both, `memory_limit_in_bytes` alone leaves
+        `memory_swap_limit_in_bytes` as it is, but removing the one limit removes the other.
 
-        Errors: FAILED_PRECONDITION: WRONG_STATE when the container has stopped; MEMORY_IN_USE;
-        MEMORY_ABOVE_SWAP for more memory than memory and swap together may be, of what is asked
-        for and what is in force; LIMIT_REFUSED when the kernel refuses otherwise, with the words
-        of the runtime as `output`. INVALID_ARGUMENT: besides what is wrong in itself,
+        Errors: FAILED_PRECONDITION: WRONG_STATE if the container has stopped; MEMORY_IN_USE;
+        MEMORY_ABOVE_SWAP if the limit of memory would be above that of memory and swap together,
+        each as asked for or as in force; LIMIT_REFUSED if the kernel refuses for another reason,
+        with what the runtime printed as `output`. INVALID_ARGUMENT: besides malformed fields,
         NOT_SUPPORTED for a limit that this host doesn't have (no such controller, no such size of
         huge pages) and NOT_AVAILABLE for CPUs and memory nodes that the parent cgroup doesn't
-        have. INTERNAL: RUNTIME_FAILED when the runtime itself fails. `restored` in metadata, of
-        these and of DEADLINE_EXCEEDED, once anything was begun, is "true" when all limits are as
+        have. INTERNAL: RUNTIME_FAILED if the runtime itself fails. Once anything was begun, the
+        metadata of these and of DEADLINE_EXCEEDED has `restored`: "true" if all limits are as
         they were before, else "false", and `changed` names the cgroup files that are not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -464,17 +464,17 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ContainerStats(self, request, context):
-        """What a created, running or paused container uses now.
+        """The resources that a created, running or paused container uses now.
 
-        Errors: FAILED_PRECONDITION (WRONG_STATE) when the container has stopped.
+        Errors: FAILED_PRECONDITION (WRONG_STATE) if the container has stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListContainerStats(self, request, context):
-        """What the containers that match use now, those left out that have stopped or that go
-        while this is asked; in pages, as `ListContainers` has them.
+        """The resources that the matching containers use now, without those that have stopped or
+        that stop during the call; in pages, like `ListContainers`.
 
         Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN).
         """
@@ -483,8 +483,9 @@ class RuntimeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchStats(self, request, context):
-        """What all pages of `ListContainerStats` have, at once and then at an interval, which
-        does not drift; answers that you are too slow for are left out. Never ends by itself.
+        """The content of all pages of `ListContainerStats`, at once and then at an interval, which
+        does not drift; answers that you read too slowly are left out. The stream never ends by
+        itself.
 
         Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
         """
@@ -619,7 +620,7 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RuntimeService(object):
-    """Drives containers: each call is one verb of the OCI runtime, or one question.
+    """Manages the containers of one node.
     """
 
     @staticmethod

@@ -110,7 +110,7 @@ class FakeEngine:
         self._do("conditions", deadline=deadline)
         return [
             Condition("RuntimeReady", True),
-            Condition("MonitorReady", False, "ConmonNotFound", "install conmon"),
+            Condition("MonitorReady", False, "ConmonBroken", "install conmon"),
         ]
 
     def effective_settings(self) -> dict[str, object]:

@@ -46,7 +46,7 @@ def test_status_gives_the_conditions_in_order_and_the_settings(
         v1.Condition(
             type="MonitorReady",
             status=v1.CONDITION_STATUS_FALSE,
-            reason="ConmonNotFound",
+            reason="ConmonBroken",
             message="install conmon",
         ),
     ]
