@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Protocol
@@ -66,7 +67,7 @@ class EventFd(Closing):
                 self._fd = -1
 
 
-class Waitable:
+class Waitable(ABC):
     """Something that is ready or not, and needs no descriptor until somebody waits for it.
 
     A waiting thread adds a function that wakes it, and discards it after the wait; see
@@ -79,9 +80,9 @@ class Waitable:
         self._lock = threading.Lock()
         self._wakers: tuple[Callable[[], None], ...] = ()
 
+    @abstractmethod
     def is_ready(self) -> bool:
         """Whether there is nothing to wait for."""
-        raise NotImplementedError
 
     def add(self, waker: Callable[[], None]) -> None:
         """Have it called, from any thread, whenever this may have become ready."""
@@ -256,17 +257,6 @@ def _alarm(waitables: Sequence[Waitable]) -> Iterator[EventFd | None]:
                 stack.callback(each.discard, alarm.set)
                 each.add(alarm.set)
         yield alarm
-
-
-@contextmanager
-def timed_out(message: str, reason: str, container_id: str) -> Iterator[None]:
-    """Make a plain ``Timeout`` of the block one that says what was not done in time."""
-    try:
-        yield
-    except Timeout as error:
-        if error.reason != Timeout.reason:
-            raise
-        raise Timeout(message, reason=reason, container_id=container_id) from error
 
 
 class Mutex(Waitable):

@@ -13,9 +13,9 @@ import os
 import select
 import socket
 from contextlib import ExitStack
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.conmon.control import ControlFifo
 from ocigrpc.errors import HostFailed, MonitorFailed
 from ocigrpc.oci.paths import ContainerPaths
@@ -38,9 +38,10 @@ class Packet(NamedTuple):
     is_stderr: bool = False
 
 
-class Attachment(Closing):
-    """A connection to conmon, to be used in a ``with``; no method blocks after that.
+class Attachment(ClosingStack):
+    """A connection to conmon, to be used in a ``with``; no method blocks.
 
+    ``writable`` is to be polled for reading: readable when :meth:`send` would send something.
     With ``terminal``, its size can be set, when ``resizable`` can be read from.
     Raises ``MonitorFailed`` (MONITOR_GONE) when conmon has ended, ``HostFailed`` with the path
     when its socket is missing; ``Timeout`` or ``Cancelled`` by the deadline when conmon accepts
@@ -49,40 +50,35 @@ class Attachment(Closing):
 
     def __init__(self, paths: ContainerPaths, *, terminal: bool, deadline: Deadline) -> None:
         self._paths = paths
-        self._terminal = terminal
-        self._deadline = deadline
         self._control: ControlFifo | None = None
-
-    def __enter__(self) -> Self:
         with ExitStack() as stack:
             packets = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._socket = stack.enter_context(packets)
-            self._writable = stack.enter_context(select.epoll())
+            self.writable = stack.enter_context(select.epoll())
             try:
-                if self._terminal:
-                    self._control = stack.enter_context(ControlFifo(self._paths.control_fifo))
-                self._connect()
+                if terminal:
+                    self._control = stack.enter_context(ControlFifo(paths.control_fifo))
+                self._connect(deadline)
             except OSError as error:
                 if error.errno == errno.ENOENT:
-                    path = self._paths.bundle
+                    path = paths.bundle
                     raise HostFailed(
                         f"the sockets of {path} are missing", path=path, error=error.strerror
                     ) from error
                 if error.errno not in (errno.ECONNREFUSED, errno.ENXIO):
                     raise
                 raise self._gone(error) from error
-            self._writable.register(self._socket, select.EPOLLOUT)
+            self.writable.register(self._socket, select.EPOLLOUT)
             self._stack = stack.pop_all()
-        return self
 
-    def _connect(self) -> None:
+    def _connect(self, deadline: Deadline) -> None:
         self._socket.setblocking(False)
         directory, name = os.path.split(self._paths.attach_socket)
         fd = os.open(directory, os.O_PATH | os.O_CLOEXEC)
         try:
             # The path itself may be longer than the 107 bytes of unix(7).
             while not _is_connected(self._socket, f"/proc/self/fd/{fd}/{name}"):
-                self._deadline.wait(timeout_s=_RETRY_S)
+                deadline.wait(timeout_s=_RETRY_S)
         finally:
             os.close(fd)
 
@@ -99,11 +95,6 @@ class Attachment(Closing):
         except OSError:
             packet = b""
         return Packet(packet[1:], packet.startswith(bytes([_STDERR_PIPE])))
-
-    @property
-    def writable(self) -> select.epoll:
-        """To be polled for reading: readable when :meth:`send` would send something."""
-        return self._writable
 
     def send(self, data: memoryview) -> memoryview:
         """Send a packet of input; the rest of ``data``, or nothing if conmon has ended."""
@@ -146,10 +137,6 @@ class Attachment(Closing):
             container_id=container_id,
             output=error.strerror,
         )
-
-    def close(self) -> None:
-        """Disconnect from conmon."""
-        self._stack.close()
 
 
 def _is_connected(packets: socket.socket, path: str) -> bool:

@@ -14,14 +14,17 @@ import select
 from contextlib import ExitStack
 from pathlib import Path
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.waiting import Deadline
 
 _PAGE_BYTES = 4096
 
 
-class ControlFifo(Closing):
-    """A conmon's control FIFO, open for writing; to be used in a ``with``."""
+class ControlFifo(ClosingStack):
+    """A conmon's control FIFO, open for writing; to be used in a ``with``.
+
+    ``empty`` is to be polled for reading: readable when conmon has read the line before.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises ``ConnectionError`` when no conmon reads it, and other ``OSError``."""
@@ -38,14 +41,9 @@ class ControlFifo(Closing):
             # poll calls a FIFO of one page writable only when that page is empty.
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PAGE_BYTES)
             # An epoll makes POLLOUT something that a Deadline can wait for.
-            self._empty = stack.enter_context(select.epoll(1))
-            self._empty.register(self._fd, select.EPOLLOUT)
+            self.empty = stack.enter_context(select.epoll(1))
+            self.empty.register(self._fd, select.EPOLLOUT)
             self._stack = stack.pop_all()
-
-    @property
-    def empty(self) -> select.epoll:
-        """To be polled for reading: readable when conmon has read the line before."""
-        return self._empty
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the terminal's size; to be called when ``empty``. Raises ``OSError``."""
@@ -56,7 +54,7 @@ class ControlFifo(Closing):
 
         Waits until conmon has read the line before; raises ``Timeout`` or ``Cancelled``.
         """
-        deadline.wait(self._empty)
+        deadline.wait(self.empty)
         os.write(self._fd, b"2 0 0\n")
 
     def take_back(self) -> bool:
@@ -68,7 +66,3 @@ class ControlFifo(Closing):
             return False
         finally:
             os.close(fd)
-
-    def close(self) -> None:
-        """Close it."""
-        self._stack.close()

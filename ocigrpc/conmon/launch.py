@@ -6,9 +6,8 @@ One conmon holds one container's output, terminal and exit status, and outlives 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Self
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.conmon.argv import ConmonOptions, create_argv
 from ocigrpc.conmon.pipes import Pipes
 from ocigrpc.conmon.sync_line import parse_sync_line
@@ -19,7 +18,7 @@ from ocigrpc.oci.runtime_errors import create_failed, logged_error
 from ocigrpc.waiting import Deadline
 
 
-class Launch(Closing):
+class Launch(ClosingStack):
     """To be used in a ``with``: conmon is started, then :meth:`go`, then :meth:`created_pid`.
 
     It waits for :meth:`go`, so that it can be put into its cgroup first. Leaving the block
@@ -28,19 +27,15 @@ class Launch(Closing):
     """
 
     def __init__(self, options: ConmonOptions) -> None:
-        self._argv = create_argv(options)
-        self._paths = options.paths
-
-    def __enter__(self) -> Self:
+        argv, self._paths = create_argv(options), options.paths
         with ExitStack() as stack:
             self._pipes = stack.enter_context(Pipes())
             env = ENVIRONMENT | self._pipes.env | bundle_mark(str(self._paths.bundle))
             # conmon up to 2.1.12 writes its `oom` file to its working directory.
-            child = Child(self._argv, env=env, cwd=self._paths.bundle, pass_fds=self._pipes.fds)
+            child = Child(argv, env=env, cwd=self._paths.bundle, pass_fds=self._pipes.fds)
             self._child = stack.enter_context(child)
             self._pipes.release()
             self._stack = stack.pop_all()
-        return self
 
     @property
     def pid(self) -> int:
@@ -86,7 +81,3 @@ class Launch(Closing):
         if report.pid > 0:
             return report.pid
         raise create_failed(logged_error(self._paths.runtime_log) or report.message)
-
-    def close(self) -> None:
-        """Close what belongs to the launch."""
-        self._stack.close()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack, suppress
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.waiting import Deadline
 
+# conmon passes on at most 8 KiB of the runtime's stderr, escaped; more is not conmon.
 SYNC_LINE_LIMIT_BYTES = 1 << 16
-"""conmon passes on at most 8 KiB of the runtime's stderr, escaped; more is not conmon."""
 
 
-class Pipes(Closing):
+class Pipes(ClosingStack):
     """Our ends of both pipes, and until :meth:`release` conmon's; to be used in a ``with``."""
 
     def __init__(self) -> None:
@@ -54,7 +54,3 @@ class Pipes(Closing):
                 break
             line += chunk
         return line
-
-    def close(self) -> None:
-        """Close our ends, too."""
-        self._stack.close()

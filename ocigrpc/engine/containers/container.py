@@ -145,6 +145,16 @@ class Container(RecordKeeper):
             self._cgroup_lock.release()
 
     @contextmanager
+    def timed_out(self, reason: str, message: str) -> Iterator[None]:
+        """Make a plain ``Timeout`` of the block one that says what was not done in time."""
+        try:
+            yield
+        except Timeout as error:
+            if error.reason != Timeout.reason:
+                raise
+            raise Timeout(message, reason=reason, container_id=self.container_id) from error
+
+    @contextmanager
     def stopping(self) -> Iterator[bool]:
         """Count a stop in a ``with``; true for the first of those at work.
 

@@ -29,7 +29,7 @@ from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.shown_bundle import shown_bundle
 from ocigrpc.oci.spec.root_files import RunningRoot
-from ocigrpc.waiting import Deadline, timed_out
+from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
@@ -95,7 +95,7 @@ def pause(container: Container, deadline: Deadline) -> None:
             # It was frozen by hand, and is not paused: some of its processes are not in it.
             _refuse_awake(container, deadline)
         try:
-            with timed_out("not all processes are frozen", "PAUSE_TIMEOUT", container_id):
+            with container.timed_out("PAUSE_TIMEOUT", "not all processes are frozen"):
                 runtime.pause(container_id, deadline)
                 # crun does not see to that.
                 group.wait_frozen(deadline.within(runtime.verb_timeout_s))

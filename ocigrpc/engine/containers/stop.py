@@ -16,7 +16,7 @@ from ocigrpc.engine.containers.teardown import refuse_mounts_in_the_way, teardow
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import Busy, StoreFailed, WrongState
 from ocigrpc.log import get_logger
-from ocigrpc.waiting import Deadline, timed_out
+from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
@@ -33,7 +33,7 @@ def stop(container: Container, timeout_s: float, deadline: Deadline) -> None:
     # With the host's pid namespace, what it has started may outlive the first process.
     if record.exit_status is not None and not container.cgroups.container.populated():
         return
-    with _ending(record.container_id), container.stopping() as first:
+    with _ending(container), container.stopping() as first:
         if first:
             _begin("stop", container, stop_timeout_s=timeout_s)
         _end(container, timeout_s, first, deadline)
@@ -64,7 +64,7 @@ def remove(
     """
     container_id = container.container_id
     message = f"container {container_id!r} has not been removed in time"
-    removing = timed_out(message, "REMOVE_TIMEOUT", container_id)
+    removing = container.timed_out("REMOVE_TIMEOUT", message)
     with container.lock("remove", deadline), removing:
         if registry.find(container_id) is not container:
             return
@@ -84,7 +84,7 @@ def _finish_removal(container: Container, registry: ContainerRegistry, deadline:
     """Kill what lives of it, and remove everything; raises what kept it from that."""
     settings = container.context.settings
     if container.record.exit_status is None:
-        with _ending(container.container_id):
+        with _ending(container):
             kill(container, deadline.within(settings.timeouts.kill_s))
             # Before the monitor is killed with the rest; and stored before the removal, so
             # that its event comes first.
@@ -96,9 +96,9 @@ def _finish_removal(container: Container, registry: ContainerRegistry, deadline:
         registry.drop(container)
 
 
-def _ending(container_id: str) -> AbstractContextManager[None]:
-    message = f"container {container_id!r} has not ended in time"
-    return timed_out(message, "STOP_TIMEOUT", container_id)
+def _ending(container: Container) -> AbstractContextManager[None]:
+    message = f"container {container.container_id!r} has not ended in time"
+    return container.timed_out("STOP_TIMEOUT", message)
 
 
 def _begin(verb: str, container: Container, **fields: object) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 
 from msgspec import Struct, structs
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.descriptors import closing_fd
 
@@ -168,7 +168,7 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
             _write(f"{directory}/{name}", states[frozen], gone_is_fine=True)
 
 
-class Populated(Closing):
+class Populated(ClosingStack):
     """Whether a cgroup2 group has processes, as something to poll.
 
     ``fileno`` is readable when that may have changed since :meth:`now`.
@@ -201,10 +201,6 @@ class Populated(Closing):
             self._epoll.register(self._events, select.EPOLLPRI)
             self._stack = stack.pop_all()
         return self
-
-    def close(self) -> None:
-        """Watch it no longer."""
-        self._stack.close()
 
 
 def failed(verb: str, path: str, error: OSError) -> CgroupFailed:

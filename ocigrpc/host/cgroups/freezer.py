@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from ocigrpc.host.cgroups.controller import GONE, ControllerGroup, failed
@@ -11,7 +12,7 @@ from ocigrpc.host.cgroups.controller import GONE, ControllerGroup, failed
 _LIMIT_BYTES = 256
 
 
-class Freezer:
+class Freezer(ABC):
     """The frozen state of a group in one hierarchy.
 
     Opening a file costs several times as much as reading it, so the files that :meth:`frozen`
@@ -32,13 +33,13 @@ class Freezer:
         for file in self._files:
             file.release()
 
+    @abstractmethod
     def frozen(self) -> bool | None:
         """Whether it is frozen or about to be; None when that can't be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def freezing(self) -> bool:
         """Whether it is about to be frozen, and something in it may still run."""
-        raise NotImplementedError
 
 
 def freezers(groups: Sequence[ControllerGroup]) -> Sequence[Freezer]:

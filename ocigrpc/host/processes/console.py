@@ -12,13 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.errors import HostFailed, host_failing
 
 _NAME = "console"
 
 
-class Console(Closing):
+class Console(ClosingStack):
     """A socket in ``directory``, at a short ``path``, for one terminal; for a ``with``.
 
     With ``hold``, ``held`` is a descriptor to give to a process: as long as that has it open,
@@ -81,7 +81,3 @@ class Console(Closing):
             # Nobody receives it, so it stays open as long as the socket.
             socket.send_fds(self._ours, [b"\0"], found)
         return found[0]
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._stack.close()

@@ -10,7 +10,7 @@ import termios
 from contextlib import ExitStack, suppress
 from typing import Self
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.errors import host_failing
 from ocigrpc.host.processes.console import Console
 
@@ -22,7 +22,7 @@ END_OF_FILE = b"\x04"
 _CHUNK_BYTES = 1 << 16
 
 
-class Stdio(Closing):
+class Stdio(ClosingStack):
     """Our ends, for a ``with``; ``theirs`` are for a ``Child``, and then :meth:`close_theirs`.
 
     With a ``console``, the terminal comes later; see :meth:`take_terminal`. Then ``theirs`` are
@@ -163,7 +163,3 @@ class Stdio(Closing):
         """How many bytes one of ``outputs`` has now."""
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
         return int(count)
-
-    def close(self) -> None:
-        """Close our ends."""
-        self._stack.close()
