@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 from msgspec import Struct
 
@@ -31,17 +33,11 @@ def parse_sync_line(line: bytes) -> SyncLine:
     Raises ``MonitorFailed`` (SYNC_MALFORMED) when it is neither.
     """
     text = line.decode(errors="replace")
-    try:
+    with suppress(msgspec.DecodeError):
         decoded = _SYNC_JSON.decode(text)
-    except msgspec.DecodeError as error:
-        raise _malformed(text) from error
-    number = decoded.data if decoded.pid is None else decoded.pid
-    if number is None:
-        raise _malformed(text)
-    return SyncLine(number, decoded.message)
-
-
-def _malformed(text: str) -> MonitorFailed:
-    return MonitorFailed(
+        number = decoded.data if decoded.pid is None else decoded.pid
+        if number is not None:
+            return SyncLine(number, decoded.message)
+    raise MonitorFailed(
         f"conmon wrote to its sync pipe: {cut(text)!r}", reason="SYNC_MALFORMED", output=cut(text)
     )

@@ -85,7 +85,7 @@ class Engine:
         self._event_log = store.event_log
         self._own_groups = context.hierarchies.all_groups_of("self")
         self._logs = Logs(context)
-        exits.when_over = self._logs.watch
+        exits.when_over = self._logs.rotation.watch
         self._recovery = Recovery(context, registry, exits)
         self._health = Health(context, store, self._recovery)
 
@@ -128,7 +128,7 @@ class Engine:
         self._recovery.run()
         for container in self._registry.all():
             if container.record.state is not State.CREATING:
-                self._logs.watch(container)
+                self._logs.rotation.watch(container)
 
     def versions(self, deadline: Deadline) -> Versions:
         """Versions of conmon and of every OCI runtime."""
@@ -154,7 +154,7 @@ class Engine:
         """Make a container that is ready to start, and ``start`` it unless it has been."""
         container = self._creation.create(request, deadline)
         if not container.removed.is_set():
-            self._logs.watch(container)
+            self._logs.rotation.watch(container)
         if start:
             start_created(container, deadline)
         return Created(container.container_id, container.init_pid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ocigrpc.conmon.argv import OPTIONS as CONMON_OPTIONS
 from ocigrpc.engine.containers.cgroups import parents
@@ -12,7 +12,7 @@ from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.values import Condition, Counts, HandlerVersion, State, Versions
 from ocigrpc.engine.recovery.recovery import Recovery
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
+from ocigrpc.errors import HostFailed, OcigrpcError
 from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.processes.programs import find_program, program_version, require_program
 from ocigrpc.oci.options import Option
@@ -30,7 +30,7 @@ _LOST = "OptionsUnknown"
 
 
 class Health:
-    """Looks at the programs, the cgroups and the store."""
+    """Checks the programs, the cgroups and the store."""
 
     def __init__(self, context: Context, store: Store, recovery: Recovery) -> None:
         self._context = context
@@ -39,7 +39,7 @@ class Health:
         self._began_ns = time.monotonic_ns()
 
     def versions(self, deadline: Deadline) -> Versions:
-        """What each program says of its version, in at most a few seconds each."""
+        """The version that each program reports, in at most a few seconds each."""
         return Versions(
             conmon=_version(self._context.settings.conmon.path, deadline),
             handlers=tuple(
@@ -53,9 +53,13 @@ class Health:
         return (
             self._runtimes(deadline),
             self._monitor(deadline),
-            self._cgroups(deadline),
-            self._writable_store(),
-            self._seccomp(),
+            _condition(
+                "CgroupsReady",
+                "CgroupManagerFailed",
+                lambda: probe_cgroups(self._context, deadline),
+            ),
+            _condition("StoreReady", "StoreFailed", self._store.check),
+            _condition("SeccompReady", "SeccompProfileBroken", check_host_profile),
             self._recovery.condition(),
         )
 
@@ -127,26 +131,14 @@ class Health:
         lost = list(_lost(path, CONMON_OPTIONS, unknown))
         return Condition("MonitorReady", True, _LOST if lost else "", "; ".join(lost))
 
-    def _cgroups(self, deadline: Deadline) -> Condition:
-        try:
-            probe_cgroups(self._context, deadline)
-        except OcigrpcError as error:
-            return Condition("CgroupsReady", False, "CgroupManagerFailed", error.message)
-        return Condition("CgroupsReady", True)
 
-    def _writable_store(self) -> Condition:
-        try:
-            self._store.check()
-        except StoreFailed as error:
-            return Condition("StoreReady", False, "StoreFailed", error.message)
-        return Condition("StoreReady", True)
-
-    def _seccomp(self) -> Condition:
-        try:
-            check_host_profile()
-        except HostFailed as error:
-            return Condition("SeccompReady", False, "SeccompProfileBroken", error.message)
-        return Condition("SeccompReady", True)
+def _condition(kind: str, reason: str, check: Callable[[], object]) -> Condition:
+    """A condition that is true unless ``check`` fails, and ``reason`` if it does."""
+    try:
+        check()
+    except OcigrpcError as error:
+        return Condition(kind, False, reason, error.message)
+    return Condition(kind, True)
 
 
 def probe_cgroups(context: Context, deadline: Deadline) -> None:

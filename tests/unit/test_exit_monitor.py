@@ -12,7 +12,7 @@ import pytest
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.exit_monitor import ExitMonitor, Happening, Kind
+from ocigrpc.engine.containers.exit_monitor import ExitMonitor, Happening
 from ocigrpc.waiting import Deadline, Latch
 
 CONTAINERS = 500
@@ -55,7 +55,7 @@ def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other(
     monkeypatch.setattr(exits, "_monitor_ended", note_end)
     for number in range(CONTAINERS):
         container = cast(Container, SimpleNamespace(container_id=f"c{number}"))
-        exits._note(Happening(Kind.MONITOR_ENDED, container))
+        exits._note(Happening(exits._monitor_ended, container))
     # Each has been refused, and then again.
     assert all(refusals.acquire(timeout=LIMIT_S) for _ in range(2 * CONTAINERS))
     room.set()

@@ -138,11 +138,8 @@ class Container(RecordKeeper):
         False when the container is removed: the group may be that of another of the same
         id by now. Raises ``Timeout``, ``Cancelled``.
         """
-        self._cgroup_lock.acquire(deadline)
-        try:
+        with self._cgroup_lock.held(deadline):
             yield not self.removed.is_set()
-        finally:
-            self._cgroup_lock.release()
 
     @contextmanager
     def timed_out(self, reason: str, message: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ from ocigrpc.host.processes.stale import marked
 from ocigrpc.oci.options import Options
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.settings.values import RuntimeHandler, Settings
+from ocigrpc.settings.values import Settings
 
 
 class Context:
@@ -22,7 +22,14 @@ class Context:
         self.hierarchies = hierarchies
         self.conmon_options = Options()
         self.runtimes = {
-            name: _runtime(name, handler, settings) for name, handler in settings.runtimes.items()
+            name: Runtime(
+                name,
+                handler.path,
+                (*(("--root", handler.root) if handler.root else ()), *handler.args),
+                settings.timeouts.verb_s,
+                marked(settings.run_dir),
+            )
+            for name, handler in settings.runtimes.items()
         }
         # Building these paths is expensive, and happens many times in a container's life.
         self._paths = lru_cache(1024)(partial(ContainerPaths, Path(settings.run_dir)))
@@ -55,14 +62,3 @@ class Context:
         for directory in (paths.bundle, paths.exits, paths.sockets, log_dir):
             with host_failing("make", directory):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _runtime(name: str, handler: RuntimeHandler, settings: Settings) -> Runtime:
-    root = ("--root", handler.root) if handler.root else ()
-    return Runtime(
-        name,
-        handler.path,
-        (*root, *handler.args),
-        settings.timeouts.verb_s,
-        marked(settings.run_dir),
-    )

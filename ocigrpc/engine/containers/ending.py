@@ -12,13 +12,13 @@ from ocigrpc.waiting import Deadline
 _SIGKILL_CODE = 128 + 9
 
 _MESSAGES = {
-    Provenance.PENDING: "the container has ended; its monitor has not said how yet",
+    Provenance.PENDING: "the container has ended; its monitor has not reported how yet",
     Provenance.FILE_MISSING: "the monitor ended without writing an exit file",
     Provenance.FILE_EMPTY: "the exit file is empty",
     Provenance.FILE_INVALID: "the exit file holds no exit code",
     Provenance.MONITOR_LOST: "the monitor was gone before the container ended",
-    Provenance.REBOOT: "the node was started anew while the container lived",
-    Provenance.MONITOR_HUNG: "the monitor hung, and was killed before it said how",
+    Provenance.REBOOT: "the node was rebooted while the container lived",
+    Provenance.MONITOR_HUNG: "the monitor hung, and was killed before it reported how",
 }
 
 
@@ -45,7 +45,7 @@ class Ending:
         self.expect_exit_file(monitor_timeout_s)
 
     def expect_exit_file(self, monitor_timeout_s: float) -> None:
-        """Note that it is for the monitor to say how it ended, from now on."""
+        """Give the monitor this long from now to report how it ended."""
         self.monitor_deadline = Deadline(monitor_timeout_s)
 
     def unknown(self, why: Provenance) -> ExitStatus:
@@ -59,11 +59,6 @@ class Ending:
         # The monitor saw the end if the end came first; then it had its chance to write.
         seen = self.init_ended_ns > 0
         return self.unknown(Provenance.FILE_MISSING if seen else Provenance.MONITOR_LOST)
-
-    def from_exit_file(self, exit_file: ExitFile, oom_kills: int) -> ExitStatus:
-        """The exit status that the monitor has written."""
-        # What we have killed, the kernel has not, whatever else it did.
-        return exit_of(exit_file, oom_kills > 0 and not self.killed_by_us)
 
 
 def exit_of(exit_file: ExitFile, oom: bool) -> ExitStatus:

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from enum import Enum, auto
 from typing import NamedTuple
 
 from ocigrpc.conmon.exit_file import read_exit_file
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.containers.ending import exit_of
 from ocigrpc.engine.containers.kill import kill
 from ocigrpc.engine.containers.teardown import attempt
 from ocigrpc.engine.model.values import ExitStatus, Provenance, State
@@ -39,18 +39,10 @@ _TIDY_S = 5.0
 _KILLERS = 4
 
 
-class Kind(Enum):
-    """What can happen to a container that is watched."""
-
-    INIT_ENDED = auto()
-    MONITOR_ENDED = auto()
-    OOM_FILE_MADE = auto()
-
-
 class Happening(NamedTuple):
-    """Something that has happened to a container; ``unread`` if noting it has failed before."""
+    """Something that happens to a container, and what notes it; ``unread`` if that has failed."""
 
-    kind: Kind
+    note: Callable[[Container], None]
     container: Container
     unread: bool = False
 
@@ -82,7 +74,7 @@ class ExitMonitor:
             return
         # Whether it is frozen is asked with every status of one that lives.
         container.cgroups.container.hold()
-        monitor_ended = Happening(Kind.MONITOR_ENDED, container)
+        monitor_ended = Happening(self._monitor_ended, container)
         if container.monitor is None:
             self._note(monitor_ended)
         else:
@@ -90,8 +82,8 @@ class ExitMonitor:
         if container.init is None:
             container.ending.expect_exit_file(self._context.settings.timeouts.kill_s)
         elif container.record.exit_status is None:
-            self._watcher.watch(container.init, Happening(Kind.INIT_ENDED, container))
-            oom, path = Happening(Kind.OOM_FILE_MADE, container), container.paths.oom_file
+            self._watcher.watch(container.init, Happening(self._init_ended, container))
+            oom, path = Happening(self._oom_file_made, container), container.paths.oom_file
             # Without it, OOM kills are counted only when the container ends.
             attempt(lambda: self._watcher.watch_file(path, oom))
         else:
@@ -126,13 +118,7 @@ class ExitMonitor:
         """Note what has happened; again later, if no file can be opened for that now."""
         container = happening.container
         try:
-            match happening.kind:
-                case Kind.INIT_ENDED:
-                    self._init_ended(container)
-                case Kind.MONITOR_ENDED:
-                    self._monitor_ended(container)
-                case Kind.OOM_FILE_MADE:
-                    self._oom_file_made(container)
+            happening.note(container)
         except (OSError, CgroupFailed) as error:
             if not is_out_of_descriptors(error):
                 raise
@@ -153,7 +139,8 @@ class ExitMonitor:
         oom_kills = self._oom_kills(container)
         exit_file = read_exit_file(container.paths.exit_file, container.paths.exit_copy)
         if exit_file is not None:
-            status = container.ending.from_exit_file(exit_file, oom_kills)
+            # What we have killed, the kernel has not, whatever else it did.
+            status = exit_of(exit_file, oom_kills > 0 and not container.ending.killed_by_us)
         else:
             status = container.ending.without_exit_file()
         self._finish(container, status, oom_kills)

@@ -90,11 +90,6 @@ def status(container: Container, deadline: Deadline, asking: Asking = nullcontex
     return view_of(container, _confirmed(container, deadline, asking))
 
 
-def cached_status(container: Container) -> ContainerView:
-    """All that is known, from memory and kernel alone: nothing is run or waited for."""
-    return view_of(container, observe(container))
-
-
 def states_of(containers: Iterable[Container], deadline: Deadline) -> Iterator[State]:
     """The state of each as the kernel shows it; UNKNOWN if that can't be read.
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from ocigrpc.conmon.log_names import kept_logs
 from ocigrpc.engine.containers.cgroups import remove_made_parents
@@ -111,11 +110,6 @@ def remove_files(container: Container) -> Sequence[OcigrpcError]:
         # One that was given a number meanwhile.
         errors = attempt(*_log_removals(record.log_path))
     return errors
-
-
-def remove_work(container: Container, directory: Path) -> None:
-    """Remove a directory in the container's own; what can't be removed goes with that one."""
-    attempt(lambda: remove_tree(str(container.paths.run_dir), str(directory)))
 
 
 def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:

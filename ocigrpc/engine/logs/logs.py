@@ -12,7 +12,6 @@ from ocigrpc.engine.logs.reader import LogReader
 from ocigrpc.engine.logs.reopen import reopen_log
 from ocigrpc.engine.logs.rotate import Rotation
 from ocigrpc.engine.logs.values import LogBatch, LogQuery
-from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import PreconditionFailed, WrongState, host_failing
 from ocigrpc.host.files.watch import FileWatch
@@ -35,23 +34,18 @@ class Logs:
         with ExitStack() as undo:
             self._file_watch = FileWatch()
             undo.callback(self._file_watch.close)
-            self._rotation = Rotation(context.settings.logs.max_files)
+            self.rotation = Rotation(context.settings.logs.max_files)
             undo.pop_all()
-
-    def watch(self, container: Container) -> None:
-        """Rotate the container's log from now on, if that is the service's to do.
-
-        To be called again when the container has ended.
-        """
-        self._rotation.watch(container)
 
     def read(self, container: Container, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
         """The lines of its log; raises the proto's errors of ``ContainerLogs``."""
         record = container.record
         if record.state is State.CREATING:
             raise WrongState.of(record.container_id, record.state, "made")
+        file_watch = self._file_watch if query.follow else None
+        hold = _HOLD_OURS if record.log_is_ours else _HOLD_THEIRS
         with host_failing("read", record.log_path):
-            chain = self._chain(record, query.follow)
+            chain = LogChain(record.log_path, record.log_is_ours, file_watch, hold)
         with chain:
             if not chain.files and (not query.follow or record.exit_status is not None):
                 raise PreconditionFailed(
@@ -65,12 +59,6 @@ class Logs:
             else:
                 yield from reader.follow(container, chain.waiter, deadline)
 
-    def _chain(self, record: Record, follow: bool) -> LogChain:
-        if not follow:
-            return LogChain(record.log_path, record.log_is_ours)
-        hold = _HOLD_OURS if record.log_is_ours else _HOLD_THEIRS
-        return LogChain(record.log_path, record.log_is_ours, self._file_watch, hold)
-
     def reopen(self, container: Container, deadline: Deadline) -> None:
         """Have a new log begun; raises the proto's errors of ``ReopenContainerLog``."""
         reopen_log(container, self._file_watch, deadline)
@@ -78,5 +66,5 @@ class Logs:
 
     def close(self) -> None:
         """End the threads."""
-        self._rotation.close()
+        self.rotation.close()
         self._file_watch.close()

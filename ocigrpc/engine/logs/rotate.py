@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 import queue
-import select
 import threading
 import time
 from collections import Counter
@@ -31,7 +30,7 @@ from ocigrpc.host.files.inotify import (
     Inotify,
 )
 from ocigrpc.log import get_logger
-from ocigrpc.waiting import EventFd
+from ocigrpc.waiting import Deadline, Flag
 
 log = get_logger()
 
@@ -48,7 +47,7 @@ class Rotation:
         self._files = files
         self._inotify = Inotify()
         self._new: queue.SimpleQueue[Container | None] = queue.SimpleQueue()
-        self._wake = EventFd()
+        self._wake = Flag()
         self._logs: dict[str, Container] = {}
         self._directories: dict[int, str] = {}
         self._failed: set[str] = set()
@@ -59,7 +58,7 @@ class Rotation:
         self._thread.start()
 
     def watch(self, container: Container) -> None:
-        """Keep the files of its log until it ends; to be called again then."""
+        """Keep the files of its log, if the service rotates it; to be called again at its end."""
         if container.record.log_limit_bytes:
             self._enqueue(container)
 
@@ -67,7 +66,6 @@ class Rotation:
         """End the thread."""
         self._enqueue(None)
         self._thread.join()
-        self._wake.close()
         self._inotify.close()
 
     def _enqueue(self, container: Container | None) -> None:
@@ -75,23 +73,15 @@ class Rotation:
         self._wake.set()
 
     def _run(self) -> None:
-        poller = select.poll()
-        poller.register(self._inotify, select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
         # Each step is a call, so that no local variable keeps a removed container alive.
         while True:
-            poller.poll(self._timeout_ms())
+            Deadline().wait(self._inotify, self._wake, timeout_s=self._retry_s - time.monotonic())
             self._wake.clear()
             if not self._take_new():
                 return
             self._handle(self._inotify.read())
             if self._retry_s <= time.monotonic():
                 self._retry()
-
-    def _timeout_ms(self) -> int | None:
-        if self._retry_s == math.inf:
-            return None
-        return max(0, math.ceil((self._retry_s - time.monotonic()) * 1000))
 
     def _take_new(self) -> bool:
         """Start with the containers that are new; False when it is time to end."""

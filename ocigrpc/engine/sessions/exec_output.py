@@ -32,6 +32,11 @@ class Sink(Protocol):
         """Take output of STDOUT or STDERR."""
 
 
+# What never has to be waited for.
+_ALWAYS = Latch()
+_ALWAYS.set()
+
+
 class OutputBudget:
     """Bytes that all captured outputs share."""
 
@@ -55,8 +60,9 @@ class OutputBudget:
 class CapturedOutput(Closing):
     """Keeps the beginning of each stream, as much as ``budget`` allows, until it is closed."""
 
+    room = _ALWAYS
+
     def __init__(self, limit_bytes: int, budget: OutputBudget) -> None:
-        self.room = _always()
         self._limit_bytes = limit_bytes
         self._budget = budget
         self._taken_bytes = 0
@@ -108,14 +114,7 @@ class QueuedOutput:
 class DroppedOutput:
     """Takes all output and keeps nothing."""
 
-    def __init__(self) -> None:
-        self.room = _always()
+    room = _ALWAYS
 
     def write(self, stream: int, data: bytes) -> None:
         """Drop it."""
-
-
-def _always() -> Latch:
-    room = Latch()
-    room.set()
-    return room

@@ -12,7 +12,8 @@ import signal
 from collections.abc import Sequence, Set
 
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.teardown import attempt, remove_work
+from ocigrpc.engine.containers.teardown import attempt
+from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.log import get_logger
 from ocigrpc.oci.exec import ExecFiles
 from ocigrpc.waiting import Deadline
@@ -55,7 +56,9 @@ class ExecWorkspace:
     def remove(self) -> None:
         """Kill all in the cgroup, and remove both."""
         self.end_group()
-        remove_work(self._container, self.files.directory)
+        run_dir, directory = self._container.paths.run_dir, self.files.directory
+        # What can't be removed is removed with the container's own directory.
+        attempt(lambda: remove_tree(str(run_dir), str(directory)))
 
     def end_group(self) -> None:
         """Kill all in the cgroup, and remove it."""

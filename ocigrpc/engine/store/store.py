@@ -72,13 +72,6 @@ class _Pending:
         self.events.extend(events)
         self.dropped += before - len(self.events)
 
-    def clear(self) -> None:
-        """Remove all: it is stored."""
-        self.records.clear()
-        self.ended.clear()
-        self.events.clear()
-        self.dropped = 0
-
 
 class Store:
     """Records by kind and id, the intents of verbs that are under way, and the event log.
@@ -93,6 +86,7 @@ class Store:
         self._file = Database(path, _SCHEMA, SCHEMA_VERSION, _require_readable)
         self.event_log = EventLog(event_history, self._events)
         self._lock = threading.Lock()
+        self._event_history = event_history
         self._pending = _Pending(event_history)
         self._has_pending = threading.Event()
         self._closing = threading.Event()
@@ -220,7 +214,7 @@ class Store:
             self.event_log.publish(added)
             if pending.records:
                 log.info("store.settled", records=len(pending.records), events=len(pending.events))
-                pending.clear()
+                self._pending = _Pending(self._event_history)
                 if not self._closing.is_set():
                     self._has_pending.clear()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -167,7 +166,7 @@ def refuse_in_use(cgroup: Cgroup, wanted: Limits) -> None:
         # Kernels since 5.19 have it, and say so when they have freed less.
         with suppress(CgroupFailed):
             group.write("memory.reclaim", str(used - limit), gone_is_fine=True)
-        _refuse_used(lambda: parse_number(group.read("memory.current")), limit)
+        _refuse_used(parse_number(group.read("memory.current")), limit)
 
 
 def refused(error: RuntimeFailed, cgroup: Cgroup, wanted: Limits) -> RuntimeFailed:
@@ -176,15 +175,14 @@ def refused(error: RuntimeFailed, cgroup: Cgroup, wanted: Limits) -> RuntimeFail
     if group is not None and (wanted.memory_limit_bytes or NO_LIMIT) != NO_LIMIT:
         limit = wanted.memory_limit_bytes or 0
         try:
-            _refuse_used(lambda: parse_number(group.read("memory.usage_in_bytes")), limit)
+            _refuse_used(parse_number(group.read("memory.usage_in_bytes")), limit)
         except CannotRun as in_use:
             in_use.metadata["output"] = error.metadata.get("output", "")
             return in_use
     return classified(error)
 
 
-def _refuse_used(read: Callable[[], int | None], limit: int) -> None:
-    used = read()
+def _refuse_used(used: int | None, limit: int) -> None:
     if used is not None and used > limit:
         raise CannotRun(
             f"{used} bytes of memory are in use, more than {limit}",
@@ -196,8 +194,8 @@ def _refuse_used(read: Callable[[], int | None], limit: int) -> None:
 
 def _unified_bytes(text: str) -> int:
     """What "64M" in a file of cgroup v2 means; NO_LIMIT for all that is no number."""
-    said = _BYTES.fullmatch(text.strip())
-    return NO_LIMIT if said is None else int(said[1]) << _UNITS[said[2]]
+    match = _BYTES.fullmatch(text.strip())
+    return NO_LIMIT if match is None else int(match[1]) << _UNITS[match[2]]
 
 
 def _require(there: bool, field: str, found: Violations) -> None:

@@ -95,13 +95,16 @@ def _change(
     refuse_above_swap(wanted)
     refuse_in_use(outer, wanted)
     after = before.with_limits(groups, wanted)
-    with _one_update(container, before), _named(outer, wanted):
-        after.move_cpusets()
-        _run(container, resources, wanted, deadline)
-        # What the runtime can't say, and what it has set besides.
-        if left := " ".join(after.restore(container.cgroups.keep_limits)):
-            problem = f"the kernel does not take what is wanted: {left}"
-            raise CannotRun(problem, reason="LIMIT_REFUSED", files=left)
+    with _one_update(container, before):
+        try:
+            after.move_cpusets()
+            _run(container, resources, wanted, deadline)
+            # What the runtime can't set, and what it has set besides.
+            if left := " ".join(after.restore(container.cgroups.keep_limits)):
+                problem = f"the kernel does not take what is wanted: {left}"
+                raise CannotRun(problem, reason="LIMIT_REFUSED", files=left)
+        except RuntimeFailed as error:
+            raise refused(error, outer, wanted) from error
 
 
 def _run(container: Container, resources: Resources, wanted: Limits, deadline: Deadline) -> None:
@@ -153,35 +156,24 @@ def _one_update(container: Container, before: Snapshot) -> Iterator[None]:
     """
     container.begin("update", limits_before=before)
     try:
-        with _undone(container, before):
-            yield
-    except BaseException:
-        container.update("update", limits_before=None)
+        yield
+    except BaseException as error:
+        try:
+            if isinstance(error, OcigrpcError):
+                _put_back(container, before, error)
+        finally:
+            container.update("update", limits_before=None)
         raise
     container.record_event(EventKind.UPDATED, "update", limits_before=None)
 
 
-@contextmanager
-def _undone(container: Container, before: Snapshot) -> Iterator[None]:
-    """Put the limits back when the block fails, and say in the error whether that worked.
+def _put_back(container: Container, before: Snapshot, error: OcigrpcError) -> None:
+    """Put the limits back, and note in the error whether that worked.
 
     Runtimes set one limit after the other; runc puts some of them back, crun none.
     """
-    try:
-        yield
-    except OcigrpcError as error:
-        changed = before.restore(container.cgroups.keep_limits)
-        error.metadata["restored"] = "false" if changed else "true"
-        if changed:
-            error.metadata["changed"] = " ".join(changed)
-            log.error("limits.not_restored", files=changed, reason=error.reason)
-        raise
-
-
-@contextmanager
-def _named(group: Cgroup, wanted: Limits) -> Iterator[None]:
-    """Tell what the kernel refuses from what fails the runtime itself."""
-    try:
-        yield
-    except RuntimeFailed as error:
-        raise refused(error, group, wanted) from error
+    changed = before.restore(container.cgroups.keep_limits)
+    error.metadata["restored"] = "false" if changed else "true"
+    if changed:
+        error.metadata["changed"] = " ".join(changed)
+        log.error("limits.not_restored", files=changed, reason=error.reason)
