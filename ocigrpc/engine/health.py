@@ -18,7 +18,7 @@ from ocigrpc.host.processes.programs import find_program, program_version, requi
 from ocigrpc.oci.options import Option
 from ocigrpc.oci.runtime import OPTIONS as RUNTIME_OPTIONS
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.oci.spec.seccomp_default import check_host_profile, host_profile
+from ocigrpc.oci.spec.seccomp import check_host_profile, host_profile
 from ocigrpc.settings.values import CgroupManager
 from ocigrpc.waiting import Deadline
 

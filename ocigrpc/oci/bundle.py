@@ -166,18 +166,19 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
     _require(
         len(program.encode()) <= PATH_LIMIT_BYTES, field, "process.args[0] is longer than a path"
     )
-    words = [*known.process.args, *(known.process.env or ())]
-    short = all(len(word.encode()) <= TEXT_LIMIT_BYTES for word in words)
+    strings = [*known.process.args, *(known.process.env or ())]
+    short = all(len(each.encode()) <= TEXT_LIMIT_BYTES for each in strings)
     _require(short, field, f"process has a text of more than {TEXT_LIMIT_BYTES} bytes")
     problem = f"process.args and process.env take more than {ARGUMENTS_LIMIT_BYTES} bytes"
-    _require(arguments_fit(words), field, problem)
+    _require(arguments_fit(strings), field, problem)
     _check_namespaces(known, field)
     spec["root"] = {**table(spec, "root"), "path": _root(known.root.path, field, bundle_path)}
     spec["ociVersion"] = known.oci_version or OCI_VERSION
     if bundle_path is not None and known.mounts:
+        mounts = msgspec.convert(spec["mounts"], list[dict[str, object]])
         spec["mounts"] = [
             _mount_below(bundle_path, mount, typed)
-            for mount, typed in zip(_mounts(spec), known.mounts, strict=True)
+            for mount, typed in zip(mounts, known.mounts, strict=True)
         ]
     if known.hooks is not None:
         root = str(table(spec, "root")["path"])
@@ -251,10 +252,6 @@ def _hooks_below(
         if found:
             changed[kind] = found
     return changed
-
-
-def _mounts(spec: Spec) -> list[dict[str, object]]:
-    return msgspec.convert(spec["mounts"], list[dict[str, object]])
 
 
 def table(spec: Spec, key: str) -> dict[str, object]:

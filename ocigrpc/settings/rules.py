@@ -47,7 +47,7 @@ class TcpAddress(NamedTuple):
         found = _TCP_ADDRESS.fullmatch(text)
         if found is None or int(found[3]) > 65535:
             raise ValueError(text)
-        # No host names: what they resolve to is decided by somebody else.
+        # No host names: what they resolve to is decided elsewhere.
         address = ipaddress.ip_address(found[1] or found[2])
         if (address.version == 6) != bool(found[1]):
             raise ValueError(text)
@@ -102,13 +102,9 @@ def cgroup_parent_problem(cgroup_manager: str, cgroup_parent: str) -> str:
             return ""
         return 'must be a slice such as "machine.slice" with the systemd manager'
     names = cgroup_parent.split("/")[1:]
-    if cgroup_parent.startswith("/") and _plain(names):
+    if cgroup_parent.startswith("/") and not {"", ".", ".."}.intersection(names):
         return ""
     return 'must be an absolute path such as "/ocigrpc" with the cgroupfs manager'
-
-
-def _plain(names: list[str]) -> bool:
-    return all(name not in ("", ".", "..") for name in names)
 
 
 def _handler_problems(name: str, handler: RuntimeHandler) -> Iterator[tuple[str, str]]:
@@ -146,14 +142,15 @@ def _program_problem(path: str) -> str:
 
 
 def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
-    """What is wrong with who may call, as :func:`problems` has it."""
+    """The problems of sockets, TCP and TLS; see :func:`problems`."""
     yield from _found("socket.path", _socket_path_problem(settings.socket.path))
     if settings.readonly_socket.path:
         problem = _socket_path_problem(settings.readonly_socket.path)
         yield from _found("readonly_socket.path", problem)
         if settings.readonly_socket.path == settings.socket.path:
             yield "readonly_socket.path", "must not be socket.path, where everything is allowed"
-    given = _tls_files(settings)
+    tls_files = ((key, getattr(settings.tls, key.partition(".")[2])) for key in TLS_KEYS)
+    given = {key: path for key, path in tls_files if path}
     for key, path in given.items():
         yield from _found(key, path_problem(path))
     if settings.tcp.address:
@@ -163,12 +160,6 @@ def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield key, _NO_ADDRESS
     if settings.tcp.insecure_loopback:
         yield "tcp.insecure_loopback", _NO_ADDRESS
-
-
-def _tls_files(settings: Settings) -> dict[str, str]:
-    """The files of TLS that are given, by their keys."""
-    paths = ((key, getattr(settings.tls, key.partition(".")[2])) for key in TLS_KEYS)
-    return {key: path for key, path in paths if path}
 
 
 def _socket_path_problem(path: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from ocigrpc.oci.spec.capabilities import DEFAULT_CAPABILITIES
 from ocigrpc.oci.spec.config import Seccomp, SeccompType
-from ocigrpc.oci.spec.seccomp_default import HOST_PROFILES, own_profile
+from ocigrpc.oci.spec.seccomp import HOST_PROFILES, own_profile
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.bed.bundles.bundle import spec_json
 from tests.bed.bundles.shell_container import RUNTIMES, Ended, ShellContainers, lines_of

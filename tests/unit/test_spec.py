@@ -29,7 +29,7 @@ from ocigrpc.oci.spec.config import (
     Seccomp,
     SeccompType,
 )
-from ocigrpc.oci.spec.seccomp_default import default_profile
+from ocigrpc.oci.spec.seccomp import default_profile
 from ocigrpc.violations import Violations
 
 Spec = Callable[..., Any]

@@ -12,12 +12,12 @@ import pytest
 from ocigrpc.errors import HostFailed, InvalidArgument
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES
 from ocigrpc.oci.spec.config import ContainerConfig, Seccomp, SeccompType
-from ocigrpc.oci.spec.seccomp import seccomp_of
-from ocigrpc.oci.spec.seccomp_default import (
+from ocigrpc.oci.spec.seccomp import (
     check_host_profile,
     default_profile,
     host_profile,
     own_profile,
+    seccomp_of,
 )
 from ocigrpc.violations import Violations
 

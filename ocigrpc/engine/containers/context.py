@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ocigrpc.errors import RuntimeFailed, host_failing
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
-from ocigrpc.host.processes.stale import marked
+from ocigrpc.host.processes.provenance import marked
 from ocigrpc.oci.options import Options
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime import Runtime

@@ -23,7 +23,7 @@ from ocigrpc.engine.recovery.orphans import bundled_ids, has_made, orphan_record
 from ocigrpc.engine.recovery.unfinished import UnfinishedWork
 from ocigrpc.engine.sessions.exec_workspace import cut_off_execs
 from ocigrpc.host.processes.process import Process
-from ocigrpc.host.processes.stale import end_leftovers
+from ocigrpc.host.processes.provenance import end_leftovers
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline
 

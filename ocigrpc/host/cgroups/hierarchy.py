@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup, check_path
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 class Hierarchy(Struct, frozen=True):
     """One cgroup hierarchy, once, however often it is mounted.
 
-    ``root`` is the group that is seen at ``mount_point``: "/" unless a part of the
+    ``root`` is the group that is visible at ``mount_point``: "/" unless a part of the
     hierarchy is bind-mounted, as in a container. ``controllers`` is empty for cgroup2.
     """
 
@@ -85,18 +85,11 @@ class Hierarchies(Struct, frozen=True):
         Raises ``CgroupFailed`` (CGROUP_PATH_INVALID) for any other path.
         """
         check_path(path)
-        return Cgroup(
-            path,
-            tuple(
-                ControllerGroup(
-                    directory=hierarchy.mount_point.rstrip("/") + path,
-                    top=hierarchy.mount_point,
-                    controllers=hierarchy.controllers,
-                    unified=hierarchy.unified,
-                )
-                for hierarchy in self.all
-            ),
+        groups = (
+            ControllerGroup(top.rstrip("/") + path, top, controllers, unified)
+            for top, _, controllers, unified in map(structs.astuple, self.all)
         )
+        return Cgroup(path, tuple(groups))
 
     def controllers(self) -> frozenset[str]:
         """The controllers that this host has."""
@@ -120,7 +113,7 @@ class Hierarchies(Struct, frozen=True):
         return self.parse_group_of(text)
 
     def all_groups_of(self, pid: int | str) -> frozenset[str]:
-        """The paths of the groups that a process is in, which are not the topmost, as seen here."""
+        """The paths of the groups that a process is in, without the topmost ones."""
         paths = parse_proc_cgroup(Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape"))
         found = set[str]()
         for hierarchy in self.all:
@@ -129,7 +122,7 @@ class Hierarchies(Struct, frozen=True):
         return frozenset(found - {"/"})
 
     def parse_group_of(self, proc_cgroup: str) -> str:
-        """What :meth:`group_of` answers, from the text of a /proc/PID/cgroup."""
+        """What :meth:`group_of` returns, from the text of a /proc/PID/cgroup."""
         paths = parse_proc_cgroup(proc_cgroup)
         known = [hierarchy for hierarchy in self.all if hierarchy.controllers in paths]
         if not known:
@@ -170,13 +163,8 @@ def parse_mountinfo(text: str) -> Sequence[Hierarchy]:
         if len(mount.root) < len(known.root):
             best[mount.device] = mount
     return tuple(
-        Hierarchy(
-            mount_point=mount.mount_point,
-            root=mount.root,
-            controllers=_controllers(mount),
-            unified=mount.fs_type == "cgroup2",
-        )
-        for mount in best.values()
+        Hierarchy(each.mount_point, each.root, _controllers(each), each.fs_type == "cgroup2")
+        for each in best.values()
     )
 
 

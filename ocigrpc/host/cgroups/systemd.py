@@ -1,6 +1,7 @@
 """systemd as the manager of cgroups: transient scopes, over D-Bus, in bounded time.
 
-The interface is org.freedesktop.systemd1(5); units are systemd.scope(5), .slice(5).
+The interface is org.freedesktop.systemd1(5); units are systemd.scope(5), .slice(5). What calls
+systemd raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ def slice_path(slice_name: str) -> str:
     if slice_name == "-.slice":
         return "/"
     stem = slice_name.removesuffix(".slice")
-    words = stem.split("-")
-    if stem == slice_name or not all(re.fullmatch(r"[A-Za-z0-9:_.\\]+", word) for word in words):
+    names = stem.split("-")
+    if stem == slice_name or not all(re.fullmatch(r"[A-Za-z0-9:_.\\]+", name) for name in names):
         raise CgroupFailed(
             f"{slice_name!r} is not the name of a slice",
             reason="SLICE_NAME_INVALID",
             slice=slice_name,
         )
-    return "".join(f"/{'-'.join(words[: depth + 1])}.slice" for depth in range(len(words)))
+    return "".join(f"/{'-'.join(names[: depth + 1])}.slice" for depth in range(len(names)))
 
 
 def scope_path(slice_name: str, unit: str) -> str:
@@ -82,8 +83,8 @@ def start_scope(
     systemd stops it only after the units in ``before``, whether those exist yet or not. It is
     not started while there is a scope of the name in ``without``.
 
-    Raises ``CgroupFailed`` (SCOPE_EXISTS, SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or
-    ``Cancelled``; after the last two it may still be started, so stop it.
+    Also raises ``CgroupFailed`` (SCOPE_EXISTS). After ``Timeout`` or ``Cancelled`` it may still
+    be started, so stop it.
     """
     slice_path(slice_name)
     properties = [
@@ -107,8 +108,7 @@ def start_scope(
 def set_limits(unit: str, texts: Mapping[str, str], deadline: Deadline) -> None:
     """Give systemd the limits of a scope, as files of cgroup v2, to record and set.
 
-    Those without a property of systemd are left out. Raises ``CgroupFailed``
-    (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
+    Those without a property of systemd are skipped.
     """
     properties = [each for name, text in texts.items() for each in limit_properties(name, text)]
     if properties:
@@ -139,10 +139,7 @@ def limit_properties(name: str, text: str) -> Sequence[tuple[str, tuple[str, obj
 
 
 def stop_scope(unit: str, deadline: Deadline) -> None:
-    """Kill all processes of a scope and stop it; no error if there is no such scope.
-
-    Raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
-    """
+    """Kill all processes of a scope and stop it; no error if there is no such scope."""
     with _manager(unit, deadline) as bus:
         try:
             bus.call(_MANAGER, "KillUnit", "ssi", unit, "all", _SIGKILL)
@@ -158,10 +155,7 @@ def stop_scope(unit: str, deadline: Deadline) -> None:
 
 
 def scope_active(unit: str, deadline: Deadline) -> bool:
-    """Whether a scope has, or is about to get or lose, its cgroup.
-
-    Raises ``CgroupFailed`` (SCOPE_FAILED, BUS_UNREACHABLE), ``Timeout`` or ``Cancelled``.
-    """
+    """Whether a scope has, or is about to get or lose, its cgroup."""
     with _manager(unit, deadline) as bus:
         return _is_active(bus, unit)
 
@@ -169,8 +163,7 @@ def scope_active(unit: str, deadline: Deadline) -> bool:
 def ping(deadline: Deadline) -> str:
     """The version of the systemd that is this host's init.
 
-    Raises ``CgroupFailed`` (BUS_UNREACHABLE, SYSTEMD_UNREACHABLE), ``Timeout`` or
-    ``Cancelled``.
+    Also raises ``CgroupFailed`` (SYSTEMD_UNREACHABLE).
     """
     with connect(deadline) as bus:
         try:

@@ -1,6 +1,6 @@
 """Trees of files, removed without ever crossing a mount point.
 
-What is mounted below a directory of ours belongs to somebody else. Each directory is opened by
+What is mounted below a directory of ours is not ours to remove. Each directory is opened by
 its name in the one above, without following links, and checked once it is open: whatever is
 swapped meanwhile, nothing is removed but what was checked.
 """
@@ -60,15 +60,15 @@ def remove_tree(top: str, path: str) -> None:
     ``OSError`` raised for the first file that can't be.
     """
     refuse_mounts(top, path)
-    left: list[OSError | PreconditionFailed] = []
+    errors: list[OSError | PreconditionFailed] = []
     found: list[str] = []
     with _parent_of(top, path, found) as directory:
         if directory is not None:
-            _remove(directory, path, left, 0)
-    for mount_point in found:
-        raise mount_in_the_way(mount_point)
-    for error in left:
-        raise error
+            _remove(directory, path, errors, 0)
+    if found:
+        raise mount_in_the_way(found[0])
+    if errors:
+        raise errors[0]
 
 
 @contextmanager
@@ -125,16 +125,16 @@ def _find(directory: int, path: str, mounts: list[str], depth: int) -> None:
 
 
 def _remove(
-    directory: int, path: str, left: list[OSError | PreconditionFailed], depth: int
+    directory: int, path: str, errors: list[OSError | PreconditionFailed], depth: int
 ) -> None:
     name = os.path.basename(path)
     try:
         if stat.S_ISDIR(statx(name, directory).mode):
             mounts: list[str] = []
             for opened, each in _entries(directory, path, mounts, depth):
-                _remove(opened, each, left, depth + 1)
+                _remove(opened, each, errors, depth + 1)
             # Something was mounted after the search.
-            left += map(mount_in_the_way, mounts)
+            errors += map(mount_in_the_way, mounts)
             os.rmdir(name, dir_fd=directory)
         else:
             # The kernel does not remove a mount point.
@@ -142,7 +142,7 @@ def _remove(
     except FileNotFoundError:
         pass
     except OSError as error:
-        left.append(OSError(error.errno, error.strerror, path))
+        errors.append(OSError(error.errno, error.strerror, path))
 
 
 def _entries(directory: int, path: str, mounts: list[str], depth: int) -> Iterator[tuple[int, str]]:

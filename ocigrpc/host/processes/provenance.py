@@ -1,4 +1,4 @@
-"""Where processes come from: a mark in the environment of all programs that work for a container.
+"""Where processes come from: marks in the environment of programs that the service starts.
 
 The kernel shows the environment that a program was started with, and a child inherits it unless
 it is given another. A container's processes are given another, but they descend from a process
@@ -7,12 +7,20 @@ with the mark, as long as that lives.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import signal
+from collections.abc import Collection, Iterator, Mapping, Set
+from contextlib import ExitStack
 from pathlib import Path
 
+from ocigrpc.host.processes.child import ENVIRONMENT
 from ocigrpc.host.processes.process import Identity, Process, stat_fields
+from ocigrpc.log import get_logger
+from ocigrpc.waiting import Deadline
 
-_VARIABLE = "_OCIGRPC_BUNDLE"
+log = get_logger()
+
+_BUNDLE = "_OCIGRPC_BUNDLE"
+_RUN_DIR = "_OCIGRPC_RUNTIME_OF"
 
 # The most ancestors that are examined.
 _GENERATIONS = 64
@@ -20,12 +28,12 @@ _GENERATIONS = 64
 
 def bundle_mark(bundle: str) -> dict[str, str]:
     """The variable in the environment of programs that work for the container of a bundle."""
-    return {_VARIABLE: bundle}
+    return {_BUNDLE: bundle}
 
 
 def comes_from(pid: int, bundle: str, known: Collection[Identity] = ()) -> bool:
     """Whether a process, or one of its ancestors, has the mark or is one of ``known``."""
-    marked = f"{_VARIABLE}={bundle}".encode()
+    marked = f"{_BUNDLE}={bundle}".encode()
     for _ in range(_GENERATIONS):
         if pid <= 1:
             return False
@@ -61,3 +69,50 @@ def has_ended(pid: int) -> bool:
         return stat_fields(f"/proc/{pid}")[0] in (b"Z", b"X")
     except OSError:
         return True
+
+
+def marked(run_dir: str) -> Mapping[str, str]:
+    """The environment of programs that the service of this directory runs and waits for."""
+    return ENVIRONMENT | {_RUN_DIR: run_dir}
+
+
+def end_leftovers(run_dir: str, container_ids: Set[str], deadline: Deadline) -> None:
+    """Kill the programs that outlived an earlier service of this directory.
+
+    A program that hangs and continues later would act on whatever container has the name then.
+    The last argument of each is one of ``container_ids``: the mark alone proves nothing, since
+    others inherit it, such as what a hook has started. Raises ``Timeout`` or ``Cancelled``.
+    """
+    while True:
+        with ExitStack() as held:
+            found = list(_leftovers(run_dir, container_ids, held))
+            for process in found:
+                log.warning("leftover.killed", pid=process.pid)
+                process.send_signal(signal.SIGKILL)
+            for process in found:
+                process.wait(deadline)
+        if not found:
+            return
+
+
+def _leftovers(run_dir: str, container_ids: Set[str], held: ExitStack) -> Iterator[Process]:
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or not _is_one(entry, run_dir, container_ids):
+            continue
+        try:
+            process = held.enter_context(Process(int(entry.name)))
+        except ProcessLookupError:
+            continue
+        # Once more, now that it is held: the number may have been another's before.
+        if _is_one(entry, run_dir, container_ids) and process.alive():
+            yield process
+
+
+def _is_one(entry: Path, run_dir: str, container_ids: Set[str]) -> bool:
+    try:
+        environment = (entry / "environ").read_bytes().split(b"\0")
+        arguments = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return False
+    marked_so = f"{_RUN_DIR}={run_dir}".encode() in environment
+    return marked_so and arguments[-1].decode(errors="replace") in container_ids

@@ -215,15 +215,14 @@ def _spec_rule(rule: Rule) -> dict[str, object]:
         spec["errnoRet"] = number
     if rule.args:
         spec["args"] = [
-            {
-                "index": each.index,
-                "value": each.value,
-                "valueTwo": each.value_two or 0,
-                "op": each.op,
-            }
-            for each in rule.args
+            argument(each.index, each.value, each.op, each.value_two or 0) for each in rule.args
         ]
     return spec
+
+
+def argument(index: int, value: int, operator: str, value_two: int = 0) -> dict[str, object]:
+    """One of ``args`` of a rule in the runtime spec."""
+    return {"index": index, "value": value, "valueTwo": value_two, "op": operator}
 
 
 def _number_of(name: str | None, number: int | None) -> int | None:
