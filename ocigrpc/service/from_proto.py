@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
+from ocigrpc.conmon.log_line import Stream
 from ocigrpc.engine.logs.values import LogQuery
 from ocigrpc.engine.model.events import EventFilter, EventKind, marks_of
 from ocigrpc.engine.model.signals import parse_signal
@@ -22,11 +23,11 @@ from ocigrpc.engine.model.values import (
     ContainerFilter,
     CreateRequest,
     SpecSource,
+    State,
 )
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.service.config_from_proto import container_config
 from ocigrpc.service.times import seconds_of, time_ns_of
-from ocigrpc.service.to_proto import LOG_STREAMS, POLICIES, STATES
 from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.v1 import container_pb2, event_pb2, log_pb2, runtime_pb2
 from ocigrpc.violations import Violations, entry_field
@@ -66,11 +67,17 @@ INTERVAL_MIN_S, INTERVAL_MAX_S = 0.1, 3600.0
 
 _POLICIES: dict[int, MonitorLostPolicy | None] = {
     container_pb2.MONITOR_LOST_POLICY_UNSPECIFIED: None,
-    **{number: policy for policy, number in POLICIES.items()},
+    **{
+        container_pb2.MonitorLostPolicy.Value(f"MONITOR_LOST_POLICY_{e.name}"): e
+        for e in MonitorLostPolicy
+    },
 }
-_STATES = {number: state for state, number in STATES.items()}
-_EVENT_KINDS = {event_pb2.EventKind.Value(f"EVENT_KIND_{kind.name}"): kind for kind in EventKind}
-_LOG_STREAMS = {number: stream for stream, number in LOG_STREAMS.items()}
+_STATES = {container_pb2.ContainerState.Value(f"CONTAINER_STATE_{e.name}"): e for e in State}
+_EVENT_KINDS = {event_pb2.EventKind.Value(f"EVENT_KIND_{e.name}"): e for e in EventKind}
+_LOG_STREAMS = {log_pb2.LogStream.Value(f"LOG_STREAM_{e.name}"): e for e in Stream}
+
+
+_T = TypeVar("_T")
 
 
 class _NamesContainer(Protocol):
@@ -125,10 +132,7 @@ def container_filter(request: _Filters) -> ContainerFilter:
     """The filter in a request. Raises ``InvalidArgument``."""
     asked = request.filter
     violations = Violations()
-    for index, number in enumerate(asked.states):
-        violations.allow(
-            number in _STATES, f"filter.states[{index}]", f"{number} is no state", "INVALID_STATE"
-        )
+    states = _known(violations, "filter.states", asked.states, _STATES, reason="INVALID_STATE")
     check_labels(violations, "filter.label_selector", asked.label_selector)
     violations.text("filter.id_prefix", asked.id_prefix, WANTED_LIMIT_BYTES)
     violations.text("filter.name", asked.name, WANTED_LIMIT_BYTES)
@@ -136,9 +140,19 @@ def container_filter(request: _Filters) -> ContainerFilter:
     return ContainerFilter(
         id_prefix=asked.id_prefix,
         name=asked.name,
-        states=frozenset(_STATES[number] for number in asked.states),
+        states=states,
         label_selector=dict(asked.label_selector),
     )
+
+
+def _known(
+    violations: Violations, field: str, numbers: Iterable[int], names: Mapping[int, _T], reason: str
+) -> frozenset[_T]:
+    """The values of the numbers of an enum; each number that has none is a violation."""
+    for index, number in enumerate(numbers):
+        problem = f"{number} has no meaning here"
+        violations.allow(number in names, f"{field}[{index}]", problem, reason)
+    return frozenset(names[number] for number in numbers if number in names)
 
 
 def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest:
@@ -249,10 +263,7 @@ def watch_events_request(
     """The sequence number to begin after, None for now, and the filter of events."""
     asked = request.filter
     violations = Violations()
-    for index, number in enumerate(asked.kinds):
-        violations.allow(
-            number in _EVENT_KINDS, f"filter.kinds[{index}]", f"{number} is no kind", "INVALID_KIND"
-        )
+    kinds = _known(violations, "filter.kinds", asked.kinds, _EVENT_KINDS, reason="INVALID_KIND")
     check_labels(violations, "filter.label_selector", asked.label_selector)
     violations.text("filter.container_id", asked.container_id, WANTED_LIMIT_BYTES)
     violations.allow(request.after >= 0, "after", "is negative", "OUT_OF_RANGE")
@@ -260,7 +271,7 @@ def watch_events_request(
     event_filter = EventFilter(
         object_id=asked.container_id,
         marks=frozenset(marks_of(asked.label_selector)),
-        kinds=frozenset(_EVENT_KINDS[number] for number in asked.kinds),
+        kinds=kinds,
     )
     return request.after if request.HasField("after") else None, event_filter
 
@@ -273,10 +284,7 @@ def log_query(request: log_pb2.ContainerLogsRequest) -> LogQuery:
     until_ns = time_ns_of(violations, "until", request.until)
     allowed = until_ns > 0 or not request.HasField("until")
     violations.allow(allowed, "until", "must be a time after 1970", "OUT_OF_RANGE")
-    for index, number in enumerate(request.streams):
-        violations.allow(
-            number in _LOG_STREAMS, f"streams[{index}]", f"{number} is no stream", "INVALID_STREAM"
-        )
+    streams = _known(violations, "streams", request.streams, _LOG_STREAMS, reason="INVALID_STREAM")
     wanted_id = container_id(request)
     violations.raise_any()
     return LogQuery(
@@ -285,5 +293,5 @@ def log_query(request: log_pb2.ContainerLogsRequest) -> LogQuery:
         tail_lines=request.tail_lines if request.HasField("tail_lines") else None,
         since_ns=since_ns,
         until_ns=until_ns,
-        streams=frozenset(_LOG_STREAMS[number] for number in request.streams),
+        streams=streams,
     )

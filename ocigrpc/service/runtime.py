@@ -150,9 +150,8 @@ class RuntimeService:
         self, request: log_pb2.ContainerLogsRequest, call: Call
     ) -> Iterator[log_pb2.ContainerLogsResponse]:
         """The lines of its log."""
-        yield from map(
-            to_proto.log_response, self._engine.logs(from_proto.log_query(request), call.deadline)
-        )
+        batches = self._engine.logs(from_proto.log_query(request), call.deadline)
+        yield from map(to_proto.log_response, batches)
 
     def ReopenContainerLog(
         self, request: log_pb2.ReopenContainerLogRequest, call: Call
@@ -203,25 +202,24 @@ class RuntimeService:
 
     def ExecSync(self, request: exec_pb2.ExecSyncRequest, call: Call) -> exec_pb2.ExecSyncResponse:
         """Run a program in it to its end."""
-        result = self._engine.exec_sync(
-            session_from_proto.exec_sync_request(request), call.deadline
-        )
-        return session_to_proto.exec_sync_response(result)
+        start = session_from_proto.exec_sync_request(request)
+        return session_to_proto.exec_sync_response(self._engine.exec_sync(start, call.deadline))
 
     def Exec(
         self, messages: Iterator[exec_pb2.ExecRequest], call: Call
     ) -> Iterator[exec_pb2.ExecResponse]:
         """Run a program in it, and relay its streams."""
-        with streams.exec_inputs(messages, call.deadline) as (start, inputs):
-            yield from map(
-                session_to_proto.exec_response, self._engine.exec(start, inputs, call.deadline)
-            )
+        unpack = session_from_proto.exec_start
+        with streams.session_inputs(messages, unpack, call.deadline) as (start, inputs):
+            answers = self._engine.exec(start, inputs, call.deadline)
+            yield from map(session_to_proto.exec_response, answers)
 
     def Attach(
         self, messages: Iterator[attach_pb2.AttachRequest], call: Call
     ) -> Iterator[attach_pb2.AttachResponse]:
         """Relay the streams of its first process."""
-        with streams.attach_inputs(messages, call.deadline) as (start, inputs):
+        unpack = session_from_proto.attach_start
+        with streams.session_inputs(messages, unpack, call.deadline) as (start, inputs):
             answers = self._engine.attach(start, inputs, call.deadline)
             yield from map(session_to_proto.attach_response, answers)
 

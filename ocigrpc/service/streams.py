@@ -26,33 +26,16 @@ _R = TypeVar("_R", exec_pb2.ExecRequest, attach_pb2.AttachRequest)
 
 
 @contextmanager
-def exec_inputs(
-    messages: Iterator[exec_pb2.ExecRequest], deadline: Deadline
-) -> Iterator[tuple[ExecStart, Inputs]]:
-    """The program to run, and the client's further inputs, for a ``with``."""
-    with _inputs(messages, session_from_proto.exec_start, deadline) as start_and_inputs:
-        yield start_and_inputs
-
-
-@contextmanager
-def attach_inputs(
-    messages: Iterator[attach_pb2.AttachRequest], deadline: Deadline
-) -> Iterator[tuple[AttachStart, Inputs]]:
-    """What to attach to, and the client's further inputs, for a ``with``."""
-    with _inputs(messages, session_from_proto.attach_start, deadline) as start_and_inputs:
-        yield start_and_inputs
-
-
-@contextmanager
-def _inputs(
+def session_inputs(
     messages: Iterator[_R], unpack_start: Callable[[_R], _Start], deadline: Deadline
 ) -> Iterator[tuple[_Start, Inputs]]:
-    """Have a thread put the client's messages into queues, since grpc's can't be polled.
+    """The first message, unpacked, and the client's further inputs, for a ``with``.
 
-    The thread ends with the block, or when grpc ends the messages at the end of the call.
+    A thread puts the messages into queues, since grpc's own can't be polled. It ends with the
+    block, or when grpc ends the messages at the end of the call. Raises ``InvalidArgument``,
+    and ``Timeout`` (REQUEST_TIMEOUT) when the first message does not arrive in time.
     """
     starts, inputs = PollableQueue[_Start](1), PollableQueue[Input](BACKLOG_LIMIT_BYTES)
-
     work = partial(_read, messages, unpack_start, starts, inputs)
     Thread(target=work, name="inputs", daemon=True).start()
     try:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
-from ocigrpc.conmon.log_line import Stream
 from ocigrpc.engine.logs.values import LogBatch
 from ocigrpc.engine.model.events import Event, EventBatch
 from ocigrpc.engine.model.values import (
@@ -17,59 +16,13 @@ from ocigrpc.engine.model.values import (
     Counts,
     ExitStatus,
     Position,
-    Provenance,
-    State,
     Versions,
 )
 from ocigrpc.service.times import duration, timestamp
-from ocigrpc.settings.values import MonitorLostPolicy
-from ocigrpc.v1 import (
-    container_pb2,
-    event_pb2,
-    log_pb2,
-    runtime_pb2,
-)
-
-# The engine's states in the contract's terms.
-STATES = {
-    State.CREATING: container_pb2.CONTAINER_STATE_CREATING,
-    State.CREATED: container_pb2.CONTAINER_STATE_CREATED,
-    State.RUNNING: container_pb2.CONTAINER_STATE_RUNNING,
-    State.PAUSED: container_pb2.CONTAINER_STATE_PAUSED,
-    State.STOPPED: container_pb2.CONTAINER_STATE_STOPPED,
-    State.UNKNOWN: container_pb2.CONTAINER_STATE_UNKNOWN,
-}
-
-_PROVENANCES = {
-    Provenance.EXIT_FILE: container_pb2.EXIT_PROVENANCE_EXIT_FILE,
-    Provenance.PENDING: container_pb2.EXIT_PROVENANCE_PENDING,
-    Provenance.FILE_MISSING: container_pb2.EXIT_PROVENANCE_FILE_MISSING,
-    Provenance.FILE_EMPTY: container_pb2.EXIT_PROVENANCE_FILE_EMPTY,
-    Provenance.FILE_INVALID: container_pb2.EXIT_PROVENANCE_FILE_INVALID,
-    Provenance.MONITOR_LOST: container_pb2.EXIT_PROVENANCE_MONITOR_LOST,
-    Provenance.REBOOT: container_pb2.EXIT_PROVENANCE_REBOOT,
-    Provenance.MONITOR_HUNG: container_pb2.EXIT_PROVENANCE_MONITOR_HUNG,
-}
-
-_CONDITIONS = {
-    True: runtime_pb2.CONDITION_STATUS_TRUE,
-    False: runtime_pb2.CONDITION_STATUS_FALSE,
-}
-
-# The streams of logs in the contract's terms.
-LOG_STREAMS = {
-    Stream.STDOUT: log_pb2.LOG_STREAM_STDOUT,
-    Stream.STDERR: log_pb2.LOG_STREAM_STDERR,
-}
+from ocigrpc.v1 import container_pb2, event_pb2, log_pb2, runtime_pb2
 
 # Longest message of several events; one event alone may be longer.
 EVENTS_MESSAGE_BYTES = 256 << 10
-
-# The engine's policies for a lost monitor in the contract's terms.
-POLICIES = {
-    MonitorLostPolicy.LEAVE: container_pb2.MONITOR_LOST_POLICY_LEAVE,
-    MonitorLostPolicy.KILL: container_pb2.MONITOR_LOST_POLICY_KILL,
-}
 
 
 def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResponse:
@@ -99,7 +52,7 @@ def status(
         conditions=[
             runtime_pb2.Condition(
                 type=condition.type,
-                status=_CONDITIONS[condition.status],
+                status=f"CONDITION_STATUS_{'TRUE' if condition.status else 'FALSE'}",
                 reason=condition.reason,
                 message=condition.message,
             )
@@ -108,25 +61,15 @@ def status(
         settings=ParseDict(dict(settings), Struct()),
         default_seccomp_profile=seccomp_profile,
         uptime=duration(counts.uptime_ns),
-        containers=_container_counts(counts),
+        containers=runtime_pb2.ContainerCounts(
+            total=len(counts.states),
+            limit=counts.container_limit,
+            **{state.name.lower(): number for state, number in Counter(counts.states).items()},
+        ),
         events=runtime_pb2.EventCounts(
             kept=counts.events_kept, first=counts.first_event, last=counts.last_event
         ),
         store_bytes=counts.store_bytes,
-    )
-
-
-def _container_counts(counts: Counts) -> runtime_pb2.ContainerCounts:
-    number = Counter(counts.states)
-    return runtime_pb2.ContainerCounts(
-        total=number.total(),
-        creating=number[State.CREATING],
-        created=number[State.CREATED],
-        running=number[State.RUNNING],
-        paused=number[State.PAUSED],
-        stopped=number[State.STOPPED],
-        unknown=number[State.UNKNOWN],
-        limit=counts.container_limit,
     )
 
 
@@ -135,7 +78,7 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
     return container_pb2.ContainerStatus(
         container_id=view.container_id,
         name=view.name,
-        state=STATES[view.state],
+        state=f"CONTAINER_STATE_{view.state.name}",
         pid=view.pid,
         created_at=timestamp(view.created_ns),
         started_at=timestamp(view.started_ns),
@@ -149,7 +92,7 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
         terminal=view.terminal,
         stdin=view.stdin,
         monitor_lost=view.monitor_lost,
-        monitor_lost_policy=POLICIES[view.monitor_lost_policy],
+        monitor_lost_policy=f"MONITOR_LOST_POLICY_{view.monitor_lost_policy.name}",
         runtime_state=view.runtime_state,
         message=view.message,
     )
@@ -160,7 +103,7 @@ def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummar
     return (view.created_ns, view.container_id), container_pb2.ContainerSummary(
         container_id=view.container_id,
         name=view.name,
-        state=STATES[view.state],
+        state=f"CONTAINER_STATE_{view.state.name}",
         pid=view.pid,
         created_at=timestamp(view.created_ns),
         started_at=timestamp(view.started_ns),
@@ -179,7 +122,7 @@ def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
         signal=ended.signal,
         finished_at=timestamp(ended.finished_ns),
         oom_killed=ended.oom_killed,
-        provenance=_PROVENANCES[ended.provenance],
+        provenance=f"EXIT_PROVENANCE_{ended.provenance.name}",
         message=ended.message,
     )
 
@@ -215,7 +158,7 @@ def log_response(batch: LogBatch) -> log_pb2.ContainerLogsResponse:
         lines=[
             log_pb2.LogLine(
                 time=timestamp(line.time_ns),
-                stream=LOG_STREAMS[line.stream],
+                stream=f"LOG_STREAM_{line.stream.name}",
                 partial=line.partial,
                 content=line.content,
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.service.streams import attach_inputs, exec_inputs
+from ocigrpc.service.session_from_proto import attach_start, exec_start
+from ocigrpc.service.streams import session_inputs
 from ocigrpc.v1.attach_pb2 import AttachRequest, AttachStart
 from ocigrpc.v1.exec_pb2 import ExecProcess, ExecRequest, ExecStart
 from ocigrpc.v1.terminal_pb2 import TerminalSize
@@ -30,7 +31,7 @@ LARGE = TerminalSize(rows=70_000, columns=1)
 def test_a_wrong_start_of_exec_is_named_by_its_whole_path(start: ExecStart, field: str) -> None:
     with (
         pytest.raises(InvalidArgument) as caught,
-        exec_inputs(iter([ExecRequest(start=start)]), Deadline(20)),
+        session_inputs(iter([ExecRequest(start=start)]), exec_start, Deadline(20)),
     ):
         pass
     assert [each.field for each in caught.value.violations] == [field]
@@ -41,7 +42,7 @@ def test_a_wrong_start_of_attach_is_named_by_its_whole_path() -> None:
     start = AttachStart(container_id="c", terminal_size=LARGE)
     with (
         pytest.raises(InvalidArgument) as caught,
-        attach_inputs(iter([AttachRequest(start=start)]), Deadline(20)),
+        session_inputs(iter([AttachRequest(start=start)]), attach_start, Deadline(20)),
     ):
         pass
     assert [each.field for each in caught.value.violations] == ["start.terminal_size.rows"]
@@ -50,7 +51,7 @@ def test_a_wrong_start_of_attach_is_named_by_its_whole_path() -> None:
 def test_a_wrong_size_later_on_is_named_by_its_whole_path() -> None:
     first = ExecRequest(start=ExecStart(container_id="c", process=PROCESS))
     messages = iter([first, ExecRequest(resize=LARGE)])
-    with exec_inputs(messages, Deadline(20)) as (start, inputs):
+    with session_inputs(messages, exec_start, Deadline(20)) as (start, inputs):
         assert start.process.field == "start.process"
         Deadline(20).wait(inputs.filled)
         with pytest.raises(InvalidArgument) as caught:
