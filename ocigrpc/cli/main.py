@@ -11,7 +11,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +23,6 @@ from ocigrpc.cli.protos import write_protos
 from ocigrpc.errors import InvalidSettings
 from ocigrpc.settings.sources import CONFIG_VARIABLE, DEFAULT_CONFIG_PATH, load_settings
 from ocigrpc.settings.table import Setting, settings_table
-from ocigrpc.settings.values import Settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -49,14 +48,19 @@ def _run(argv: Sequence[str] | None) -> int:
     command = flags.pop("command")
     if command == "protos":
         return _write_protos(flags["directory"])
-    run = _COMMANDS[command]
     config_path = flags.pop("config", None)
     try:
         settings = load_settings(environ=os.environ, flags=flags, config_path=config_path)
     except InvalidSettings as error:
         print(f"ocigrpc: {error.message}", file=sys.stderr)
         return EXIT_USAGE
-    return run(settings)
+    if command == "settings":
+        print(msgspec.json.format(msgspec.json.encode(settings.effective())).decode())
+        return 0
+    # Imported here, since it loads gRPC, which no other command should wait for.
+    from ocigrpc.cli.serve import serve
+
+    return 0 if serve(settings) else EXIT_FAILED
 
 
 @contextmanager
@@ -74,18 +78,6 @@ def _whole_output() -> Iterator[None]:
         raise
 
 
-def _serve(settings: Settings) -> int:
-    # Imported here, since it loads gRPC, which no other command should wait for.
-    from ocigrpc.cli.serve import serve
-
-    return 0 if serve(settings) else EXIT_FAILED
-
-
-def _show(settings: Settings) -> int:
-    print(msgspec.json.format(msgspec.json.encode(settings.effective())).decode())
-    return 0
-
-
 def _write_protos(directory: str) -> int:
     try:
         written = write_protos(Path(directory))
@@ -94,9 +86,6 @@ def _write_protos(directory: str) -> int:
         return EXIT_FAILED
     print(*written, sep="\n")
     return 0
-
-
-_COMMANDS: dict[str, Callable[[Settings], int]] = {"serve": _serve, "settings": _show}
 
 
 class _Parser(argparse.ArgumentParser):

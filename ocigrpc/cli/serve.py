@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from ocigrpc.cli.notify import notify
 from ocigrpc.cli.prepare import prepare, with_container_limit
-from ocigrpc.cli.termination import Termination, termination
+from ocigrpc.cli.termination import termination
 from ocigrpc.engine.engine import Engine
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.descriptors import raise_limit
@@ -34,13 +35,13 @@ def serve(settings: Settings) -> bool:
     configure_logging(settings.log_level, settings.log_format)
     give_back_large_blocks()
     try:
-        with termination() as end:
+        with termination() as wait_for_end:
             raise_limit()
             settings = with_container_limit(settings)
             prepare(settings)
             # Before anything in the store or in the directories of containers is changed.
             with locked(settings.root_dir), locked(settings.run_dir):
-                drained = _serve_until(end, settings)
+                drained = _serve_until(wait_for_end, settings)
     except OcigrpcError as error:
         known = {"reason": error.reason, "message": error.message}
         log.critical("service.failed", **{**error.metadata, **known})
@@ -55,20 +56,17 @@ def serve(settings: Settings) -> bool:
     return True
 
 
-def _serve_until(end: Termination, settings: Settings) -> bool:
+def _serve_until(wait_for_end: Callable[[], str], settings: Settings) -> bool:
     """Whether every call had ended when the service did."""
+    drain_s = settings.timeouts.drain_s
     with Engine.open(settings) as engine:
         engine.require_working(Deadline(_START_TIMEOUT_S))
-        return _serve_engine(engine, end, settings)
-
-
-def _serve_engine(engine: Engine, end: Termination, settings: Settings) -> bool:
-    with serving([runtime_service(engine)], settings) as server:
-        engine.recover()
-        server.open()
-        log.info("service.ready", addresses=server.addresses)
-        notify("READY=1")
-        signal_name = end.wait()
-        log.info("service.ending", signal=signal_name, drain_timeout_s=settings.timeouts.drain_s)
-        notify("STOPPING=1")
-        return server.drain(settings.timeouts.drain_s)
+        with serving([runtime_service(engine)], settings) as server:
+            engine.recover()
+            server.open()
+            log.info("service.ready", addresses=server.addresses)
+            notify("READY=1")
+            signal_name = wait_for_end()
+            log.info("service.ending", signal=signal_name, drain_timeout_s=drain_s)
+            notify("STOPPING=1")
+            return server.drain(drain_s)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 
 from ocigrpc.log import get_logger
@@ -35,31 +36,14 @@ _LEFT_ALONE = frozenset(
 )
 
 
-class Termination:
-    """The first signal that asks for the end, as something to wait for."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def wait(self) -> str:
-        """Wait for the signal; its name. Other signals are only logged."""
-        poller = select.poll()
-        poller.register(self._descriptor, select.POLLIN)
-        while True:
-            poller.poll()
-            number = os.read(self._descriptor, 1)[0]
-            if number in _ENDING:
-                return signal.Signals(number).name
-            log.warning("signal.ignored", signal=_name(number))
-
-
 @contextmanager
-def termination() -> Iterator[Termination]:
+def termination() -> Iterator[Callable[[], str]]:
     """Catch every signal that would end the process, and the work of its threads with it.
 
-    A second SIGTERM or SIGINT ends the process at once with status 1. It installs handlers, and
-    neither blocks nor ignores signals, since children, and so containers, would inherit that.
-    For the main thread only.
+    The block gets a function that waits for the first signal which asks for the end, and returns
+    its name; it logs all others. A second SIGTERM or SIGINT ends the process at once with status
+    1. It installs handlers, and neither blocks nor ignores signals, since children, and so
+    containers, would inherit that. For the main thread only.
     """
     with ExitStack() as undo:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -78,7 +62,18 @@ def termination() -> Iterator[Termination]:
 
         for number in signal.valid_signals() - _LEFT_ALONE:
             undo.callback(signal.signal, number, signal.signal(number, count))
-        yield Termination(reader)
+        yield partial(_wait, reader)
+
+
+def _wait(reader: int) -> str:
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    while True:
+        poller.poll()
+        number = os.read(reader, 1)[0]
+        if number in _ENDING:
+            return _name(number)
+        log.warning("signal.ignored", signal=_name(number))
 
 
 def _name(number: int) -> str:

@@ -20,16 +20,13 @@ class Admission:
     other budgets.
     """
 
-    def __init__(self, places: Mapping[str, int]) -> None:
+    def __init__(self, places: Mapping[str, int], *, recovering: bool = False) -> None:
+        """While it is ``recovering``, only calls about the service itself are admitted."""
         self._limits = places
         self._running: defaultdict[tuple[Listener, str], set[Call]] = defaultdict(set)
         self._released = threading.Condition()
-        self._recovering = False
+        self._recovering = recovering
         self._closed = False
-
-    def begin_recovery(self) -> None:
-        """Admit only calls about the service itself, until the recovery ends."""
-        self._recovering = True
 
     def end_recovery(self) -> None:
         """Admit all calls from now on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf import any as any_message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
@@ -96,7 +96,7 @@ def error_of(status: Status) -> OcigrpcError | None:
 
 def _status(error: OcigrpcError, limit_bytes: int) -> Status:
     metadata = {key: cut(value, limit_bytes) for key, value in error.metadata.items()}
-    details = [_packed(ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))]
+    details = [any_message.pack(ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))]
     if isinstance(error, InvalidArgument):
         violations = [
             # Drop violations rather than cut the names of fields.
@@ -106,15 +106,9 @@ def _status(error: OcigrpcError, limit_bytes: int) -> Status:
             )
             for each in error.violations[: limit_bytes // _BYTES_OF_A_FIELD]
         ]
-        details.append(_packed(BadRequest(field_violations=violations)))
+        details.append(any_message.pack(BadRequest(field_violations=violations)))
     number: int = code_of(error).value[0]
     return Status(code=number, message=cut(error.message, limit_bytes), details=details)
-
-
-def _packed(detail: ErrorInfo | BadRequest) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(detail)
-    return packed
 
 
 def _size_on_the_wire(status: Status) -> int:

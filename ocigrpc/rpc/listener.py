@@ -47,7 +47,8 @@ class Listener(NamedTuple):
         if not self.address.startswith("unix:"):
             # The stubs declare one value per key, but grpc gives all of them.
             proven = cast(Mapping[str, Iterable[bytes]], context.auth_context())
-            return {"peer": _certified(proven) or _tcp(address)}
+            # grpc writes ipv6:%5B::1%5D:7443.
+            return {"peer": _certified(proven) or "tcp:" + unquote(address.partition(":")[2])}
         peer = peer_at(address)
         process = {"peer_pid": peer.pid or None, "peer_uid": peer.uid} if peer else {}
         return {"peer": self.address, **process}
@@ -63,8 +64,3 @@ def _certified(proven: Mapping[str, Iterable[bytes]]) -> str:
 
 def _text(values: Iterable[bytes]) -> str:
     return ",".join(value.decode(errors="replace") for value in values)
-
-
-def _tcp(peer: str) -> str:
-    """``tcp:[::1]:7443`` of grpc's ``ipv6:%5B::1%5D:7443``."""
-    return "tcp:" + unquote(peer.partition(":")[2])

@@ -49,8 +49,7 @@ class Server:
         self._places = self._methods.places(
             settings.limits.unary_threads, settings.limits.stream_threads
         )
-        self._admission = Admission(self._places)
-        self._admission.begin_recovery()
+        self._admission = Admission(self._places, recovering=True)
         self._health = health.HealthServicer()
         self._set_health(serving=False)
         self._servers: list[grpc.Server] = []

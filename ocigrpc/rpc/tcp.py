@@ -6,7 +6,7 @@ import grpc
 
 from ocigrpc.errors import HostFailed
 from ocigrpc.log import get_logger
-from ocigrpc.rpc.tls import Certificates, TlsFiles
+from ocigrpc.rpc.tls import Certificates
 from ocigrpc.settings.rules import TcpAddress
 from ocigrpc.settings.values import Settings
 
@@ -20,10 +20,8 @@ def start_on_tcp(server: grpc.Server, settings: Settings) -> TcpAddress:
     certificates, ``HostFailed`` when the host refuses the address.
     """
     wanted = TcpAddress.parse(settings.tcp.address)
-    credentials = None
-    if not settings.tcp.insecure_loopback:
-        files = TlsFiles(settings.tls.cert_path, settings.tls.key_path, settings.tls.client_ca_path)
-        credentials = Certificates(files).credentials()
+    insecure = settings.tcp.insecure_loopback
+    credentials = None if insecure else Certificates(settings.tls).credentials()
     try:
         port = (
             server.add_secure_port(str(wanted), credentials)

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import os
 import ssl
-import stat
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import cast
 
 import grpc
 
 from ocigrpc.errors import InvalidSettings
+from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.log import get_logger
-
-# Most bytes of a certificate file, which may hold many certificates.
-FILE_LIMIT_BYTES = 1 << 20
+from ocigrpc.settings.values import TlsSettings
 
 log = get_logger()
-
-
-class TlsFiles(NamedTuple):
-    """Paths of PEM files."""
-
-    cert: str
-    """The service's certificate, and the intermediate ones."""
-    key: str
-    client_ca: str
-    """The authorities of clients that may call."""
 
 
 class Certificates:
     """The service's certificate, and the authorities of its clients."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsSettings) -> None:
         """Raises ``InvalidSettings``, which names the setting of an unusable file."""
-        self._files = files
+        self._cert, self._key = files.cert_path, files.key_path
+        self._client_ca = files.client_ca_path
         self._lock = threading.Lock()
         self._stamp = self._files_stamp()
         self._first = self._read()
@@ -61,32 +50,32 @@ class Certificates:
             except InvalidSettings as error:
                 log.error("tls.reload_failed", reason=error.reason, **error.metadata)
                 return None
-        log.info("tls.reloaded", **self._files._asdict())
+        log.info("tls.reloaded", cert=self._cert, key=self._key, client_ca=self._client_ca)
         return configuration
 
     def _files_stamp(self) -> tuple[object, ...]:
         """A value that changes when one of the files does."""
-        return tuple(map(_stamp, self._files))
+        return tuple(map(_stamp, (self._cert, self._key, self._client_ca)))
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
-        files = self._files
-        client_ca = _content("tls.client_ca_path", files.client_ca)
-        key, cert = _content("tls.key_path", files.key), _content("tls.cert_path", files.cert)
+        client_ca = _content("tls.client_ca_path", self._client_ca)
+        key = _content("tls.key_path", self._key)
+        cert = _content("tls.cert_path", self._cert)
         # grpc itself accepts any content, and then fails each handshake.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_verify_locations(cadata=client_ca.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
-            raise _wrong("tls.client_ca_path", files.client_ca, error) from error
+            raise _wrong("tls.client_ca_path", self._client_ca, error) from error
         try:
             # Without a password, OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(files.cert, files.key, password="")
+            context.load_cert_chain(self._cert, self._key, password="")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                raise _wrong("tls.key_path", files.key, error) from error
-            raise _wrong("tls.cert_path", files.cert, error) from error
+                raise _wrong("tls.key_path", self._key, error) from error
+            raise _wrong("tls.cert_path", self._cert, error) from error
         except (OSError, ValueError) as error:
-            raise _wrong("tls.cert_path", files.cert, error) from error
+            raise _wrong("tls.cert_path", self._cert, error) from error
         return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca)
 
 
@@ -100,16 +89,9 @@ def _stamp(path: str) -> object:
 
 def _content(setting: str, path: str) -> bytes:
     try:
-        # O_NONBLOCK, because opening a FIFO would wait for a writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("is no regular file")
-            content = file.read(FILE_LIMIT_BYTES + 1)
+        return read_regular_file(path)
     except (OSError, ValueError) as error:
         raise _wrong(setting, path, error) from error
-    if len(content) > FILE_LIMIT_BYTES:
-        raise _wrong(setting, path, ValueError(f"is larger than {FILE_LIMIT_BYTES} bytes"))
-    return content
 
 
 def _wrong(setting: str, path: str, error: Exception) -> InvalidSettings:

@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import grpc
@@ -78,13 +79,13 @@ def _publish(
         outside, inside = f"{hidden}/o", f"{hidden}/i"
         if len(inside.encode()) > PATH_LIMIT_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        undo.callback(_unlink, inside)
+        undo.callback(Path(inside).unlink, missing_ok=True)
         server.add_insecure_port(f"unix:{inside}")
         server.start()
-        undo.callback(_unlink, outside)
+        undo.callback(Path(outside).unlink, missing_ok=True)
         with ExitStack() as failed:
-            listener = _listener(outside, wanted.mode, gid)
-            failed.callback(listener.close)
+            listener = failed.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            _listen(listener, outside, wanted.mode, gid)
             ours = _identity(outside)
             os.rename(outside, wanted.path)
             proxy = PeerProxy(listener, inside, CONNECTIONS_LIMIT)
@@ -92,18 +93,12 @@ def _publish(
         return proxy, ours
 
 
-def _listener(path: str, mode: int, gid: int | None) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(path)
-        if gid is not None:
-            os.chown(path, -1, gid)
-        os.chmod(path, mode)
-        listener.listen(socket.SOMAXCONN)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+def _listen(listener: socket.socket, path: str, mode: int, gid: int | None) -> None:
+    listener.bind(path)
+    if gid is not None:
+        os.chown(path, -1, gid)
+    os.chmod(path, mode)
+    listener.listen(socket.SOMAXCONN)
 
 
 def _gid(wanted: UnixSocket) -> int | None:
@@ -163,8 +158,3 @@ def _unusable(wanted: UnixSocket, problem: str, reason: str, **metadata: object)
 def _identity(path: str) -> tuple[int, int]:
     status = os.lstat(path)
     return status.st_dev, status.st_ino
-
-
-def _unlink(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)

@@ -158,7 +158,11 @@ def _known(
 def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest:
     """The container to create; the signal is a number, so that its spelling does not matter."""
     violations = Violations()
-    _check_names(violations, request)
+    valid = not request.container_id or _ID.fullmatch(request.container_id) is not None
+    violations.allow(valid, "container_id", _ID_FORM, "INVALID_CONTAINER_ID")
+    valid = not request.name or _NAME.fullmatch(request.name) is not None
+    violations.allow(valid, "name", _NAME_FORM, "INVALID_NAME")
+    violations.text("runtime_handler", request.runtime_handler, _HANDLER_LIMIT_BYTES)
     source = _source(violations, request)
     if request.log_path and violations.absolute_path("log_path", request.log_path):
         problem = "has a colon, where conmon would cut the path"
@@ -192,15 +196,6 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
         no_pivot=request.no_pivot,
         monitor_lost_policy=_POLICIES[policy],
     )
-
-
-def _check_names(violations: Violations, request: runtime_pb2.CreateContainerRequest) -> None:
-    for field, text, form, words, reason in (
-        ("container_id", request.container_id, _ID, _ID_FORM, "INVALID_CONTAINER_ID"),
-        ("name", request.name, _NAME, _NAME_FORM, "INVALID_NAME"),
-    ):
-        violations.allow(not text or bool(form.fullmatch(text)), field, words, reason)
-    violations.text("runtime_handler", request.runtime_handler, _HANDLER_LIMIT_BYTES)
 
 
 def _source(

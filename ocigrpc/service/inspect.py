@@ -45,11 +45,14 @@ def container_spec(found: Inspection) -> container_pb2.ContainerSpec | None:
 
 def _spec(spec: RuntimeSpec) -> container_pb2.ContainerSpec:
     process = spec.process
+    user = process.user or SpecUser()
     return container_pb2.ContainerSpec(
         command=process.args,
         env=dict(each.partition("=")[::2] for each in process.env or ()),
         working_dir=process.cwd,
-        user=_user(process.user or SpecUser()),
+        user=container_pb2.ContainerUser(
+            uid=user.uid, gid=user.gid, supplemental_groups=user.additional_gids
+        ),
         rootfs_path=spec.root.path,
         readonly_rootfs=bool(spec.root.readonly),
         mounts=map(_mount, spec.mounts or ()),
@@ -57,11 +60,6 @@ def _spec(spec: RuntimeSpec) -> container_pb2.ContainerSpec:
         capabilities=_capabilities(process.capabilities or SpecCapabilities()),
         no_new_privileges=bool(process.no_new_privileges),
     )
-
-
-def _user(user: SpecUser) -> container_pb2.ContainerUser:
-    groups = user.additional_gids
-    return container_pb2.ContainerUser(uid=user.uid, gid=user.gid, supplemental_groups=groups)
 
 
 def _capabilities(sets: SpecCapabilities) -> container_pb2.Capabilities:

@@ -17,56 +17,46 @@ SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_na
 _ANSWER_S = 0.5
 
 
-def _full(name: str) -> str:
-    return f"{SERVICE_NAME}/{name}"
+def _method(name: str, kind: Kind, budget: str = "") -> Method:
+    return Method(f"{SERVICE_NAME}/{name}", kind, f"{SERVICE_NAME}/{budget or name}")
 
 
-def _read(name: str, *, while_recovering: bool = False) -> Method:
-    full = _full(name)
-    return Method(full, Kind.READ, full, is_read_only=True, while_recovering=while_recovering)
+def _read(name: str) -> Method:
+    return _method(name, Kind.READ)._replace(is_read_only=True)
 
 
-def _change(name: str) -> Method:
-    return Method(_full(name), Kind.SLOW, _full(name))
-
-
-def _rescue(name: str) -> Method:
-    return Method(_full(name), Kind.RESCUE, _full(name))
-
-
-def _watch(name: str, kind: Kind = Kind.STREAM, *, is_read_only: bool = True) -> Method:
-    full = _full(name)
-    return Method(full, kind, full, is_read_only=is_read_only, is_long=True, answer_share=0)
+def _watch(name: str, kind: Kind = Kind.STREAM) -> Method:
+    return _method(name, kind)._replace(is_read_only=True, is_long=True, answer_share=0)
 
 
 def _exec(name: str, kind: Kind) -> Method:
-    return Method(_full(name), kind, _full("Exec"), is_long=True, answer_limit_s=_ANSWER_S)
+    return _method(name, kind, "Exec")._replace(is_long=True, answer_limit_s=_ANSWER_S)
 
 
 METHODS = (
-    _read("Version", while_recovering=True),
-    _read("Status", while_recovering=True),
+    _read("Version")._replace(while_recovering=True),
+    _read("Status")._replace(while_recovering=True),
     _read("ContainerStatus"),
     _read("ListContainers"),
     _read("ListProcesses"),
     _read("ContainerStats"),
     _read("ListContainerStats"),
-    _change("CreateContainer"),
-    _change("StartContainer"),
-    _change("PauseContainer"),
-    _change("ResumeContainer"),
-    _change("UpdateContainerResources"),
-    _change("ReopenContainerLog"),
-    _rescue("StopContainer")._replace(is_long=True, answer_limit_s=_ANSWER_S),
-    _rescue("KillContainer"),
-    _rescue("RemoveContainer"),
+    _method("CreateContainer", Kind.SLOW),
+    _method("StartContainer", Kind.SLOW),
+    _method("PauseContainer", Kind.SLOW),
+    _method("ResumeContainer", Kind.SLOW),
+    _method("UpdateContainerResources", Kind.SLOW),
+    _method("ReopenContainerLog", Kind.SLOW),
+    _method("StopContainer", Kind.RESCUE)._replace(is_long=True, answer_limit_s=_ANSWER_S),
+    _method("KillContainer", Kind.RESCUE),
+    _method("RemoveContainer", Kind.RESCUE),
     _exec("ExecSync", Kind.WAIT),
     _exec("Exec", Kind.STREAM),
     _watch("WaitContainer", Kind.WAIT),
     _watch("ContainerLogs"),
     _watch("WatchEvents"),
     _watch("WatchStats"),
-    _watch("Attach", is_read_only=False),
+    _watch("Attach")._replace(is_read_only=False),
 )
 
 # Limits of lists and maps in requests that differ from the general one.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
 
 from msgspec import structs
 
@@ -29,8 +28,6 @@ OUTPUT_DEFAULT_BYTES = 3 << 19
 
 # A terminal's rows and columns have 16 bits; ioctl_tty(2).
 _SIZE_LIMIT = 65535
-
-_Request: TypeAlias = exec_pb2.ExecRequest | attach_pb2.AttachRequest
 
 
 def exec_sync_request(request: exec_pb2.ExecSyncRequest) -> ExecStart:
@@ -84,7 +81,7 @@ def start_missing() -> InvalidArgument:
     return InvalidArgument.of("start", "must be the first message", reason="START_MISSING")
 
 
-def session_input(message: _Request) -> Input:
+def session_input(message: exec_pb2.ExecRequest | attach_pb2.AttachRequest) -> Input:
     """The input in a message after the first. Raises ``InvalidArgument``."""
     match message.WhichOneof("input"):
         case "stdin":

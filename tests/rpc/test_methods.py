@@ -84,8 +84,7 @@ def test_calls_of_no_rpc_take_no_place_of_one() -> None:
 
 
 def test_while_recovering_only_calls_about_the_service_are_admitted() -> None:
-    admission = Admission(TABLE.places(LIMIT, LIMIT))
-    admission.begin_recovery()
+    admission = Admission(TABLE.places(LIMIT, LIMIT), recovering=True)
     for method in METHODS:
         if method.name in ("Version", "Status"):
             admission.admit(call_of(method))

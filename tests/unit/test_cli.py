@@ -286,9 +286,9 @@ def test_a_closed_output_is_no_error() -> None:
 _TERMINATION = """
 import os, select, subprocess, sys
 from ocigrpc.cli.termination import termination
-with termination() as end:
+with termination() as wait_for_end:
     subprocess.run(["grep", "^SigBlk:", "/proc/self/status"], check=True)
-    print(end.wait(), flush=True)
+    print(wait_for_end(), flush=True)
     if len(sys.argv) > 1:
         select.poll().poll()
 """
