@@ -34,7 +34,7 @@ def bind_log(**fields: object) -> None:
 def configure_logging(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
     """Send every event of at least ``level`` to standard error, once for the process.
 
-    ``auto`` is a form for people on a terminal and JSON otherwise. Events of libraries that
+    ``auto`` is the console form on a terminal and JSON otherwise. Events of libraries that
     use the standard library's ``logging``, and exceptions that end a thread, come out in
     the same form, as ``library.message`` and ``thread.died``.
     """

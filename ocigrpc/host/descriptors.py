@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 # The most that the service holds for a container: the pidfds of its first process and its
-# monitor, and two files that tell whether it is frozen.
+# monitor, and two files that show whether it is frozen.
 PER_CONTAINER = 4
 # Reserved for calls, streams, logs and connections, but at most half of all.
 _CALLS = 4096

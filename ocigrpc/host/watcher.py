@@ -1,4 +1,4 @@
-"""Processes that end and files that are made, seen without polling, in one thread."""
+"""Ends of processes and creations of files, found without polling, in one thread."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _AGAIN_S = 0.2
 
 
 class Watcher(Generic[T]):
-    """What happens to that which is watched, to be iterated over by one thread.
+    """Events of processes and files, to be iterated over by one thread.
 
-    Each thing is watched ``for_`` something, which is the item of its event. The iteration
-    ends with :meth:`stop`; it keeps nothing alive that it has handed out.
+    An event is the item that its process or file is watched ``for_``. The iteration ends with
+    :meth:`stop`; it keeps no reference to an item that it has yielded.
     """
 
     def __init__(self) -> None:
@@ -45,16 +45,16 @@ class Watcher(Generic[T]):
         self._stopped = False
 
     def watch(self, process: Process, for_: T) -> None:
-        """Have the end of a process be an item; soon, if it has ended already.
+        """Yield an item when a process ends; soon, if it has ended already.
 
-        From now on it is the watcher that closes the process: then, or in :meth:`close`.
+        From now on the watcher closes the process: then, or in :meth:`close`.
         """
         with self._lock:
             self._epoll.register(process.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
             self._processes[process.pidfd] = (process, for_)
 
     def watch_file(self, path: Path, for_: T) -> None:
-        """Have the creation of a file, the only one watched in its directory, be an item.
+        """Yield an item when a file, the only one watched in its directory, is created.
 
         Raises ``HostFailed`` when the directory can't be watched.
         """
@@ -62,7 +62,7 @@ class Watcher(Generic[T]):
             self._files[self._inotify.add(str(path.parent), CREATE)] = (path.name, for_)
 
     def put_back(self, item: T) -> None:
-        """Have this be an item again, in a moment: with all others that are put back by then."""
+        """Yield this again, in a moment: with all others that are put back by then."""
         with self._lock:
             if not self._again:
                 self._again_at_s = time.monotonic() + _AGAIN_S
@@ -70,7 +70,7 @@ class Watcher(Generic[T]):
         self._wake.set()
 
     def stop(self) -> None:
-        """End the iteration; what is still watched is not seen any more."""
+        """End the iteration; what is still watched yields nothing any more."""
         self._stopped = True
         self._wake.set()
 
@@ -82,7 +82,7 @@ class Watcher(Generic[T]):
         self._processes.clear()
 
     def __iter__(self) -> Iterator[T]:
-        # Items come of calls, so that no local variable keeps one.
+        # Items are yielded from calls, so that no local variable keeps one.
         while True:
             for fd, _ in self._epoll.poll(self._timeout_s()):
                 if fd == self._wake.fileno():

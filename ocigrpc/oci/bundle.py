@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ocigrpc.errors import HostFailed, InvalidArgument, cut, host_failing
-from ocigrpc.host.files.create import make_directory, write_new_file
+from ocigrpc.host.files.directory import make_directory, write_new_file
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES, read_regular_file_in
 from ocigrpc.oci import go_json
 from ocigrpc.oci.paths import ContainerPaths

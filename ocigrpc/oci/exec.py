@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
-from ocigrpc.host.files.create import make_directory, write_new_file
+from ocigrpc.host.files.directory import make_directory, write_new_file
 from ocigrpc.host.processes.child import UMASK
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.options import require_option
@@ -125,34 +125,34 @@ def write_process(files: ExecFiles, process: dict[str, object]) -> None:
 
 def process_of(
     spec: Spec,
-    asked: ExecProcess,
+    wanted: ExecProcess,
     files: RootFiles,
     *,
     terminal: bool,
     rows: int = 0,
     columns: int = 0,
 ) -> dict[str, object]:
-    """``process`` of the runtime spec: the container's own, changed as ``asked``.
+    """``process`` of the runtime spec: the container's own, changed as ``wanted``.
 
     A terminal is made with its size, if one is given, since a program may read it at once.
     ``files`` are those of the container. Raises ``InvalidArgument`` for a user that is not in
     them, and when arguments and variables, with the container's own, are too long together.
     """
-    process = {**table(spec, "process"), "args": asked.command, "terminal": terminal}
+    process = {**table(spec, "process"), "args": wanted.command, "terminal": terminal}
     process.pop("consoleSize", None)
     if terminal and (rows or columns):
         process["consoleSize"] = {"height": rows, "width": columns}
     environment = msgspec.convert(process.get("env") or [], list[str])
-    kept = [entry for entry in environment if entry.partition("=")[0] not in asked.env]
+    kept = [entry for entry in environment if entry.partition("=")[0] not in wanted.env]
     if terminal and not any(entry.startswith("TERM=") for entry in kept):
         kept.append("TERM=xterm")
-    process["env"] = variables = [*kept, *(f"{name}={text}" for name, text in asked.env.items())]
-    if not arguments_fit([*asked.command, *variables]):
+    process["env"] = variables = [*kept, *(f"{name}={text}" for name, text in wanted.env.items())]
+    if not arguments_fit([*wanted.command, *variables]):
         problem = f"takes more than {ARGUMENTS_LIMIT_BYTES} bytes with the environment"
-        raise InvalidArgument.of(f"{asked.field}.command", problem, reason="TOO_LONG")
-    if asked.working_dir:
-        process["cwd"] = asked.working_dir
-    user = _user(files, asked)
+        raise InvalidArgument.of(f"{wanted.field}.command", problem, reason="TOO_LONG")
+    if wanted.working_dir:
+        process["cwd"] = wanted.working_dir
+    user = _user(files, wanted)
     if user is not None:
         own_user = table(process, "user")
         process["user"] = {**user.to_spec(), "umask": umask_of(process)}
@@ -168,12 +168,12 @@ def umask_of(process: Spec) -> int:
     return umask & 0o777 if isinstance(umask, int) else UMASK
 
 
-def _user(files: RootFiles, asked: ExecProcess) -> User | None:
-    """The user that is asked for, or None for the container's own."""
+def _user(files: RootFiles, wanted: ExecProcess) -> User | None:
+    """The wanted user, or None for the container's own."""
     violations = Violations()
     found = None
-    if asked.user:
-        found = user_of(files, asked.user, (), violations)
+    if wanted.user:
+        found = user_of(files, wanted.user, (), violations)
     else:
         check_accounts(files, violations)
     try:
@@ -181,7 +181,7 @@ def _user(files: RootFiles, asked: ExecProcess) -> User | None:
     except InvalidArgument as error:
         # Its field is named as in a config.
         problem = error.violations[0].description
-        raise InvalidArgument.of(f"{asked.field}.user", problem, reason=error.reason) from error
+        raise InvalidArgument.of(f"{wanted.field}.user", problem, reason=error.reason) from error
     return found
 
 

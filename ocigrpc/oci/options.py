@@ -29,7 +29,7 @@ _LISTED = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
 class Option(Struct, frozen=True):
-    """An option with ``value``, if it takes one; ``lost`` says what is lost without it."""
+    """An option with ``value``, if it takes one; ``lost`` is what does not work without it."""
 
     name: str
     lost: str

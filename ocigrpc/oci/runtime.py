@@ -37,7 +37,7 @@ _CLONE = re.compile(r"((?:runc|crun)\.)[A-Za-z0-9]{6}")
 # them six times as long.
 _STATE_LIMIT_BYTES = 8 << 20
 
-_LOG_LOST = "its own words for a failure are what it writes on standard error"
+_LOG_LOST = "its errors are taken from its standard error"
 _DETACHED_LOST = "Exec has no terminals, and Exec and ExecSync have no keep_running"
 
 # The options that we pass to a runtime, by verb; the empty verb has those before any verb.
@@ -51,8 +51,8 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
     "exec": (
         Option(
             "--cgroup",
-            "a program of Exec is moved into its own cgroup only after it has begun: what it has "
-            "started and left by then lives on until the container ends",
+            "a program of Exec is moved into its own cgroup only after its start: processes that "
+            "it has left behind by then live on until the container ends",
             "/x",
         ),
         Option("--process", "Exec and ExecSync are refused", "/x"),
@@ -61,12 +61,12 @@ OPTIONS: Mapping[str, Sequence[Option]] = {
         Option("--console-socket", _DETACHED_LOST, "/x"),
     ),
     "update": (Option("--resources", "UpdateContainerResources is refused", "/x"),),
-    "delete": (Option("--force", "what a failed create has left may stay"),),
+    "delete": (Option("--force", "what a failed create has made may stay"),),
 }
 
 
 class RuntimeState(Struct, frozen=True):
-    """The fields of ``state``'s output that are used here. ``status`` is as the runtime says."""
+    """The fields of ``state``'s output that are used here; ``status`` as the runtime has it."""
 
     id: str
     status: str

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from ocigrpc.errors import HostFailed, host_failing
 from ocigrpc.host.descriptors import closing_fd
-from ocigrpc.host.files.create import make_directory, write_new_file
+from ocigrpc.host.files.directory import make_directory, write_new_file
 from ocigrpc.host.files.mounts import bind_directory, bind_file, unmount
 from ocigrpc.oci.paths import ContainerPaths
 
-# Names the directory that is shown; anything else that is mounted there is not ours.
+# Holds the identity of the directory that is shown; any other mount there is not ours.
 _MARK = "bundle.id"
 
 _UNMOUNTS_LIMIT = 8

@@ -60,6 +60,11 @@ class TcpAddress(NamedTuple):
 
 def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is wrong beyond types and bounds: keys, as in ``runtimes.runc.path``, and why."""
+    return ((key, problem) for key, problem in _checked(settings) if problem)
+
+
+def _checked(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The same, with an empty text for what is right."""
     if len(msgspec.json.encode(settings, enc_hook=encode_hook)) > _SIZE_LIMIT_BYTES:
         yield (
             "runtimes",
@@ -71,7 +76,7 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
         "logs.dir": settings.logs.dir,
     }
     for key, path in directories.items():
-        yield from _found(key, path_problem(path))
+        yield key, path_problem(path)
     if ":" in settings.logs.dir:
         yield "logs.dir", "has a colon, where conmon would cut the path"
     if 0 < settings.logs.max_bytes < LOG_MAX_BYTES_LEAST:
@@ -79,12 +84,12 @@ def problems(settings: Settings) -> Iterator[tuple[str, str]]:
     for key, path in directories.items():
         if list(directories.values()).count(path) > 1:
             yield key, f"{', '.join(directories)} must be three directories"
-    yield from _found("conmon.path", _program_problem(settings.conmon.path))
+    yield "conmon.path", _program_problem(settings.conmon.path)
     parent = cgroup_parent_problem(settings.cgroup.manager, settings.cgroup.parent)
-    yield from _found("cgroup.parent", parent)
+    yield "cgroup.parent", parent
     if settings.conmon.cgroup_parent:
         monitors = cgroup_parent_problem(settings.cgroup.manager, settings.conmon.cgroup_parent)
-        yield from _found("conmon.cgroup_parent", monitors)
+        yield "conmon.cgroup_parent", monitors
     for name, handler in settings.runtimes.items():
         yield from _handler_problems(name, handler)
     if settings.default_runtime not in settings.runtimes:
@@ -111,16 +116,11 @@ def _handler_problems(name: str, handler: RuntimeHandler) -> Iterator[tuple[str,
     key = f"runtimes.{name}"
     if not _RUNTIME_NAME.fullmatch(name):
         yield key, "a name has letters, digits and . _ -, a letter or digit first, at most 63"
-    yield from _found(f"{key}.path", _program_problem(handler.path))
+    yield f"{key}.path", _program_problem(handler.path)
     if handler.root:
-        yield from _found(f"{key}.root", path_problem(handler.root))
+        yield f"{key}.root", path_problem(handler.root)
     if any("\0" in argument for argument in handler.args):
         yield f"{key}.args", "has a NUL, which no argument can have"
-
-
-def _found(key: str, problem: str) -> Iterator[tuple[str, str]]:
-    if problem:
-        yield key, problem
 
 
 def path_problem(path: str) -> str:
@@ -143,16 +143,16 @@ def _program_problem(path: str) -> str:
 
 def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
     """The problems of sockets, TCP and TLS; see :func:`problems`."""
-    yield from _found("socket.path", _socket_path_problem(settings.socket.path))
+    yield "socket.path", _socket_path_problem(settings.socket.path)
     if settings.readonly_socket.path:
         problem = _socket_path_problem(settings.readonly_socket.path)
-        yield from _found("readonly_socket.path", problem)
+        yield "readonly_socket.path", problem
         if settings.readonly_socket.path == settings.socket.path:
             yield "readonly_socket.path", "must not be socket.path, where everything is allowed"
     tls_files = ((key, getattr(settings.tls, key.partition(".")[2])) for key in TLS_KEYS)
     given = {key: path for key, path in tls_files if path}
     for key, path in given.items():
-        yield from _found(key, path_problem(path))
+        yield key, path_problem(path)
     if settings.tcp.address:
         yield from _tcp_problems(settings.tcp, given)
         return

@@ -152,8 +152,8 @@ def _read(path: str, must_exist: bool) -> dict[str, object]:
 def _known(given: _Given) -> Setting:
     if given.key in _SETTINGS:
         return _SETTINGS[given.key]
-    word = given.key.removeprefix(_PREFIX).lower()[:64]
-    near = difflib.get_close_matches(word, _SETTINGS, n=1)
+    wanted = given.key.removeprefix(_PREFIX).lower()[:64]
+    near = difflib.get_close_matches(wanted, _SETTINGS, n=1)
     raise given.wrong("unknown setting" + "".join(f"; did you mean {key}?" for key in near))
 
 
@@ -191,7 +191,7 @@ def _convert(given: _Given, key: str, wanted: object, value: object) -> None:
         msgspec.convert(value, wanted, strict=given.source == "file", dec_hook=decode_hook)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
-        # TOML's word for what msgspec and JSON call an object.
+        # TOML's name for what msgspec and JSON call an object.
         detail = re.sub("[Oo]bject", "table", reason[:1].lower() + reason[1:])
         if not isinstance(value, dict):
             detail = f"{re.sub(', got .*', '', detail)}, not {_short(value)}"

@@ -123,7 +123,7 @@ class CgroupSettings(_Table, frozen=True):
     """Where containers are, and what makes their cgroups."""
 
     manager: Annotated[
-        CgroupManager, Meta(description="Who makes cgroups: the service, or systemd.")
+        CgroupManager, Meta(description="What makes cgroups: the service, or systemd.")
     ] = CgroupManager.CGROUPFS
     parent: Annotated[
         str,
@@ -168,7 +168,7 @@ class TimeoutSettings(_Table, frozen=True):
     ] = 60.0
     stop_s: Annotated[
         _Timeout,
-        Meta(description="Seconds from the stop signal to SIGKILL, unless the call says."),
+        Meta(description="Seconds from the stop signal to SIGKILL, unless the call sets it."),
     ] = 10.0
     kill_s: Annotated[
         _Timeout,
@@ -217,7 +217,7 @@ class LimitSettings(_Table, frozen=True):
 
 
 class RuntimeHandler(_Table, frozen=True):
-    """An OCI runtime that containers can ask for by its name."""
+    """An OCI runtime that containers can name."""
 
     path: Annotated[str, Meta(description="Absolute path, or a name to look up on PATH.")]
     root: Annotated[
@@ -229,10 +229,6 @@ class RuntimeHandler(_Table, frozen=True):
     create_timeout_s: Annotated[
         _Timeout, Meta(description="Longest that creating a container may take, in seconds.")
     ] = 240.0
-
-
-def _default_runtimes() -> dict[str, RuntimeHandler]:
-    return {name: RuntimeHandler(path=name) for name in ("runc", "crun")}
 
 
 class Settings(_Table, frozen=True):
@@ -262,7 +258,7 @@ class Settings(_Table, frozen=True):
         MonitorLostPolicy,
         Meta(
             description="What becomes of a container whose conmon is gone while it lives, unless"
-            " the request says."
+            " the request sets it."
         ),
     ] = MonitorLostPolicy.LEAVE
     default_runtime: Annotated[
@@ -275,7 +271,9 @@ class Settings(_Table, frozen=True):
             description="OCI runtimes by name; as JSON in the environment and in flags. Adds to,"
             " and amends, the lower sources and the defaults.",
         ),
-    ] = field(default_factory=_default_runtimes)
+    ] = field(
+        default_factory=lambda: {name: RuntimeHandler(path=name) for name in ("runc", "crun")}
+    )
     socket: SocketSettings = SocketSettings()
     readonly_socket: ReadonlySocketSettings = ReadonlySocketSettings()
     tcp: TcpSettings = TcpSettings()
@@ -287,7 +285,7 @@ class Settings(_Table, frozen=True):
     limits: LimitSettings = LimitSettings()
 
     def effective(self) -> dict[str, object]:
-        """Every setting in the words of the settings file, from types that JSON has."""
+        """Every setting, named as in the settings file, in types that JSON has."""
         # By way of JSON, which knows no tuples; nor does google.protobuf.Struct.
         text = msgspec.json.encode(self, enc_hook=encode_hook)
         return msgspec.json.decode(text, type=dict[str, object])

@@ -8,7 +8,7 @@ import pytest
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.controller import ControllerGroup
-from ocigrpc.host.cgroups.limit_files import Snapshot, wishes_of
+from ocigrpc.host.cgroups.limit_files import Snapshot, files_of
 from ocigrpc.host.cgroups.limits import NO_LIMIT, Limits, read_limits
 
 V1 = {
@@ -156,7 +156,7 @@ WANTED = Limits(
 
 def test_what_the_files_of_v1_are_to_hold(tmp_path: Path) -> None:
     group = v1(tmp_path)
-    assert [(wish.field, wish.name, wish.text) for wish in wishes_of(group, WANTED, {})] == [
+    assert [(file.field, file.name, file.text) for file in files_of(group, WANTED, {})] == [
         ("cpu_shares", "cpu.shares", "999"),
         ("cpu_quota_us", "cpu.cfs_quota_us", "-1"),
         ("memory_limit_bytes", "memory.limit_in_bytes", str(3 << 20)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.errors import HostFailed
-from ocigrpc.host.files.create import make_directory, write_new_file
+from ocigrpc.host.files.directory import make_directory, write_new_file
 
 
 def test_only_the_owner_may_use_what_is_made(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class Cgroup:
             freezer.release()
 
     def frozen(self) -> bool | None:
-        """Whether it is frozen, or about to be; None when no hierarchy can tell."""
+        """Whether it is frozen, or about to be; None when no hierarchy shows that."""
         states = [freezer.frozen() for freezer in self._freezers]
         return True in states or (False if False in states else None)
 

@@ -14,7 +14,7 @@ from ocigrpc.closing import ClosingStack
 from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.descriptors import closing_fd
 
-# What the kernel answers for a file whose group does not exist, or not any more.
+# Errors for a file whose group does not exist, or not any more.
 GONE = (errno.ENOENT, errno.ENODEV)
 
 _CHUNK_BYTES = 1 << 14
@@ -245,7 +245,7 @@ def _make(directory: str, top: str, undo: ExitStack) -> bool:
             parent = os.path.dirname(directory)
             if error.errno != errno.ENOENT or parent == top:
                 raise failed("create", directory, error) from error
-            # Try again afterwards: somebody may remove the empty parent meanwhile.
+            # Try again afterwards: the empty parent may be removed meanwhile.
             _make(parent, top, undo)
         else:
             undo.callback(_remove_if_empty, directory)

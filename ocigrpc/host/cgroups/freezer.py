@@ -74,7 +74,7 @@ class _Unified(Freezer):
         super().__init__(*((self._freeze, self._events) if alone else (self._events,)))
 
     def frozen(self) -> bool | None:
-        # Beside a v1 freezer, only people freeze this one: seeing a group that is about to be
+        # Beside a v1 freezer, no runtime uses this one: seeing a group that is about to be
         # frozen a moment sooner is not worth a file.
         if self._alone:
             text = self._freeze.read()

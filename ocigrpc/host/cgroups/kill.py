@@ -103,7 +103,7 @@ def _signal_members(
                     opened[pid] = os.pidfd_open(pid)
                     chunk.callback(os.close, opened[pid])
             # Listed again after it was opened: the pidfd is a member's, or a dead
-            # process's, and never that of a stranger who got the number in between.
+            # process's, and never that of another that got the number in between.
             for pid in members(groups) & opened.keys():
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(opened[pid], number)

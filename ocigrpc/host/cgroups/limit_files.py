@@ -1,7 +1,7 @@
 """The files of the limits of cgroups: what they should hold, and how they get that.
 
 The OCI runtime sets limits, and keeps a record of them. But not every runtime can set every
-limit, and some set more than they were asked for; so the files are compared with what they
+limit, and some set more than was requested; so the files are compared with what they
 should hold, and corrected.
 """
 
@@ -44,7 +44,7 @@ _NO_LINE = {
 }
 
 
-class Wish(Struct, frozen=True):
+class LimitFile(Struct, frozen=True):
     """The file of one limit, which is a field of ``Limits``, and what it should hold.
 
     ``group`` is None when no hierarchy of the host has the controller.
@@ -85,10 +85,10 @@ class Snapshot(Struct, frozen=True):
     def with_limits(self, cgroups: Sequence[Cgroup], wanted: Limits) -> Self:
         """What the files of ``cgroups`` should hold: the same, but with what is ``wanted``."""
         texts = dict(self.texts)
-        wishes = [wish for cgroup in cgroups for wish in wishes_of(cgroup, wanted, texts)]
-        for wish in wishes:
-            if wish.group is not None and (wish.group, wish.name) in texts:
-                texts[wish.group, wish.name] = wish.text
+        files = [file for cgroup in cgroups for file in files_of(cgroup, wanted, texts)]
+        for file in files:
+            if file.group is not None and (file.group, file.name) in texts:
+                texts[file.group, file.name] = file.text
         ours = {group for cgroup in cgroups for group in cgroup.groups}
         return type(self)(
             tuple(
@@ -102,8 +102,8 @@ class Snapshot(Struct, frozen=True):
     def lacks(self, cgroup: Cgroup, wanted: Limits) -> Sequence[str]:
         """The fields of ``wanted`` for which the group, which exists, has no file."""
         texts = dict(self.texts)
-        wishes = wishes_of(cgroup, wanted, texts)
-        return [wish.field for wish in wishes if (wish.group, wish.name) not in texts]
+        files = files_of(cgroup, wanted, texts)
+        return [file.field for file in files if (file.group, file.name) not in texts]
 
     def restore(self, keep: Keep) -> Sequence[str]:
         """Write the files that differ; the names of those that can't be corrected.
@@ -148,21 +148,23 @@ class Snapshot(Struct, frozen=True):
         ]
 
 
-def wishes_of(
+def files_of(
     cgroup: Cgroup, wanted: Limits, now: Mapping[tuple[ControllerGroup, str], str]
-) -> Sequence[Wish]:
+) -> Sequence[LimitFile]:
     """The files of what is ``wanted``, without ``unified``; ``now`` is what they hold."""
     unified = cgroup.of_controller("")
     if unified is not None and len(cgroup.groups) == 1:
         texts = {name: text for (group, name), text in now.items() if group == unified}
-        return list(_v2_wishes(unified, wanted, texts))
+        found = _v2_files(wanted, texts)
+    else:
+        found = _v1_files(cgroup, wanted)
     return [
-        Wish(field, cgroup.of_controller(controller), name, text)
-        for controller, field, name, text in _v1_wishes(cgroup, wanted)
+        LimitFile(field, cgroup.of_controller(controller), name, text)
+        for controller, field, name, text in found
     ]
 
 
-def _v1_wishes(cgroup: Cgroup, wanted: Limits) -> Iterator[tuple[str, str, str, str]]:
+def _v1_files(cgroup: Cgroup, wanted: Limits) -> Iterator[tuple[str, str, str, str]]:
     shares = wanted.cpu_shares
     if shares is not None:
         number = SHARES_DEFAULT if shares == NO_LIMIT else shares
@@ -186,34 +188,30 @@ def _v1_wishes(cgroup: Cgroup, wanted: Limits) -> Iterator[tuple[str, str, str, 
         yield "hugetlb", "hugepage_limits", f"hugetlb.{size}.limit_in_bytes", str(limit)
 
 
-def _v2_wishes(group: ControllerGroup, wanted: Limits, now: Mapping[str, str]) -> Iterator[Wish]:
-    def wish(field: str, name: str, text: str) -> Wish:
-        return Wish(field, group, name, text)
-
+def _v2_files(wanted: Limits, now: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
     weight = wanted.cpu_weight
     if weight is not None:
-        yield wish(
-            "cpu_weight", "cpu.weight", str(WEIGHT_DEFAULT if weight == NO_LIMIT else weight)
-        )
+        number = WEIGHT_DEFAULT if weight == NO_LIMIT else weight
+        yield "", "cpu_weight", "cpu.weight", str(number)
     quota, period = wanted.cpu_quota_us, wanted.cpu_period_us
     if quota is not None or period is not None:
         old_quota, _, old_period = now.get("cpu.max", "max 100000").strip().partition(" ")
         text = f"{old_quota if quota is None else _or_max(quota)} {period or old_period}"
-        yield wish("cpu_period_us" if quota is None else "cpu_quota_us", "cpu.max", text)
+        yield "", "cpu_period_us" if quota is None else "cpu_quota_us", "cpu.max", text
     for field, cpus, name in _cpusets(wanted):
         if cpus is not None:
-            yield wish(field, name, cpus)
+            yield "", field, name, cpus
     memory, both = wanted.memory_limit_bytes, wanted.memory_swap_limit_bytes
     if memory is not None:
-        yield wish("memory_limit_bytes", "memory.max", _or_max(memory))
+        yield "", "memory_limit_bytes", "memory.max", _or_max(memory)
     if both is not None:
         limited = both != NO_LIMIT and memory is not None
         swap = str(both - (memory or 0)) if limited else "max"
-        yield wish("memory_swap_limit_bytes", "memory.swap.max", swap)
+        yield "", "memory_swap_limit_bytes", "memory.swap.max", swap
     if wanted.pids_limit is not None:
-        yield wish("pids_limit", "pids.max", _or_max(wanted.pids_limit))
+        yield "", "pids_limit", "pids.max", _or_max(wanted.pids_limit)
     for size, limit in wanted.hugepage_limits.items():
-        yield wish("hugepage_limits", f"hugetlb.{size}.max", _or_max(limit))
+        yield "", "hugepage_limits", f"hugetlb.{size}.max", _or_max(limit)
 
 
 def _cpusets(wanted: Limits) -> Sequence[tuple[str, str | None, str]]:

@@ -43,12 +43,12 @@ _NO_HUGE_LIMIT = 1 << 62
 
 def parse_number(text: str | None) -> int | None:
     """The number in a file, ``NO_LIMIT`` for "max"; None when there is no such file."""
-    word = (text or "").strip()
-    if not word:
+    value = (text or "").strip()
+    if not value:
         return None
-    if word == "max":
+    if value == "max":
         return NO_LIMIT
-    number = int(word)
+    number = int(value)
     return NO_LIMIT if number >= _V1_NO_LIMIT else number
 
 
@@ -67,7 +67,7 @@ class Limits(Struct, frozen=True):
 
     None is a limit that the host does not have, or that is not to be changed. ``cpu_shares`` and
     ``cpu_weight`` are one limit. A cpuset that is "" is not limited. ``unified`` has the
-    cgroup2 files that were asked for, ``hugepage_limits`` bytes by the size of a page.
+    requested cgroup2 files, ``hugepage_limits`` bytes by the size of a page.
     """
 
     cpu_shares: int | None = None

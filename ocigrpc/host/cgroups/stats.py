@@ -120,8 +120,8 @@ def parse_v1_io(serviced: str) -> tuple[int, int] | None:
 
 def parse_v2_io(text: str) -> IoUsage:
     """``io.stat``: lines such as "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0"."""
-    words = [word for line in text.splitlines() for word in line.split()[1:]]
-    pairs = [word.partition("=") for word in words]
+    counters = [each for line in text.splitlines() for each in line.split()[1:]]
+    pairs = [each.partition("=") for each in counters]
 
     def total(wanted: str) -> int:
         return sum(int(value) for key, _, value in pairs if key == wanted)
@@ -133,8 +133,8 @@ def parse_pressure(text: str) -> Pressure | None:
     """A file of lines such as "some avg10=0.00 avg60=0.00 avg300=0.00 total=0"."""
     lines = {}
     for line in text.splitlines():
-        kind, *words = line.split()
-        values = dict(word.split("=", 1) for word in words)
+        kind, *averages = line.split()
+        values = dict(each.split("=", 1) for each in averages)
         lines[kind] = PressureLine(
             avg10=float(values["avg10"]),
             avg60=float(values["avg60"]),

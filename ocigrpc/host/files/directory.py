@@ -1,4 +1,4 @@
-"""Directories of the service's own: safe from other users, and from a second service."""
+"""Directories and files of the service's own: safe from other users and from a second service."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ocigrpc.errors import HostFailed, host_failing
 from ocigrpc.host.descriptors import closing_fd
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that only its owner may read; raises ``HostFailed`` with the path."""
+    with host_failing("make", path):
+        path.mkdir(mode=0o700)
+
+
+def write_new_file(path: Path | str, content: bytes = b"") -> None:
+    """Make a file that only its owner may read; raises ``HostFailed`` with the path.
+
+    Whatever has the name already is refused, even a dangling link.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with host_failing("make", path), open(os.open(path, flags, 0o600), "wb") as file:
+        file.write(content)
 
 
 def trust_problem(path: str, owners: Collection[int]) -> str:

@@ -34,7 +34,7 @@ def source_of(mount_point: str) -> str:
 def bind_directory(source_fd: int, mount_point: str, *, recursive: bool) -> None:
     """Bind a directory to a path, with or without the mounts below it; raises ``OSError``.
 
-    Later mounts at one of the two do not show at the other.
+    Later mounts at one of the two do not appear at the other.
     """
     flags = _MS_BIND | (_MS_REC if recursive else 0)
     _mount(f"/proc/self/fd/{source_fd}", mount_point, flags)

@@ -72,8 +72,8 @@ def open_root_of(process: Process) -> int:
             # ".." leads out of a root that a process has changed to; the last root is its own "..".
             above = os.open("..", _DIRECTORY, dir_fd=root)
             is_last = os.path.samestat(os.fstat(above), os.fstat(root))
-            root, left = above, root
-            os.close(left)
+            root, inner = above, root
+            os.close(inner)
             if is_last:
                 break
         if not process.alive():

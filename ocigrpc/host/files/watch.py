@@ -60,14 +60,14 @@ class FileWatch:
         self._inotify.close()
 
     def add(self, waiter: Waiter, path: str, mask: int) -> int:
-        """Give the waiter the events of a path; for :class:`Waiter`."""
+        """Notify the waiter of the events at a path; for :class:`Waiter`."""
         with self.lock:
             watch = self._inotify.add(path, mask)
             self._waiters.setdefault(watch, set()).add(waiter)
         return watch
 
     def discard(self, waiter: Waiter, *watches: int) -> None:
-        """Give it no more events, and end watches that no other waiter has."""
+        """Notify it no more, and end watches that no other waiter has."""
         with self.lock:
             for watch in watches:
                 others = self._waiters.get(watch, set())
@@ -80,7 +80,7 @@ class FileWatch:
         return self._inotify.position()
 
     def dispatch(self) -> None:
-        """Give all waiters the events up to now."""
+        """Notify all waiters of the events up to now."""
         with self.lock:
             while events := self._inotify.read():
                 for event in events:
@@ -108,7 +108,7 @@ class FileWatch:
 class Waiter(Flag, Closing):
     """A flag that an event sets, until :meth:`take`.
 
-    ``handle`` gets each event of the directory, and the one that says that others are lost, at
+    ``handle`` gets each event of the directory, and the one for lost events, at
     once and in their order, in any thread and under ``lock``; it returns whether to set the flag.
     """
 

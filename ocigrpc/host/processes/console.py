@@ -1,7 +1,7 @@
 """The console socket, by which an OCI runtime hands over the terminal that it makes for a program.
 
 It does so before the program runs, and changes nothing of the terminal: a program finds it as
-the kernel makes terminals, and with the size that was asked for.
+the kernel makes terminals, and with the requested size.
 """
 
 from __future__ import annotations
@@ -78,6 +78,6 @@ class Console(ClosingStack):
         if not found:
             return None
         if self._hold:
-            # Nobody receives it, so it stays open as long as the socket.
+            # It is never received, so it stays open as long as the socket.
             socket.send_fds(self._ours, [b"\0"], found)
         return found[0]

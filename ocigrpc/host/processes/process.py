@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -27,10 +28,10 @@ class Identity(Struct, frozen=True):
 
 
 class Process(Closing):
-    """A process that is somebody else's child, held by a pidfd until :meth:`close`.
+    """A process that the service has not started, held by a pidfd until :meth:`close`.
 
     No signal can reach another process, even after this one's pid is used again. One thread may
-    close it, having seen the end, while others use it and wait.
+    close it, after its end, while others use it and wait.
     """
 
     def __init__(self, pid: int) -> None:
@@ -147,12 +148,7 @@ def stat_fields(directory: str) -> list[bytes]:
     return text[text.rindex(b")") + 2 :].split()
 
 
-_boot_id = ""
-
-
+@cache
 def boot_id() -> str:
-    """What the kernel calls this boot; random(4)."""
-    global _boot_id
-    if not _boot_id:
-        _boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return _boot_id
+    """The kernel's id of this boot; random(4)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

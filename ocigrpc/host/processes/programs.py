@@ -10,7 +10,7 @@ from ocigrpc.errors import HostFailed, Timeout, cut
 from ocigrpc.host.processes.child import ENVIRONMENT, run
 from ocigrpc.waiting import Deadline
 
-# Programs whose package on Debian and Ubuntu has their own name.
+# Programs whose package has the same name on Debian and Ubuntu.
 _PACKAGES = ("conmon", "runc", "crun")
 _VERSION_LIMIT_BYTES = 256
 
@@ -29,7 +29,7 @@ def find_program(path: str) -> str | None:
 
 
 def require_program(path: str) -> None:
-    """Raise ``HostFailed``, which says how to install it, unless ``path`` can be run."""
+    """Raise ``HostFailed``, with how to install it, unless ``path`` can be run."""
     if find_program(path) is not None:
         return
     name = os.path.basename(path)

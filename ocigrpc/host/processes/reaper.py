@@ -3,7 +3,7 @@
 ``reaper.py HELD PID_FILE RUNTIME ARGUMENT...`` runs the runtime, and then waits for the process
 whose id the runtime has written to PID_FILE; it ends with the exit code of that process, 128+n
 for signal n. It is a subreaper, prctl(2), so that the process becomes its child: the kernel
-reports to nobody but the parent how a process ends. HELD is a descriptor that it keeps open
+reports only to the parent how a process ends. HELD is a descriptor that it keeps open
 until then, -1 for none.
 
 It outlives the service, and imports next to nothing, so that it starts quickly and stays small.

@@ -39,6 +39,8 @@ def process_usage(pid: int) -> ProcessUsage | None:
     name, _, rest = stat.partition(b"(")[2].rpartition(b")")
     fields = rest.split()
     lines = dict(line.partition(b":")[::2] for line in status.split(b"\n"))
+    # A program may write over its arguments, and then anything is there.
+    text = command.removesuffix(b"\0").decode(errors="replace")
     return ProcessUsage(
         pid=pid,
         container_pid=int(lines[b"NSpid"].split()[-1]),
@@ -47,11 +49,5 @@ def process_usage(pid: int) -> ProcessUsage | None:
         cpu_ns=(int(fields[11]) + int(fields[12])) * _TICK_NS,
         # A zombie has no memory.
         rss_bytes=int(lines.get(b"VmRSS", b"0 kB").split()[0]) << 10,
-        command=_words(command) or (f"[{name.decode(errors='replace')}]",),
+        command=tuple(text.split("\0")) if text else (f"[{name.decode(errors='replace')}]",),
     )
-
-
-def _words(command: bytes) -> tuple[str, ...]:
-    # A program may write over its arguments, and then anything is there.
-    text = command.removesuffix(b"\0").decode(errors="replace")
-    return tuple(text.split("\0")) if text else ()

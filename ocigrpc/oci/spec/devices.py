@@ -69,7 +69,7 @@ def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
         nodes = {**_host_devices(violations), **nodes}
     rules = [
         {"allow": config.privileged, "access": "rwm"},
-        *(_rule(each.node, each.access) for each in granted.values()),
+        *(_rule(node.type, access, node.major, node.minor) for node, access in granted.values()),
         *_further_rules(config, violations),
     ]
     return Devices([to_builtins(node) for node in nodes.values()], rules)
@@ -179,17 +179,13 @@ def _further_rules(config: ContainerConfig, violations: Violations) -> Iterator[
     for index, rule in enumerate(config.device_cgroup_rules):
         field = f"config.device_cgroup_rules[{index}]"
         access = _access(rule.permissions, field, violations)
-        numbers = {}
-        for name, number, limit in (
-            ("major", rule.major, MAJOR_LIMIT),
-            ("minor", rule.minor, MINOR_LIMIT),
-        ):
-            if number is not None:
-                violations.in_range(f"{field}.{name}", number, 0, limit)
-                numbers[name] = number
+        if rule.major is not None:
+            violations.in_range(f"{field}.major", rule.major, 0, MAJOR_LIMIT)
+        if rule.minor is not None:
+            violations.in_range(f"{field}.minor", rule.minor, 0, MINOR_LIMIT)
         # One rule per type, since the kernel takes a rule for all types as all or nothing.
         for kind in _RULE_TYPES[rule.type]:
-            yield {"allow": True, "type": kind, **numbers, "access": access}
+            yield _rule(kind, access, rule.major, rule.minor)
 
 
 def _is_text(path: str) -> bool:
@@ -216,11 +212,7 @@ def _node(path: str, found: os.stat_result) -> SpecDevice | None:
     )
 
 
-def _rule(node: SpecDevice, access: str) -> dict[str, object]:
-    return {
-        "allow": True,
-        "type": node.type,
-        "major": node.major,
-        "minor": node.minor,
-        "access": access,
-    }
+def _rule(kind: str, access: str, major: int | None, minor: int | None) -> dict[str, object]:
+    numbers = {"major": major, "minor": minor}
+    known = {name: number for name, number in numbers.items() if number is not None}
+    return {"allow": True, "type": kind, **known, "access": access}

@@ -32,7 +32,7 @@ from ocigrpc.errors import (
     Timeout,
 )
 from ocigrpc.host.descriptors import require_descriptors
-from ocigrpc.host.files.create import write_new_file
+from ocigrpc.host.files.directory import write_new_file
 from ocigrpc.log import bind_log, get_logger
 from ocigrpc.oci.bundle import fill_spec, make_bundle, write_spec
 from ocigrpc.oci.shown_bundle import show_bundle
