@@ -5,17 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
 
-from ocigrpc.service.runtime import RuntimeService, runtime_service
+from ocigrpc.service.engine import Engine
+from ocigrpc.service.runtime import RuntimeService
 from ocigrpc.v1.runtime_pb2_grpc import (
     RuntimeServiceStub,
     add_RuntimeServiceServicer_to_server,
 )
 from tests.rpc.fake_engine import FakeEngine
-from tests.rpc.running import interceptor_of
+from tests.rpc.running import interceptor
 
 
 @pytest.fixture
@@ -32,10 +34,16 @@ def module_engine() -> FakeEngine:
 
 @pytest.fixture
 def engine(module_engine: FakeEngine) -> Iterator[FakeEngine]:
-    """The engine behind ``grpc_stub``, as new."""
+    """The engine behind ``stub``, as new."""
     module_engine.reset()
     yield module_engine
     module_engine.release.set()
+
+
+@pytest.fixture
+def stub(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> RuntimeServiceStub:
+    """A client of that engine."""
+    return grpc_stub
 
 
 # What follows are the parts that pytest-grpc asks for, to put them together itself.
@@ -49,12 +57,12 @@ def grpc_addr() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def grpc_interceptors() -> list[grpc.ServerInterceptor]:
-    return [interceptor_of(runtime_service(FakeEngine()), limit=4)]
+    return [interceptor(limit=4)]
 
 
 @pytest.fixture(scope="module")
 def grpc_servicer(module_engine: FakeEngine) -> RuntimeService:
-    return RuntimeService(module_engine)
+    return RuntimeService(cast(Engine, module_engine))
 
 
 @pytest.fixture(scope="module")

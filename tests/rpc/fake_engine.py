@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from ocigrpc.engine.containers.inspect import Inspection
-from ocigrpc.engine.containers.resources.stats import ContainerStats
-from ocigrpc.engine.logs.values import LogBatch, LogQuery
-from ocigrpc.engine.model.events import EventBatch, EventFilter
 from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
@@ -23,10 +21,11 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
-from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.processes.usage import ProcessUsage
-from ocigrpc.oci.spec.config import Resources
+from ocigrpc.rpc.methods import Service
+from ocigrpc.service.engine import Engine
+from ocigrpc.service.runtime import runtime_service
 from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.waiting import Deadline, Latch
 
@@ -57,7 +56,7 @@ LIMIT_S = 20.0
 
 
 class FakeEngine:
-    """Answers the verbs that tests ask for.
+    """Answers the verbs that tests ask for, and lacks the others.
 
     ``failure`` makes it fail, ``held`` makes it wait for ``release``.
     ``entered`` gets the name of a verb when it begins to wait, ``left`` what ended the wait:
@@ -182,40 +181,6 @@ class FakeEngine:
         self._do("wait", container_id, deadline=deadline)
         return self.exit_status
 
-    # What no test asks this engine for.
 
-    def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
-        raise NotImplementedError
-
-    def stats(self, container_id: str) -> ContainerStats:
-        raise NotImplementedError
-
-    def list_stats(
-        self, container_filter: ContainerFilter, deadline: Deadline, after: Position | None = None
-    ) -> Iterator[ContainerStats]:
-        raise NotImplementedError
-
-    def watch_stats(
-        self, container_filter: ContainerFilter, interval_s: float, deadline: Deadline
-    ) -> Iterator[Iterable[ContainerStats]]:
-        raise NotImplementedError
-
-    def logs(self, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
-        raise NotImplementedError
-
-    def reopen_log(self, container_id: str, deadline: Deadline) -> None:
-        raise NotImplementedError
-
-    def watch_events(
-        self, after: int | None, event_filter: EventFilter, deadline: Deadline
-    ) -> Iterator[EventBatch]:
-        raise NotImplementedError
-
-    def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:
-        raise NotImplementedError
-
-    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
-        raise NotImplementedError
-
-    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
-        raise NotImplementedError
+def service_of(engine: FakeEngine) -> Service:
+    return runtime_service(cast(Engine, engine))

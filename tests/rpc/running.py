@@ -13,13 +13,18 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from ocigrpc.rpc.admission import Admission
 from ocigrpc.rpc.interceptor import Interceptor
 from ocigrpc.rpc.listener import Listener
-from ocigrpc.rpc.methods import MethodTable, Service
+from ocigrpc.rpc.methods import MethodTable
 from ocigrpc.rpc.server import Server, serving
-from ocigrpc.service.runtime import runtime_service
-from ocigrpc.settings.values import LimitSettings, Settings, SocketSettings, TimeoutSettings
+from ocigrpc.settings.values import (
+    FileMode,
+    LimitSettings,
+    Settings,
+    SocketSettings,
+    TimeoutSettings,
+)
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
-from tests.rpc.fake_engine import LIMIT_S, FakeEngine
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine, service_of
 
 PAUSE = v1.PauseContainerRequest(container_id="c1")
 WAIT = v1.WaitContainerRequest(container_id="c1")
@@ -49,23 +54,26 @@ class Running(NamedTuple):
             assert self.engine.entered.get(timeout=LIMIT_S) == verb
 
 
-def interceptor_of(service: Service, limit: int) -> Interceptor:
-    """What a server conducts a service with, with places for so many calls of each RPC."""
+def interceptor(limit: int) -> Interceptor:
+    """What a server conducts the service with, with places for so many calls of each RPC."""
+    service = service_of(FakeEngine())
     methods = MethodTable([service])
     admission = Admission(methods.places(limit, limit))
     return Interceptor(admission, Listener("unix:/test.sock"), methods, service.count_limits)
 
 
 @contextmanager
-def running(socket_path: Path, *, opened: bool = True) -> Iterator[Running]:
+def running(
+    socket_path: Path, *, opened: bool = True, mode: int = 0o660, group: str = ""
+) -> Iterator[Running]:
     engine = FakeEngine()
     settings = Settings(
-        socket=SocketSettings(path=str(socket_path)),
+        socket=SocketSettings(path=str(socket_path), mode=FileMode(mode), group=group),
         limits=LimitSettings(unary_threads=2, stream_threads=3, message_bytes=1 << 16),
         timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )
     with (
-        serving([runtime_service(engine)], settings) as server,
+        serving([service_of(engine)], settings) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
         if opened:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
+from google.rpc.error_details_pb2 import ErrorInfo
+
+from tests.bed.clients.error_info import error_details
 
 
 class Failure:
@@ -18,20 +18,13 @@ class Failure:
         assert isinstance(error, grpc.Call)
         self.code: grpc.StatusCode = error.code()
         self.text: str = str(error.details())
-        self.info: ErrorInfo = ErrorInfo()
-        self.bad_request: BadRequest = BadRequest()
-        status: Status | None = rpc_status.from_call(error)
-        for detail in status.details if status else ():
-            detail.Unpack(self.info)
-            detail.Unpack(self.bad_request)
+        info, violations = error_details(error)
+        self.info: ErrorInfo = info
+        self.fields: list[str] = [each.field for each in violations.field_violations]
 
     @property
     def reason(self) -> str:
         return self.info.reason
-
-    @property
-    def fields(self) -> list[str]:
-        return [each.field for each in self.bad_request.field_violations]
 
 
 def failure_of(call: Callable[[], object]) -> Failure:

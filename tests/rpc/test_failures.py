@@ -10,13 +10,13 @@ import pytest
 
 from ocigrpc import errors
 from ocigrpc.v1 import runtime_pb2 as v1
-from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from tests.rpc.fake_engine import FakeEngine
+from tests.rpc.running import PAUSE
 from tests.rpc.statuses import failure_of
 
 RawCall: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
 
-PAUSE = v1.PauseContainerRequest(container_id="c1")
 
 ROWS = [
     (
@@ -121,7 +121,7 @@ ROWS = [
     ("error", "code", "reason", "metadata"), ROWS, ids=[type(row[0]).__name__ for row in ROWS]
 )
 def test_exception_becomes_its_status_with_reason_and_metadata(
-    grpc_stub: RuntimeServiceStub,
+    stub: Stub,
     engine: FakeEngine,
     error: errors.OcigrpcError,
     code: grpc.StatusCode,
@@ -129,7 +129,7 @@ def test_exception_becomes_its_status_with_reason_and_metadata(
     metadata: dict[str, str],
 ) -> None:
     engine.failure = error
-    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    failure = failure_of(lambda: stub.PauseContainer(PAUSE))
     assert (failure.code, failure.reason, dict(failure.info.metadata)) == (code, reason, metadata)
     assert failure.info.domain == "ocigrpc"
     assert failure.text == error.message
@@ -141,42 +141,32 @@ def test_every_kind_of_exception_is_tried_above() -> None:
     assert {type(row[0]) for row in ROWS} == kinds - {errors.OcigrpcError}
 
 
-def test_wrong_request_names_every_wrong_field(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
+def test_wrong_request_names_every_wrong_field(stub: Stub, engine: FakeEngine) -> None:
     request = v1.CreateContainerRequest(container_id="../c", name="/", log_size_max_bytes=-1)
-    failure = failure_of(lambda: grpc_stub.CreateContainer(request))
+    failure = failure_of(lambda: stub.CreateContainer(request))
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.reason == "INVALID_CONTAINER_ID"
     assert failure.fields == ["container_id", "name", "source", "log_size_max_bytes"]
     assert engine.calls == []
 
 
-def test_refusal_of_the_host_names_its_path(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
+def test_refusal_of_the_host_names_its_path(stub: Stub, engine: FakeEngine) -> None:
     engine.failure = OSError(errno.EROFS, "read-only", "/a/path")
-    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    failure = failure_of(lambda: stub.PauseContainer(PAUSE))
     assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "HOST_FAILED")
     assert failure.info.metadata == {"path": "/a/path", "error": "read-only"}
 
 
-def test_want_of_descriptors_is_no_defect(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
+def test_want_of_descriptors_is_no_defect(stub: Stub, engine: FakeEngine) -> None:
     engine.failure = OSError(errno.EMFILE, "too many")
-    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    failure = failure_of(lambda: stub.PauseContainer(PAUSE))
     expected = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_OPEN_FILES")
     assert (failure.code, failure.reason) == expected
 
 
-def test_defect_is_only_described_by_its_request_id(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
+def test_defect_is_only_described_by_its_request_id(stub: Stub, engine: FakeEngine) -> None:
     engine.failure = ZeroDivisionError("a secret")
-    failure = failure_of(
-        lambda: grpc_stub.PauseContainer(PAUSE, metadata=(("x-request-id", "r-1"),))
-    )
+    failure = failure_of(lambda: stub.PauseContainer(PAUSE, metadata=(("x-request-id", "r-1"),)))
     assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
     assert dict(failure.info.metadata) == {"request_id": "r-1"}
     assert "secret" not in failure.text
@@ -184,10 +174,10 @@ def test_defect_is_only_described_by_its_request_id(
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "é\n" * 50_000, "\udcff" * 100_000])
 def test_long_text_is_cut_so_that_the_status_arrives(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine, text: str
+    stub: Stub, engine: FakeEngine, text: str
 ) -> None:
     engine.failure = errors.RuntimeFailed(f"runc: {text}", output=text, argv=text, path=text)
-    failure = failure_of(lambda: grpc_stub.PauseContainer(PAUSE))
+    failure = failure_of(lambda: stub.PauseContainer(PAUSE))
     assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "RUNTIME_FAILED")
     assert set(failure.info.metadata) == {"output", "argv", "path"}
 

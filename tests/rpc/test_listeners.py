@@ -18,7 +18,6 @@ from structlog.testing import capture_logs
 from ocigrpc.errors import HostFailed
 from ocigrpc.rpc.server import Server, serving
 from ocigrpc.service.methods import METHODS, SERVICE_NAME
-from ocigrpc.service.runtime import runtime_service
 from ocigrpc.settings.values import (
     LimitSettings,
     ReadonlySocketSettings,
@@ -29,13 +28,11 @@ from ocigrpc.settings.values import (
 )
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
-from tests.rpc.fake_engine import LIMIT_S, FakeEngine
-from tests.rpc.running import SERVING, check
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine, service_of
+from tests.rpc.running import PAUSE, SERVING, STATUS, WAIT, check
 from tests.rpc.statuses import Failure, failure_of
 
 CHANGING = [method.name for method in METHODS if not method.is_read_only]
-WAIT = v1.WaitContainerRequest(container_id="c1")
-STATUS = v1.ContainerStatusRequest(container_id="c1")
 
 
 class Served(NamedTuple):
@@ -66,7 +63,7 @@ def served(socket_path: Path) -> Iterator[Served]:
         limits=LimitSettings(unary_threads=1, stream_threads=1),
         timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )
-    with serving([runtime_service(engine)], settings) as server, ExitStack() as stack:
+    with serving([service_of(engine)], settings) as server, ExitStack() as stack:
         stack.callback(engine.release.set)
         server.open()
         channels = [
@@ -104,9 +101,7 @@ def test_what_changes_nothing_can_be_called_at_every_door(served: Served) -> Non
 
 @pytest.mark.parametrize("listener", [0, 2], ids=["socket", "tcp"])
 def test_everything_can_be_called_at_the_others(served: Served, listener: int) -> None:
-    served.stubs[listener].PauseContainer(
-        v1.PauseContainerRequest(container_id="c1"), timeout=LIMIT_S
-    )
+    served.stubs[listener].PauseContainer(PAUSE, timeout=LIMIT_S)
     assert served.engine.calls == [("pause", "c1")]
 
 
@@ -195,7 +190,7 @@ def test_address_that_is_taken_is_a_failure_of_the_host(served: Served, socket_p
             address=served.server.addresses[2].removeprefix("tcp:"), insecure_loopback=True
         ),
     )
-    with pytest.raises(HostFailed) as caught, serving([runtime_service(served.engine)], settings):
+    with pytest.raises(HostFailed) as caught, serving([service_of(served.engine)], settings):
         pass
     assert (caught.value.reason, caught.value.metadata["address"]) == (
         "ADDRESS_UNUSABLE",

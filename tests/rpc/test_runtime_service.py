@@ -19,14 +19,12 @@ from ocigrpc.engine.model.values import (
 from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.v1 import config_pb2, container_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
-from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from tests.rpc.fake_engine import VIEW, FakeEngine
 
 
-def test_version_names_the_service_and_the_programs_it_drives(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
-    assert grpc_stub.Version(v1.VersionRequest()) == v1.VersionResponse(
+def test_version_names_the_service_and_the_programs_it_drives(stub: Stub) -> None:
+    assert stub.Version(v1.VersionRequest()) == v1.VersionResponse(
         runtime_name="ocigrpc",
         runtime_version=ocigrpc.__version__,
         runtime_api_version="v1",
@@ -38,9 +36,9 @@ def test_version_names_the_service_and_the_programs_it_drives(
 
 
 def test_status_gives_the_conditions_in_order_and_the_settings(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+    stub: Stub, engine: FakeEngine
 ) -> None:
-    answer = grpc_stub.Status(v1.StatusRequest())
+    answer = stub.Status(v1.StatusRequest())
     assert list(answer.conditions) == [
         v1.Condition(type="RuntimeReady", status=v1.CONDITION_STATUS_TRUE),
         v1.Condition(
@@ -53,17 +51,13 @@ def test_status_gives_the_conditions_in_order_and_the_settings(
     assert MessageToDict(answer.settings) == engine.effective_settings()
 
 
-def test_a_failed_condition_is_seen_in_json_that_omits_defaults(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
-    failed = MessageToDict(grpc_stub.Status(v1.StatusRequest()))["conditions"][1]
+def test_a_failed_condition_is_seen_in_json_that_omits_defaults(stub: Stub) -> None:
+    failed = MessageToDict(stub.Status(v1.StatusRequest()))["conditions"][1]
     assert failed["status"] == "CONDITION_STATUS_FALSE"
 
 
-def test_status_counts_containers_streams_and_events(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
-    answer = grpc_stub.Status(v1.StatusRequest())
+def test_status_counts_containers_streams_and_events(stub: Stub) -> None:
+    answer = stub.Status(v1.StatusRequest())
     assert answer.uptime.ToNanoseconds() == 90_000_000_001
     assert answer.containers == v1.ContainerCounts(total=3, running=2, stopped=1, limit=100)
     assert answer.events == v1.EventCounts(kept=5, first=11, last=15)
@@ -71,18 +65,16 @@ def test_status_counts_containers_streams_and_events(
     assert not answer.streams
 
 
-def test_create_may_start_as_well(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+def test_create_may_start_as_well(stub: Stub, engine: FakeEngine) -> None:
     request = v1.CreateContainerRequest(bundle_path="/b", container_id="c1", start=True)
-    grpc_stub.CreateContainer(request)
+    stub.CreateContainer(request)
     (asked,) = engine.calls
     assert (asked[0], asked[2:]) == ("create", ("start",))
 
 
-def test_a_list_has_the_short_form_of_each(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
+def test_a_list_has_the_short_form_of_each(stub: Stub, engine: FakeEngine) -> None:
     engine.views = [msgspec.structs.replace(VIEW, command_line="sleep 1000")]
-    (listed,) = grpc_stub.ListContainers(v1.ListContainersRequest()).containers
+    (listed,) = stub.ListContainers(v1.ListContainersRequest()).containers
     assert listed == container_pb2.ContainerSummary(
         container_id="c1",
         name="web",
@@ -98,9 +90,9 @@ def test_a_list_has_the_short_form_of_each(
 
 
 def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
+    stub: Stub, engine: FakeEngine
 ) -> None:
-    answer = grpc_stub.CreateContainer(
+    answer = stub.CreateContainer(
         v1.CreateContainerRequest(
             bundle_path="/b",
             container_id="c1",
@@ -138,11 +130,9 @@ def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
     )
 
 
-def test_create_without_an_id_gives_the_one_made(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
+def test_create_without_an_id_gives_the_one_made(stub: Stub) -> None:
     config = config_pb2.ContainerConfig(rootfs_path="/", command=["true"])
-    answer = grpc_stub.CreateContainer(v1.CreateContainerRequest(config=config))
+    answer = stub.CreateContainer(v1.CreateContainerRequest(config=config))
     assert answer.container_id == "made"
 
 
@@ -174,21 +164,19 @@ def test_create_without_an_id_gives_the_one_made(
     ],
 )
 def test_verb_calls_the_engine_and_answers_empty(
-    grpc_stub: RuntimeServiceStub,
+    stub: Stub,
     engine: FakeEngine,
     rpc: str,
     request_: object,
     asked: tuple[object, ...],
 ) -> None:
-    answer = getattr(grpc_stub, rpc)(request_)
+    answer = getattr(stub, rpc)(request_)
     assert answer.ByteSize() == 0
     assert engine.calls == [asked]
 
 
-def test_container_status_answers_everything_known(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
-    answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1"))
+def test_container_status_answers_everything_known(stub: Stub) -> None:
+    answer = stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1"))
     assert answer.status == container_pb2.ContainerStatus(
         container_id="c1",
         name="web",
@@ -216,25 +204,21 @@ def test_container_status_answers_everything_known(
     assert not answer.info
 
 
-def test_verbose_container_status_adds_the_runtimes_own_state(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine
-) -> None:
-    answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1", verbose=True))
+def test_verbose_container_status_adds_the_runtimes_own_state(stub: Stub) -> None:
+    answer = stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1", verbose=True))
     assert dict(answer.info) == {"state": "{}", "monitor_pid": "12"}
 
 
 @pytest.mark.parametrize("state", State)
-def test_every_state_has_its_word(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine, state: State
-) -> None:
+def test_every_state_has_its_word(stub: Stub, engine: FakeEngine, state: State) -> None:
     engine.view = msgspec.structs.replace(VIEW, state=state)
-    answer = grpc_stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1"))
+    answer = stub.ContainerStatus(v1.ContainerStatusRequest(container_id="c1"))
     word = container_pb2.ContainerState.Name(answer.status.state)
     assert word == f"CONTAINER_STATE_{state.name}"
 
 
-def test_list_hands_over_the_filter(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
-    grpc_stub.ListContainers(
+def test_list_hands_over_the_filter(stub: Stub, engine: FakeEngine) -> None:
+    stub.ListContainers(
         v1.ListContainersRequest(
             filter=v1.ContainerFilter(
                 id_prefix="c",
@@ -251,18 +235,18 @@ def test_list_hands_over_the_filter(grpc_stub: RuntimeServiceStub, engine: FakeE
     assert engine.calls == [("list", ContainerFilter("c", "web", states, {"tier": "front"}))]
 
 
-def test_list_without_a_filter_is_of_all(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+def test_list_without_a_filter_is_of_all(stub: Stub, engine: FakeEngine) -> None:
     engine.views = [VIEW, msgspec.structs.replace(VIEW, container_id="c2")]
-    answer = grpc_stub.ListContainers(v1.ListContainersRequest())
+    answer = stub.ListContainers(v1.ListContainersRequest())
     assert [each.container_id for each in answer.containers] == ["c1", "c2"]
     assert engine.calls == [("list", ContainerFilter())]
 
 
-def test_wait_answers_how_it_ended(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+def test_wait_answers_how_it_ended(stub: Stub, engine: FakeEngine) -> None:
     engine.exit_status = ExitStatus(
         Provenance.EXIT_FILE, 3_000_000_003, exit_code=137, signal=9, oom_killed=True
     )
-    answer = grpc_stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
+    answer = stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
     assert answer.exit_status == container_pb2.ExitStatus(
         exit_code=137,
         signal=9,
@@ -272,19 +256,19 @@ def test_wait_answers_how_it_ended(grpc_stub: RuntimeServiceStub, engine: FakeEn
     )
 
 
-def test_exit_code_zero_is_not_absent(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> None:
+def test_exit_code_zero_is_not_absent(stub: Stub, engine: FakeEngine) -> None:
     engine.exit_status = ExitStatus(Provenance.EXIT_FILE, 3, exit_code=0)
-    answer = grpc_stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
+    answer = stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
     assert answer.exit_status.HasField("exit_code")
     assert not answer.exit_status.HasField("signal")
 
 
 @pytest.mark.parametrize("provenance", set(Provenance) - {Provenance.EXIT_FILE})
 def test_unknown_exit_code_is_absent_with_a_reason(
-    grpc_stub: RuntimeServiceStub, engine: FakeEngine, provenance: Provenance
+    stub: Stub, engine: FakeEngine, provenance: Provenance
 ) -> None:
     engine.exit_status = ExitStatus(provenance, 3, message="why")
-    answer = grpc_stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
+    answer = stub.WaitContainer(v1.WaitContainerRequest(container_id="c1"))
     assert not answer.exit_status.HasField("exit_code")
     word = container_pb2.ExitProvenance.Name(answer.exit_status.provenance)
     assert word == f"EXIT_PROVENANCE_{provenance.name}"

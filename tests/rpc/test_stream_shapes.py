@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
@@ -18,10 +18,10 @@ from structlog.typing import EventDict
 from ocigrpc.errors import ContainerNotFound
 from ocigrpc.rpc.call import Call
 from ocigrpc.service.methods import SERVICE_NAME
-from ocigrpc.service.runtime import runtime_service
 from ocigrpc.v1.runtime_pb2 import PauseContainerRequest as Request
-from tests.rpc.fake_engine import LIMIT_S, FakeEngine
-from tests.rpc.running import interceptor_of
+from tests.bed.hosts.leaks import until
+from tests.rpc.fake_engine import LIMIT_S
+from tests.rpc.running import interceptor
 from tests.rpc.statuses import failure_of
 
 ONE = Request(container_id="c1")
@@ -55,22 +55,11 @@ class Streams(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Request, Request] | None:
+        coding = (Request.FromString, Request.SerializeToString)
         handlers: dict[str, grpc.RpcMethodHandler[Request, Request]] = {
-            "WatchStats": grpc.unary_stream_rpc_method_handler(
-                echo,
-                Request.FromString,
-                Request.SerializeToString,
-            ),
-            "Last": grpc.stream_unary_rpc_method_handler(
-                last,
-                Request.FromString,
-                Request.SerializeToString,
-            ),
-            "Each": grpc.stream_stream_rpc_method_handler(
-                each,
-                Request.FromString,
-                Request.SerializeToString,
-            ),
+            "WatchStats": grpc.unary_stream_rpc_method_handler(echo, *coding),
+            "Last": grpc.stream_unary_rpc_method_handler(last, *coding),
+            "Each": grpc.stream_stream_rpc_method_handler(each, *coding),
         }
         return handlers.get(handler_call_details.method.rpartition("/")[2])
 
@@ -80,7 +69,7 @@ def channel() -> Iterator[grpc.Channel]:
     server = grpc.server(
         ThreadPoolExecutor(4),
         handlers=[Streams()],
-        interceptors=[interceptor_of(runtime_service(FakeEngine()), limit=1)],
+        interceptors=[interceptor(limit=1)],
     )
     with tempfile.TemporaryDirectory(prefix="ocigrpc-") as directory:
         address = f"unix:{Path(directory) / 'test.sock'}"
@@ -151,18 +140,15 @@ def test_client_that_leaves_a_stream_ends_its_handler(
     while ended.get(timeout=LIMIT_S) != "endless":
         pass
     # The admission lets one stream in at a time: a second one proves that the first has left.
-    wait_for(lambda: list(echo_rpc(channel)(ONE, timeout=LIMIT_S)) == [ONE, ONE])
+    until(lambda: is_answered(channel))
     assert lines[0]["code"] == "CANCELLED"
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        try:
-            assert happened()
-        except grpc.RpcError:
-            continue
-        return
-    raise AssertionError("it did not happen")
+def is_answered(channel: grpc.Channel) -> bool:
+    try:
+        return list(echo_rpc(channel)(ONE, timeout=LIMIT_S)) == [ONE, ONE]
+    except grpc.RpcError:
+        return False
 
 
 def test_streams_count_against_the_limit_of_streams(channel: grpc.Channel) -> None:

@@ -11,18 +11,15 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.errors import HostFailed, InvalidSettings
-from ocigrpc.rpc.server import serving
-from ocigrpc.service.runtime import runtime_service
-from ocigrpc.settings.values import FileMode, Settings, SocketSettings
-from tests.rpc.fake_engine import LIMIT_S, FakeEngine
+from ocigrpc.settings.values import Settings
+from tests.rpc.fake_engine import LIMIT_S
 from tests.rpc.running import STATUS, running
 
 
 def test_socket_has_its_mode_whatever_the_umask(socket_path: Path) -> None:
     before = os.umask(0o000)
     try:
-        settings = Settings(socket=SocketSettings(path=str(socket_path), mode=FileMode(0o640)))
-        with serving([runtime_service(FakeEngine())], settings):
+        with running(socket_path, mode=0o640):
             assert stat.S_IMODE(socket_path.stat().st_mode) == 0o640
             assert [each.name for each in socket_path.parent.iterdir()] == ["test.sock"]
     finally:
@@ -69,10 +66,7 @@ def test_socket_of_a_successor_is_not_removed(socket_path: Path) -> None:
 
 def test_socket_belongs_to_the_group_of_the_settings(socket_path: Path) -> None:
     socket_path.parent.chmod(0o711)
-    with serving(
-        [runtime_service(FakeEngine())],
-        Settings(socket=SocketSettings(path=str(socket_path), group="4711")),
-    ):
+    with running(socket_path, group="4711"):
         assert socket_path.stat().st_gid == 4711
         assert stat.S_IMODE(socket_path.stat().st_mode) == Settings().socket.mode
 
@@ -81,23 +75,16 @@ def test_group_by_its_name_is_the_one_that_the_host_knows(socket_path: Path) -> 
     group = grp.getgrall()[-1]
     os.chown(socket_path.parent, -1, group.gr_gid)
     socket_path.parent.chmod(0o710)
-    settings = Settings(socket=SocketSettings(path=str(socket_path), group=group.gr_name))
-    with serving([runtime_service(FakeEngine())], settings):
+    with running(socket_path, group=group.gr_name):
         assert socket_path.stat().st_gid == group.gr_gid
 
 
-def refusal(socket_path: Path, socket_group: str = "") -> InvalidSettings:
+def refusal(socket_path: Path, group: str = "") -> InvalidSettings:
     """The error of a socket that can't be had, of which nothing is left."""
-    settings = Settings(socket=SocketSettings(path=str(socket_path), group=socket_group))
-    with (
-        pytest.raises(InvalidSettings) as caught,
-        serving([runtime_service(FakeEngine())], settings),
-    ):
+    with pytest.raises(InvalidSettings) as caught, running(socket_path, group=group):
         pass
-    assert (caught.value.metadata["key"], caught.value.metadata["path"]) == (
-        "socket.path",
-        str(socket_path),
-    )
+    metadata = caught.value.metadata
+    assert (metadata["key"], metadata["path"]) == ("socket.path", str(socket_path))
     assert list(socket_path.parent.iterdir()) == []
     return caught.value
 
@@ -116,10 +103,8 @@ def test_group_that_cannot_enter_the_directory_is_refused(socket_path: Path) -> 
 def test_directory_that_others_can_write_is_refused(socket_path: Path, mode: int) -> None:
     socket_path.parent.chmod(mode)
     error = refusal(socket_path)
-    assert (error.reason, error.metadata["directory"]) == (
-        "SOCKET_DIRECTORY_UNSAFE",
-        str(socket_path.parent),
-    )
+    assert error.reason == "SOCKET_DIRECTORY_UNSAFE"
+    assert error.metadata["directory"] == str(socket_path.parent)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
