@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from contextlib import suppress
 from typing import BinaryIO, Literal
 
 import msgspec
@@ -95,13 +96,10 @@ class _Lines:
         self._lock = threading.Lock()
 
     def msg(self, line: bytes) -> None:
-        with self._lock:
-            try:
-                self._stream.write(line + b"\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                # The disk is full, or the reader has gone: there is no other place for it.
-                pass
+        # The disk may be full, or the reader gone: there is no other place for it.
+        with self._lock, suppress(OSError, ValueError):
+            self._stream.write(line + b"\n")
+            self._stream.flush()
 
     debug = info = warning = error = critical = exception = msg
 

@@ -47,25 +47,17 @@ class ExecProcess(Struct, frozen=True):
     field: str = "process"
 
 
-class ExecFiles(Struct, frozen=True):
+class ExecFiles:
     """The files of one exec, in a directory of its own."""
 
-    directory: Path
-
-    @property
-    def process(self) -> Path:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process = directory / "process.json"
         """The process to run, for the runtime."""
-        return self.directory / "process.json"
-
-    @property
-    def pid(self) -> Path:
+        self.pid = directory / "pid"
         """Process id of the program; the runtime writes it when the program runs."""
-        return self.directory / "pid"
-
-    @property
-    def log(self) -> Path:
+        self.log = directory / "log"
         """The runtime's own errors, as JSON lines."""
-        return self.directory / "log"
 
     def pid_written(self) -> int:
         """The program's process id; 0 before it is written."""

@@ -7,6 +7,7 @@ Runtimes have no error codes, so this matches the sentences of runc 1.1 to 1.3 a
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,12 +124,10 @@ def logged_error(path: Path) -> str:
     except OSError:
         return ""
     for line in reversed(lines):
-        try:
+        with suppress(msgspec.DecodeError):
             entry = _LOG_ENTRY.decode(line)
-        except msgspec.DecodeError:
-            continue
-        if entry.level in ("error", "fatal"):
-            return entry.msg
+            if entry.level in ("error", "fatal"):
+                return entry.msg
     return ""
 
 

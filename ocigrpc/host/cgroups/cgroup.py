@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
 from msgspec import Struct
@@ -241,13 +241,10 @@ class Cgroup:
 def _wait_for_less(busy: list[ControllerGroup], deadline: Deadline, retry_s: float) -> None:
     """Wait until a busy group may have become removable."""
     if busy[0].unified:
-        try:
-            with Populated(busy[0]) as populated:
-                if populated.now():
-                    deadline.wait(populated.fileno(), timeout_s=retry_s)
-                    return
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError), Populated(busy[0]) as populated:
+            if populated.now():
+                deadline.wait(populated.fileno(), timeout_s=retry_s)
+                return
     deadline.wait(timeout_s=retry_s)
 
 

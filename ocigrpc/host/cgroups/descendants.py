@@ -36,13 +36,9 @@ def gather(pid: int, source: Cgroup, cgroup: Cgroup) -> None:
         if not outside & set(source.members()):
             return
         for each in outside:
-            with suppress(ProcessLookupError, CgroupFailed):
-                process = Process(each)
-                try:
-                    if each in source.members() and process.alive():
-                        cgroup.add(each)
-                finally:
-                    process.close()
+            with suppress(ProcessLookupError, CgroupFailed), Process(each) as process:
+                if each in source.members() and process.alive():
+                    cgroup.add(each)
 
 
 def unfrozen(cgroup: Cgroup, roots: Set[int]) -> frozenset[int]:

@@ -51,11 +51,7 @@ def kill_by_kernel(group: ControllerGroup, deadline: Deadline) -> None:
 
     cgroup.kill takes all at once, forks under way included, frozen ones too.
     """
-    with ExitStack() as stack:
-        try:
-            populated = stack.enter_context(Populated(group))
-        except FileNotFoundError:
-            return
+    with suppress(FileNotFoundError), Populated(group) as populated:
         retry_s = RETRY_FIRST_S
         while populated.now():
             _refuse_own(group.members(), group.directory)

@@ -8,6 +8,7 @@ should hold, and corrected.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Self
 
 from msgspec import Struct
@@ -263,7 +264,5 @@ def _try_write(group: ControllerGroup, name: str, text: str) -> None:
         here = [line.split()[0] for line in (group.read(name) or "").splitlines() if line]
         lines += [f"{each} {_NO_LINE[name]}" for each in here if each not in devices]
     for line in lines:
-        try:
+        with suppress(CgroupFailed):
             group.write(name, f"{line}\n")
-        except CgroupFailed:
-            continue

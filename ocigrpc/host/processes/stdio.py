@@ -42,7 +42,8 @@ class Stdio(ClosingStack):
     def __enter__(self) -> Self:
         with host_failing("open standard streams"), ExitStack() as stack:
             self._theirs = stack.enter_context(ExitStack())
-            self._writable = stack.enter_context(select.epoll())
+            self.writable = stack.enter_context(select.epoll())
+            """To be polled for reading: it is readable when :meth:`write` would not block."""
             self._stdin = stack.enter_context(ExitStack())
             self._input = -1
             if self._console is not None:
@@ -52,7 +53,7 @@ class Stdio(ClosingStack):
             else:
                 self._open_pipes(stack)
             if self._input >= 0:
-                self._writable.register(self._input, select.EPOLLOUT)
+                self.writable.register(self._input, select.EPOLLOUT)
             self._stack = stack.pop_all()
         return self
 
@@ -99,7 +100,7 @@ class Stdio(ClosingStack):
         self.outputs[terminal] = STDOUT
         if self._stdin_wanted:
             self._input = terminal
-            self._writable.register(terminal, select.EPOLLOUT)
+            self.writable.register(terminal, select.EPOLLOUT)
 
     def close_theirs(self) -> None:
         """Close the child's ends, which it has inherited: otherwise there would be no EOF."""
@@ -123,11 +124,6 @@ class Stdio(ClosingStack):
         """Whether there is a standard input that neither side has closed."""
         return self._input >= 0
 
-    @property
-    def writable(self) -> select.epoll:
-        """To be polled for reading: it is readable when :meth:`write` would not block."""
-        return self._writable
-
     def write(self, data: memoryview) -> memoryview:
         """Write to standard input; the rest of ``data``, empty once it has no reader."""
         try:
@@ -141,7 +137,7 @@ class Stdio(ClosingStack):
     def close_stdin(self) -> None:
         """Write nothing more; with pipes, the child gets the end of its input."""
         if self.takes_input:
-            self._writable.unregister(self._input)
+            self.writable.unregister(self._input)
             self._input = -1
             self._stdin.close()
 

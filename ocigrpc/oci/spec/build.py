@@ -124,21 +124,14 @@ def _linux_of(
 ) -> dict[str, object]:
     devices, rules = devices_of(config, violations)
     resources = {**resources_of(config, violations), "devices": rules}
-    usual = not config.privileged
+    masked, readonly = ((), ()) if config.privileged else (MASKED_PATHS, READONLY_PATHS)
     linux: dict[str, object] = {
         "namespaces": namespaces.to_spec(),
         "resources": resources,
         "devices": devices,
         "sysctl": sysctls_of(config, namespaces, violations),
-        "maskedPaths": _paths_of(
-            "config.masked_paths", config.masked_paths, MASKED_PATHS if usual else (), violations
-        ),
-        "readonlyPaths": _paths_of(
-            "config.readonly_paths",
-            config.readonly_paths,
-            READONLY_PATHS if usual else (),
-            violations,
-        ),
+        "maskedPaths": _paths_of("masked_paths", config.masked_paths, masked, violations),
+        "readonlyPaths": _paths_of("readonly_paths", config.readonly_paths, readonly, violations),
         "seccomp": seccomp_of(config, capabilities, violations),
         "rootfsPropagation": propagation,
     }
@@ -229,8 +222,8 @@ def _hostname_of(
 
 
 def _paths_of(
-    field: str, given: tuple[str, ...] | None, usual: tuple[str, ...], violations: Violations
+    name: str, given: tuple[str, ...] | None, usual: tuple[str, ...], violations: Violations
 ) -> list[str]:
     for index, path in enumerate(given or ()):
-        violations.absolute_path(f"{field}.paths[{index}]", path)
+        violations.absolute_path(f"config.{name}.paths[{index}]", path)
     return list(usual if given is None else given)

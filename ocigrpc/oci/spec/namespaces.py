@@ -141,7 +141,7 @@ def _is_hosts(namespace: Namespace, field: str, violations: Violations) -> bool:
     """Whether the path is the service's own namespace, which is the host's."""
     kind = namespace.type
     try:
-        flag, identity = _identify(namespace.path)
+        flag, found = _identify(namespace.path)
     except OSError as error:
         wrong_file = error.errno in (errno.ENOTTY, errno.EINVAL)
         reason = "NAMESPACE_WRONG_TYPE" if wrong_file else "NAMESPACE_NOT_FOUND"
@@ -149,19 +149,15 @@ def _is_hosts(namespace: Namespace, field: str, violations: Violations) -> bool:
         violations.add(field, f"{namespace.path!r}: {described}", reason)
         return False
     violations.allow(flag == _FLAGS[kind], field, f"is no {kind} namespace", "NAMESPACE_WRONG_TYPE")
-    return identity == _identity(os.stat(f"/proc/self/ns/{_PROC_NAMES.get(kind, kind)}"))
+    return os.path.samestat(found, os.stat(f"/proc/self/ns/{_PROC_NAMES.get(kind, kind)}"))
 
 
-def _identify(path: str) -> tuple[int, tuple[int, int]]:
-    """Type flag and identity of a namespace's file. Raises ``OSError`` for another file."""
+def _identify(path: str) -> tuple[int, os.stat_result]:
+    """Type flag and status of a namespace's file. Raises ``OSError`` for another file."""
     # O_PATH first: opening a device or a FIFO for reading may have effects.
     with closing_fd(os.open(path, os.O_PATH)) as path_fd:
         found = os.fstat(path_fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         with open(f"/proc/self/fd/{path_fd}", "rb") as file:
-            return fcntl.ioctl(file, _NS_GET_NSTYPE), _identity(found)
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+            return fcntl.ioctl(file, _NS_GET_NSTYPE), found
