@@ -9,8 +9,7 @@ from contextlib import ExitStack
 
 from ocigrpc.closing import ClosingStack
 from ocigrpc.conmon.argv import ConmonOptions, create_argv
-from ocigrpc.conmon.pipes import Pipes
-from ocigrpc.conmon.sync_line import parse_sync_line
+from ocigrpc.conmon.pipes import Pipes, parse_sync_line
 from ocigrpc.errors import MonitorFailed, cut
 from ocigrpc.host.processes.child import ENVIRONMENT, Child
 from ocigrpc.host.processes.provenance import bundle_mark

@@ -25,7 +25,6 @@ from ocigrpc.engine.containers.resources.stats import (
 from ocigrpc.engine.containers.resources.update import limits_in_force, update
 from ocigrpc.engine.containers.status import (
     ALIVE,
-    RuntimeQuestions,
     observe,
     require_state,
     runtime_info,
@@ -36,7 +35,7 @@ from ocigrpc.engine.containers.status import (
 from ocigrpc.engine.containers.stop import remove, stop
 from ocigrpc.engine.health import Health
 from ocigrpc.engine.logs.logs import Logs
-from ocigrpc.engine.logs.values import LogBatch, LogQuery
+from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import (
@@ -78,7 +77,6 @@ class Engine:
     ) -> None:
         self._context = context
         self._registry = registry
-        self._questions = RuntimeQuestions()
         self._creation = Creation(context, registry, exits)
         self._execs = Execs(registry)
         self._backlogs = AttachBacklogs()
@@ -194,7 +192,7 @@ class Engine:
 
     def status(self, container_id: str, deadline: Deadline) -> ContainerView:
         """What is true of a container now."""
-        return status(self._registry.get(container_id), deadline, self._questions.asking)
+        return status(self._registry.get(container_id), deadline)
 
     def inspect(self, container_id: str) -> Inspection:
         """What a container runs, and how; read from its spec."""
@@ -208,7 +206,7 @@ class Engine:
 
     def runtime_info(self, container_id: str, deadline: Deadline) -> Mapping[str, str]:
         """The runtime's own state of a container, and conmon's process id."""
-        return runtime_info(self._registry.get(container_id), deadline, self._questions.asking)
+        return runtime_info(self._registry.get(container_id), deadline)
 
     def list_containers(
         self, container_filter: ContainerFilter, after: Position | None = None

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ocigrpc.engine.containers.inspect import Inspection
 from ocigrpc.engine.containers.resources.stats import ContainerStats
-from ocigrpc.engine.logs.values import LogBatch, LogQuery
+from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
 from ocigrpc.engine.model.values import (
     Condition,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
-from ocigrpc.engine.logs.values import LogBatch
+from ocigrpc.engine.logs.reader import LogBatch
 from ocigrpc.engine.model.events import Event, EventBatch
 from ocigrpc.engine.model.values import (
     Condition,

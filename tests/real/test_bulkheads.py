@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from google.protobuf.message import Message
 
-from ocigrpc.engine.containers.status import ASKING_LIMIT
+from ocigrpc.engine.containers.context import ASKING_LIMIT
 from ocigrpc.settings.values import Settings
 from ocigrpc.v1 import attach_pb2, event_pb2, log_pb2
 from ocigrpc.v1 import runtime_pb2 as pb

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.conmon.argv import ConmonOptions, create_argv
-from ocigrpc.conmon.pipes import Pipes
-from ocigrpc.conmon.sync_line import parse_sync_line
+from ocigrpc.conmon.pipes import Pipes, parse_sync_line
 from ocigrpc.errors import MonitorFailed
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime_errors import logged_error

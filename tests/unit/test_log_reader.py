@@ -11,8 +11,7 @@ from typing import Any, cast
 import pytest
 
 from ocigrpc.conmon.log_chain import LogChain
-from ocigrpc.engine.logs.reader import LogReader
-from ocigrpc.engine.logs.values import LogBatch, LogQuery
+from ocigrpc.engine.logs.reader import LogBatch, LogQuery, LogReader
 from ocigrpc.errors import Timeout
 from ocigrpc.host.files.watch import FileWatch
 from ocigrpc.waiting import Deadline, Latch

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import BoundedSemaphore
 
-from ocigrpc.errors import RuntimeFailed, host_failing
+from ocigrpc.errors import LimitReached, RuntimeFailed, host_failing
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.processes.provenance import marked
 from ocigrpc.oci.options import Options
 from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.settings.values import Settings
+
+# Most clients that wait for runtimes to report states at once. A runtime that hangs must not hold
+# up the others, whom the kernel alone can answer.
+ASKING_LIMIT = 16
 
 
 class Context:
@@ -21,6 +28,7 @@ class Context:
         self.settings = settings
         self.hierarchies = hierarchies
         self.conmon_options = Options()
+        self._may_ask = BoundedSemaphore(ASKING_LIMIT)
         self.runtimes = {
             name: Runtime(
                 name,
@@ -33,6 +41,20 @@ class Context:
         }
         # Building these paths is expensive, and happens many times in a container's life.
         self._paths = lru_cache(1024)(partial(ContainerPaths, Path(settings.run_dir)))
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask a runtime for a client in a ``with``; raises ``LimitReached`` (TOO_MANY_CALLS)."""
+        if not self._may_ask.acquire(blocking=False):
+            raise LimitReached(
+                f"{ASKING_LIMIT} calls wait for OCI runtimes to report states",
+                reason="TOO_MANY_CALLS",
+                limit=ASKING_LIMIT,
+            )
+        try:
+            yield
+        finally:
+            self._may_ask.release()
 
     def runtime(self, name: str) -> Runtime:
         """The OCI runtime of this name; raises ``RuntimeFailed`` (RUNTIME_NOT_CONFIGURED)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from ocigrpc.conmon.exit_file import ExitFile
 from ocigrpc.engine.model.signals import exit_signal
@@ -22,6 +23,7 @@ _MESSAGES = {
 }
 
 
+@dataclass(slots=True)
 class Ending:
     """What is seen of one container's end before its exit status is final.
 
@@ -31,13 +33,10 @@ class Ending:
     SIGKILL: then a death by it is no work of the OOM killer.
     """
 
-    __slots__ = ("init_ended_ns", "killed_by_us", "monitor_deadline", "monitor_hung")
-
-    def __init__(self) -> None:
-        self.init_ended_ns = 0
-        self.monitor_deadline: Deadline | None = None
-        self.monitor_hung = False
-        self.killed_by_us = False
+    init_ended_ns: int = 0
+    monitor_deadline: Deadline | None = None
+    monitor_hung: bool = False
+    killed_by_us: bool = False
 
     def begin(self, monitor_timeout_s: float) -> None:
         """Note that the first process has ended just now."""

@@ -181,21 +181,21 @@ def refuse_entry_mounts(runtime: Runtime, record: Record) -> None:
     """
     known = record.runtime_entry
     if known is not None and known.is_taken and FileIdentity.of(known.path) == known:
-        for mount_point in _mounts_in(known.path):
-            if not runtime.is_own_mount(mount_point, source_of(mount_point)):
-                raise mount_in_the_way(mount_point)
+        _own_mounts(runtime, known.path)
 
 
-def _mounts_in(path: str) -> Sequence[str]:
-    return mounts_at(os.path.dirname(path), path)
+def _own_mounts(runtime: Runtime, path: str) -> Sequence[str]:
+    """What the runtime has mounted in the directory; another's mount is an error."""
+    found = mounts_at(os.path.dirname(path), path)
+    for mount_point in found:
+        if not runtime.is_own_mount(mount_point, source_of(mount_point)):
+            raise mount_in_the_way(mount_point)
+    return found
 
 
 def _unmount_own(runtime: Runtime, path: str) -> None:
     """Unmount what the runtime was killed over in the directory; another's mount is an error."""
-    while found := _mounts_in(path):
-        for mount_point in found:
-            if not runtime.is_own_mount(mount_point, source_of(mount_point)):
-                raise mount_in_the_way(mount_point)
+    while found := _own_mounts(runtime, path):
         for mount_point in found:
             log.warning("runtime.mount_left", path=mount_point)
             unmount(mount_point)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import require_entry
@@ -33,9 +32,6 @@ log = get_logger()
 # The states in which there is a first process.
 ALIVE = (State.CREATED, State.RUNNING, State.PAUSED)
 
-# Most questions of clients that wait for runtimes at once: all others need none.
-ASKING_LIMIT = 16
-
 # Longest state of a runtime that is passed on.
 INFO_LIMIT_BYTES = 1 << 20
 
@@ -43,10 +39,6 @@ _HALF_FROZEN = "its cgroup is frozen, but some of its processes are outside of t
 
 # Longest that the threads of a first process, which has lost its program, take to end.
 _DYING_S = 2.0
-
-
-# In which a runtime is asked: see RuntimeQuestions.
-Asking: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 class Observation(NamedTuple):
@@ -58,36 +50,12 @@ class Observation(NamedTuple):
     runtime_state: str = ""
 
 
-class RuntimeQuestions:
-    """Bounds how many clients ask OCI runtimes at once.
-
-    A runtime that hangs must not hold up those who ask what the kernel can answer.
-    """
-
-    def __init__(self) -> None:
-        self._free = threading.BoundedSemaphore(ASKING_LIMIT)
-
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Ask a runtime in a ``with``; raises ``LimitReached`` (TOO_MANY_CALLS)."""
-        if not self._free.acquire(blocking=False):
-            raise LimitReached(
-                f"{ASKING_LIMIT} calls wait for OCI runtimes to say how containers are",
-                reason="TOO_MANY_CALLS",
-                limit=ASKING_LIMIT,
-            )
-        try:
-            yield
-        finally:
-            self._free.release()
-
-
-def status(container: Container, deadline: Deadline, asking: Asking = nullcontext) -> ContainerView:
+def status(container: Container, deadline: Deadline) -> ContainerView:
     """All that is known, true now; the runtime is asked when kernel and memory disagree.
 
-    That happens in an ``asking``. Raises ``Cancelled``, and what ``asking`` raises.
+    Raises ``Cancelled``, and ``LimitReached`` (TOO_MANY_CALLS) when too many ask already.
     """
-    return view_of(container, _confirmed(container, deadline, asking))
+    return view_of(container, _confirmed(container, deadline, container.context.asking))
 
 
 def states_of(containers: Iterable[Container], deadline: Deadline) -> Iterator[State]:
@@ -163,16 +131,14 @@ def view_of(container: Container, observed: Observation) -> ContainerView:
     return record.view(state, exit_status, runtime_state, message)
 
 
-def runtime_info(
-    container: Container, deadline: Deadline, asking: Asking = nullcontext
-) -> Mapping[str, str]:
+def runtime_info(container: Container, deadline: Deadline) -> Mapping[str, str]:
     """The runtime's own state of a container, and conmon's process id."""
     info: dict[str, str] = {}
     if container.monitor is not None and container.monitor.alive():
         info["monitor_pid"] = str(container.monitor.pid)
     try:
         runtime = container.runtime
-        with asking():
+        with container.context.asking():
             state = runtime.state_json(container.container_id, deadline)
         if len(state) > INFO_LIMIT_BYTES:
             info["state_error"] = f"it is longer than {INFO_LIMIT_BYTES} bytes"
@@ -184,9 +150,14 @@ def runtime_info(
 
 
 def _confirmed(
-    container: Container, deadline: Deadline, asking: Asking = nullcontext
+    container: Container,
+    deadline: Deadline,
+    asking: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Observation:
-    """What is observed, or what the runtime says of it if memory does not agree with that."""
+    """What is observed, or what the runtime reports if memory does not agree with that.
+
+    The runtime is asked in an ``asking``.
+    """
     observed = observe(container)
     record, state = observed.record, observed.state
     if state is State.STOPPED or state is record.state:
@@ -221,7 +192,7 @@ def _kernel_state(container: Container, record: Record) -> State | None:
 
 
 def _asked(container: Container, record: Record, deadline: Deadline) -> Observation:
-    """What the runtime says, unless the container has ended meanwhile."""
+    """What the runtime reports, unless the container has ended meanwhile."""
     runtime = container.runtime
     word: str | None = None
     message = ""
@@ -242,7 +213,7 @@ def _asked(container: Container, record: Record, deadline: Deadline) -> Observat
             reason="RUNTIME_STATE_UNTRUE",
             runtime_state=word,
         )
-        message = f"the OCI runtime says {word!r} of a container whose first process lives"
+        message = f"the OCI runtime reports {word!r} for a container whose first process lives"
         return Observation(record, State.UNKNOWN, message, word)
     if container.record is record and state is not record.state:
         log.info("container.changed_elsewhere", state=state.value, before=record.state.value)

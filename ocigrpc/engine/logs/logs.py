@@ -8,10 +8,9 @@ from contextlib import ExitStack
 from ocigrpc.conmon.log_chain import LogChain
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.logs.reader import LogReader
+from ocigrpc.engine.logs.reader import LogBatch, LogQuery, LogReader
 from ocigrpc.engine.logs.reopen import reopen_log
 from ocigrpc.engine.logs.rotate import Rotation
-from ocigrpc.engine.logs.values import LogBatch, LogQuery
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import PreconditionFailed, WrongState, host_failing
 from ocigrpc.host.files.watch import FileWatch

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from threading import Lock
 
+from msgspec import Struct
+
 from ocigrpc.conmon.log_chain import LogChain
 from ocigrpc.conmon.log_file import Block
-from ocigrpc.conmon.log_line import LogLine, parse_log_line
+from ocigrpc.conmon.log_line import LogLine, Stream, parse_log_line
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.logs.values import LogBatch, LogQuery
 from ocigrpc.host.files.watch import Waiter
 from ocigrpc.waiting import Deadline
 
@@ -25,6 +26,40 @@ BATCH_BYTES = 64 << 10
 _REST_LIMIT_S = 0.01
 
 _parsing = Lock()
+
+
+class LogQuery(Struct, frozen=True):
+    """What ContainerLogs asks for; see ``ContainerLogsRequest`` in the proto.
+
+    ``streams`` empty: both. ``since_ns`` and ``until_ns`` 0: no bound.
+    """
+
+    container_id: str
+    follow: bool = False
+    tail_lines: int | None = None
+    since_ns: int = 0
+    until_ns: int = 0
+    streams: frozenset[Stream] = frozenset()
+
+    def wants(self, line: LogLine) -> bool:
+        """Whether a line is asked for."""
+        return (
+            line.time_ns >= self.since_ns
+            and (not self.until_ns or line.time_ns < self.until_ns)
+            and (not self.streams or line.stream in self.streams)
+        )
+
+
+class LogBatch(Struct, frozen=True):
+    """Lines in their order.
+
+    ``skipped`` is how many were malformed since the batch before; ``gap`` whether lines
+    before these are lost.
+    """
+
+    lines: Sequence[LogLine]
+    skipped: int = 0
+    gap: bool = False
 
 
 @contextmanager

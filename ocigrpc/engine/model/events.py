@@ -67,11 +67,9 @@ class EventFilter(Struct, frozen=True):
 
 def marks_of(labels: Mapping[str, str]) -> tuple[int, ...]:
     """A number for each label, the same for the same label, and for others another."""
-    return tuple(_mark_of(f"{key}\0{value}".encode()) for key, value in labels.items())
-
-
-def _mark_of(label: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(label, digest_size=_MARK_BYTES).digest())
+    texts = (f"{key}\0{value}".encode() for key, value in labels.items())
+    hashes = (hashlib.blake2b(text, digest_size=_MARK_BYTES) for text in texts)
+    return tuple(int.from_bytes(each.digest()) for each in hashes)
 
 
 class Gap(Struct, frozen=True):

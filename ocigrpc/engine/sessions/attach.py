@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 
 from ocigrpc.conmon.attach import Attachment
@@ -37,6 +38,7 @@ ALL_BACKLOGS_LIMIT_BYTES = 128 << 20
 # What may wait for each of them, however many there are.
 BACKLOG_SURE_BYTES = 256 << 10
 
+_NOTHING = memoryview(b"")
 _ATTACHABLE = (*ALIVE, State.UNKNOWN)
 
 
@@ -94,76 +96,69 @@ def attach(
     yield from produced(BACKLOG_LIMIT_BYTES, produce, deadline)
 
 
+@dataclass
 class _AttachSession:
     """The relay between one client and a container."""
 
-    def __init__(
-        self,
-        container: Container,
-        start: AttachStart,
-        attachment: Attachment,
-        queue: PollableQueue[Reply],
-        backlogs: AttachBacklogs,
-    ) -> None:
-        self._container = container
-        self._start = start
-        self._attachment = attachment
-        self._queue = queue
-        self._backlogs = backlogs
-        self._sizes: list[TerminalSize] = []
-        self._pending = memoryview(b"")
+    container: Container
+    start: AttachStart
+    attachment: Attachment
+    queue: PollableQueue[Reply]
+    backlogs: AttachBacklogs
+    sizes: Sequence[TerminalSize] = ()
+    pending: memoryview = _NOTHING
 
     def relay(self, inputs: Inputs | None, deadline: Deadline) -> None:
         """Relay input and output until the container's end."""
-        if self._start.terminal_size is not None:
-            self._resize(self._start.terminal_size)
+        if self.start.terminal_size is not None:
+            self._resize(self.start.terminal_size)
         while True:
-            watched: list[Pollable | Waitable] = [self._attachment]
-            if self._pending:
-                watched.append(self._attachment.writable)
+            watched: list[Pollable | Waitable] = [self.attachment]
+            if self.pending:
+                watched.append(self.attachment.writable)
             elif inputs is not None:
                 watched.append(inputs.filled)
-            if self._sizes:
-                watched.append(self._attachment.resizable)
+            if self.sizes:
+                watched.append(self.attachment.resizable)
             ready = deadline.wait(*watched, timeout_s=math.inf)
-            if self._attachment.fileno() in ready and not self._receive():
+            if self.attachment.fileno() in ready and not self._receive():
                 return
-            if self._attachment.writable.fileno() in ready:
-                self._pending = self._attachment.send(self._pending)
-            if self._sizes and self._attachment.resizable.fileno() in ready:
-                size = self._sizes.pop()
-                self._attachment.resize(size.rows, size.columns)
+            if self.attachment.writable.fileno() in ready:
+                self.pending = self.attachment.send(self.pending)
+            if self.sizes and self.attachment.resizable.fileno() in ready:
+                size, *self.sizes = self.sizes
+                self.attachment.resize(size.rows, size.columns)
             if inputs is not None and inputs.filled in ready:
                 inputs = self._take_input(inputs)
 
     def _receive(self) -> bool:
         """Pass on a packet; False at the end."""
-        packet = self._attachment.receive()
+        packet = self.attachment.receive()
         if packet is None:
             return True
         data, is_stderr = packet
         if not data:
             return False
-        if self._start.stderr if is_stderr else self._start.stdout:
-            limit_bytes = self._backlogs.limit_bytes
-            if self._queue.weight_bytes >= limit_bytes:
+        if self.start.stderr if is_stderr else self.start.stdout:
+            limit_bytes = self.backlogs.limit_bytes
+            if self.queue.weight_bytes >= limit_bytes:
                 raise LimitReached(
                     f"{limit_bytes} bytes of output waited to be read",
                     reason="ATTACH_TOO_SLOW",
                     limit_bytes=limit_bytes,
-                    container_id=self._container.container_id,
+                    container_id=self.container.container_id,
                 )
             output = Output(data, is_stderr)
-            self._queue.put(output, weight_bytes(output))
+            self.queue.put(output, weight_bytes(output))
         return True
 
     def _take_input(self, inputs: Inputs) -> Inputs | None:
         """Handle one input; None when there will be no more of them."""
         message = inputs.take()
         match message:
-            case Stdin(data) if self._start.stdin:
+            case Stdin(data) if self.start.stdin:
                 # An empty packet would be the end of input.
-                self._pending = memoryview(data)
+                self.pending = memoryview(data)
             case TerminalSize():
                 self._resize(message)
             case CloseStdin():
@@ -171,19 +166,19 @@ class _AttachSession:
         return None if message is None and inputs.ended() else inputs
 
     def _resize(self, size: TerminalSize) -> None:
-        if not self._container.record.terminal:
-            raise _not_possible(self._container, "NO_TERMINAL", "has no terminal")
+        if not self.container.record.terminal:
+            raise _not_possible(self.container, "NO_TERMINAL", "has no terminal")
         # Of several in quick succession only the last one counts. Twice, since conmon passes
         # sizes on to itself by a pipe, and loses the second of two that it finds there.
-        self._sizes = [size, size]
+        self.sizes = [size, size]
 
     def _close_stdin(self) -> None:
-        if not (self._start.stdin and self._container.record.stdin_once):
+        if not (self.start.stdin and self.container.record.stdin_once):
             # conmon keeps it open, and would only stop reading from this client.
             raise _not_possible(
-                self._container, "STDIN_STAYS_OPEN", "was not created with stdin_once"
+                self.container, "STDIN_STAYS_OPEN", "was not created with stdin_once"
             )
-        self._attachment.end_input()
+        self.attachment.end_input()
 
 
 def _not_possible(container: Container, reason: str, what: str) -> PreconditionFailed:

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -188,16 +188,14 @@ class Store:
         """Try to write what is pending again and again; a last time at the end."""
         while self._has_pending.wait() and not self._closing.wait(_RETRY_S):
             self._retry_once()
-        if self._pending.records and not self._retry_once():
+        if self._pending.records:
+            self._retry_once()
+        if self._pending.records:
             log.error("store.owed_lost", ids=[key.object_id for key in self._pending.records])
 
-    def _retry_once(self) -> bool:
-        try:
-            with self._transaction():
-                pass
-        except StoreFailed:
-            return False
-        return True
+    def _retry_once(self) -> None:
+        with suppress(StoreFailed), self._transaction():
+            pass
 
     @contextmanager
     def _transaction(self, events: tuple[Event, ...] = ()) -> Iterator[None]:

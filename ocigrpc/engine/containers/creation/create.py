@@ -11,7 +11,7 @@ from ocigrpc.conmon.launch import Launch
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.creation.background import BackgroundWork
-from ocigrpc.engine.containers.creation.plan import Plan, plan_create
+from ocigrpc.engine.containers.creation.plan import Plan, Planner
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.ownership import (
     entry_made,
@@ -69,7 +69,7 @@ class Creation:
         require_descriptors(_DESCRIPTORS)
         self._background.require_room()
         while True:
-            plan = plan_create(request, self._context, self._registry, deadline)
+            plan = Planner(request, self._context, self._registry).plan(deadline)
             bind_log(container_id=plan.record.container_id)
             container, ours = self._registry.reserve(plan.record)
             if ours:

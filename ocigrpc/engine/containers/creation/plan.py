@@ -27,8 +27,7 @@ from ocigrpc.engine.model.values import (
     State,
 )
 from ocigrpc.errors import HostFailed, InvalidArgument, cut
-from ocigrpc.host.cgroups.cgroup import Cgroup
-from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
+from ocigrpc.host.cgroups.hierarchy import Kind
 from ocigrpc.host.files.statx import FileIdentity
 from ocigrpc.host.processes.programs import find_program
 from ocigrpc.oci.bundle import (
@@ -71,15 +70,8 @@ class Plan:
     """A bundle that its hooks are to see."""
 
 
-def plan_create(
-    request: CreateRequest, context: Context, registry: ContainerRegistry, deadline: Deadline
-) -> Plan:
-    """What follows from a request; raises ``InvalidArgument`` and what else is wrong."""
-    return _Planner(request, context, registry).plan(deadline)
-
-
-class _Planner:
-    """Makes the plan of one request."""
+class Planner:
+    """Makes the plan of one request; both raise ``InvalidArgument`` and what else is wrong."""
 
     def __init__(
         self, request: CreateRequest, context: Context, registry: ContainerRegistry
@@ -93,17 +85,19 @@ class _Planner:
         self._cgroups = self._requested_cgroups()
 
     def plan(self, deadline: Deadline) -> Plan:
+        """What follows from the request."""
         request, cgroups = self._request, self._cgroups
         spec = _source_spec(request, self._container_id)
         self._refuse_unified(spec)
         if isinstance(request.source, ConfigSource):
-            hierarchies = self._context.hierarchies
-            _check_resources(request.source.config.resources, hierarchies, cgroups.container)
-            if hierarchies.kind is Kind.V2:
+            self._check_resources(request.source.config.resources)
+            if self._context.hierarchies.kind is Kind.V2:
                 spec = _with_weight(spec)
         terminal = request.terminal or asks_for_terminal(spec)
         record = self._record(spec, terminal)
-        shown = _bundle_with_hooks(request, spec)
+        source = request.source
+        # A bundle that hooks may look at.
+        shown = source.bundle_path if isinstance(source, BundleSource) and has_hooks(spec) else ""
         conmon = self._conmon(record, deadline, shows_bundle=bool(shown))
         annotations = {**cgroups.annotations(spec), **request.annotations}
         spec = adopt(spec, cgroups.cgroups_path, annotations, terminal)
@@ -137,8 +131,15 @@ class _Planner:
                 reason="NOT_APPLICABLE",
             )
 
+    def _check_resources(self, resources: Resources) -> None:
+        found = Violations()
+        check_host(resources, "config.resources", self._context.hierarchies, found)
+        check_cpusets(resources, "config.resources", self._cgroups.container, found)
+        found.raise_any()
+
     def _record(self, spec: Spec, terminal: bool) -> Record:
-        request, container_id = self._request, self._container_id
+        request, source = self._request, self._request.source
+        container_id = self._container_id
         log_path = request.log_path or self._context.log_path(container_id)
         entry_path = self._runtime.entry_path(container_id)
         if request.log_path:
@@ -169,7 +170,7 @@ class _Planner:
             labels=request.labels,
             annotations=request.annotations,
             command_line=_command_line(spec),
-            seccomp_profile=_seccomp_profile(request),
+            seccomp_profile=profile_path(source.config) if isinstance(source, ConfigSource) else "",
             terminal=terminal,
             stdin=request.stdin,
             stdin_once=request.stdin_once,
@@ -271,32 +272,7 @@ def _command_line(spec: Spec) -> str:
     return cut(shlex.join(words), _COMMAND_LINE_BYTES)
 
 
-def _seccomp_profile(request: CreateRequest) -> str:
-    """The file that the request's filter is made from; empty if it is made from none."""
-    match request.source:
-        case ConfigSource(config):
-            return profile_path(config)
-        case _:
-            return ""
-
-
-def _check_resources(resources: Resources, hierarchies: Hierarchies, group: Cgroup) -> None:
-    found = Violations()
-    check_host(resources, "config.resources", hierarchies, found)
-    check_cpusets(resources, "config.resources", group, found)
-    found.raise_any()
-
-
 def _with_weight(spec: Spec) -> Spec:
     """The spec with the weight that cgroup v2 has; it was made of a config."""
     linux = table(spec, "linux")
     return {**spec, "linux": {**linux, "resources": with_weight(table(linux, "resources"))}}
-
-
-def _bundle_with_hooks(request: CreateRequest, spec: Spec) -> str:
-    """The bundle of a request, if hooks may look at it."""
-    match request.source:
-        case BundleSource(bundle_path) if has_hooks(spec):
-            return bundle_path
-        case _:
-            return ""
