@@ -1,4 +1,4 @@
-"""Which of the options that we pass a program supports: probed, never guessed from its version.
+"""Which options a program supports, of those that we pass: probed, never guessed from a version.
 
 The program is run with the options and ``--help``, so that it does nothing else: it refuses
 options that it does not know, and lists those that it does. Each binary is probed once, and

@@ -54,8 +54,8 @@ class Cgroup:
     def identity(self) -> GroupIdentity:
         """The identity of the group that has the name now; of nothing if there is none."""
         found = {group.top: group.inode_now() for group in self.groups}
-        there = {top: inode for top, inode in found.items() if inode != NO_GROUP}
-        return GroupIdentity(boot_id(), there)
+        existing = {top: inode for top, inode in found.items() if inode != NO_GROUP}
+        return GroupIdentity(boot_id(), existing)
 
     def pinned(self, identity: GroupIdentity) -> Cgroup:
         """The group of this identity, and no other."""

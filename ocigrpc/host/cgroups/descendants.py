@@ -48,9 +48,9 @@ def unfrozen(cgroup: Cgroup, roots: Set[int]) -> frozenset[int]:
     can leave the cgroup, by process or by thread, and another can be taken out of it.
     """
     processes = roots | descendants(roots) | set(cgroup.members())
-    asleep = cgroup.frozen_threads()
+    frozen = cgroup.frozen_threads()
     return frozenset(
-        pid for pid in processes if any(tid not in asleep for tid in _living_threads(pid))
+        pid for pid in processes if any(tid not in frozen for tid in _living_threads(pid))
     )
 
 

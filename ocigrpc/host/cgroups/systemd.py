@@ -193,7 +193,7 @@ def _check_scope(unit: str) -> None:
 
 @contextmanager
 def _manager(unit: str, deadline: Deadline) -> Iterator[Bus]:
-    """The bus; what systemd refuses is raised as a failure of the scope, and so is its name."""
+    """The bus, for a scope; a wrong name, and what systemd refuses, are failures of the scope."""
     _check_scope(unit)
     with connect(deadline) as bus:
         try:

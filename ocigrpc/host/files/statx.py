@@ -30,7 +30,7 @@ class _Time(ctypes.Structure):
 
 
 class _Statx(ctypes.Structure):
-    """``struct statx`` of linux/stat.h, which has the same paths everywhere."""
+    """``struct statx`` of linux/stat.h, which has the same layout everywhere."""
 
     _fields_ = (
         ("mask", ctypes.c_uint32),

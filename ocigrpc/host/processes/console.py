@@ -10,7 +10,6 @@ import os
 import socket
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 from ocigrpc.closing import ClosingStack
 from ocigrpc.errors import HostFailed, host_failing
@@ -26,30 +25,26 @@ class Console(ClosingStack):
     """
 
     def __init__(self, directory: Path, *, hold: bool = False) -> None:
-        self._directory = directory
         self._hold = hold
+        self._is_connected = False
         self.held = -1
         self.over = False
         """Whether no terminal will come any more."""
-
-    def __enter__(self) -> Self:
-        with host_failing("make a socket in", self._directory), ExitStack() as stack:
-            directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, directory)
+        with host_failing("make a socket in", directory), ExitStack() as stack:
+            parent = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+            stack.callback(os.close, parent)
             self._socket = stack.enter_context(socket.socket(socket.AF_UNIX))
             self._socket.setblocking(False)
             # By the descriptor, since the whole path may be too long for an address.
-            self._socket.bind(f"/proc/self/fd/{directory}/{_NAME}")
+            self._socket.bind(f"/proc/self/fd/{parent}/{_NAME}")
             self._socket.listen(1)
-            self.path = f"/proc/{os.getpid()}/fd/{directory}/{_NAME}"
-            self._is_connected = False
-            if self._hold:
+            self.path = f"/proc/{os.getpid()}/fd/{parent}/{_NAME}"
+            if hold:
                 self._ours, theirs = socket.socketpair()
                 stack.enter_context(self._ours)
                 stack.enter_context(theirs)
                 self.held = theirs.fileno()
             self._stack = stack.pop_all()
-        return self
 
     def fileno(self) -> int:
         """What to poll until :meth:`take` has returned the terminal."""

@@ -22,8 +22,8 @@ def find_program(path: str) -> str | None:
     programs: runtimes are in sbin, which is not on the PATH of users. Relative directories are
     skipped.
     """
-    usual = ENVIRONMENT["PATH"].split(":")
-    places = [*os.environ.get("PATH", "").split(":"), *usual]
+    system = ENVIRONMENT["PATH"].split(":")
+    places = [*os.environ.get("PATH", "").split(":"), *system]
     directories = [each for each in places if each.startswith("/")]
     return shutil.which(path, mode=os.X_OK, path=":".join(directories))
 

@@ -8,7 +8,6 @@ import select
 import struct
 import termios
 from contextlib import ExitStack, suppress
-from typing import Self
 
 from ocigrpc.closing import ClosingStack
 from ocigrpc.errors import host_failing
@@ -35,18 +34,15 @@ class Stdio(ClosingStack):
         self._stdin_wanted = stdin
         self._console = console
         self._size = (0, 0)
-        self._terminal = -1
+        self._terminal = self._input = -1
         self.outputs: dict[int, int] = {}
         """STDOUT, STDERR or RUNTIME, by the descriptor that may still have output of it."""
-
-    def __enter__(self) -> Self:
         with host_failing("open standard streams"), ExitStack() as stack:
             self._theirs = stack.enter_context(ExitStack())
             self.writable = stack.enter_context(select.epoll())
             """To be polled for reading: it is readable when :meth:`write` would not block."""
             self._stdin = stack.enter_context(ExitStack())
-            self._input = -1
-            if self._console is not None:
+            if console is not None:
                 null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
                 self._theirs.callback(os.close, null)
                 self.theirs = (null, null, self._open_output(stack, RUNTIME))
@@ -55,7 +51,6 @@ class Stdio(ClosingStack):
             if self._input >= 0:
                 self.writable.register(self._input, select.EPOLLOUT)
             self._stack = stack.pop_all()
-        return self
 
     def _open_pipes(self, stack: ExitStack) -> None:
         if self._stdin_wanted:

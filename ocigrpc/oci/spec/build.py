@@ -222,8 +222,8 @@ def _hostname_of(
 
 
 def _paths_of(
-    name: str, given: tuple[str, ...] | None, usual: tuple[str, ...], violations: Violations
+    name: str, given: tuple[str, ...] | None, default: tuple[str, ...], violations: Violations
 ) -> list[str]:
     for index, path in enumerate(given or ()):
         violations.absolute_path(f"config.{name}.paths[{index}]", path)
-    return list(usual if given is None else given)
+    return list(default if given is None else given)

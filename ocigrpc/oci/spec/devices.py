@@ -113,11 +113,11 @@ def devices_in(directory: str, shown: str) -> dict[str, SpecDevice]:
     """
     found: dict[str, SpecDevice] = {}
     unread = [(directory, shown)]
-    room = _ENTRIES_LIMIT
+    remaining = _ENTRIES_LIMIT
     while unread:
         host_directory, directory_shown = unread.pop()
-        entries = [] if host_directory in _NOT_ENTERED else _entries(host_directory, room + 1)
-        room -= len(entries)
+        entries = [] if host_directory in _NOT_ENTERED else _entries(host_directory, remaining + 1)
+        remaining -= len(entries)
         for entry in entries:
             path = f"{directory_shown}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
@@ -127,15 +127,15 @@ def devices_in(directory: str, shown: str) -> dict[str, SpecDevice]:
                 node = _node(path, entry.stat(follow_symlinks=False))
                 if node is not None and path not in _MADE_BY_RUNTIME and _is_text(path):
                     found[path] = node
-        if len(found) > HOST_DEVICES_LIMIT or room < 0:
+        if len(found) > HOST_DEVICES_LIMIT or remaining < 0:
             raise OSError(errno.E2BIG, "there is too much in it", directory)
     return found
 
 
-def _entries(directory: str, most: int) -> list[os.DirEntry[str]]:
-    """The entries of a directory, at most ``most``; none when it has disappeared."""
+def _entries(directory: str, limit: int) -> list[os.DirEntry[str]]:
+    """The entries of a directory, at most ``limit``; none when it has disappeared."""
     with suppress(*_GONE), os.scandir(directory) as entries:
-        return sorted(islice(entries, most), key=lambda each: each.name)
+        return sorted(islice(entries, limit), key=lambda each: each.name)
     return []
 
 

@@ -103,8 +103,8 @@ def sysctls_of(
         violations.allow(dotted not in found, field, f"{dotted!r} comes twice", "DUPLICATE")
         found[dotted] = value
     private = namespaces.mode(NamespaceType.NETWORK) is NamespaceMode.PRIVATE
-    usual = {_PING: "0 0"} if private else {}
-    return {**usual, **found}
+    defaults = {_PING: "0 0"} if private else {}
+    return {**defaults, **found}
 
 
 def _dotted(name: str) -> str:

@@ -130,9 +130,9 @@ def check_limits(resources: Resources, field: str, violations: Violations) -> No
     sizes: set[str] = set()
     for index, each in enumerate(resources.hugepage_limits):
         size_field = f"{field}.hugepage_limits[{index}].page_size"
-        sound = _PAGE_SIZE.fullmatch(each.page_size) is not None
+        valid = _PAGE_SIZE.fullmatch(each.page_size) is not None
         # The size becomes part of a file's name.
-        violations.allow(sound, size_field, 'is no size as in "2MB"', "MALFORMED")
+        violations.allow(valid, size_field, 'is no size as in "2MB"', "MALFORMED")
         violations.allow(each.page_size not in sizes, size_field, "comes twice", "DUPLICATE")
         sizes.add(each.page_size)
         limit_field = f"{field}.hugepage_limits[{index}].limit"
@@ -204,12 +204,12 @@ def _check_cpu(resources: Resources, field: str, violations: Violations) -> None
 
 def _check_weight(resources: Resources, field: str, violations: Violations) -> None:
     shares, weight = resources.cpu_shares, resources.cpu_weight
-    sound = True
+    valid = True
     if shares not in (0, NO_LIMIT):
-        sound = violations.in_range(f"{field}.cpu_shares", shares, 2, SHARES_MAX)
+        valid = violations.in_range(f"{field}.cpu_shares", shares, 2, SHARES_MAX)
     if weight not in (0, NO_LIMIT):
-        sound &= violations.in_range(f"{field}.cpu_weight", weight, 1, WEIGHT_MAX)
-    if sound and shares and weight:
+        valid &= violations.in_range(f"{field}.cpu_weight", weight, 1, WEIGHT_MAX)
+    if valid and shares and weight:
         agree = shares == weight if NO_LIMIT in (shares, weight) else None
         violations.allow(
             weight_of_shares(shares) == weight if agree is None else agree,
