@@ -30,18 +30,16 @@ from ocigrpc.engine.containers.status import (
     runtime_info,
     states_of,
     status,
-    view_of,
 )
 from ocigrpc.engine.containers.stop import remove, stop
 from ocigrpc.engine.health import Health
 from ocigrpc.engine.logs.logs import Logs
 from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
-from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.record import ContainerView, Record
 from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
-    ContainerView,
     Counts,
     Created,
     CreateRequest,
@@ -219,7 +217,7 @@ class Engine:
         for container in self._matching(container_filter, after):
             observed = observe(container)
             if not states or observed.state in states:
-                yield view_of(container, observed)
+                yield observed
 
     def _matching(
         self, container_filter: ContainerFilter, after: Position | None

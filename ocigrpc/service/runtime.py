@@ -107,7 +107,7 @@ class RuntimeService:
         container_id = from_proto.container_id(request)
         view = self._engine.status(container_id, call.deadline)
         # A name may be another container's by now.
-        container_id = view.container_id
+        container_id = view.record.container_id
         inspection = self._engine.inspect(container_id)
         answer = v1.ContainerStatusResponse(
             status=to_proto.container_status(view),

@@ -10,9 +10,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from ocigrpc.engine.logs.reader import LogBatch
 from ocigrpc.engine.model.events import Event, EventBatch
+from ocigrpc.engine.model.record import ContainerView
 from ocigrpc.engine.model.values import (
     Condition,
-    ContainerView,
     Counts,
     ExitStatus,
     Position,
@@ -75,24 +75,25 @@ def status(
 
 def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
     """Everything that is known of a container."""
+    record = view.record
     return container_pb2.ContainerStatus(
-        container_id=view.container_id,
-        name=view.name,
+        container_id=record.container_id,
+        name=record.name,
         state=f"CONTAINER_STATE_{view.state.name}",
         pid=view.pid,
-        created_at=timestamp(view.created_ns),
-        started_at=timestamp(view.started_ns),
+        created_at=timestamp(record.created_ns),
+        started_at=timestamp(record.started_ns),
         exit_status=None if view.exit_status is None else exit_status(view.exit_status),
-        log_path=view.log_path,
-        labels=view.labels,
-        annotations=view.annotations,
-        runtime_handler=view.runtime_handler,
-        bundle_path=view.bundle_path,
-        cgroup_path=view.cgroup_path,
-        terminal=view.terminal,
-        stdin=view.stdin,
-        monitor_lost=view.monitor_lost,
-        monitor_lost_policy=f"MONITOR_LOST_POLICY_{view.monitor_lost_policy.name}",
+        log_path=record.log_path,
+        labels=record.labels,
+        annotations=record.annotations,
+        runtime_handler=record.runtime_handler,
+        bundle_path=record.bundle_path,
+        cgroup_path=record.cgroup_path,
+        terminal=record.terminal,
+        stdin=record.stdin,
+        monitor_lost=record.monitor_lost,
+        monitor_lost_policy=f"MONITOR_LOST_POLICY_{record.monitor_lost_policy.name}",
         runtime_state=view.runtime_state,
         message=view.message,
     )
@@ -100,18 +101,19 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
 
 def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummary]:
     """A container as an entry of a list, and where it stands there."""
-    return (view.created_ns, view.container_id), container_pb2.ContainerSummary(
-        container_id=view.container_id,
-        name=view.name,
+    record = view.record
+    return (record.created_ns, record.container_id), container_pb2.ContainerSummary(
+        container_id=record.container_id,
+        name=record.name,
         state=f"CONTAINER_STATE_{view.state.name}",
         pid=view.pid,
-        created_at=timestamp(view.created_ns),
-        started_at=timestamp(view.started_ns),
+        created_at=timestamp(record.created_ns),
+        started_at=timestamp(record.started_ns),
         exit_status=None if view.exit_status is None else exit_status(view.exit_status),
-        labels=view.labels,
-        runtime_handler=view.runtime_handler,
-        command_line=view.command_line,
-        monitor_lost=view.monitor_lost,
+        labels=record.labels,
+        runtime_handler=record.runtime_handler,
+        command_line=record.command_line,
+        monitor_lost=record.monitor_lost,
     )
 
 

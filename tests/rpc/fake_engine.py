@@ -6,11 +6,13 @@ import queue
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
+import msgspec
+
 from ocigrpc.engine.containers.inspect import Inspection
+from ocigrpc.engine.model.record import ContainerView, Record
 from ocigrpc.engine.model.values import (
     Condition,
     ContainerFilter,
-    ContainerView,
     Counts,
     Created,
     CreateRequest,
@@ -22,6 +24,7 @@ from ocigrpc.engine.model.values import (
     Versions,
 )
 from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.host.processes.process import Identity
 from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.rpc.methods import Service
 from ocigrpc.service.engine import Engine
@@ -29,27 +32,35 @@ from ocigrpc.service.runtime import runtime_service
 from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.waiting import Deadline, Latch
 
-VIEW = ContainerView(
+RECORD = Record(
     container_id="c1",
+    fingerprint="f",
     name="web",
     state=State.RUNNING,
-    pid=4711,
+    init=Identity(4711, 1, "boot"),
     created_ns=1_000_000_001,
     started_ns=2_000_000_002,
-    exit_status=None,
     log_path="/var/log/c1.log",
     labels={"tier": "front"},
     annotations={"note": "kept"},
     runtime_handler="crun",
     bundle_path="/run/ocigrpc/c1/bundle",
+    cgroup_manager="cgroupfs",
+    cgroup_parent="/ocigrpc",
     cgroup_path="/ocigrpc/c1",
+    stop_signal=15,
     terminal=True,
     stdin=True,
     monitor_lost=True,
     monitor_lost_policy=MonitorLostPolicy.KILL,
-    runtime_state="thawing",
-    message="not sure",
 )
+VIEW = ContainerView(RECORD, State.RUNNING, None, "not sure", "thawing")
+
+
+def view_of(**fields: object) -> ContainerView:
+    """VIEW with other fields in its record."""
+    return msgspec.structs.replace(VIEW, record=msgspec.structs.replace(RECORD, **fields))
+
 
 LIMIT_S = 20.0
 """Longest that a test waits for what must happen at once."""
@@ -174,7 +185,7 @@ class FakeEngine:
     ) -> Iterator[ContainerView]:
         self._do("list", container_filter)
         for view in self.views:
-            if after is None or after < (view.created_ns, view.container_id):
+            if after is None or after < (view.record.created_ns, view.record.container_id):
                 yield view
 
     def wait(self, container_id: str, deadline: Deadline) -> ExitStatus:

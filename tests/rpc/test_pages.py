@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from ocigrpc.service.pages import ANSWER_LIMIT_BYTES
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
-from tests.rpc.fake_engine import LIMIT_S, VIEW, FakeEngine
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine, view_of
 from tests.rpc.statuses import failure_of
 
 CLIENTS_LIMIT_BYTES = 4 << 20
@@ -18,8 +17,7 @@ CLIENTS_LIMIT_BYTES = 4 << 20
 def fill(engine: FakeEngine, count: int, label_bytes: int = 0) -> None:
     """So many containers, two of each moment."""
     engine.views = [
-        msgspec.structs.replace(
-            VIEW,
+        view_of(
             container_id=f"c{number:04}",
             created_ns=number // 2,
             labels={"long": "x" * label_bytes},
@@ -50,7 +48,7 @@ def test_every_page_has_the_requested_size(
     fill(engine, 7)
     answers = all_pages(stub, v1.ListContainersRequest(page_size=page_size))
     assert [len(answer.containers) for answer in answers] == lengths
-    assert ids(answers) == [view.container_id for view in engine.views]
+    assert ids(answers) == [view.record.container_id for view in engine.views]
 
 
 def test_of_nothing_there_is_one_page(stub: Stub, engine: FakeEngine) -> None:
@@ -63,7 +61,7 @@ def test_what_does_not_fit_a_message_is_on_the_next_page(stub: Stub, engine: Fak
     answers = all_pages(stub, v1.ListContainersRequest())
     assert len(answers) == 5
     assert all(answer.ByteSize() <= CLIENTS_LIMIT_BYTES for answer in answers)
-    assert ids(answers) == [view.container_id for view in engine.views]
+    assert ids(answers) == [view.record.container_id for view in engine.views]
 
 
 def test_one_that_is_too_large_by_itself_is_on_a_page_of_its_own(
@@ -78,10 +76,10 @@ def test_containers_made_and_removed_meanwhile_make_none_repeat_or_be_missed(
     stub: Stub, engine: FakeEngine
 ) -> None:
     fill(engine, 6)
-    first, *_ = before = list(engine.views)
+    before = list(engine.views)
     request = v1.ListContainersRequest(page_size=2)
     answer = stub.ListContainers(request, timeout=LIMIT_S)
-    late = msgspec.structs.replace(first, container_id="late", created_ns=99)
+    late = view_of(container_id="late", created_ns=99)
     # Even of those that the token names.
     engine.views = [*before[2:4], *before[5:], late]
     request.page_token = answer.next_page_token

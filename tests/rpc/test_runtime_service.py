@@ -20,7 +20,7 @@ from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.v1 import config_pb2, container_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
-from tests.rpc.fake_engine import VIEW, FakeEngine
+from tests.rpc.fake_engine import VIEW, FakeEngine, view_of
 
 
 def test_version_names_the_service_and_the_programs_it_drives(stub: Stub) -> None:
@@ -73,7 +73,7 @@ def test_create_may_start_as_well(stub: Stub, engine: FakeEngine) -> None:
 
 
 def test_a_list_has_the_short_form_of_each(stub: Stub, engine: FakeEngine) -> None:
-    engine.views = [msgspec.structs.replace(VIEW, command_line="sleep 1000")]
+    engine.views = [view_of(command_line="sleep 1000")]
     (listed,) = stub.ListContainers(v1.ListContainersRequest()).containers
     assert listed == container_pb2.ContainerSummary(
         container_id="c1",
@@ -236,7 +236,7 @@ def test_list_hands_over_the_filter(stub: Stub, engine: FakeEngine) -> None:
 
 
 def test_list_without_a_filter_is_of_all(stub: Stub, engine: FakeEngine) -> None:
-    engine.views = [VIEW, msgspec.structs.replace(VIEW, container_id="c2")]
+    engine.views = [VIEW, view_of(container_id="c2")]
     answer = stub.ListContainers(v1.ListContainersRequest())
     assert [each.container_id for each in answer.containers] == ["c1", "c2"]
     assert engine.calls == [("list", ContainerFilter())]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+
+import msgspec
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import require_entry
-from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.record import ContainerView, Record
 from ocigrpc.engine.model.states import RUNTIME_WORDS
-from ocigrpc.engine.model.values import ContainerView, Provenance, State
+from ocigrpc.engine.model.values import Provenance, State
 from ocigrpc.errors import (
     Busy,
     CgroupFailed,
@@ -41,21 +42,12 @@ _HALF_FROZEN = "its cgroup is frozen, but some of its processes are outside of t
 _DYING_S = 2.0
 
 
-class Observation(NamedTuple):
-    """The state that a container is found in, and the record of that moment."""
-
-    record: Record
-    state: State
-    message: str = ""
-    runtime_state: str = ""
-
-
 def status(container: Container, deadline: Deadline) -> ContainerView:
     """All that is known, true now; the runtime is asked when kernel and memory disagree.
 
     Raises ``Cancelled``, and ``LimitReached`` (TOO_MANY_CALLS) when too many ask already.
     """
-    return view_of(container, _confirmed(container, deadline, container.context.asking))
+    return _confirmed(container, deadline, container.context.asking)
 
 
 def states_of(containers: Iterable[Container], deadline: Deadline) -> Iterator[State]:
@@ -113,22 +105,22 @@ def guarded_state(container: Container, deadline: Deadline, *wanted: State) -> I
         raise
 
 
-def observe(container: Container) -> Observation:
+def observe(container: Container) -> ContainerView:
     """The state that memory and kernel show; UNKNOWN where the kernel does not show it."""
     record = container.record
     state = _kernel_state(container, record)
     if state is None:
-        return Observation(record, State.UNKNOWN, "the kernel does not show its cgroup")
-    return Observation(record, state)
+        return _view(container, record, State.UNKNOWN, "the kernel does not show its cgroup")
+    return _view(container, record, state)
 
 
-def view_of(container: Container, observed: Observation) -> ContainerView:
-    """All that is known of a container that was observed."""
-    record, state, message, runtime_state = observed
+def _view(
+    container: Container, record: Record, state: State, message: str = "", runtime_state: str = ""
+) -> ContainerView:
     exit_status = record.exit_status if state is not State.UNKNOWN else None
     if state is State.STOPPED and exit_status is None:
         exit_status = container.ending.unknown(Provenance.PENDING)
-    return record.view(state, exit_status, runtime_state, message)
+    return ContainerView(record, state, exit_status, message, runtime_state)
 
 
 def runtime_info(container: Container, deadline: Deadline) -> Mapping[str, str]:
@@ -153,7 +145,7 @@ def _confirmed(
     container: Container,
     deadline: Deadline,
     asking: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Observation:
+) -> ContainerView:
     """What is observed, or what the runtime reports if memory does not agree with that.
 
     The runtime is asked in an ``asking``.
@@ -163,7 +155,7 @@ def _confirmed(
     if state is State.STOPPED or state is record.state:
         return observed
     if state is State.RUNNING and container.cgroups.container.frozen():
-        return observed._replace(message=_HALF_FROZEN)
+        return msgspec.structs.replace(observed, message=_HALF_FROZEN)
     if container.verb and state is not State.UNKNOWN:
         # A verb of ours explains why memory is behind the kernel.
         return observed
@@ -191,7 +183,7 @@ def _kernel_state(container: Container, record: Record) -> State | None:
     return State.RUNNING if container.is_started() else State.CREATED
 
 
-def _asked(container: Container, record: Record, deadline: Deadline) -> Observation:
+def _asked(container: Container, record: Record, deadline: Deadline) -> ContainerView:
     """What the runtime reports, unless the container has ended meanwhile."""
     runtime = container.runtime
     word: str | None = None
@@ -202,9 +194,9 @@ def _asked(container: Container, record: Record, deadline: Deadline) -> Observat
     except (RuntimeFailed, Timeout, PreconditionFailed) as error:
         message = error.message
     if container.init is not None and not container.init.alive():
-        return Observation(container.record, State.STOPPED)
+        return _view(container, container.record, State.STOPPED)
     if word is None:
-        return Observation(record, State.UNKNOWN, message)
+        return _view(container, record, State.UNKNOWN, message)
     state = RUNTIME_WORDS.get(word, State.UNKNOWN)
     if state in (State.UNKNOWN, State.STOPPED):
         log.error(
@@ -214,8 +206,8 @@ def _asked(container: Container, record: Record, deadline: Deadline) -> Observat
             runtime_state=word,
         )
         message = f"the OCI runtime reports {word!r} for a container whose first process lives"
-        return Observation(record, State.UNKNOWN, message, word)
+        return _view(container, record, State.UNKNOWN, message, word)
     if container.record is record and state is not record.state:
         log.info("container.changed_elsewhere", state=state.value, before=record.state.value)
         container.update(state=state)
-    return Observation(container.record, state)
+    return _view(container, container.record, state)

@@ -1,4 +1,4 @@
-"""What is remembered of a container, in memory and in the store."""
+"""What is remembered of a container, in memory and in the store, and what is shown of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import msgspec
 from msgspec import Struct
 
 from ocigrpc.engine.model.values import (
-    ContainerView,
     CreateRequest,
     ExitStatus,
     ObjectKey,
@@ -94,33 +93,24 @@ class Record(Struct, frozen=True, omit_defaults=True):
         """Process id of the first process while it lives, otherwise 0."""
         return self.init.pid if self.init and self.state is not State.STOPPED else 0
 
-    def view(
-        self, state: State, exit_status: ExitStatus | None, runtime_state: str, message: str
-    ) -> ContainerView:
-        """What a client is shown of it when its state is found to be ``state``."""
-        alive = self.init is not None and state is not State.STOPPED
-        return ContainerView(
-            container_id=self.container_id,
-            name=self.name,
-            state=state,
-            pid=self.init.pid if self.init is not None and alive else 0,
-            created_ns=self.created_ns,
-            started_ns=self.started_ns,
-            exit_status=exit_status,
-            log_path=self.log_path,
-            labels=self.labels,
-            annotations=self.annotations,
-            runtime_handler=self.runtime_handler,
-            bundle_path=self.bundle_path,
-            cgroup_path=self.cgroup_path,
-            terminal=self.terminal,
-            stdin=self.stdin,
-            monitor_lost=self.monitor_lost,
-            monitor_lost_policy=self.monitor_lost_policy,
-            runtime_state=runtime_state,
-            message=message,
-            command_line=self.command_line,
-        )
+
+class ContainerView(Struct, frozen=True):
+    """What a client is shown of a container: its record, and in which state it is now.
+
+    See ``ContainerStatus`` in the proto.
+    """
+
+    record: Record
+    state: State
+    exit_status: ExitStatus | None
+    message: str = ""
+    runtime_state: str = ""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the first process while it lives, otherwise 0."""
+        init = self.record.init
+        return init.pid if init is not None and self.state is not State.STOPPED else 0
 
 
 def fingerprint(request: CreateRequest) -> str:

@@ -104,34 +104,6 @@ class Created(Struct, frozen=True):
     pid: int
 
 
-class ContainerView(Struct, frozen=True):
-    """All that a client is shown of a container; see ``ContainerStatus`` in the proto.
-
-    ``pid`` and ``started_ns`` are 0 when there is none.
-    """
-
-    container_id: str
-    name: str
-    state: State
-    pid: int
-    created_ns: int
-    started_ns: int
-    exit_status: ExitStatus | None
-    log_path: str
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    runtime_handler: str
-    bundle_path: str
-    cgroup_path: str
-    terminal: bool
-    stdin: bool
-    monitor_lost: bool
-    monitor_lost_policy: MonitorLostPolicy
-    runtime_state: str = ""
-    message: str = ""
-    command_line: str = ""
-
-
 class ContainerFilter(Struct, frozen=True):
     """Which containers; empty fields match all."""
 

@@ -70,9 +70,10 @@ def _read(container: Container) -> tuple[ContainerStats, State]:
     timestamp_ns = time.time_ns()
     usage = read_usage(container.cgroups.container)
     # Looked at afterwards: what was alive then, has been while its cgroup was read.
-    record, state, *_ = observe(container)
-    if state not in ALIVE:
-        raise WrongState.of(record.container_id, state, "created, running or paused")
+    observed = observe(container)
+    record = observed.record
+    if observed.state not in ALIVE:
+        raise WrongState.of(record.container_id, observed.state, "created, running or paused")
     stats = ContainerStats(
         container_id=record.container_id,
         name=record.name,
@@ -81,4 +82,4 @@ def _read(container: Container) -> tuple[ContainerStats, State]:
         usage=usage,
         position=container.position,
     )
-    return stats, state
+    return stats, observed.state
