@@ -9,7 +9,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
-# Large answers are made of such blocks; smaller ones are soon used again.
+# Large responses consist of such blocks; smaller ones are soon used again.
 _LARGE_BYTES = 256 << 10
 _ARENAS = 2
 

@@ -12,7 +12,7 @@ from ocigrpc.settings.values import FileMode, Settings, encode_hook
 
 
 class Setting(NamedTuple):
-    """What there is to know about one setting, to give it, to decode it or to explain it."""
+    """One setting: how it is named, decoded and explained."""
 
     key: str
     """Its name, after that of its table in the settings file and a dot, if it is in one."""

@@ -186,7 +186,7 @@ class TimeoutSettings(_Table, frozen=True):
 
 
 class LimitSettings(_Table, frozen=True):
-    """How much there may be at once."""
+    """Limits of what exists and runs at once."""
 
     containers: Annotated[
         int,

@@ -29,7 +29,7 @@ _FREEZING_CHECK_S = 0.005
 
 
 class GroupIdentity(Struct, frozen=True, omit_defaults=True):
-    """What names a group for good: its inode in each hierarchy, by mount point, and the boot."""
+    """The unique identity of a group: its inode in each hierarchy, by mount point, and the boot."""
 
     boot_id: str
     inodes: dict[str, int] = {}

@@ -6,7 +6,6 @@ import errno
 import os
 import select
 from contextlib import ExitStack, suppress
-from typing import Self
 
 from msgspec import Struct, structs
 
@@ -175,8 +174,17 @@ class Populated(ClosingStack):
     """
 
     def __init__(self, group: ControllerGroup) -> None:
-        """Entering it raises ``FileNotFoundError`` when there is no such group."""
-        self._group = group
+        """Raises ``FileNotFoundError`` when there is no such group."""
+        if not group.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), group.directory)
+        with ExitStack() as stack:
+            path = f"{group.directory}/cgroup.events"
+            self._events = stack.enter_context(closing_fd(os.open(path, os.O_RDONLY)))
+            # The file is always readable and signals changes by POLLPRI; the epoll makes that
+            # POLLIN, which is what a Deadline waits for.
+            self._epoll = stack.enter_context(select.epoll(1))
+            self._epoll.register(self._events, select.EPOLLPRI)
+            self._stack = stack.pop_all()
 
     def now(self) -> bool:
         """Whether there is a process in the group or below; False when it is gone."""
@@ -188,19 +196,6 @@ class Populated(ClosingStack):
     def fileno(self) -> int:
         """A descriptor to poll for reading."""
         return self._epoll.fileno()
-
-    def __enter__(self) -> Self:
-        if not self._group.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._group.directory)
-        with ExitStack() as stack:
-            path = f"{self._group.directory}/cgroup.events"
-            self._events = stack.enter_context(closing_fd(os.open(path, os.O_RDONLY)))
-            # The file is always readable and signals changes by POLLPRI; the epoll makes that
-            # POLLIN, which is what a Deadline waits for.
-            self._epoll = stack.enter_context(select.epoll(1))
-            self._epoll.register(self._events, select.EPOLLPRI)
-            self._stack = stack.pop_all()
-        return self
 
 
 def failed(verb: str, path: str, error: OSError) -> CgroupFailed:

@@ -87,7 +87,7 @@ def statx(name: str, directory: int = _AT_FDCWD) -> Statx:
 
 
 class FileIdentity(Struct, frozen=True, omit_defaults=True):
-    """What names a directory for good: its path, and which one it is, if there was one."""
+    """The unique identity of a directory: its path, and its inode and birth, if it existed."""
 
     path: str
     device: int = 0
@@ -105,5 +105,5 @@ class FileIdentity(Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_taken(self) -> bool:
-        """Whether there was a file."""
+        """Whether something existed at the path."""
         return self.inode != 0

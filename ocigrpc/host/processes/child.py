@@ -195,7 +195,7 @@ def run(
     cwd: str | Path | None = None,
     output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
 ) -> Completed:
-    """Run a program until it ends; it is killed when the deadline passes or the caller goes.
+    """Run a program until it ends; it is killed at the deadline, or when the caller cancels.
 
     Raises ``HostFailed``, ``Timeout`` or ``Cancelled``.
     """

@@ -20,7 +20,7 @@ from ocigrpc.waiting import Deadline
 
 
 class Identity(Struct, frozen=True):
-    """What names a process for good: its pid, its start (clock ticks after boot), the boot."""
+    """The unique identity of a process: its pid, its start (clock ticks after boot), the boot."""
 
     pid: int
     start_ticks: int

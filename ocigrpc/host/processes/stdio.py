@@ -145,7 +145,7 @@ class Stdio(ClosingStack):
                 fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
 
     def detach_outputs(self) -> list[int]:
-        """Duplicates of all ``outputs`` for the caller to close; from here nothing more comes."""
+        """Duplicates of all ``outputs`` for the caller to close; here they are read no more."""
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in self.outputs]
         self.outputs.clear()
         return kept
