@@ -85,11 +85,10 @@ def _checked(settings: Settings) -> Iterator[tuple[str, str]]:
         if list(directories.values()).count(path) > 1:
             yield key, f"{', '.join(directories)} must be three directories"
     yield "conmon.path", _program_problem(settings.conmon.path)
-    parent = cgroup_parent_problem(settings.cgroup.manager, settings.cgroup.parent)
-    yield "cgroup.parent", parent
-    if settings.conmon.cgroup_parent:
-        monitors = cgroup_parent_problem(settings.cgroup.manager, settings.conmon.cgroup_parent)
-        yield "conmon.cgroup_parent", monitors
+    manager = settings.cgroup.manager
+    yield "cgroup.parent", cgroup_parent_problem(manager, settings.cgroup.parent)
+    if monitors := settings.conmon.cgroup_parent:
+        yield "conmon.cgroup_parent", cgroup_parent_problem(manager, monitors)
     for name, handler in settings.runtimes.items():
         yield from _handler_problems(name, handler)
     if settings.default_runtime not in settings.runtimes:

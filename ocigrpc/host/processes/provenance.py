@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterator, Mapping, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from ocigrpc.host.processes.child import ENVIRONMENT
@@ -55,12 +55,9 @@ def comes_from(pid: int, bundle: str, known: Collection[Identity] = ()) -> bool:
 
 
 def _identity(pid: int) -> Identity | None:
-    try:
-        process = Process(pid)
-    except ProcessLookupError:
-        return None
-    process.close()
-    return process.identity
+    with suppress(ProcessLookupError), Process(pid) as process:
+        return process.identity
+    return None
 
 
 def has_ended(pid: int) -> bool:
@@ -99,13 +96,11 @@ def _leftovers(run_dir: str, container_ids: Set[str], held: ExitStack) -> Iterat
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or not _is_one(entry, run_dir, container_ids):
             continue
-        try:
+        with suppress(ProcessLookupError):
             process = held.enter_context(Process(int(entry.name)))
-        except ProcessLookupError:
-            continue
-        # Once more, now that it is held: the number may have been another's before.
-        if _is_one(entry, run_dir, container_ids) and process.alive():
-            yield process
+            # Once more, now that it is held: the number may have been another's before.
+            if _is_one(entry, run_dir, container_ids) and process.alive():
+                yield process
 
 
 def _is_one(entry: Path, run_dir: str, container_ids: Set[str]) -> bool:
