@@ -72,7 +72,7 @@ class Violations:
 
     def text(self, field: str, value: str, limit_bytes: int = TEXT_LIMIT_BYTES) -> bool:
         """Whether the kernel accepts ``value``: without NUL, and not too long."""
-        return self.allow("\0" not in value, field, "holds a NUL", "NUL_BYTE") and self.allow(
+        return self.allow("\0" not in value, field, "contains a NUL", "NUL_BYTE") and self.allow(
             len(value.encode(errors="replace")) <= limit_bytes,
             field,
             f"is longer than {limit_bytes} bytes",

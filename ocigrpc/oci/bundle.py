@@ -146,7 +146,7 @@ def cgroups_path_of(paths: ContainerPaths) -> str:
     path = paths.spec_file
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise HostFailed(f"{path} is no file", path=path)
+            raise HostFailed(f"{path} is not a file", path=path)
         return str(table(container_spec(path), "linux").get("cgroupsPath"))
     except (OSError, msgspec.ValidationError) as error:
         raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
@@ -160,7 +160,7 @@ def _decoded(text: bytes, field: str, bundle_path: str | None) -> Spec:
         known = msgspec.convert(spec, RuntimeSpec)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument.of(
-            field, f"is no OCI runtime spec: {cut(str(error))}", reason="INVALID_SPEC"
+            field, f"is not an OCI runtime spec: {cut(str(error))}", reason="INVALID_SPEC"
         ) from error
     program = known.process.args[0]
     _require(
@@ -201,7 +201,7 @@ def _check_values(spec: Spec, field: str) -> None:
     for _ in range(_DEPTH_LIMIT):
         for value in level:
             texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else ()
-            _require(not any("\0" in text for text in texts), field, "holds a NUL")
+            _require(not any("\0" in text for text in texts), field, "contains a NUL")
         level = [
             inner
             for value in level
@@ -218,7 +218,7 @@ def _root(path: str, field: str, bundle_path: str | None) -> str:
     root = path if bundle_path is None else os.path.join(bundle_path, path)
     _require(root.startswith("/"), field, f"root.path {cut(root, 256)!r} is not absolute")
     is_directory = os.path.isdir(root) and not os.path.islink(root.rstrip("/"))
-    _require(is_directory, field, f"root.path {cut(root, 256)!r} is no directory")
+    _require(is_directory, field, f"root.path {cut(root, 256)!r} is not a directory")
     return os.path.realpath(root)
 
 

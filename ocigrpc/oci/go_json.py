@@ -53,7 +53,7 @@ def _raw(digits: str) -> Raw:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 class _Shape(NamedTuple):

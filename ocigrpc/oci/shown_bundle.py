@@ -48,7 +48,7 @@ def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
         undo.enter_context(closing_fd(spec))
         if not stat.S_ISREG(os.fstat(spec).st_mode):
             path = f"{bundle_path}/config.json"
-            raise HostFailed(f"{path} is no file any more", path=path)
+            raise HostFailed(f"{path} is not a file any more", path=path)
         bind_file(str(paths.spec_file), spec)
 
 

@@ -119,11 +119,11 @@ def _handler_problems(name: str, handler: RuntimeHandler) -> Iterator[tuple[str,
     if handler.root:
         yield f"{key}.root", path_problem(handler.root)
     if any("\0" in argument for argument in handler.args):
-        yield f"{key}.args", "has a NUL, which no argument can have"
+        yield f"{key}.args", "contains a NUL, which no argument can"
 
 
 def path_problem(path: str) -> str:
-    """Why this is no absolute path to use; empty if it is one."""
+    """Why this can't be used as an absolute path; empty if it can."""
     if not path.startswith("/"):
         return "must be an absolute path"
     if len(path.encode()) > 1024:
@@ -190,5 +190,5 @@ def _tcp_problems(tcp: TcpSettings, tls: Collection[str]) -> Iterator[tuple[str,
     elif not address.is_loopback:
         yield (
             "tcp.insecure_loopback",
-            f"can't be true for {address.host}: it is no loopback address",
+            f"can't be true for {address.host}: it is not a loopback address",
         )

@@ -257,7 +257,7 @@ def _try_write(group: ControllerGroup, name: str, text: str) -> None:
     # Some files take one line at a time, and an empty text needs a newline.
     lines = text.splitlines() or [""]
     if name in cpuset.FILES and not text.strip() and group.unified:
-        # The set of a group with processes can't be made empty again; the whole set is no limit.
+        # The set of a group with processes can't be made empty again; the whole set limits nothing.
         lines = [_everything(group, name).strip()]
     elif name in _NO_LINE:
         devices = {line.split()[0] for line in lines if line}

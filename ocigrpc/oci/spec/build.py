@@ -166,7 +166,7 @@ def environment_of(
     for name, value in config.env.items():
         field = entry_field("config.env", name)
         violations.allow(
-            name != "" and "=" not in name, field, "no name of a variable", "MALFORMED"
+            name != "" and "=" not in name, field, "is not the name of a variable", "MALFORMED"
         )
         violations.text(field, f"{name}={value}")
     return [f"{name}={value}" for name, value in {**defaults, **config.env}.items()]
@@ -197,7 +197,7 @@ def _rootfs_of(config: ContainerConfig, violations: Violations) -> str:
     # runc refuses a root that is reached through a symbolic link.
     path = os.path.realpath(config.rootfs_path)
     violations.allow(
-        os.path.isdir(path), field, f"{config.rootfs_path!r} is no directory", "ROOTFS_NOT_FOUND"
+        os.path.isdir(path), field, f"{config.rootfs_path!r} is not a directory", "ROOTFS_NOT_FOUND"
     )
     violations.allow(path != "/", field, "is the host's own root", "PATH_IS_ROOT")
     return path
@@ -215,7 +215,7 @@ def _hostname_of(
     violations.allow(
         not config.hostname or _HOSTNAME.fullmatch(config.hostname) is not None,
         field,
-        f"{config.hostname!r} is no hostname",
+        f"{config.hostname!r} is not a hostname",
         "MALFORMED",
     )
     return config.hostname or container_id[:12]

@@ -59,7 +59,7 @@ def devices_of(config: ContainerConfig, violations: Violations) -> Devices:
     """The config's devices, those in its directories, and all of /dev when privileged.
 
     Only these are allowed, besides those that the config's rules name and the runtime itself
-    adds, such as /dev/null. Adds violations for paths that are no device (DEVICE_NOT_FOUND,
+    adds, such as /dev/null. Adds violations for paths that are not a device (DEVICE_NOT_FOUND,
     NOT_A_DEVICE), that are given twice or made by the runtime (DUPLICATE), for directories
     with too many entries (TOO_MANY), and for malformed permissions and numbers.
     """

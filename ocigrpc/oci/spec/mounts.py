@@ -69,7 +69,7 @@ def mounts_of(
     """The default mounts, then those of the config, outer ones before inner ones.
 
     The text is the spec's ``linux.rootfsPropagation``, empty for the default. A mount with the
-    destination of a default replaces it. Adds violations for a destination that is "/" or comes
+    destination of a default replaces it. Adds violations for a destination that is "/" or given
     twice, for a bind mount of a missing path (HOST_PATH_NOT_FOUND), and for a propagation that
     the host's mount does not have (MOUNT_NOT_SHARED).
     """
@@ -114,7 +114,7 @@ def _own_mounts(mounts: Sequence[Mount], violations: Violations) -> list[SpecMou
         violations.allow(
             destination not in own,
             f"{field}.container_path",
-            f"{destination!r} comes twice",
+            f"{destination!r} is given twice",
             "DUPLICATE",
         )
         own[destination] = _spec_mount(mount, destination, field, violations)
@@ -133,7 +133,7 @@ def container_path(field: str, path: str, violations: Violations) -> str:
 def _spec_mount(mount: Mount, destination: str, field: str, violations: Violations) -> SpecMount:
     kind = mount.type or "bind"
     violations.allow(
-        _TYPE.fullmatch(kind) is not None, f"{field}.type", f"no type {kind!r}", "MALFORMED"
+        _TYPE.fullmatch(kind) is not None, f"{field}.type", f"{kind!r} is not a type", "MALFORMED"
     )
     options = ["ro" if mount.readonly else "rw"]
     if kind == "bind":

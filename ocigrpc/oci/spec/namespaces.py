@@ -63,15 +63,15 @@ class Namespaces(Struct, frozen=True):
 def namespaces_of(config: ContainerConfig, violations: Violations) -> Namespaces:
     """The namespaces that ``config`` asks for.
 
-    Adds violations for a type that comes twice (DUPLICATE), a path without PATH or the
-    reverse, and a path that is no such namespace (NAMESPACE_NOT_FOUND, NAMESPACE_WRONG_TYPE).
+    Adds violations for a type that is given twice (DUPLICATE), a path without PATH or the
+    reverse, and a path that is not such a namespace (NAMESPACE_NOT_FOUND, NAMESPACE_WRONG_TYPE).
     """
     modes: dict[NamespaceType, NamespaceMode] = {}
     paths: dict[NamespaceType, str] = {}
     for index, namespace in enumerate(config.namespaces):
         field = f"config.namespaces[{index}]"
         kind = namespace.type
-        violations.allow(kind not in modes, f"{field}.type", f"{kind} comes twice", "DUPLICATE")
+        violations.allow(kind not in modes, f"{field}.type", f"{kind} is given twice", "DUPLICATE")
         modes[kind] = namespace.mode
         if namespace.mode is not NamespaceMode.PATH:
             violations.allow(
@@ -100,7 +100,7 @@ def sysctls_of(
         violations.text(field, value, TEXT_LIMIT_BYTES)
         dotted = _dotted(name)
         _check_sysctl(dotted, field, namespaces, violations)
-        violations.allow(dotted not in found, field, f"{dotted!r} comes twice", "DUPLICATE")
+        violations.allow(dotted not in found, field, f"{dotted!r} is given twice", "DUPLICATE")
         found[dotted] = value
     private = namespaces.mode(NamespaceType.NETWORK) is NamespaceMode.PRIVATE
     defaults = {_PING: "0 0"} if private else {}
@@ -120,7 +120,7 @@ def _dotted(name: str) -> str:
 def _check_sysctl(dotted: str, field: str, namespaces: Namespaces, violations: Violations) -> None:
     kind = _sysctl_namespace(dotted)
     if not _SYSCTL_NAME.fullmatch(dotted):
-        violations.add(field, "is no name of a kernel parameter", "SYSCTL_NOT_NAMESPACED")
+        violations.add(field, "is not the name of a kernel parameter", "SYSCTL_NOT_NAMESPACED")
     elif kind is None:
         problem = "belongs to no namespace that a container has of its own"
         violations.add(field, problem, "SYSCTL_NOT_NAMESPACED")
@@ -148,7 +148,9 @@ def _is_hosts(namespace: Namespace, field: str, violations: Violations) -> bool:
         described = "not a namespace" if wrong_file else error.strerror
         violations.add(field, f"{namespace.path!r}: {described}", reason)
         return False
-    violations.allow(flag == _FLAGS[kind], field, f"is no {kind} namespace", "NAMESPACE_WRONG_TYPE")
+    violations.allow(
+        flag == _FLAGS[kind], field, f"is not a {kind} namespace", "NAMESPACE_WRONG_TYPE"
+    )
     return os.path.samestat(found, os.stat(f"/proc/self/ns/{_PROC_NAMES.get(kind, kind)}"))
 
 

@@ -132,22 +132,21 @@ def check_limits(resources: Resources, field: str, violations: Violations) -> No
         size_field = f"{field}.hugepage_limits[{index}].page_size"
         valid = _PAGE_SIZE.fullmatch(each.page_size) is not None
         # The size becomes part of a file's name.
-        violations.allow(valid, size_field, 'is no size as in "2MB"', "MALFORMED")
-        violations.allow(each.page_size not in sizes, size_field, "comes twice", "DUPLICATE")
+        violations.allow(valid, size_field, 'is not a size such as "2MB"', "MALFORMED")
+        violations.allow(each.page_size not in sizes, size_field, "is given twice", "DUPLICATE")
         sizes.add(each.page_size)
         limit_field = f"{field}.hugepage_limits[{index}].limit"
         violations.in_range(limit_field, each.limit, NO_LIMIT, _INT64_MAX)
     for name, value in resources.unified.items():
         name_field = entry_field(f"{field}.unified", name)
         # The name becomes a file's name, and must not lead out of the cgroup.
-        violations.allow(
-            _UNIFIED_NAME.fullmatch(name) is not None, name_field, "is no cgroup file", "MALFORMED"
-        )
+        valid = _UNIFIED_NAME.fullmatch(name) is not None
+        violations.allow(valid, name_field, "is not a cgroup file", "MALFORMED")
         # The other files of the core move, freeze and kill processes, not only the container's.
         violations.allow(
             not name.startswith("cgroup.") or name in _UNIFIED_OF_CORE,
             name_field,
-            "is no limit",
+            "is not a limit",
             "NOT_APPLICABLE",
         )
         violations.text(name_field, value, _UNIFIED_VALUE_LIMIT_BYTES)
@@ -172,7 +171,7 @@ def rlimits_of(config: ContainerConfig, violations: Violations) -> list[dict[str
             rlimit.type in RLIMITS, f"{field}.type", f"no limit {rlimit.type!r}", "UNKNOWN_RLIMIT"
         )
         violations.allow(
-            rlimit.type not in seen, f"{field}.type", f"{rlimit.type} comes twice", "DUPLICATE"
+            rlimit.type not in seen, f"{field}.type", f"{rlimit.type} is given twice", "DUPLICATE"
         )
         seen.add(rlimit.type)
         violations.in_range(f"{field}.hard", rlimit.hard, 0, _UINT64_MAX)
@@ -197,7 +196,7 @@ def _check_cpu(resources: Resources, field: str, violations: Violations) -> None
         violations.allow(
             not cpuset or _is_cpuset(cpuset),
             f"{field}.{name}",
-            f'{cpuset!r} is no list as in "0-2,4"',
+            f'{cpuset!r} is not a list such as "0-2,4"',
             "MALFORMED",
         )
 

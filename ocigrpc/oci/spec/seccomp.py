@@ -81,7 +81,7 @@ def seccomp_of(
 
     ``capabilities`` are the container's bounding set, which rules may depend on. Adds
     violations for a ``localhost_ref`` that does not go with the type, can't be read
-    (SECCOMP_UNREADABLE), or is no profile (SECCOMP_MALFORMED). Raises ``HostFailed`` when the
+    (SECCOMP_UNREADABLE), or is not a profile (SECCOMP_MALFORMED). Raises ``HostFailed`` when the
     host's default profile is broken.
     """
     seccomp = _chosen(config)

@@ -233,7 +233,7 @@ def _number_of(name: str | None, number: int | None) -> int | None:
         return int(name)
     known = getattr(errno, name, None) if name.startswith("E") else None
     if not isinstance(known, int):
-        raise ValueError(f"{name[:64]!r} is no error of the kernel")
+        raise ValueError(f"{name[:64]!r} is not an error of the kernel")
     return known
 
 

@@ -39,7 +39,7 @@ class User(Struct, frozen=True):
 
 
 class Account(Struct, frozen=True):
-    """A line of /etc/passwd; ``gid`` is None when its group is no number."""
+    """A line of /etc/passwd; ``gid`` is None when its group is not a number."""
 
     name: str
     uid: int
@@ -88,7 +88,7 @@ def user_of(
 
 
 def check_accounts(files: RootFiles, violations: Violations) -> None:
-    """Add a violation for accounts that are no file, such as a FIFO (ACCOUNTS_UNREADABLE).
+    """Add a violation for accounts that are not a file, such as a FIFO (ACCOUNTS_UNREADABLE).
 
     Even a user that needs no look-up is checked: a runtime reads the accounts to find the home
     directory, and would hang.
@@ -168,7 +168,7 @@ class _LookUp:
         return [group.gid for group in groups if name in group.members]
 
     def check(self) -> None:
-        """Add a violation for each file that has not been read yet and is no regular file."""
+        """Add a violation for each file that has not been read yet and is not a regular file."""
         for path in {"/etc/passwd", "/etc/group"} - self._checked:
             try:
                 self._files.read(path)
