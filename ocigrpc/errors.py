@@ -291,11 +291,13 @@ class HostFailed(OcigrpcError):
     )
 
 
-def host_failure(error: OSError) -> OcigrpcError:
-    """The error that a caller gets for an ``OSError``.
+def host_failure(error: OSError | OcigrpcError) -> OcigrpcError:
+    """The error that a caller gets for an ``OSError``; any other is its own.
 
     ``LimitReached`` (TOO_MANY_OPEN_FILES), else ``HostFailed`` with the ``path``, if any.
     """
+    if isinstance(error, OcigrpcError):
+        return error
     text = error.strerror or str(error)
     path = error.filename
     if error.errno in (errno.EMFILE, errno.ENFILE):

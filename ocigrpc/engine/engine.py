@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 from ocigrpc.engine.containers.cgroups import parents
@@ -36,10 +37,9 @@ from ocigrpc.engine.health import Health
 from ocigrpc.engine.logs.logs import Logs
 from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
-from ocigrpc.engine.model.record import ContainerView, Record
+from ocigrpc.engine.model.record import ContainerFilter, ContainerView
 from ocigrpc.engine.model.values import (
     Condition,
-    ContainerFilter,
     Counts,
     Created,
     CreateRequest,
@@ -108,7 +108,7 @@ class Engine:
             engine = cls(context, store, registry, exits)
             undo.callback(engine._logs.close)
             undo.callback(engine._creation.close)
-            undo.callback(engine._recovery.close)
+            undo.callback(engine._recovery.unfinished.close)
             yield engine
 
     def require_working(self, deadline: Deadline) -> None:
@@ -222,14 +222,13 @@ class Engine:
     def _matching(
         self, container_filter: ContainerFilter, after: Position | None
     ) -> Sequence[Container]:
-        """Those that match but for their state, which has to be looked at, oldest first."""
-        matching = [
-            container
-            for container in self._registry.all()
-            if _may_match(container.record, container_filter)
-            and (after is None or after < container.position)
-        ]
-        return sorted(matching, key=lambda container: container.position)
+        """Those that match but for their state, which has to be observed, oldest first."""
+        matching = (
+            each
+            for each in self._registry.all()
+            if container_filter.may_match(each.record) and (after is None or after < each.position)
+        )
+        return sorted(matching, key=attrgetter("position"))
 
     def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
         """Change the limits that are set in ``resources``; what all are afterwards."""
@@ -300,12 +299,3 @@ def _remove_empty_parents(context: Context) -> None:
     """Leave no empty cgroup behind when the service ends."""
     for parent in parents(context.hierarchies, context.settings):
         parent.remove_if_empty()
-
-
-def _may_match(record: Record, container_filter: ContainerFilter) -> bool:
-    """Whether all but the state, which has to be looked at, matches."""
-    return (
-        record.container_id.startswith(container_filter.id_prefix)
-        and (not container_filter.name or record.name == container_filter.name)
-        and container_filter.label_selector.items() <= record.labels.items()
-    )

@@ -9,10 +9,9 @@ from ocigrpc.engine.containers.inspect import Inspection
 from ocigrpc.engine.containers.resources.stats import ContainerStats
 from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
-from ocigrpc.engine.model.record import ContainerView
+from ocigrpc.engine.model.record import ContainerFilter, ContainerView
 from ocigrpc.engine.model.values import (
     Condition,
-    ContainerFilter,
     Counts,
     Created,
     CreateRequest,

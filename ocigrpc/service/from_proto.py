@@ -16,11 +16,11 @@ from google.protobuf.duration_pb2 import Duration
 from ocigrpc.conmon.log_line import Stream
 from ocigrpc.engine.logs.reader import LogQuery
 from ocigrpc.engine.model.events import EventFilter, EventKind, marks_of
+from ocigrpc.engine.model.record import ContainerFilter
 from ocigrpc.engine.model.signals import parse_signal
 from ocigrpc.engine.model.values import (
     BundleSource,
     ConfigSource,
-    ContainerFilter,
     CreateRequest,
     SpecSource,
     State,

@@ -9,10 +9,9 @@ from typing import cast
 import msgspec
 
 from ocigrpc.engine.containers.inspect import Inspection
-from ocigrpc.engine.model.record import ContainerView, Record
+from ocigrpc.engine.model.record import ContainerFilter, ContainerView, Record
 from ocigrpc.engine.model.values import (
     Condition,
-    ContainerFilter,
     Counts,
     Created,
     CreateRequest,

@@ -8,9 +8,9 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import ocigrpc
+from ocigrpc.engine.model.record import ContainerFilter
 from ocigrpc.engine.model.values import (
     BundleSource,
-    ContainerFilter,
     CreateRequest,
     ExitStatus,
     Provenance,

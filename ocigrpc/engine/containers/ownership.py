@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
@@ -216,47 +217,42 @@ def member(pid: int, group: Cgroup, hierarchies: Hierarchies) -> Process:
     return process
 
 
+@dataclass
 class Claim:
     """Finds out which cgroups of their names are the container's, unless that is known.
 
     What is not proved to be is not touched from then on.
     """
 
-    def __init__(
-        self, cgroups: ContainerCgroups, record: Record, runtimes: Sequence[Runtime]
-    ) -> None:
-        self._cgroups = cgroups
-        self._record = record
-        self._runtimes = runtimes
-        self._monitor = self._container = False
+    cgroups: ContainerCgroups
+    record: Record
+    runtimes: Sequence[Runtime]
+    monitor_is_ours: bool = False
+    container_is_ours: bool = False
 
     def prove(self, deadline: Deadline) -> None:
         """Prove it, by its processes: before any of them is killed.
 
         Raises ``CgroupFailed``.
         """
-        monitor, container = self._cgroups.monitor, self._cgroups.container
-        self._monitor = monitor.is_pinned or self._is_ours(monitor)
-        self._container = (
+        monitor, container = self.cgroups.monitor, self.cgroups.container
+        self.monitor_is_ours = monitor.is_pinned or self._is_ours(monitor)
+        self.container_is_ours = (
             container.is_pinned or self._is_ours(container) or self._is_named(deadline)
         )
 
     def pin_monitor(self) -> None:
         """Pin the monitor's group, if it is ours."""
-        monitor = self._cgroups.monitor
-        if not monitor.is_pinned:
-            self._cgroups.pin(monitor=_identity(monitor, self._monitor))
+        self.cgroups.pin(monitor=_identity(self.cgroups.monitor, self.monitor_is_ours))
 
     def pin_container(self) -> None:
         """Pin the container's, once its runtime makes no more of it."""
-        container = self._cgroups.container
-        if not container.is_pinned:
-            self._cgroups.pin(container=_identity(container, self._container))
+        self.cgroups.pin(container=_identity(self.cgroups.container, self.container_is_ours))
 
     def _is_ours(self, group: Cgroup) -> bool:
         """Whether any process in it is; one that is empty is nobody else's loss."""
-        known = [each for each in (self._record.init, self._record.monitor) if each is not None]
-        bundle = self._record.bundle_path
+        known = [each for each in (self.record.init, self.record.monitor) if each is not None]
+        bundle = self.record.bundle_path
         seen = set[int]()
         for _ in range(_LOOKS):
             found = [pid for pid in group.members() if not has_ended(pid)]
@@ -270,18 +266,21 @@ class Claim:
 
     def _is_named(self, deadline: Deadline) -> bool:
         """Whether the first process of our bundle, as a runtime knows it, is in it."""
-        members = self._cgroups.container.members()
-        for runtime in self._runtimes:
+        members = self.cgroups.container.members()
+        for runtime in self.runtimes:
             try:
-                found = _runtime_state(runtime, self._record, deadline)
+                found = _runtime_state(runtime, self.record, deadline)
             except (RuntimeFailed, Timeout):
                 continue
-            if found is not None and _names_bundle(found, self._record) and found.pid in members:
+            if found is not None and _names_bundle(found, self.record) and found.pid in members:
                 return True
         return False
 
 
-def _identity(group: Cgroup, is_ours: bool) -> GroupIdentity:
+def _identity(group: Cgroup, is_ours: bool) -> GroupIdentity | None:
+    """What to pin a group to: itself, or nothing; None if it is pinned already."""
+    if group.is_pinned:
+        return None
     if is_ours:
         return group.identity()
     log.warning("cgroup.of_another", path=group.path)

@@ -119,7 +119,7 @@ def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
         try:
             step()
         except (OcigrpcError, OSError) as error:
-            failure = error if isinstance(error, OcigrpcError) else host_failure(error)
+            failure = host_failure(error)
             log.error("attempt.failed", reason=failure.reason, error=failure.message)
             errors.append(failure)
     return errors

@@ -126,21 +126,19 @@ class Rotation:
         """Keep the files of a log, until its container has ended; on failure, retry later."""
         container = self._logs[log_path]
         try:
-            try:
-                if _is_over(container):
-                    self._end(log_path, container)
-                else:
-                    self._keep(log_path, container, renamed)
-            except OSError as error:
-                raise host_failure(error) from error
-        except OcigrpcError as error:
+            if _is_over(container):
+                self._end(log_path, container)
+            else:
+                self._keep(log_path, container, renamed)
+        except (OcigrpcError, OSError) as error:
             self._failed.add(log_path)
             self._retry_s = min(self._retry_s, time.monotonic() + _RETRY_S)
+            failure = host_failure(error)
             log.error(
                 "log.rotation_failed",
                 container_id=container.container_id,
-                reason=error.reason,
-                error=error.message,
+                reason=failure.reason,
+                error=failure.message,
             )
 
     def _keep(self, log_path: str, container: Container, renamed: int) -> None:

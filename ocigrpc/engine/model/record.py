@@ -113,6 +113,23 @@ class ContainerView(Struct, frozen=True):
         return init.pid if init is not None and self.state is not State.STOPPED else 0
 
 
+class ContainerFilter(Struct, frozen=True):
+    """Which containers; empty fields match all."""
+
+    id_prefix: str = ""
+    name: str = ""
+    states: frozenset[State] = frozenset()
+    label_selector: dict[str, str] = {}
+
+    def may_match(self, record: Record) -> bool:
+        """Whether all but the state, which has to be observed, matches."""
+        return (
+            record.container_id.startswith(self.id_prefix)
+            and self.name in ("", record.name)
+            and self.label_selector.items() <= record.labels.items()
+        )
+
+
 def fingerprint(request: CreateRequest) -> str:
     """The same for equal requests, and for no two others."""
     return hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()

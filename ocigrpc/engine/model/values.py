@@ -104,15 +104,6 @@ class Created(Struct, frozen=True):
     pid: int
 
 
-class ContainerFilter(Struct, frozen=True):
-    """Which containers; empty fields match all."""
-
-    id_prefix: str = ""
-    name: str = ""
-    states: frozenset[State] = frozenset()
-    label_selector: dict[str, str] = {}
-
-
 # Where a container stands in a list: when its create was begun, in ns, and its id.
 Position: TypeAlias = tuple[int, str]
 

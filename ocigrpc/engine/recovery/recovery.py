@@ -31,20 +31,16 @@ log = get_logger()
 
 
 class Recovery:
-    """Finds every container again, and what has no record."""
+    """Finds every container again, and what has no record; ``unfinished`` ends what was cut off."""
 
     def __init__(self, context: Context, registry: ContainerRegistry, exits: ExitMonitor) -> None:
         self._context = context
         self._registry = registry
         self._exits = exits
-        self._unfinished = UnfinishedWork(registry)
+        self.unfinished = UnfinishedWork(registry)
         self._total = 0
         self._found = 0
         self._done = False
-
-    def close(self) -> None:
-        """End the threads soon; what they have not ended is for the next start."""
-        self._unfinished.close()
 
     def run(self) -> None:
         """Find them all; what has to be ended is, soon afterwards. Raises ``StoreFailed``."""
@@ -60,14 +56,14 @@ class Recovery:
             self._found += 1
         self._find_orphans()
         self._done = True
-        log.info("recovery.done", containers=self._total, unfinished=self._unfinished.count)
+        log.info("recovery.done", containers=self._total, unfinished=self.unfinished.count)
 
     def condition(self) -> Condition:
         """``ContainersReady`` of ``Status``."""
         if not self._done:
             message = f"{self._found} of {self._total} containers have been found again"
             return Condition("ContainersReady", False, "Recovering", message)
-        unfinished = self._unfinished.count
+        unfinished = self.unfinished.count
         message = f"{unfinished} containers are tidied up, after an end in the middle of a call"
         return Condition("ContainersReady", True, message=message if unfinished else "")
 
@@ -80,7 +76,7 @@ class Recovery:
             verbs = verbs - {"update"}
         record = container.record
         if record.state is State.CREATING:
-            self._unfinished.submit(container, verbs)
+            self.unfinished.submit(container, verbs)
             return
         if record.exit_status is not None:
             container.settled.set()
@@ -102,7 +98,7 @@ class Recovery:
         # Listed now: later there may be new ones.
         execs = cut_off_execs(container)
         if verbs or execs or self._has_changed(container):
-            self._unfinished.submit(container, verbs, execs)
+            self.unfinished.submit(container, verbs, execs)
 
     def _has_changed(self, container: Container) -> bool:
         state = observe(container).state
@@ -125,4 +121,4 @@ class Recovery:
             else:
                 log.warning("container.orphan_found", container_id=container_id)
                 orphan = self._registry.adopt(orphan_record(self._context, container_id))
-                self._unfinished.submit(orphan, frozenset())
+                self.unfinished.submit(orphan, frozenset())

@@ -19,7 +19,6 @@ from ocigrpc.engine.sessions.drain import Drain
 from ocigrpc.engine.sessions.exec_output import (
     OUTPUT_BUDGET_BYTES,
     CapturedOutput,
-    DroppedOutput,
     OutputBudget,
     QueuedOutput,
     Sink,
@@ -158,7 +157,7 @@ class Execs:
         def drop_output() -> None:
             with stack:
                 try:
-                    exit_status = session.relay(None, DroppedOutput(), Deadline())
+                    exit_status = session.relay(None, CapturedOutput(0, self._budget), Deadline())
                     self._drain.take(session.kept_outputs)
                 except (OcigrpcError, OSError) as error:
                     log.info("exec.unattended_ended", error=str(error))

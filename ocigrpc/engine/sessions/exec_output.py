@@ -109,12 +109,3 @@ class QueuedOutput:
         """Put it into the queue."""
         output = Output(data, stream == STDERR)
         self._queue.put(output, weight_bytes(output))
-
-
-class DroppedOutput:
-    """Takes all output and keeps nothing."""
-
-    room = _ALWAYS
-
-    def write(self, stream: int, data: bytes) -> None:
-        """Drop it."""

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 
 import msgspec
 
@@ -135,18 +134,6 @@ class EventLog:
         The first batch comes at once, and has the gap if there is one. Never ends: raises
         ``Timeout``, ``Cancelled``, or ``LimitReached`` (EVENTS_TOO_SLOW).
         """
-        with self._following(after, wanted) as (follower, gap):
-            yield EventBatch(follower.cursor, gap=gap)
-            while True:
-                deadline.wait(follower.ready)
-                yield from self._batches(follower)
-                # In a wave, many events go into one message, and the more, the more follow.
-                deadline.wait(timeout_s=_PAUSE_S * len(self._followers))
-
-    @contextmanager
-    def _following(
-        self, after: int | None, wanted: EventFilter
-    ) -> Iterator[tuple[Follower, Gap | None]]:
         with self._lock:
             begin, gap = beginning(after, self._first, self._last)
             follower = Follower(wanted, begin)
@@ -154,7 +141,12 @@ class EventLog:
             follower.ready.set()
             self._followers.add(follower)
         try:
-            yield follower, gap
+            yield EventBatch(follower.cursor, gap=gap)
+            while True:
+                deadline.wait(follower.ready)
+                yield from self._batches(follower)
+                # In a wave, many events go into one message, and the more, the more follow.
+                deadline.wait(timeout_s=_PAUSE_S * len(self._followers))
         finally:
             with self._lock:
                 self._followers.discard(follower)

@@ -63,8 +63,10 @@ class Creation:
         Raises what ``CreateContainer`` in the proto says; then nothing of it is left, unless
         the time-out says that it is still being undone.
         """
-        present = self._created_before(request, deadline)
-        if present is not None:
+        present = self._registry.find(request.container_id)
+        is_repeated = present is not None and present.record.fingerprint == fingerprint(request)
+        if present is not None and is_repeated and self._settled(present, deadline):
+            # Without looking at its files again.
             return present
         require_descriptors(_DESCRIPTORS)
         self._background.require_room()
@@ -77,13 +79,6 @@ class Creation:
             elif not self._settled(container, deadline):
                 continue  # It failed, and is gone: try it here.
             return container
-
-    def _created_before(self, request: CreateRequest, deadline: Deadline) -> Container | None:
-        """The answer to a request that is being repeated, without looking at its files again."""
-        present = self._registry.find(request.container_id)
-        if present is None or present.record.fingerprint != fingerprint(request):
-            return None
-        return present if self._settled(present, deadline) else None
 
     def _settled(self, container: Container, deadline: Deadline) -> bool:
         """Wait until another call has made the container; false when that failed."""

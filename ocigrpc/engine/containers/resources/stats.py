@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -43,12 +44,10 @@ def stats_of_all(
         deadline.check()
         if container.record.exit_status is not None:
             continue
-        try:
+        with suppress(WrongState):
             stats, state = _read(container)
-        except WrongState:
-            continue
-        if not states or state in states:
-            yield stats
+            if not states or state in states:
+                yield stats
 
 
 def repeated(
