@@ -166,9 +166,9 @@ def test_statuses_that_wait_for_a_runtime_hold_up_no_others(
         until(lambda: sum(call.done() for call in calls) == CALLS - ASKING_LIMIT)
         with ThreadPoolExecutor(ASKING_LIMIT) as pool:
             list(pool.map(service.status, [ONE] * CALLS))
-        told = [call.result() for call in calls if call.done()]
-        assert {answer.status.container_id for answer in told} == {ONE}
-        assert all("state_error" in answer.info for answer in told)
+        answers = [call.result() for call in calls if call.done()]
+        assert {answer.status.container_id for answer in answers} == {ONE}
+        assert all("state_error" in answer.info for answer in answers)
         for call in calls:
             call.cancel()
         until(lambda: list(children(service.pid)) == [], LIMIT_S)

@@ -110,12 +110,12 @@ def freeze(hierarchies: Hierarchies, group: Cgroup) -> None:
 def test_the_host_detects_its_own_kind(host: Host) -> None:
     module = "ocigrpc.host.cgroups.hierarchy"
     code = f"from {module} import Hierarchies; print(Hierarchies.detect().kind)"
-    said = subprocess.check_output(host.command([sys.executable, "-c", code]), text=True)
+    output = subprocess.check_output(host.command([sys.executable, "-c", code]), text=True)
     if host.name == "cgroup2":
-        assert said.strip() == Kind.V2
+        assert output.strip() == Kind.V2
     else:
         mounted = Path("/proc/self/mounts").read_text()
-        assert (said.strip() == Kind.V2) == (" cgroup " not in mounted)
+        assert (output.strip() == Kind.V2) == (" cgroup " not in mounted)
 
 
 def test_create_makes_the_group_in_every_hierarchy(hierarchies: Hierarchies, group: Cgroup) -> None:

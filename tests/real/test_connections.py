@@ -51,10 +51,10 @@ def is_served(connection: socket.socket) -> bool:
 
 def wait_for_close(connection: socket.socket, deadline: Deadline) -> None:
     """Say nothing until the service has closed a connection."""
-    said = b"something"
-    while said:
+    received = b"something"
+    while received:
         deadline.wait(connection)
-        said = connection.recv(4096)
+        received = connection.recv(4096)
 
 
 def test_a_way_in_takes_no_more_connections_than_it_has_room_for(

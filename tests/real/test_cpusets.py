@@ -134,9 +134,9 @@ def test_a_group_keeps_what_is_left_of_its_cpus(nested: tuple[Service, str, Path
     service, container_id, outer = nested
     update(service, container_id, cpuset_cpus="1")
     assert below(outer) == ["1", "1", "1", ""]
-    told = update(service, container_id, cpuset_cpus="")
-    assert told.cpuset_cpus == "0-1"
-    assert send_back(service, container_id, told) == told
+    limits = update(service, container_id, cpuset_cpus="")
+    assert limits.cpuset_cpus == "0-1"
+    assert send_back(service, container_id, limits) == limits
 
 
 FAILS_AFTER_UPDATE = """#!/bin/sh

@@ -214,13 +214,13 @@ def obey(service: Service, state: str) -> None:
 
 def expect_told(events: Events, exits: list[int]) -> None:
     """Nothing is missing of what happened, and nothing of the victim's lives is told twice."""
-    told = [event for _ in exits for event in events.until("removed")]
-    assert {event.container_id for event in told} == {VICTIM}
-    numbers = [event.sequence for event in told]
-    assert numbers == list(range(numbers[0], numbers[0] + len(told)))
-    kinds = [word(event) for event in told if word(event) not in ("paused", "resumed")]
+    seen = [event for _ in exits for event in events.until("removed")]
+    assert {event.container_id for event in seen} == {VICTIM}
+    numbers = [event.sequence for event in seen]
+    assert numbers == list(range(numbers[0], numbers[0] + len(seen)))
+    kinds = [word(event) for event in seen if word(event) not in ("paused", "resumed")]
     assert kinds == ["created", "started", "exited", "removed"] * len(exits)
-    assert [each.exit_status.exit_code for each in told if word(each) == "exited"] == exits
+    assert [each.exit_status.exit_code for each in seen if word(each) == "exited"] == exits
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_wherever_the_service_dies_its_container_is_wholly_there_or_wholly_gone(
     service = crashing.service
     cursor = Events(service).cursor
     PREPARED[moment.verb](service)
-    told = crashing.die_over(moment.when, moment.place, lambda: DONE[moment.verb](service))
-    assert told == "UNAVAILABLE"
+    seen = crashing.die_over(moment.when, moment.place, lambda: DONE[moment.verb](service))
+    assert seen == "UNAVAILABLE"
     until(lambda: find(service) == moment.found)
     expect_integrity(service)
     crashing.bystander.expect_undisturbed()

@@ -96,17 +96,17 @@ def test_what_runs_already_goes_on_while_no_more_can_be_opened(service: Service)
     talk = Talk(service, container_id, "echo up; while read a; do echo $a; done", stdin=True)
     talk.read(lambda: b"up" in talk.stdout)
     start = attach_pb2.AttachStart(container_id=container_id, stdin=True)
-    said: queue.Queue[attach_pb2.AttachRequest | None] = queue.Queue()
-    said.put(attach_pb2.AttachRequest(start=start))
-    attached = service.rpc.Attach(iter(said.get, None), timeout=LIMIT_S)
+    requests: queue.Queue[attach_pb2.AttachRequest | None] = queue.Queue()
+    requests.put(attach_pb2.AttachRequest(start=start))
+    attached = service.rpc.Attach(iter(requests.get, None), timeout=LIMIT_S)
     next(attached)
     with descriptors_below(service, LASTING):
         for number in range(20):
             talk.type(b"%d\n" % number)
             talk.read(lambda number=number: b"\n%d\n" % number in talk.stdout)  # type: ignore[misc]
-        said.put(attach_pb2.AttachRequest(stdin=b"end\n"))
+        requests.put(attach_pb2.AttachRequest(stdin=b"end\n"))
         assert list(attached) == []
-    said.put(None)
+    requests.put(None)
     assert ended.result().exit_status.exit_code == 7
     talk.hang_up()
 
@@ -296,5 +296,5 @@ def test_what_the_service_starts_has_the_limit_that_it_was_started_with(
             limits = [[SOFT, HARD], [HARD, HARD]] if runtime == "runc" else [[SOFT, HARD]]
             ask = "ulimit -Sn; ulimit -Hn"
             assert [int(each) for each in service.output_of(ask)] in limits
-            said = exec_sync(service, container_id, shell(ask)).stdout
-            assert [int(each) for each in said.split()] in limits
+            output = exec_sync(service, container_id, shell(ask)).stdout
+            assert [int(each) for each in output.split()] in limits

@@ -31,7 +31,7 @@ def devices() -> Iterator[Path]:
         yield directory
 
 
-def said(service: Service, config: config_pb2.ContainerConfig) -> list[str]:
+def printed(service: Service, config: config_pb2.ContainerConfig) -> list[str]:
     """What the container of a config writes, which ends well."""
     request = runtime_pb2.CreateContainerRequest(config=config)
     container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
@@ -63,7 +63,7 @@ def test_privileged_has_every_device_of_the_host_that_is_not_its_own(
     find = "find /dev -path /dev/pts -prune -o '(' -type c -o -type b ')' -print"
     config = any_service.config(f"{find}; ls /dev/pts; (exec 3<>/dev/net/tun) && echo tun")
     config.privileged = True
-    *paths, tun = said(any_service, config)
+    *paths, tun = printed(any_service, config)
     assert tun == "tun"
     # Those are links to its own.
     assert devices_below("/dev") - {"/dev/console", "/dev/ptmx"} <= set(paths)
@@ -79,17 +79,17 @@ def test_a_directory_is_every_device_in_it(any_service: Service, devices: Path) 
     )
     config = any_service.config(script)
     config.devices.add(host_path=str(devices), container_path="/dev/mine")
-    assert said(any_service, config)[:3] == ["./deep/er/full", "./zero", "1"]
+    assert printed(any_service, config)[:3] == ["./deep/er/full", "./zero", "1"]
     tun = any_service.config("(exec 3<>/dev/net/tun) && echo tun")
     tun.devices.add(host_path="/dev/net")
-    assert said(any_service, tun) == ["tun"]
+    assert printed(any_service, tun) == ["tun"]
 
 
 def test_a_directory_without_devices_is_refused(service: Service, tmp_path: Path) -> None:
     config = service.config("true")
     config.devices.add(host_path=str(tmp_path))
     with refused("INVALID_ARGUMENT", "NOT_A_DEVICE") as refusal:
-        said(service, config)
+        printed(service, config)
     assert refusal.fields == ["config.devices[0].host_path"]
 
 
@@ -125,7 +125,7 @@ def test_a_rule_lets_a_container_use_what_it_has_no_node_of(
     )
     config.add_capabilities.append("MKNOD")
     config.device_cgroup_rules.extend(rules)
-    assert said(any_service, config) == ["r"] * read + ["w"] * write
+    assert printed(any_service, config) == ["r"] * read + ["w"] * write
 
 
 def test_a_rule_for_blocks_is_none_for_characters(service: Service) -> None:
@@ -135,4 +135,4 @@ def test_a_rule_for_blocks_is_none_for_characters(service: Service) -> None:
     )
     config.add_capabilities.append("MKNOD")
     config.device_cgroup_rules.add(type=config_pb2.DEVICE_TYPE_BLOCK, major=7, permissions="r")
-    assert said(service, config) == ["b"]
+    assert printed(service, config) == ["b"]

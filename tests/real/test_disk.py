@@ -256,8 +256,8 @@ def test_a_create_without_room_for_its_files_names_one_and_leaves_nothing(
             return
         # Some of them conmon and the runtime make, who tell of it in words of their own.
         assert refusal.reason in ("HOST_FAILED", "MONITOR_FAILED", "RUNTIME_FAILED")
-        said = refusal.metadata["path" if refusal.reason == "HOST_FAILED" else "output"]
-        assert f"{disks.run.path}/containers/one/" in said
+        named = refusal.metadata["path" if refusal.reason == "HOST_FAILED" else "output"]
+        assert f"{disks.run.path}/containers/one/" in named
         assert service.ids() == []
         assert disks.left() == []
     service.create(container_id="one")

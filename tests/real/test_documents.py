@@ -187,8 +187,8 @@ def test_a_block_does_what_is_shown(session: Session, block: Block) -> None:
     if block.shown_as == "json":
         assert _status_alone(json.loads(_steady(outcome.out))) == json.loads(_steady(block.shown))
     elif block.shown_as == "text":
-        said = outcome.err if is_error else outcome.out
-        assert said.split() == block.shown.split()
+        named = outcome.err if is_error else outcome.out
+        assert named.split() == block.shown.split()
 
 
 def _status_alone(answer: object) -> object:

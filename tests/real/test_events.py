@@ -30,8 +30,8 @@ def test_a_whole_life_is_told_in_order(any_service: Service) -> None:
     service.resume(container_id)
     service.stop(container_id, 0)
     service.remove(container_id)
-    told = events.until("removed")
-    assert [word(event) for event in told] == [
+    found = events.until("removed")
+    assert [word(event) for event in found] == [
         "created",
         "started",
         "paused",
@@ -39,13 +39,13 @@ def test_a_whole_life_is_told_in_order(any_service: Service) -> None:
         "exited",
         "removed",
     ]
-    assert {event.container_id for event in told} == {container_id}
-    assert {event.name for event in told} == {"one"}
-    times_ns = [event.time.ToNanoseconds() for event in told]
+    assert {event.container_id for event in found} == {container_id}
+    assert {event.name for event in found} == {"one"}
+    times_ns = [event.time.ToNanoseconds() for event in found]
     assert times_ns == sorted(times_ns)
-    numbers = [event.sequence for event in told]
-    assert numbers == list(range(numbers[0], numbers[0] + len(told)))
-    ended = told[-2].exit_status
+    numbers = [event.sequence for event in found]
+    assert numbers == list(range(numbers[0], numbers[0] + len(found)))
+    ended = found[-2].exit_status
     assert (ended.exit_code, ended.signal) == (137, 9)
 
 
@@ -74,9 +74,9 @@ def test_of_the_shortest_life_the_start_is_told_before_the_end(
         # Only now does the service come to know that it was started.
         gate.write_text("go\n")
         starting.result(LIMIT_S)
-    told = events.until("exited")
-    assert [word(event) for event in told] == ["created", "started", "exited"]
-    assert told[-1].exit_status == ended
+    found = events.until("exited")
+    assert [word(event) for event in found] == ["created", "started", "exited"]
+    assert found[-1].exit_status == ended
 
 
 def test_of_one_removed_by_force_the_end_is_told_before_the_removal(service: Service) -> None:
@@ -96,8 +96,8 @@ def test_of_a_create_that_failed_nothing_is_told(service: Service) -> None:
     with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND"):
         service.create_command("/no/such/program")
     service.create()
-    told = events.until("created")
-    assert [event.container_id for event in told] == service.ids()
+    found = events.until("created")
+    assert [event.container_id for event in found] == service.ids()
 
 
 def test_who_comes_back_after_a_restart_misses_nothing(start_service: StartService) -> None:
@@ -111,9 +111,9 @@ def test_who_comes_back_after_a_restart_misses_nothing(start_service: StartServi
     service.resume(container_id)
     again = Events(service, events.cursor)
     assert again.gap is None
-    told = again.until("resumed")
-    assert [word(event) for event in told] == ["paused", "resumed"]
-    assert told[0].sequence == events.cursor + 1
+    found = again.until("resumed")
+    assert [word(event) for event in found] == ["paused", "resumed"]
+    assert found[0].sequence == events.cursor + 1
 
 
 def test_one_that_ended_while_the_service_was_down_is_told_when_it_is_up(
@@ -128,16 +128,16 @@ def test_one_that_ended_while_the_service_was_down_is_told_when_it_is_up(
     os.kill(pids[1], signal.SIGKILL)
     service.start()
     events = Events(service, cursor)
-    told = events.until("exited")
-    assert [(word(event), event.container_id) for event in told] == [("exited", other_id)]
-    assert told[0].exit_status.exit_code == 137
-    assert told[0].exit_status.provenance == container_pb2.EXIT_PROVENANCE_EXIT_FILE
+    found = events.until("exited")
+    assert [(word(event), event.container_id) for event in found] == [("exited", other_id)]
+    assert found[0].exit_status.exit_code == 137
+    assert found[0].exit_status.provenance == container_pb2.EXIT_PROVENANCE_EXIT_FILE
     # And once only.
     service.die()
     service.start()
     service.stop(container_id, 10)
-    told = Events(service, events.cursor).until("exited")
-    assert [event.container_id for event in told] == [container_id]
+    found = Events(service, events.cursor).until("exited")
+    assert [event.container_id for event in found] == [container_id]
 
 
 def test_what_is_not_kept_any_more_is_told_as_a_gap(start_service: StartService) -> None:
@@ -152,8 +152,8 @@ def test_what_is_not_kept_any_more_is_told_as_a_gap(start_service: StartService)
     events = Events(service, created.sequence)
     assert events.gap is not None
     assert (events.gap.first, events.gap.last) == (created.sequence + 1,) * 2
-    told = events.until("removed")
-    assert [event.sequence for event in told] == [created.sequence + 2, created.sequence + 3]
+    found = events.until("removed")
+    assert [event.sequence for event in found] == [created.sequence + 2, created.sequence + 3]
     for _ in range(2):
         assert events.words_until("removed") == ["created", "started", "exited", "removed"]
 
@@ -174,9 +174,9 @@ def test_a_lost_monitor_is_told(service: Service) -> None:
     os.kill(service.monitor_pid(container_id), signal.SIGKILL)
     assert events.words_until("monitor_lost") == ["monitor_lost"]
     service.kill(container_id)
-    told = events.until("exited")
-    assert [word(event) for event in told] == ["exited"]
-    assert not told[0].exit_status.HasField("exit_code")
+    found = events.until("exited")
+    assert [word(event) for event in found] == ["exited"]
+    assert not found[0].exit_status.HasField("exit_code")
 
 
 def run_with_little_memory(service: Service, script: str) -> str:
@@ -191,25 +191,25 @@ def run_with_little_memory(service: Service, script: str) -> str:
 def test_a_death_for_want_of_memory_is_told_before_the_end(service: Service) -> None:
     events = Events(service)
     run_with_little_memory(service, "exec tail /dev/zero")
-    told = events.until("exited")
-    assert [word(event) for event in told] == ["created", "started", "oom", "exited"]
-    assert told[-1].exit_status.oom_killed
+    found = events.until("exited")
+    assert [word(event) for event in found] == ["created", "started", "oom", "exited"]
+    assert found[-1].exit_status.oom_killed
 
 
 def test_a_child_killed_for_want_of_memory_is_told_too(service: Service) -> None:
     events = Events(service)
     run_with_little_memory(service, "tail /dev/zero; exit 7")
-    told = events.until("exited")
-    assert [word(event) for event in told] == ["created", "started", "oom", "exited"]
-    assert told[-1].exit_status.exit_code == 7
-    assert not told[-1].exit_status.oom_killed
+    found = events.until("exited")
+    assert [word(event) for event in found] == ["created", "started", "oom", "exited"]
+    assert found[-1].exit_status.exit_code == 7
+    assert not found[-1].exit_status.oom_killed
 
 
 def test_want_of_memory_is_told_while_the_container_lives(service: Service) -> None:
     events = Events(service)
     container_id = run_with_little_memory(service, "tail /dev/zero; exec sleep 1000")
-    told = events.until("oom")
-    assert [word(event) for event in told] == ["created", "started", "oom"]
+    found = events.until("oom")
+    assert [word(event) for event in found] == ["created", "started", "oom"]
     assert service.status(container_id).state == container_pb2.CONTAINER_STATE_RUNNING
 
 
@@ -220,10 +220,10 @@ def test_of_one_that_we_kill_an_earlier_want_of_memory_is_told_but_not_as_its_en
     container_id = run_with_little_memory(service, "tail /dev/zero; echo on; exec sleep 1000")
     until(lambda: service.output(container_id) == ["on"])
     service.stop(container_id, 0)
-    told = events.until("exited")
-    assert [word(event) for event in told] == ["created", "started", "oom", "exited"]
-    assert told[-1].exit_status.exit_code == 137
-    assert not told[-1].exit_status.oom_killed
+    found = events.until("exited")
+    assert [word(event) for event in found] == ["created", "started", "oom", "exited"]
+    assert found[-1].exit_status.exit_code == 137
+    assert not found[-1].exit_status.oom_killed
 
 
 def test_the_end_of_the_service_ends_the_watch(start_service: StartService) -> None:
@@ -264,9 +264,9 @@ def test_in_a_wave_with_the_service_killed_in_its_middle_no_event_is_lost_or_dou
         seen += again.until("removed")
     numbers = [event.sequence for event in seen]
     assert numbers == list(range(begin + 1, begin + 1 + len(numbers)))
-    told: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for event in seen:
-        told.setdefault(event.container_id, []).append(word(event))
-    for kinds in told.values():
+        found.setdefault(event.container_id, []).append(word(event))
+    for kinds in found.values():
         assert kinds in (whole_life, ["created", "exited", "removed"])
-    assert len([kinds for kinds in told.values() if kinds == whole_life]) >= 5
+    assert len([kinds for kinds in found.values() if kinds == whole_life]) >= 5

@@ -61,12 +61,12 @@ def test_a_program_has_what_the_first_process_has(
     container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
     service.start_container(container_id)
     result = exec_sync(service, container_id, shell(LOOK))
-    told = result.stdout.decode().splitlines()
-    assert len(told) > 40
+    shown = result.stdout.decode().splitlines()
+    assert len(shown) > 40
     # The first process has written all before it sleeps; ask once it has as many.
     first = service.output(container_id)
-    while len(first) < len(told):
+    while len(first) < len(shown):
         exec_sync(service, container_id, shell("sleep 0.1"))
         first = service.output(container_id)
-    assert told == first
+    assert shown == first
     service.remove(container_id, force=True)

@@ -43,7 +43,7 @@ def busy_host() -> Iterator[None]:
             each.wait()
 
 
-def said(service: Service, container_id: str, script: str) -> tuple[bytes, int]:
+def printed(service: Service, container_id: str, script: str) -> tuple[bytes, int]:
     talk = Talk(service, container_id, script, terminal=True, terminal_size=SIZE)
     talk.read_all()
     assert talk.exit is not None
@@ -53,7 +53,7 @@ def said(service: Service, container_id: str, script: str) -> tuple[bytes, int]:
 def test_a_terminal_writes_its_first_line_as_terminals_do(any_service: Service) -> None:
     container_id = any_service.run()
     with busy_host(), ThreadPoolExecutor(4) as pool:
-        ran = pool.map(lambda _: said(any_service, container_id, "echo hi; exit 7"), range(RUNS))
+        ran = pool.map(lambda _: printed(any_service, container_id, "echo hi; exit 7"), range(RUNS))
         assert Counter(ran) == {(b"hi\r\n", 7): RUNS}
     assert until(lambda: nothing_made_is_left(any_service, container_id)) < 5
 
@@ -61,7 +61,7 @@ def test_a_terminal_writes_its_first_line_as_terminals_do(any_service: Service) 
 def test_a_terminal_has_its_size_when_the_program_begins(service: Service) -> None:
     container_id = service.run()
     with busy_host(), ThreadPoolExecutor(4) as pool:
-        ran = pool.map(lambda _: said(service, container_id, "stty size"), range(RUNS))
+        ran = pool.map(lambda _: printed(service, container_id, "stty size"), range(RUNS))
         assert Counter(ran) == {(b"33 44\r\n", 0): RUNS}
 
 
@@ -75,12 +75,12 @@ def test_a_containers_own_terminal_writes_its_lines_so(any_service: Service) -> 
 
 
 def test_a_program_that_wants_its_bytes_unchanged_gets_that(any_service: Service) -> None:
-    written, _ = said(any_service, any_service.run(), "stty -opost; printf 'a\\nb\\n'")
+    written, _ = printed(any_service, any_service.run(), "stty -opost; printf 'a\\nb\\n'")
     assert written == b"a\nb\n"
 
 
 def test_a_terminal_is_the_programs_own(any_service: Service) -> None:
-    written, _ = said(
+    written, _ = printed(
         any_service,
         any_service.run(),
         "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo yes >/dev/tty; tty; "
@@ -121,7 +121,7 @@ def test_input_that_comes_before_the_terminal_waits_for_it(any_service: Service)
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_the_end_by_a_signal_is_told(any_service: Service, number: int) -> None:
-    written, code = said(any_service, any_service.run(), f"kill -{int(number)} $$")
+    written, code = printed(any_service, any_service.run(), f"kill -{int(number)} $$")
     assert (written, code) == (b"", 128 + number)
 
 

@@ -64,13 +64,13 @@ def test_a_monitor_that_refuses_is_told_in_its_own_words(start_with: StartWith) 
     assert service.leaks() == []
 
 
-@pytest.mark.parametrize("said", ["nonsense", "{}", "[1]", "-1", "null"])
-def test_a_monitor_that_talks_nonsense_is_an_error(start_with: StartWith, said: str) -> None:
-    service = start_with(_DAEMON % f"echo '{said}' >&$_OCI_SYNCPIPE")
+@pytest.mark.parametrize("output", ["nonsense", "{}", "[1]", "-1", "null"])
+def test_a_monitor_that_talks_nonsense_is_an_error(start_with: StartWith, output: str) -> None:
+    service = start_with(_DAEMON % f"echo '{output}' >&$_OCI_SYNCPIPE")
     with refused("INTERNAL", "SYNC_MALFORMED") as refusal:
         service.create()
     assert refusal.metadata["phase"] == "sync"
-    assert refusal.metadata["output"] == said
+    assert refusal.metadata["output"] == output
     assert service.leaks() == []
 
 

@@ -87,13 +87,13 @@ def test_a_program_of_exec_finds_no_keys_of_the_service_nor_of_other_programs(
     container_id = run(service, ["sleep", "1000"], "without seccomp")
     other = run(service, ["sleep", "1000"], "without seccomp")
 
-    def told(container_id: str, *words: str) -> list[str]:
+    def answered(container_id: str, *words: str) -> list[str]:
         answer = exec_sync(service, container_id, process(*keys_argv(*words)))
         assert answer.exit.exit_code == 0, answer.stderr
         return answer.stdout.decode().splitlines()
 
-    found, session = told(container_id, *MINE)
+    found, session = answered(container_id, *MINE)
     assert (found, session != SESSION) == ("a-secret", True)
-    assert told(other, "read", "mine")[0] == ""
-    assert told(container_id, "read", "theirs")[0] == ""
+    assert answered(other, "read", "mine")[0] == ""
+    assert answered(container_id, "read", "theirs")[0] == ""
     service.remove_all()

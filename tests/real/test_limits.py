@@ -44,23 +44,23 @@ on_v2 = pytest.mark.parametrize(
 """With both cgroup managers, where few controllers are, unless the host has them."""
 
 
-def numbers(told: config_pb2.LinuxContainerResources) -> dict[str, object]:
+def numbers(after: config_pb2.LinuxContainerResources) -> dict[str, object]:
     """What is answered, by names; numbers of 64 bits are text in JSON."""
     return {
         key: int(value)
         if isinstance(value, str) and value.lstrip("-").isdigit() and "cpuset" not in key
         else value
-        for key, value in MessageToDict(told, preserving_proto_field_name=True).items()
+        for key, value in MessageToDict(after, preserving_proto_field_name=True).items()
     }
 
 
 @with_controllers
 def test_every_limit_is_changed_and_read_back(any_service: Service) -> None:
     container_id = any_service.run()
-    told = update(any_service, container_id, **EVERYTHING)
+    after = update(any_service, container_id, **EVERYTHING)
     assert files_of_everything(any_service).items() <= files(any_service, container_id).items()
-    assert EVERYTHING.items() <= numbers(told).items()
-    assert in_force(any_service, container_id) == told
+    assert EVERYTHING.items() <= numbers(after).items()
+    assert in_force(any_service, container_id) == after
 
 
 @with_controllers
@@ -71,16 +71,16 @@ def test_limits_of_a_config_are_answered_and_what_is_answered_can_be_sent_back(
     config.resources.CopyFrom(config_pb2.LinuxContainerResources(**EVERYTHING))  # type: ignore[arg-type]
     request = runtime_pb2.CreateContainerRequest(config=config)
     container_id = any_service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
-    told = in_force(any_service, container_id)
+    after = in_force(any_service, container_id)
     before = files(any_service, container_id)
-    assert EVERYTHING.items() <= numbers(told).items()
+    assert EVERYTHING.items() <= numbers(after).items()
     held = files_of_everything(any_service)
     if any_service.host.name == "systemd":
         # crun 1.21 tells systemd of memory and swap where it asks for swap alone.
         assert int(before["memory.swap.max"]) in (64 * MIB, 128 * MIB)
         held = {name: text for name, text in held.items() if name != "memory.swap.max"}
     assert held.items() <= before.items()
-    assert send_back(any_service, container_id, told) == told
+    assert send_back(any_service, container_id, after) == after
     assert files(any_service, container_id) == before
 
 
@@ -88,8 +88,8 @@ def test_limits_of_a_config_are_answered_and_what_is_answered_can_be_sent_back(
 def test_only_what_is_set_is_changed(any_service: Service) -> None:
     container_id = any_service.run()
     before = numbers(update(any_service, container_id, **EVERYTHING))
-    told = numbers(update(any_service, container_id, cpu_quota=20_000))
-    assert told == {**before, "cpu_quota": 20_000}
+    after = numbers(update(any_service, container_id, cpu_quota=20_000))
+    assert after == {**before, "cpu_quota": 20_000}
 
 
 @with_controllers
@@ -97,15 +97,15 @@ def test_every_limit_is_taken_away(any_service: Service) -> None:
     container_id = any_service.run()
     fresh, before = in_force(any_service, container_id), files(any_service, container_id)
     update(any_service, container_id, **EVERYTHING)
-    told = update(any_service, container_id, cpu_period=100_000, **NOTHING)
+    after = update(any_service, container_id, cpu_period=100_000, **NOTHING)
     # systemd gives every scope a limit of its own.
     before["pids.max"] = "max"
     assert same_limits(any_service, before, files(any_service, container_id))
-    for answer in (told, fresh):
+    for answer in (after, fresh):
         answer.ClearField("cpuset_cpus")
         answer.ClearField("cpuset_mems")
     fresh.pids_limit = -1
-    assert told == fresh
+    assert after == fresh
 
 
 EXAMPLES = 8 if booted_by_systemd() else 30
@@ -126,10 +126,10 @@ CHANGES = st.fixed_dictionaries(
 ).filter(bool)
 
 
-def is_answered(asked: dict[str, int | str], told: config_pb2.LinuxContainerResources) -> None:
+def is_answered(asked: dict[str, int | str], after: config_pb2.LinuxContainerResources) -> None:
     """What was asked for is in force, in what the kernel makes of it."""
     for name, value in asked.items():
-        now = getattr(told, name)
+        now = getattr(after, name)
         if name == "cpu_shares" and now != value:
             assert now == shares_of_weight(weight_of_shares(int(value)))
         elif name.startswith("memory") and value != -1:
@@ -158,15 +158,15 @@ def test_whatever_limits_are_answered_can_be_sent_back(any_service: Service) -> 
             if swap != -1 and (memory == -1 or memory > swap):
                 swap = -1
             asked["memory_swap_limit_in_bytes"] = swap
-        told = update(any_service, container_id, **asked)
-        is_answered(asked, told)
-        kept = {**numbers(before), **{name: numbers(told)[name] for name in asked}}
+        after = update(any_service, container_id, **asked)
+        is_answered(asked, after)
+        kept = {**numbers(before), **{name: numbers(after)[name] for name in asked}}
         if "cpu_shares" in asked:
-            kept["cpu_weight"] = told.cpu_weight
-        assert numbers(told) == kept
+            kept["cpu_weight"] = after.cpu_weight
+        assert numbers(after) == kept
         held = files(any_service, container_id)
-        assert send_back(any_service, container_id, told) == told
-        assert in_force(any_service, container_id) == told
+        assert send_back(any_service, container_id, after) == after
+        assert in_force(any_service, container_id) == after
         assert files(any_service, container_id) == held
 
     holds()
@@ -175,18 +175,18 @@ def test_whatever_limits_are_answered_can_be_sent_back(any_service: Service) -> 
 @with_controllers
 def test_memory_is_rounded_to_pages_and_the_answer_says_so(any_service: Service) -> None:
     container_id = any_service.run()
-    told = update(any_service, container_id, memory_limit_in_bytes=64 * MIB + 1)
-    assert told.memory_limit_in_bytes == 64 * MIB
+    after = update(any_service, container_id, memory_limit_in_bytes=64 * MIB + 1)
+    assert after.memory_limit_in_bytes == 64 * MIB
 
 
 @with_controllers
 def test_a_weight_is_its_shares(any_service: Service) -> None:
     container_id = any_service.run()
-    told = update(any_service, container_id, cpu_weight=10_000)
-    assert (told.cpu_shares, told.cpu_weight) == (262_144, 10_000)
-    told = update(any_service, container_id, cpu_shares=1024)
-    assert told.cpu_weight == 39
-    assert told.cpu_shares == (999 if is_v2(any_service) else 1024)
+    after = update(any_service, container_id, cpu_weight=10_000)
+    assert (after.cpu_shares, after.cpu_weight) == (262_144, 10_000)
+    after = update(any_service, container_id, cpu_shares=1024)
+    assert after.cpu_weight == 39
+    assert after.cpu_shares == (999 if is_v2(any_service) else 1024)
 
 
 @with_controllers
@@ -254,15 +254,15 @@ def test_memory_that_the_kernel_can_free_is_no_reason_to_refuse(any_service: Ser
     )
     until(lambda: any_service.output(container_id) == [""], 10 * LIMIT_S)
     assert stats(any_service, container_id).memory.usage_bytes > 30 * MIB
-    told = update(any_service, container_id, memory_limit_in_bytes=20 * MIB)
-    assert told.memory_limit_in_bytes == 20 * MIB
+    after = update(any_service, container_id, memory_limit_in_bytes=20 * MIB)
+    assert after.memory_limit_in_bytes == 20 * MIB
     assert any_service.state(container_id) == "running"
 
 
 @with_controllers
 def test_more_memory_than_memory_and_swap_is_refused(any_service: Service) -> None:
     container_id = any_service.run()
-    told = update(
+    after = update(
         any_service,
         container_id,
         memory_limit_in_bytes=64 * MIB,
@@ -274,10 +274,10 @@ def test_more_memory_than_memory_and_swap_is_refused(any_service: Service) -> No
             update(any_service, container_id, pids_limit=44, **wrong)
         assert files(any_service, container_id) == before
     # Together it is fine; and one alone leaves the other.
-    told = update(any_service, container_id, memory_limit_in_bytes=100 * MIB)
-    assert told.memory_swap_limit_in_bytes == 128 * MIB
-    told = update(any_service, container_id, memory_limit_in_bytes=-1)
-    assert told.memory_limit_in_bytes == told.memory_swap_limit_in_bytes == -1
+    after = update(any_service, container_id, memory_limit_in_bytes=100 * MIB)
+    assert after.memory_swap_limit_in_bytes == 128 * MIB
+    after = update(any_service, container_id, memory_limit_in_bytes=-1)
+    assert after.memory_limit_in_bytes == after.memory_swap_limit_in_bytes == -1
     with refused("FAILED_PRECONDITION", "MEMORY_ABOVE_SWAP"):
         update(any_service, container_id, memory_swap_limit_in_bytes=32 * MIB)
 
@@ -300,13 +300,13 @@ def test_huge_pages_are_limited_or_the_field_is_named(any_service: Service) -> N
         assert refusal.fields == ["config.resources.hugepage_limits"]
         return
     for number in (0, page_sizes()[size] * 3, -1):
-        told = update(
+        after = update(
             any_service,
             container_id,
             hugepage_limits=[config_pb2.HugepageLimit(page_size=size, limit=number)],
         )
-        assert [each.limit for each in told.hugepage_limits if each.page_size == size] == [number]
-        assert send_back(any_service, container_id, told) == told
+        assert [each.limit for each in after.hugepage_limits if each.page_size == size] == [number]
+        assert send_back(any_service, container_id, after) == after
     with refused("INVALID_ARGUMENT", "NOT_SUPPORTED"):
         update(
             any_service, container_id, hugepage_limits=[config_pb2.HugepageLimit(page_size="3MB")]
@@ -419,10 +419,10 @@ def test_files_that_move_and_kill_processes_are_no_limits(any_service: Service) 
 @on_v2
 def test_files_of_cgroup2_are_answered_and_can_be_sent_back(any_service: Service) -> None:
     container_id = any_service.run()
-    told = update(any_service, container_id, unified={"cgroup.max.depth": "7"})
-    assert send_back(any_service, container_id, told) == told
-    told = update(any_service, container_id, unified={"cgroup.max.depth": "max"})
-    assert dict(told.unified) == {"cgroup.max.depth": "max"}
+    after = update(any_service, container_id, unified={"cgroup.max.depth": "7"})
+    assert send_back(any_service, container_id, after) == after
+    after = update(any_service, container_id, unified={"cgroup.max.depth": "max"})
+    assert dict(after.unified) == {"cgroup.max.depth": "max"}
 
 
 def test_files_of_cgroup2_on_a_host_of_v1_are_refused_for_old_and_new_containers(

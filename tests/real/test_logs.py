@@ -57,10 +57,10 @@ def test_lines_have_their_stream_and_time(service: Service) -> None:
 
 def test_a_last_line_without_a_newline_is_partial(service: Service) -> None:
     found = lines(service, ended(service, "echo whole; printf half"))
-    told = [(line.content, line.partial) for line in found]
-    assert told[:2] == [(b"whole", False), (b"half", True)]
+    parts = [(line.content, line.partial) for line in found]
+    assert parts[:2] == [(b"whole", False), (b"half", True)]
     # conmon 2.2 ends it afterwards.
-    assert told[2:] in ([], [(b"", False)])
+    assert parts[2:] in ([], [(b"", False)])
 
 
 END = b"2026-02-01T00:00:00.000000000+00:00 stdout F\n"

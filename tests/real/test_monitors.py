@@ -155,9 +155,9 @@ def test_a_request_goes_before_the_settings(start_service: StartService) -> None
     killed = service.run()
     events = Events(service)
     kill_monitors(service, left, killed)
-    told = events.until("exited")
-    assert sorted(map(word, told)) == ["exited", "monitor_lost", "monitor_lost"]
-    assert told[-1].container_id == killed
+    seen = events.until("exited")
+    assert sorted(map(word, seen)) == ["exited", "monitor_lost", "monitor_lost"]
+    assert seen[-1].container_id == killed
     assert service.state(left) == "running"
 
 
@@ -252,9 +252,9 @@ def test_a_hanging_monitor_does_not_keep_its_container_from_being_removed(
     events = Events(impatient, container_id=container_id)
     with hanging(impatient, container_id):
         impatient.remove(container_id, force=True)
-    told = events.until("removed")
-    assert [word(event) for event in told] == ["exited", "removed"]
-    assert told[0].exit_status.provenance == ExitProvenance.EXIT_PROVENANCE_MONITOR_HUNG
+    seen = events.until("removed")
+    assert [word(event) for event in seen] == ["exited", "removed"]
+    assert seen[0].exit_status.provenance == ExitProvenance.EXIT_PROVENANCE_MONITOR_HUNG
     assert impatient.leaks() == []
 
 

@@ -86,16 +86,16 @@ def old_service(request: pytest.FixtureRequest, rootfs: Path, directory: Path) -
 
 
 def test_what_is_lost_is_said_by_status(old_service: Service) -> None:
-    said = condition(old_service, "RuntimeReady")
-    assert (works(said), said.reason) == (True, "OptionsUnknown")
-    assert "exec does not know --cgroup" in said.message
-    assert said.message.count("does not know") == 1
+    found = condition(old_service, "RuntimeReady")
+    assert (works(found), found.reason) == (True, "OptionsUnknown")
+    assert "exec does not know --cgroup" in found.message
+    assert found.message.count("does not know") == 1
 
 
 def test_a_runtime_that_knows_all_loses_nothing(service: Service) -> None:
     for kind in ("RuntimeReady", "MonitorReady"):
-        said = condition(service, kind)
-        assert (works(said), said.reason, said.message) == (True, "", "")
+        found = condition(service, kind)
+        assert (works(found), found.reason, found.message) == (True, "", "")
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -218,9 +218,9 @@ def test_an_older_conmon_does_without(
     directory: Path, start_service: StartService, option: str
 ) -> None:
     service = start_service(conmon_path=script(directory, CONMON, option))
-    said = condition(service, "MonitorReady")
-    assert (works(said), said.reason) == (True, "OptionsUnknown")
-    assert option in said.message
+    found = condition(service, "MonitorReady")
+    assert (works(found), found.reason) == (True, "OptionsUnknown")
+    assert option in found.message
     container_id = service.run("echo hi; exit 3", stdin=True)
     assert service.wait(container_id).exit_code == 3
     assert [line.content for line in lines(service, container_id)] == [b"hi"]

@@ -94,14 +94,14 @@ def test_the_primary_group_is_kept_where_another_group_is_put_in_its_place(
 @pytest.mark.parametrize("user", ["alice", "1001", "1001:1002"])
 def test_so_it_is_for_a_program_of_exec(service: Service, user: str) -> None:
     container_id = run(service, ("sleep", "1000"), no_new_privileges=False)
-    told = exec_sync(service, container_id, process("cat", "/proc/self/status", user=user))
-    (groups,) = [line for line in told.stdout.decode().splitlines() if line.startswith("Groups")]
+    result = exec_sync(service, container_id, process("cat", "/proc/self/status", user=user))
+    (groups,) = [line for line in result.stdout.decode().splitlines() if line.startswith("Groups")]
     assert "1002" in groups.split()
-    told = exec_sync(service, container_id, process(*SHOW, user=user))
-    assert (told.stdout, told.exit.exit_code) == (b"", 1)
+    result = exec_sync(service, container_id, process(*SHOW, user=user))
+    assert (result.stdout, result.exit.exit_code) == (b"", 1)
     # Nobody else is kept from it.
-    told = exec_sync(service, container_id, process(*SHOW, user="5:5"))
-    assert told.stdout == b"a secret\n"
+    result = exec_sync(service, container_id, process(*SHOW, user="5:5"))
+    assert result.stdout == b"a secret\n"
 
 
 @pytest.mark.parametrize("field", ["add_capabilities", "add_ambient_capabilities"])
@@ -135,8 +135,8 @@ def test_a_program_of_exec_has_what_is_its_users(service: Service) -> None:
     container_id = run(service, ("sleep", "1000"), user="alice", add_capabilities=added)
 
     def usable(user: str) -> set[str]:
-        told = exec_sync(service, container_id, shell(SETS, user=user))
-        found = sets_in(told.stdout.decode().splitlines())
+        result = exec_sync(service, container_id, shell(SETS, user=user))
+        found = sets_in(result.stdout.decode().splitlines())
         assert found["CapBnd"] == DEFAULT_CAPABILITIES | {"CAP_NET_BIND_SERVICE"}
         assert found["CapEff"] == found["CapPrm"]
         return found["CapEff"]

@@ -58,8 +58,8 @@ def test_a_program_has_the_usual_settings(service: Service, user: str) -> None:
     container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
     service.start_container(container_id)
     for other in ("", "root", "alice"):
-        told = exec_sync(service, container_id, shell(SETTINGS, user=other))
-        assert told.stdout.decode().splitlines() == settings(other or user)
+        result = exec_sync(service, container_id, shell(SETTINGS, user=other))
+        assert result.stdout.decode().splitlines() == settings(other or user)
     # Written before it could be seen that the others ran.
     assert service.output(container_id) == settings(user)
     service.remove_all()
@@ -74,7 +74,7 @@ def test_a_program_of_exec_has_the_umask_of_a_spec(service: Service) -> None:
     container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
     service.start_container(container_id)
     for user in ("", "alice"):
-        told = exec_sync(service, container_id, shell("umask", user=user))
-        assert told.stdout == b"0027\n"
+        result = exec_sync(service, container_id, shell("umask", user=user))
+        assert result.stdout == b"0027\n"
     assert service.output(container_id) == ["0027"]
     service.remove_all()

@@ -48,16 +48,16 @@ def calls(tree: Path, *arguments: str) -> list[list[str]]:
 
 
 def test_the_tests_are_all_run_after_the_checks_and_say_how_long_they_take(tree: Path) -> None:
-    said, *called = calls(tree)
-    assert "30" in said
+    announced, *called = calls(tree)
+    assert "30" in announced
     assert called == [
         ["lint"],
         ["protos", "--check"],
         ["python", "-m", "tests.bed.commands.go_program", "grpcurl"],
         ["python", "-m", "pytest"],
     ]
-    said, *_ = calls(tree)
-    assert "1" in said
+    announced, *_ = calls(tree)
+    assert "1" in announced
 
 
 def test_quickly_only_one_real_life_is_run(tree: Path) -> None:

@@ -162,8 +162,8 @@ def test_a_process_that_is_killed_for_want_of_memory_is_counted(any_service: Ser
 def test_counters_are_those_of_the_cgroup_files(any_service: Service) -> None:
     container_id = any_service.run()
     before = cpu_time_ns(any_service, container_id)
-    told = stats(any_service, container_id).cpu.usage.ToNanoseconds()
-    assert before <= told <= cpu_time_ns(any_service, container_id)
+    used = stats(any_service, container_id).cpu.usage.ToNanoseconds()
+    assert before <= used <= cpu_time_ns(any_service, container_id)
 
 
 def cpu_time_ns(service: Service, container_id: str) -> int:

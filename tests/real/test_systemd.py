@@ -91,8 +91,8 @@ def unit_property(unit: str, interface: str, name: str) -> object:
 
 @pytest.mark.usefixtures("_bus")
 def test_ping_tells_the_version(host: Host) -> None:
-    said = subprocess.check_output(host.command(["systemctl", "--version"]), text=True)
-    assert systemd.ping(Deadline(LIMIT_S)).split(".")[0] == said.split()[1]
+    output = subprocess.check_output(host.command(["systemctl", "--version"]), text=True)
+    assert systemd.ping(Deadline(LIMIT_S)).split(".")[0] == output.split()[1]
 
 
 @pytest.mark.usefixtures("_bus")
@@ -104,8 +104,8 @@ def test_a_scope_has_the_process_in_its_cgroup_when_start_returns(
     systemd.start_scope(UNIT, [started.pid], SLICE, Deadline(LIMIT_S))
     assert systemd.scope_active(UNIT, Deadline(LIMIT_S))
     cgroup = host.command(["tail", "-n1", f"/proc/{started.pid}/cgroup"])
-    said = subprocess.check_output(cgroup, text=True).strip()
-    assert said == f"0::{systemd.scope_path(SLICE, UNIT)}"
+    output = subprocess.check_output(cgroup, text=True).strip()
+    assert output == f"0::{systemd.scope_path(SLICE, UNIT)}"
     assert unit_property(UNIT, "Scope", "Delegate") is True
     assert unit_property(UNIT, "Unit", "CollectMode") == "inactive-or-failed"
 
@@ -295,16 +295,16 @@ def test_a_bus_with_a_full_backlog_is_a_timeout(silent: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [b"", b"REJECTED EXTERNAL\r\n", b"x" * 10000, b"OK 0123\r\n", b"OK 0123\r\nl\xff\xff\xff"],
 )
 def test_a_bus_that_talks_nonsense_and_hangs_up_is_unreachable(
-    silent: socket.socket, said: bytes
+    silent: socket.socket, output: bytes
 ) -> None:
     def serve() -> None:
         client, _ = silent.accept()
         with client:
-            client.sendall(said)
+            client.sendall(output)
             client.shutdown(socket.SHUT_WR)
 
     thread = threading.Thread(target=serve)

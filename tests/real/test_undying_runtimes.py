@@ -87,8 +87,8 @@ def test_a_call_does_not_wait_for_a_runtime_that_outlives_sigkill(
             with refused("DEADLINE_EXCEEDED", REASONS.get(verb, "RUNTIME_TIMEOUT")):
                 call.result()
             assert pid in map(int, children(service.pid))
-            told = [each for each in service.events() if each["event"] == "child.outlives_kill"]
-            assert told[-1]["pid"] == pid
+            logged = [each for each in service.events() if each["event"] == "child.outlives_kill"]
+            assert logged[-1]["pid"] == pid
             assert service.status(ONE).container_id == ONE
             live_beside(service)
         until(lambda: list(children(service.pid)) == [], LIMIT_S)

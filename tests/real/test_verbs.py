@@ -104,14 +104,16 @@ wait; wait; wait
 """
 
 
-@pytest.mark.parametrize(("everyone", "heard"), [(False, {"parent"}), (True, {"parent", "child"})])
+@pytest.mark.parametrize(
+    ("everyone", "reached"), [(False, {"parent"}), (True, {"parent", "child"})]
+)
 def test_a_signal_goes_to_the_first_process_or_to_all(
-    service: Service, everyone: bool, heard: set[str]
+    service: Service, everyone: bool, reached: set[str]
 ) -> None:
     container_id = service.run(FAMILY)
     until(lambda: service.output(container_id) == ["ready"])
     service.kill(container_id, "USR1", everyone=everyone)
-    until(lambda: set(service.output(container_id)) == {"ready", *heard})
+    until(lambda: set(service.output(container_id)) == {"ready", *reached})
 
 
 def test_sigkill_ends_a_paused_container(service: Service) -> None:
@@ -169,10 +171,10 @@ def test_a_wait_ends_when_the_container_is_removed(service: Service) -> None:
     service.remove(container_id)
     try:
         # The kill of a created container is an exit too, and may be told first.
-        told = wait.result().exit_status.exit_code == 128 + signal.SIGKILL
+        is_answered = wait.result().exit_status.exit_code == 128 + signal.SIGKILL
     except grpc.RpcError as error:
-        told = error.code() is grpc.StatusCode.NOT_FOUND
-    assert told
+        is_answered = error.code() is grpc.StatusCode.NOT_FOUND
+    assert is_answered
 
 
 def test_a_list_is_sorted_by_creation(service: Service) -> None:

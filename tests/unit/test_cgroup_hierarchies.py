@@ -139,15 +139,15 @@ def test_group_of_a_removed_group_is_its_name() -> None:
 BOUND = V2.replace(" / /sys/fs/cgroup ", " /docker/x /sys/fs/cgroup ")
 
 
-@pytest.mark.parametrize(("told", "path"), [("/docker/x", "/"), ("/docker/x/a", "/a")])
-def test_group_below_a_bind_mounted_root_is_named_from_there(told: str, path: str) -> None:
-    assert Hierarchies.parse(BOUND).parse_group_of(f"0::{told}\n") == path
+@pytest.mark.parametrize(("reported", "path"), [("/docker/x", "/"), ("/docker/x/a", "/a")])
+def test_group_below_a_bind_mounted_root_is_named_from_there(reported: str, path: str) -> None:
+    assert Hierarchies.parse(BOUND).parse_group_of(f"0::{reported}\n") == path
 
 
-@pytest.mark.parametrize("told", ["/", "/docker/xy", "/docker", "/../other"])
-def test_group_outside_a_bind_mounted_root(told: str) -> None:
+@pytest.mark.parametrize("reported", ["/", "/docker/xy", "/docker", "/../other"])
+def test_group_outside_a_bind_mounted_root(reported: str) -> None:
     with pytest.raises(CgroupFailed) as caught:
-        Hierarchies.parse(BOUND).parse_group_of(f"0::{told}\n")
+        Hierarchies.parse(BOUND).parse_group_of(f"0::{reported}\n")
     assert caught.value.reason == "CGROUP_OUTSIDE"
 
 

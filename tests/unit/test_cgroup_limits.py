@@ -101,11 +101,11 @@ def test_of_groups_in_groups_the_tightest_limits_hold(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     outer = v2(tmp_path, **{"cpu.max": "50000 100000", "memory.max": "9999", "memory.high": "1"})
     inner = {"cpu.max": "60000 200000", "memory.max": "max", "pids.max": "5", "memory.high": "2"}
-    told = read_limits([outer, v2(tmp_path / "inner", **inner, **{"cpu.weight": "7"})], V2)
-    assert (told.cpu_quota_us, told.cpu_period_us) == (60_000, 200_000)
-    assert (told.memory_limit_bytes, told.pids_limit) == (9999, 5)
-    assert told.cpu_weight == 39
-    assert told.unified["memory.high"] == "2"
+    found = read_limits([outer, v2(tmp_path / "inner", **inner, **{"cpu.weight": "7"})], V2)
+    assert (found.cpu_quota_us, found.cpu_period_us) == (60_000, 200_000)
+    assert (found.memory_limit_bytes, found.pids_limit) == (9999, 5)
+    assert found.cpu_weight == 39
+    assert found.unified["memory.high"] == "2"
 
 
 def test_a_snapshot_puts_back_what_has_changed_since(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_what_is_written_besides_the_runtime_is_told_to_who_keeps_the_group(tmp_
     kept: dict[str, str] = {}
     after = Snapshot.take([group]).with_limits([group], Limits(pids_limit=777, cpu_weight=39))
     assert after.restore(kept.update) == []
-    told = {name: text.strip() for name, text in kept.items()}
-    assert told == {name: V2[name] for name in kept} | {"pids.max": "777", "cpu.weight": "39"}
+    found = {name: text.strip() for name, text in kept.items()}
+    assert found == {name: V2[name] for name in kept} | {"pids.max": "777", "cpu.weight": "39"}
     assert kept.keys() == V2.keys() - {"memory.high"}
     assert (tmp_path / "pids.max").read_text() == "777\n"
 

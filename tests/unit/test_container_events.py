@@ -43,7 +43,7 @@ def create(container: Container) -> None:
     container.update("create", state=State.CREATED)
 
 
-def told(store: Store) -> list[str]:
+def stored_kinds(store: Store) -> list[str]:
     """The kinds of all events until now."""
     last = next(store.event_log.follow(None, EventFilter(), Deadline())).cursor
     kinds: list[str] = []
@@ -62,19 +62,19 @@ def test_each_change_is_told_once(container: Container, store: Store) -> None:
     container.update("stop")
     container.begin("remove")
     container.delete()
-    assert told(store) == ["created", "started", "exited", "removed"]
+    assert stored_kinds(store) == ["created", "started", "exited", "removed"]
 
 
 def test_an_undone_create_is_not_told(container: Container, store: Store) -> None:
     container.delete()
-    assert told(store) == []
+    assert stored_kinds(store) == []
 
 
 def test_what_leaves_no_trace_is_told_all_the_same(container: Container, store: Store) -> None:
     create(container)
     container.record_event(EventKind.UPDATED)
     container.record_event(EventKind.UPDATED)
-    assert told(store) == ["created", "updated", "updated"]
+    assert stored_kinds(store) == ["created", "updated", "updated"]
 
 
 def test_a_removed_container_is_not_written_again(container: Container, store: Store) -> None:
@@ -86,7 +86,7 @@ def test_a_removed_container_is_not_written_again(container: Container, store: S
     container.record_event(EventKind.UPDATED)
     assert store.records(ObjectKind.CONTAINER) == []
     assert store.intents(ObjectKind.CONTAINER) == frozenset()
-    assert told(store) == ["created", "removed"]
+    assert stored_kinds(store) == ["created", "removed"]
 
 
 def test_what_could_not_be_written_is_told_with_the_next_change(
@@ -97,9 +97,9 @@ def test_what_could_not_be_written_is_told_with_the_next_change(
     container.update(state=State.RUNNING, started_ns=5)
     assert container.record.state is State.RUNNING
     store._db.execute("PRAGMA query_only = OFF")
-    assert told(store) == ["created"]
+    assert stored_kinds(store) == ["created"]
     container.update(state=State.STOPPED, exit_status=EXIT)
-    assert told(store) == ["created", "started", "exited"]
+    assert stored_kinds(store) == ["created", "started", "exited"]
     assert store.records(ObjectKind.CONTAINER) == [container.record]
 
 
@@ -110,9 +110,9 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
     with container.transaction("start"):
         container.update(state=State.STOPPED, exit_status=EXIT)
         assert container.record.exit_status == EXIT
-        assert told(store) == ["created"]
+        assert stored_kinds(store) == ["created"]
         container.update(state=State.RUNNING, started_ns=5)
-    assert told(store) == ["created", "started", "exited"]
+    assert stored_kinds(store) == ["created", "started", "exited"]
     assert container.record.state is State.STOPPED
     assert store.records(ObjectKind.CONTAINER) == [container.record]
 
@@ -126,7 +126,7 @@ def test_an_end_during_a_start_that_failed_is_told(container: Container, store: 
     create(container)
     with pytest.raises(KeyError):
         start()
-    assert told(store) == ["created", "exited"]
+    assert stored_kinds(store) == ["created", "exited"]
 
 
 def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
@@ -141,7 +141,7 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
         assert store.intents(ObjectKind.CONTAINER) == {("c1", "start")}
         container.update(state=State.RUNNING, started_ns=5)
     assert store.intents(ObjectKind.CONTAINER) == frozenset()
-    assert told(store) == ["created", "started", "exited"]
+    assert stored_kinds(store) == ["created", "started", "exited"]
 
 
 def test_a_removal_tells_what_was_not_told_before(container: Container, store: Store) -> None:
@@ -150,7 +150,7 @@ def test_a_removal_tells_what_was_not_told_before(container: Container, store: S
     container.update(state=State.STOPPED, exit_status=KILLED)
     store._db.execute("PRAGMA query_only = OFF")
     container.delete()
-    assert told(store) == ["created", "exited", "removed"]
+    assert stored_kinds(store) == ["created", "exited", "removed"]
 
 
 def test_a_removal_that_could_not_be_written_is_none(container: Container, store: Store) -> None:
@@ -172,4 +172,4 @@ def test_a_create_that_could_not_be_written_is_forgotten(
     container.delete()
     store._db.execute("PRAGMA query_only = OFF")
     container.update(state=State.STOPPED, exit_status=EXIT)
-    assert told(store) == []
+    assert stored_kinds(store) == []

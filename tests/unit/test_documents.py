@@ -56,10 +56,10 @@ def test_every_word_for_programs_is_one_of_the_service() -> None:
     files = [*(REPOSITORY / "ocigrpc").rglob("*.py"), *(REPOSITORY / "protos").rglob("*.proto")]
     sources = "".join(path.read_text() for path in files)
     codes = {code.name for code in grpc.StatusCode}
-    told = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", _ALL))
-    assert "WRONG_STATE" in told
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", _ALL))
+    assert "WRONG_STATE" in named
     codes |= {setting.variable for setting in settings_table()}
-    assert [word for word in told - codes if not re.search(rf"\b{word}\b", sources)] == []
+    assert [word for word in named - codes if not re.search(rf"\b{word}\b", sources)] == []
 
 
 def test_every_event_of_the_log_is_one_of_the_service() -> None:

@@ -48,7 +48,7 @@ def write(store: Store, count: int, container_id: str = "c1") -> None:
         store.put(RECORD, (Event(EventKind.STARTED, container_id, index),))
 
 
-def told(store: Store, after: int | None = 0, wanted: EventFilter = ALL) -> list[Event]:
+def published(store: Store, after: int | None = 0, wanted: EventFilter = ALL) -> list[Event]:
     """What there is by now behind ``after``, of those wanted."""
     return [event for news in all_news(store, after, wanted) for event in news.events]
 
@@ -64,7 +64,7 @@ def all_news(store: Store, after: int | None, wanted: EventFilter = ALL) -> list
 
 
 def sequences(store: Store, after: int = 0) -> list[int]:
-    return [event.sequence for event in told(store, after)]
+    return [event.sequence for event in published(store, after)]
 
 
 def first_news(store: Store, after: int | None) -> EventBatch:
@@ -128,13 +128,13 @@ def test_events_and_their_change_are_one(open_store: OpenStore) -> None:
     unwritable = msgspec.structs.replace(RECORD, container_id="half \ud800")
     with pytest.raises((StoreFailed, UnicodeEncodeError)):
         store.put(unwritable, (Event(EventKind.STARTED, "c1", 1),))
-    assert told(store) == []
+    assert published(store) == []
     bad = Event(EventKind.STARTED, "half \ud800", 1)
     with pytest.raises((StoreFailed, UnicodeEncodeError)):
         store.put(RECORD, (bad,))
     assert store.records(ObjectKind.CONTAINER) == []
     write(store, 1)
-    assert len(told(store)) == 1
+    assert len(published(store)) == 1
 
 
 # History.
@@ -164,7 +164,7 @@ def test_one_change_may_have_more_events_than_are_kept(open_store: OpenStore) ->
     store = open_store(2)
     many = tuple(Event(EventKind.STARTED, "c1", index) for index in range(5))
     store.put(RECORD, many)
-    assert [event.time_ns for event in told(store)] == [3, 4]
+    assert [event.time_ns for event in published(store)] == [3, 4]
 
 
 # Where a follower begins.

@@ -86,8 +86,8 @@ def test_what_is_known_already_is_not_told_again() -> None:
 
 
 def test_a_removal_is_told_last_and_with_all_that_was_not_told_yet() -> None:
-    told = last_events(RUNNING, STOPPED, 1)
-    assert [event.kind for event in told] == [EventKind.EXITED, EventKind.REMOVED]
+    found = last_events(RUNNING, STOPPED, 1)
+    assert [event.kind for event in found] == [EventKind.EXITED, EventKind.REMOVED]
 
 
 def test_of_an_undone_create_nothing_is_told() -> None:

@@ -37,9 +37,9 @@ def test_roots_group_may_ping_in_a_network_of_its_own_by_default() -> None:
     assert sysctls(Namespaces()) == PING
     for mode in (NamespaceMode.HOST, NamespaceMode.PATH):
         assert sysctls(Namespaces({NamespaceType.NETWORK: mode})) == {}
-    told = {"net.ipv4.ping_group_range": "1 0"}
-    assert sysctls(Namespaces(), **told) == told
-    assert sysctls(Namespaces(), **{"net/ipv4/ping_group_range": "1 0"}) == told
+    given = {"net.ipv4.ping_group_range": "1 0"}
+    assert sysctls(Namespaces(), **given) == given
+    assert sysctls(Namespaces(), **{"net/ipv4/ping_group_range": "1 0"}) == given
 
 
 def test_all_are_new_by_default() -> None:

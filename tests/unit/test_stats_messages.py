@@ -91,10 +91,10 @@ def test_an_uncounted_number_is_absent_and_a_counted_zero_is_not() -> None:
 
 
 def test_every_limit_has_its_place() -> None:
-    told = Limits(
+    given = Limits(
         *(512, 20, -1, 100_000, "0-1", "0", 4096, -1, 33, {"memory.high": "max"}, {"2MB": -1})
     )
-    assert stats_to_proto.limits(told) == config_pb2.LinuxContainerResources(
+    assert stats_to_proto.limits(given) == config_pb2.LinuxContainerResources(
         cpu_shares=512,
         cpu_weight=20,
         cpu_quota=-1,

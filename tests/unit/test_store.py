@@ -401,7 +401,7 @@ def test_what_is_owed_is_written_before_anything_else(store: Store) -> None:
 def test_what_is_owed_is_written_without_another_change(store: Store) -> None:
     owe(store, 1)
     news = store.event_log.follow(0, EventFilter(), Deadline(20))
-    assert [event.time_ns for told in (next(news), next(news)) for event in told.events] == [0]
+    assert [event.time_ns for batch in (next(news), next(news)) for event in batch.events] == [0]
     assert store.records(ObjectKind.CONTAINER) == [RECORD]
 
 
