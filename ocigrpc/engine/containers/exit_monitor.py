@@ -1,7 +1,7 @@
-"""The ends of containers: seen at once, and noted with where the knowledge comes from.
+"""Notices how containers end, and records their exit statuses with their provenance.
 
-Two processes are watched for each container, its first one and its monitor. When the
-monitor has ended, its exit file is final: if there is none, nobody knows the exit code.
+Two processes of each container are watched, its first one and its monitor. Once the monitor
+has ended, its exit file is final: if there is none, the exit code is unknown.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ log = get_logger()
 # How long removing the cgroup of one container's monitor waits for that container's lock.
 _LOCK_S = 1.0
 
-# How long it may hold up others; what it does not get done, a removal does.
+# How long removing it may delay other containers; a removal does what is left.
 _TIDY_S = 5.0
 
-# Containers that are killed at once because they have lost their monitors.
+# Most containers that are killed at a time because they have lost their monitors.
 _KILLERS = 4
 
 
 class Happening(NamedTuple):
-    """Something that happens to a container, and what notes it; ``unread`` if that has failed."""
+    """An event of a container, and what records it; ``unread`` if that has failed before."""
 
     note: Callable[[Container], None]
     container: Container
@@ -48,13 +48,13 @@ class Happening(NamedTuple):
 
 
 class ExitMonitor:
-    """Watches containers, and notes how they end."""
+    """Watches containers, and records how they end."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        # Called when nobody writes a container's log any more; it must not wait.
+        # Called once a container's log is complete; must not block.
         self.when_over: Callable[[Container], None] = lambda container: None
-        # Removing cgroups can take a moment; the thread that watches has none to spare.
+        # Removing cgroups takes time, which must not delay the thread that watches.
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="janitor")
         self._tidying = Deadline()
         # Killing has its own pool: a container that does not die must not delay the clean-up
@@ -66,13 +66,13 @@ class ExitMonitor:
         self._thread.start()
 
     def watch(self, container: Container) -> None:
-        """From now on, note the ends of the container's processes; of those gone, at once."""
+        """Watch the container's processes; the end of one that is gone is recorded at once."""
         record = container.record
         if record.init is not None and record.init.boot_id != boot_id():
             status = container.ending.unknown(Provenance.REBOOT)
             self._finish(container, status, record.oom_kills)
             return
-        # Whether it is frozen is asked with every status of one that lives.
+        # Every status of a container that lives reads whether it is frozen.
         container.cgroups.container.hold()
         monitor_ended = Happening(self._monitor_ended, container)
         if container.monitor is None:
@@ -84,17 +84,17 @@ class ExitMonitor:
         elif container.record.exit_status is None:
             self._watcher.watch(container.init, Happening(self._init_ended, container))
             oom, path = Happening(self._oom_file_made, container), container.paths.oom_file
-            # Without it, OOM kills are counted only when the container ends.
+            # If that fails, OOM kills are counted only when the container ends.
             attempt(lambda: self._watcher.watch_file(path, oom))
         else:
             container.init.close()
 
     def close(self) -> None:
-        """End the threads, soon even if tidying hangs; containers live on unwatched."""
+        """End the threads, soon even if tidying hangs; containers live on, unwatched."""
         self._watcher.stop()
         self._thread.join()
         self._watcher.close()
-        # The next service finds them without their monitors, and kills them.
+        # The next service finds these containers without their monitors, and kills them.
         self._killing.cancel()
         self._killers.shutdown(cancel_futures=True)
         tidied = Latch()
@@ -108,14 +108,14 @@ class ExitMonitor:
             try:
                 self._note(happening)
             except Exception:
-                # The thread must outlive any one container's trouble.
+                # An error of one container must not end the thread.
                 container_id = happening.container.container_id
                 log.exception("exit.unhandled", container_id=container_id)
-            # Or it would keep a container that is removed until something else happens.
+            # Else the variable keeps a removed container alive until the next one.
             del happening
 
     def _note(self, happening: Happening) -> None:
-        """Note what has happened; again later, if no file can be opened for that now."""
+        """Record what has happened; later, if no file can be opened for that now."""
         container = happening.container
         try:
             happening.note(container)
@@ -139,7 +139,7 @@ class ExitMonitor:
         oom_kills = self._oom_kills(container)
         exit_file = read_exit_file(container.paths.exit_file, container.paths.exit_copy)
         if exit_file is not None:
-            # What we have killed, the kernel has not, whatever else it did.
+            # A process that we have killed was not killed by the OOM killer.
             status = exit_of(exit_file, oom_kills > 0 and not container.ending.killed_by_us)
         else:
             status = container.ending.without_exit_file()
@@ -156,7 +156,7 @@ class ExitMonitor:
             self._killers.submit(self._kill, container)
         self._janitor.submit(self._tidy, container)
         if container.ending.init_ended_ns:
-            # Noted by another thread just now, when this was not known yet.
+            # Another thread has recorded that end just now, before the monitor was known lost.
             self._init_ended(container)
 
     def _kill(self, container: Container) -> None:
@@ -164,8 +164,8 @@ class ExitMonitor:
         attempt(lambda: kill(container, deadline))
 
     def _oom_kills(self, container: Container) -> int:
-        """How many of its processes the kernel killed for lack of memory."""
-        # conmon 2.1.6 misses some on cgroup v1; the kernel's own count goes with the group.
+        """How many of its processes the OOM killer has killed."""
+        # conmon 2.1.6 misses some on cgroup v1; the kernel's count is lost with the group.
         reported = container.paths.oom_file.exists()
         counted = container.cgroups.container.oom_kills() or 0
         return max(container.record.oom_kills, int(reported), counted)
@@ -195,9 +195,9 @@ class ExitMonitor:
         deadline = self._tidying.within(self._context.settings.timeouts.undo_s)
 
         def remove_monitor() -> None:
-            # When a verb holds the lock for long, it is left to the removal.
+            # If a verb holds the lock for longer, the removal of the container does it.
             with suppress(Busy), container.lock("tidy", deadline.within(_LOCK_S)):
-                # Once it is removed, the group may be that of another of the same id.
+                # After a removal the group may be that of another container of the same id.
                 if not container.removed.is_set():
                     container.cgroups.remove_monitor(deadline.within(_TIDY_S))
 

@@ -1,4 +1,4 @@
-"""The end of a container by force, for every verb and policy that asks for it."""
+"""Signals to containers, and their end by SIGKILL, for every verb and policy."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
-# How long a killed first process has to end by itself before the rest is killed, too.
+# How long to wait for a killed first process to take the others with it, before they are killed.
 _ALONE_S = 0.1
 
 
 def send_signal(container: Container, number: int) -> None:
-    """Send a signal to the first process; nothing happens when it has ended."""
+    """Send a signal to the first process; does nothing when it has ended."""
     if container.init is None:
         return
     if number == signal.SIGKILL and container.init.alive():
-        # Then a death by SIGKILL is no work of the OOM killer.
+        # So that its death by SIGKILL is not attributed to the OOM killer.
         container.ending.killed_by_us = True
     container.init.send_signal(number)
 
 
 def kill(container: Container, deadline: Deadline) -> None:
-    """SIGKILL to every process in the cgroup, frozen ones too, until there is none.
+    """Send SIGKILL to every process in the cgroup, frozen ones too, until none is left.
 
-    Raises ``Timeout`` when any outlives it, ``Cancelled``, ``CgroupFailed``.
+    Raises ``Timeout`` when one survives, ``Cancelled``, ``CgroupFailed``.
     """
     group = container.cgroups.container
     send_signal(container, signal.SIGKILL)
@@ -36,8 +36,8 @@ def kill(container: Container, deadline: Deadline) -> None:
         if not held:
             return
         if container.init is not None:
-            # It takes all others with it, unless it shares the host's pid namespace. A
-            # frozen v1 group ignores SIGKILL.
+            # Its end kills all others, unless it shares the host's pid namespace. Processes of
+            # a frozen v1 group don't react to SIGKILL.
             group.thaw()
             container.init.wait(deadline, _ALONE_S)
         group.kill(deadline)
@@ -46,7 +46,7 @@ def kill(container: Container, deadline: Deadline) -> None:
 
 
 def signal_group(container: Container, number: int, everyone: bool, deadline: Deadline) -> None:
-    """Send a signal to ``everyone`` in the cgroup, if wanted; SIGKILL thaws it, too."""
+    """Send a signal to all processes in the cgroup if ``everyone``; SIGKILL also thaws it."""
     group = container.cgroups.container
     with container.cgroup_lock(deadline) as held:
         if held and everyone:
@@ -56,7 +56,7 @@ def signal_group(container: Container, number: int, everyone: bool, deadline: De
 
 
 def is_outlived(container: Container) -> bool:
-    """Whether what the first process has started lives on without it."""
+    """Whether the first process has ended, and others in the cgroup have not."""
     if container.record.state is State.CREATING:
         return False
     if container.init is not None and container.init.alive():
@@ -65,7 +65,7 @@ def is_outlived(container: Container) -> bool:
 
 
 def kill_rest(container: Container, deadline: Deadline) -> None:
-    """What :func:`kill` does, for those that have outlived the first process."""
+    """Kill the processes that have outlived the first one; raises what :func:`kill` raises."""
     group = container.cgroups.container
     with container.cgroup_lock(deadline) as held:
         if held and group.populated():
@@ -73,9 +73,9 @@ def kill_rest(container: Container, deadline: Deadline) -> None:
 
 
 def learn_exit(container: Container, timeout_s: float, deadline: Deadline) -> None:
-    """Wait until it is known how a container that has ended did, or that nobody knows.
+    """Wait until the exit status of a container that has ended is final.
 
-    Its monitor is killed unless it says so in ``timeout_s`` from the end. Raises
+    Its monitor is killed if it does not report it within ``timeout_s`` of the end. Raises
     ``Timeout``, ``Cancelled``.
     """
     until = container.ending.monitor_deadline

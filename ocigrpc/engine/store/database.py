@@ -1,10 +1,10 @@
-"""The file of a store: made whole or not at all, and refused as it is when it isn't sound.
+"""The file of a store: created whole or not at all, and refused unchanged if it is damaged.
 
-What is found at the path is first read by a connection that can't write: SQLite would overwrite
-the damaged end of a write-ahead log, or pad a file that was cut off, without a word, and change
-the file of a newer service when it closes it.
+An existing file is first read by a connection that can't write: SQLite would silently overwrite
+the damaged end of a write-ahead log, pad a file that was cut off, and change the file of a newer
+service when it closes it.
 
-SQLite checks how its pages hang together, but not what is in them. So each table has a column
+SQLite checks how its pages are linked, but not their content. So each table has a column
 ``seal``, a checksum of the others, which the SQL function of that name computes.
 """
 
@@ -23,14 +23,15 @@ import msgspec
 from ocigrpc.engine.store.write_ahead_log import damage
 from ocigrpc.errors import StoreFailed
 
-APPLICATION_ID = 0x6F636967  # "ocig", so that file(1) and we know whose file it is
+# "ocig": marks the file as ours, for us and for file(1).
+APPLICATION_ID = 0x6F636967
 _BUSY_TIMEOUT_S = 1.0
 
 
 class Database:
     """An SQLite file whose schema is ``schema``, in ``version``.
 
-    ``sound`` reads whatever must be readable through a connection that can't write.
+    ``sound`` reads all that must be readable, by a connection that can't write.
     """
 
     def __init__(
@@ -45,20 +46,20 @@ class Database:
         self._identities: tuple[tuple[int, int], ...] = ()
 
     def open(self) -> sqlite3.Connection:
-        """The database, made if it is not there, kept from others until it is closed.
+        """The database, created if it is missing, and locked until it is closed.
 
         Raises ``StoreFailed`` (STORE_CORRUPT, STORE_FOREIGN, STORE_NEWER, STORE_OLDER,
-        STORE_FAILED) with the path; then all is as it was.
+        STORE_FAILED) with the path; then nothing has changed.
         """
         if os.path.lexists(self.path):
             self._inspect()
         elif _size_bytes(self._wal):
-            raise self.unusable(f"it is gone, but {self._wal} is there", "STORE_CORRUPT")
+            raise self.unusable(f"it is missing, but {self._wal} exists", "STORE_CORRUPT")
         else:
             self._make()
         db = self._connect(self.path, "rw")
         try:
-            # From the first access to the end: a second service would undo what this one makes.
+            # From the first access until it is closed: a second service would undo our changes.
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA synchronous = NORMAL")
         except BaseException:
@@ -67,17 +68,17 @@ class Database:
         return db
 
     def size_bytes(self) -> int:
-        """What it takes on its disk; 0 when it is gone."""
+        """Its size on the disk; 0 when it is missing."""
         return _size_bytes(self.path) + _size_bytes(self._wal)
 
     def hold(self) -> None:
-        """What is at the path now, once it was written to, has to stay there."""
+        """Expect the files that are there now, after the first write, to stay in place."""
         self._identities = self._found()
 
     def require_in_place(self) -> None:
-        """Raise ``StoreFailed`` (STORE_REPLACED) when what is held is not at its path any more.
+        """Raise ``StoreFailed`` (STORE_REPLACED) if a file was moved or removed since :meth:`hold`.
 
-        What was written then would be lost with the last descriptor of it.
+        Further writes would be lost when its last descriptor is closed.
         """
         try:
             in_place = self._found() == self._identities
@@ -89,7 +90,7 @@ class Database:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raise ``StoreFailed`` with the path for what SQLite, the host or a record says."""
+        """Raise errors of SQLite, of the host and of records as ``StoreFailed`` with the path."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -105,7 +106,7 @@ class Database:
             raise self.unusable(f"a record can't be read: {error}", "STORE_CORRUPT") from error
 
     def unusable(self, problem: str, reason: str) -> StoreFailed:
-        """The error that the store has this problem."""
+        """The error for a problem of the store."""
         return StoreFailed(
             f"store {self.path}: {problem}", reason=reason, path=self.path, error=problem
         )
@@ -126,14 +127,14 @@ class Database:
         return db
 
     def _make(self) -> None:
-        """Make it under another name, so that an empty file at the path is never ours."""
+        """Create it under another name: an empty file at the path is never ours."""
         new = self.path.with_name(f"{self.path.name}.new")
         _remove(new)
         try:
-            # Labels and annotations are nobody else's business.
+            # Labels and annotations are for root alone.
             os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             with closing(self._connect(new, "rw")) as db:
-                # A store never has a rollback journal: one beside it would undo what it holds.
+                # No rollback journal: SQLite would apply one that it finds beside the file.
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(
                     f"BEGIN; {self._schema} PRAGMA application_id = {APPLICATION_ID};"
@@ -145,11 +146,11 @@ class Database:
             raise
 
     def _inspect(self) -> None:
-        """Raise ``StoreFailed`` unless all of the store is there, as it was written."""
+        """Raise ``StoreFailed`` unless the whole store is there, as it was written."""
         if not self.path.is_dir() and not _size_bytes(self.path):
             raise self.unusable("it is empty", "STORE_CORRUPT")
         if _size_bytes(self._journal):
-            raise self.unusable(f"{self._journal} is none of its files", "STORE_CORRUPT")
+            raise self.unusable(f"{self._journal} is not one of its files", "STORE_CORRUPT")
         problem = damage(self._wal)
         if problem:
             raise self.unusable(f"{self._wal}: {problem}", "STORE_CORRUPT")
@@ -172,13 +173,12 @@ class Database:
             raise self.unusable(problem, reason)
 
     def _damage(self, db: sqlite3.Connection) -> str:
-        """What is wrong with its pages, its tables or their rows; or nothing."""
+        """What is damaged in its pages, its tables or their rows; empty if nothing is."""
         if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             return "its header is damaged"
         page_bytes, pages = _pragma(db, "page_size"), _pragma(db, "page_count")
         size_bytes = _size_bytes(self.path)
-        # Pages may be in the write-ahead log alone: then the check of their content finds
-        # what is missing.
+        # Pages may be in the write-ahead log only: then quick_check finds those that are missing.
         if size_bytes % page_bytes or (
             size_bytes != pages * page_bytes and not _size_bytes(self._wal)
         ):
@@ -199,7 +199,7 @@ class Database:
 
 
 def add_seal(db: sqlite3.Connection) -> None:
-    """Give a connection the function ``seal``: the checksum of its arguments, in their order."""
+    """Add the SQL function ``seal``, a checksum of its arguments in order, to a connection."""
     db.create_function("seal", -1, _seal, deterministic=True)
 
 
@@ -207,18 +207,18 @@ def _seal(*values: str | int | bytes) -> int:
     total = 0
     for value in values:
         content = value if isinstance(value, bytes) else str(value).encode()
-        # With its length, so that no byte can move from one value to the next.
+        # The length as well, so that no byte can move from one value to the next.
         total = zlib.crc32(content, zlib.crc32(b"%d" % len(content), total))
     return total
 
 
 def _tables(db: sqlite3.Connection) -> dict[str, str]:
-    """All that the schema names, and how it was made."""
+    """The SQL that created each table and index, by its name."""
     return dict(db.execute("SELECT name, sql FROM sqlite_schema"))
 
 
 def _columns(db: sqlite3.Connection, table: str) -> str:
-    """The columns that a table's seal is of, as in a query."""
+    """The columns that a table's seal covers, as in a query."""
     rows = db.execute("SELECT name FROM pragma_table_info(?) WHERE name != 'seal'", (table,))
     return ", ".join(name for (name,) in rows)
 
@@ -228,7 +228,7 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def _size_bytes(path: Path) -> int:
-    """The size of a file; 0 when there is none."""
+    """The size of a file; 0 when it is missing."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What containers may use, and what they do: checks of limits, their update, stats."""
+"""What containers may use and what they use: checks of limits, updates, stats."""

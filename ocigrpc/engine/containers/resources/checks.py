@@ -1,4 +1,4 @@
-"""Whether a host, a group and what it uses allow the limits that are asked for."""
+"""Checks of limits against the host, the cgroup and its present usage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ocigrpc.oci.runtime_errors import classified
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.violations import Violations, entry_field
 
-# The fields of a request, and the controllers that they need, by the fields of Limits.
+# The field of a request and the controller that it needs, by the field of Limits.
 _FIELDS = {
     "cpu_shares": ("cpu_shares", "cpu"),
     "cpu_weight": ("cpu_weight", "cpu"),
@@ -41,7 +41,7 @@ _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 def wanted_of(resources: Resources) -> Limits:
-    """The limits that are asked for; None where nothing is."""
+    """The limits that a request sets; None for the others."""
     shares, weight = resources.cpu_shares, resources.cpu_weight
     if NO_LIMIT in (shares, weight):
         shares = weight = NO_LIMIT
@@ -65,7 +65,7 @@ def wanted_of(resources: Resources) -> Limits:
 
 
 def completed(wanted: Limits, now: Limits) -> Limits:
-    """The same with both limits of memory, if it has one: they bound one another."""
+    """``wanted`` with both limits of memory if it has one of them: each bounds the other."""
     memory, both = wanted.memory_limit_bytes, wanted.memory_swap_limit_bytes
     if memory is None and both is None:
         return wanted
@@ -81,7 +81,10 @@ def completed(wanted: Limits, now: Limits) -> Limits:
 def check_host(
     resources: Resources, field: str, hierarchies: Hierarchies, found: Violations
 ) -> None:
-    """Add what this host does not limit at all; ``field`` is where the request has them."""
+    """Add a violation for each limit that this host does not support.
+
+    ``field`` is the path of ``resources`` in the request.
+    """
     v2 = hierarchies.kind is Kind.V2
     controllers = hierarchies.controllers()
     found.allow(
@@ -101,30 +104,30 @@ def check_host(
 
 
 def check_cpusets(resources: Resources, field: str, cgroup: Cgroup, found: Violations) -> None:
-    """Add CPUs and memory nodes that the group above doesn't have."""
+    """Add a violation for CPUs and memory nodes that the parent cgroup doesn't have."""
     for name, asked, text in (
         ("cpuset.cpus", "cpuset_cpus", resources.cpuset_cpus),
         ("cpuset.mems", "cpuset_mems", resources.cpuset_mems),
     ):
         there = cpuset.available(cgroup, name) if text else None
         if text and there is not None:
-            # Not made a set before it is known to be a small one.
+            # Compared first, so that no huge set is built.
             fits = cpuset.largest(text) <= max(there) and cpuset.parse_set(text) <= there
-            problem = f"{text} is not in {cpuset.set_text(there)}, which the group above has"
+            problem = f"{text} is not in {cpuset.set_text(there)}, which the parent cgroup has"
             found.allow(fits, f"{field}.{asked}", problem, "NOT_AVAILABLE")
 
 
 def available(cgroup: Cgroup, wanted: Limits, now: Snapshot, field: str) -> Limits:
-    """What is wanted, without a limit of swap that goes without saying.
+    """``wanted`` without a limit of swap that holds anyway.
 
-    Raises ``InvalidArgument`` (NOT_SUPPORTED) for what the group has no file for.
+    Raises ``InvalidArgument`` (NOT_SUPPORTED) for limits that the cgroup has no file for.
     """
     found = Violations()
     lacking = set(now.lacks(cgroup, wanted))
     if "memory_swap_limit_bytes" in lacking:
         without = (NO_LIMIT, wanted.memory_limit_bytes)
         if wanted.memory_swap_limit_bytes in without:
-            # Nothing is swapped here, or nobody counts it.
+            # The host has no swap, or does not count it.
             lacking.remove("memory_swap_limit_bytes")
             wanted = msgspec.structs.replace(wanted, memory_swap_limit_bytes=None)
     for name in sorted(lacking):
@@ -137,7 +140,7 @@ def available(cgroup: Cgroup, wanted: Limits, now: Snapshot, field: str) -> Limi
 
 
 def refuse_above_swap(wanted: Limits) -> None:
-    """Raise ``CannotRun`` (MEMORY_ABOVE_SWAP) for more memory than memory and swap."""
+    """Raise ``CannotRun`` (MEMORY_ABOVE_SWAP) if memory exceeds memory and swap together."""
     memory, both = wanted.memory_limit_bytes, wanted.memory_swap_limit_bytes
     if memory is None or both in (None, NO_LIMIT):
         return
@@ -151,9 +154,9 @@ def refuse_above_swap(wanted: Limits) -> None:
 
 
 def refuse_in_use(cgroup: Cgroup, wanted: Limits) -> None:
-    """Raise ``CannotRun`` (MEMORY_IN_USE) for less memory than is used, with cgroup v2.
+    """Raise ``CannotRun`` (MEMORY_IN_USE) for a limit below the present usage on cgroup v2.
 
-    cgroup v1 refuses that itself, when it has freed what it can; cgroup v2 would kill.
+    cgroup v1 reclaims what it can and then refuses; cgroup v2 would kill processes.
     """
     group = cgroup.of_controller("")
     if group is None or len(cgroup.groups) > 1:
@@ -163,14 +166,14 @@ def refuse_in_use(cgroup: Cgroup, wanted: Limits) -> None:
         limit = wanted.memory_limit_bytes
     used = parse_number(group.read("memory.current"))
     if used is not None and NO_LIMIT < limit < used:
-        # Kernels since 5.19 have it, and say so when they have freed less.
+        # Only since Linux 5.19, and an error when less was reclaimed.
         with suppress(CgroupFailed):
             group.write("memory.reclaim", str(used - limit), gone_is_fine=True)
         _refuse_used(parse_number(group.read("memory.current")), limit)
 
 
 def refused(error: RuntimeFailed, cgroup: Cgroup, wanted: Limits) -> RuntimeFailed:
-    """The error of a runtime that may have been refused a limit by the kernel."""
+    """The error for a runtime's failure, which may come of a limit that the kernel refused."""
     group = cgroup.of_controller("memory")
     if group is not None and (wanted.memory_limit_bytes or NO_LIMIT) != NO_LIMIT:
         limit = wanted.memory_limit_bytes or 0
@@ -193,10 +196,10 @@ def _refuse_used(used: int | None, limit: int) -> None:
 
 
 def _unified_bytes(text: str) -> int:
-    """What "64M" in a file of cgroup v2 means; NO_LIMIT for all that is no number."""
+    """The bytes that "64M" means in a file of cgroup v2; NO_LIMIT if it is not a number."""
     match = _BYTES.fullmatch(text.strip())
     return NO_LIMIT if match is None else int(match[1]) << _UNITS[match[2]]
 
 
 def _require(there: bool, field: str, found: Violations) -> None:
-    found.allow(there, field, "is nothing that this host limits", "NOT_SUPPORTED")
+    found.allow(there, field, "can't be limited on this host", "NOT_SUPPORTED")

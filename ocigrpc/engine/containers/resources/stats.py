@@ -1,4 +1,4 @@
-"""What containers use: now, of many, and at an interval."""
+"""What containers use: of one, of many, and at an interval."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ocigrpc.waiting import Deadline
 
 
 class ContainerStats(Struct, frozen=True):
-    """What one container used at ``timestamp_ns`` since 1970."""
+    """What a container used at ``timestamp_ns`` since 1970; ``position`` is its place in lists."""
 
     container_id: str
     name: str
@@ -25,18 +25,17 @@ class ContainerStats(Struct, frozen=True):
     timestamp_ns: int
     usage: Usage
     position: Position = (0, "")
-    """Of the container, in lists."""
 
 
 def stats_of(container: Container) -> ContainerStats:
-    """What it uses now, from its cgroup alone; raises ``WrongState`` when it has stopped."""
+    """What it uses now, read from its cgroup; raises ``WrongState`` when it has stopped."""
     return _read(container)[0]
 
 
 def stats_of_all(
     containers: Iterable[Container], states: Set[State], deadline: Deadline
 ) -> Iterator[ContainerStats]:
-    """Those of ``containers`` in ``states``, empty for any, that have any, as they are taken.
+    """The stats of those that are alive and in ``states`` (empty: any), read as they are taken.
 
     Raises ``Timeout`` or ``Cancelled``.
     """
@@ -53,10 +52,10 @@ def stats_of_all(
 def repeated(
     read: Callable[[], Iterable[ContainerStats]], interval_s: float, deadline: Deadline
 ) -> Iterator[Iterable[ContainerStats]]:
-    """What ``read`` answers now and at every multiple of ``interval_s`` from now.
+    """The results of ``read`` now and at every multiple of ``interval_s`` from now.
 
-    Times that pass while the receiver is not ready are left out. Never ends by itself:
-    raises ``Timeout`` or ``Cancelled``.
+    Times that pass while the receiver is busy are skipped. Ends only by ``Timeout`` or
+    ``Cancelled``.
     """
     began_s = time.monotonic()
     while True:
@@ -68,7 +67,7 @@ def repeated(
 def _read(container: Container) -> tuple[ContainerStats, State]:
     timestamp_ns = time.time_ns()
     usage = read_usage(container.cgroups.container)
-    # Looked at afterwards: what was alive then, has been while its cgroup was read.
+    # Observed afterwards: if it is alive now, it was while its cgroup was read.
     observed = observe(container)
     record = observed.record
     if observed.state not in ALIVE:

@@ -1,4 +1,4 @@
-"""Changing the limits of a container that lives: all that is asked for, or nothing."""
+"""Changing the limits of a running container: all that are requested, or none."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from ocigrpc.oci.spec.resources import changes_of, check_limits
 from ocigrpc.violations import Violations
 from ocigrpc.waiting import Deadline
 
-# Where a request has them, for the paths of wrong fields.
+# The path of the limits in a request.
 FIELD = "resources"
 
 log = get_logger()
 
 
 def update(container: Container, resources: Resources, deadline: Deadline) -> Limits:
-    """Change the limits that are set in ``resources``; what all of them are afterwards.
+    """Change the limits that are set in ``resources``; all limits after that.
 
-    Raises ``InvalidArgument``, ``WrongState``, ``Busy``, ``StoreFailed``;
-    ``CannotRun``, ``RuntimeFailed``, ``Timeout`` and ``Cancelled`` with ``restored`` in
-    the metadata, if anything was begun: whether all is as it was before.
+    Raises ``InvalidArgument``, ``WrongState``, ``Busy``, ``StoreFailed``; ``CannotRun``,
+    ``RuntimeFailed``, ``Timeout`` and ``Cancelled``, after a first change with ``restored`` in
+    the metadata: whether all limits are as before.
     """
     _check(resources)
     with (
@@ -60,7 +60,7 @@ def update(container: Container, resources: Resources, deadline: Deadline) -> Li
 
 
 def limits_in_force(container: Container) -> Limits:
-    """The limits of a container that lives; those that the host does not know are absent."""
+    """The limits of a container that is alive, without those that the host does not support."""
     return read_limits(_groups(container))
 
 
@@ -70,7 +70,7 @@ def _check(resources: Resources) -> None:
     found.allow(
         not resources.oom_score_adj,
         f"{FIELD}.oom_score_adj",
-        "is of the program, and can't be changed any more",
+        "is set once, when the program starts",
         "NOT_APPLICABLE",
     )
     found.raise_any()
@@ -99,9 +99,9 @@ def _change(
         try:
             after.move_cpusets()
             _run(container, resources, wanted, deadline)
-            # What the runtime can't set, and what it has set besides.
+            # Set what the runtime can't, and reset what it has changed besides.
             if left := " ".join(after.restore(container.cgroups.keep_limits)):
-                problem = f"the kernel does not take what is wanted: {left}"
+                problem = f"the kernel does not accept the new limits: {left}"
                 raise CannotRun(problem, reason="LIMIT_REFUSED", files=left)
         except RuntimeFailed as error:
             raise refused(error, outer, wanted) from error
@@ -120,7 +120,7 @@ def _run(container: Container, resources: Resources, wanted: Limits, deadline: D
 def _groups(container: Container) -> Sequence[Cgroup]:
     """Its cgroup, and the one below it that its first process is in, if there is one.
 
-    With systemd on cgroup v2, crun makes such a one, and changes the limits of that.
+    With systemd on cgroup v2, crun makes that one and sets its limits there.
     """
     outer = container.cgroups.container
     if not outer.has_groups():
@@ -137,9 +137,9 @@ def _groups(container: Container) -> Sequence[Cgroup]:
 
 
 def undo_update(container: Container) -> None:
-    """Put back the limits that a service was changing when it died: no caller knows of new ones.
+    """Restore the limits that a service was changing when it died: no client got an answer.
 
-    To be done before anybody else can change them.
+    Must run before any other change of them.
     """
     before = container.record.limits_before
     changed = before.restore(container.cgroups.keep_limits) if before is not None else ()
@@ -150,9 +150,9 @@ def undo_update(container: Container) -> None:
 
 @contextmanager
 def _one_update(container: Container, before: Snapshot) -> Iterator[None]:
-    """Change limits in a ``with``; if we don't see its end, the next service undoes it.
+    """Change limits in a ``with``, and undo that if it fails, or at the next start if we die.
 
-    ``before`` is what they are now. Raises ``StoreFailed``.
+    ``before`` are the present limits. Raises ``StoreFailed``.
     """
     container.begin("update", limits_before=before)
     try:
@@ -168,9 +168,9 @@ def _one_update(container: Container, before: Snapshot) -> Iterator[None]:
 
 
 def _put_back(container: Container, before: Snapshot, error: OcigrpcError) -> None:
-    """Put the limits back, and note in the error whether that worked.
+    """Restore the limits, and add to the error's metadata whether that worked.
 
-    Runtimes set one limit after the other; runc puts some of them back, crun none.
+    Runtimes set one limit after the other; on failure runc restores some, crun none.
     """
     changed = before.restore(container.cgroups.keep_limits)
     error.metadata["restored"] = "false" if changed else "true"
