@@ -49,15 +49,9 @@ class Violations:
 
     def add(self, field: str, description: str, reason: str) -> None:
         """Add a violation for ``field``, a path as in "config.mounts[2].host_path"."""
-        if len(self._errors) == VIOLATIONS_LIMIT:
-            return
-        self._errors.append(
-            InvalidArgument.of(
-                field,
-                cut(description, _DESCRIPTION_LIMIT_BYTES),
-                reason=reason,
-            )
-        )
+        if len(self._errors) < VIOLATIONS_LIMIT:
+            shortened = cut(description, _DESCRIPTION_LIMIT_BYTES)
+            self._errors.append(InvalidArgument.of(field, shortened, reason=reason))
 
     def raise_any(self) -> None:
         """Raise ``InvalidArgument`` with all violations, if there are any."""
