@@ -97,9 +97,8 @@ class InvalidArgument(OcigrpcError):
         Its violations are those of all, up to ``VIOLATIONS_LIMIT``.
         """
         first = errors[0]
-        first.violations = [each for error in errors for each in error.violations][
-            :VIOLATIONS_LIMIT
-        ]
+        violations = [each for error in errors for each in error.violations]
+        first.violations = violations[:VIOLATIONS_LIMIT]
         return first
 
     def below(self, field: str) -> InvalidArgument:

@@ -76,9 +76,14 @@ class Attachment(ClosingStack):
         directory, name = os.path.split(self._paths.attach_socket)
         fd = os.open(directory, os.O_PATH | os.O_CLOEXEC)
         try:
-            # The path itself may be longer than the 107 bytes of unix(7).
-            while not _is_connected(self._socket, f"/proc/self/fd/{fd}/{name}"):
-                deadline.wait(timeout_s=_RETRY_S)
+            while True:
+                try:
+                    # The path itself may be longer than the 107 bytes of unix(7).
+                    self._socket.connect(f"/proc/self/fd/{fd}/{name}")
+                    return
+                except BlockingIOError:
+                    # So many connections wait already that there is no room for one more.
+                    deadline.wait(timeout_s=_RETRY_S)
         finally:
             os.close(fd)
 
@@ -137,12 +142,3 @@ class Attachment(ClosingStack):
             container_id=container_id,
             output=error.strerror,
         )
-
-
-def _is_connected(packets: socket.socket, path: str) -> bool:
-    """Connect; False when so many connections wait already that there is no room for one more."""
-    try:
-        packets.connect(path)
-    except BlockingIOError:
-        return False
-    return True

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 
-from ocigrpc.closing import Closing
+from ocigrpc.closing import ClosingStack
 from ocigrpc.conmon.log_file import LogFile
 from ocigrpc.conmon.log_names import (
     ROTATED_LIMIT,
@@ -22,7 +22,7 @@ from ocigrpc.host.files.watch import FileWatch, Waiter
 _ATTEMPTS = 16
 
 
-class LogChain(Closing):
+class LogChain(ClosingStack):
     """Files from the oldest to the newest, and with a ``file_watch`` those to come.
 
     ``files`` are open, the first of them is :attr:`current`. ``gap`` is whether lines were
@@ -42,19 +42,17 @@ class LogChain(Closing):
         self._directory, stem = os.path.split(log_path)
         position = file_watch.position if file_watch is not None else int
         self._renames = LogRenames(self._directory, stem, hold, position)
-        self._stack = ExitStack()
         self.waiter: Waiter | None = None
         self.files: deque[LogFile] = deque()
         self.gap = False
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._close_files)
             if file_watch is not None:
                 waiter = file_watch.waiter(self._directory, self._renames.apply)
-                self._stack.callback(self._renames.close)
-                self.waiter = self._stack.enter_context(waiter)
+                stack.callback(self._renames.close)
+                self.waiter = stack.enter_context(waiter)
             self._open(rotated)
-        except BaseException:
-            self.close()
-            raise
+            self._stack = stack.pop_all()
 
     @property
     def current(self) -> LogFile | None:
@@ -82,7 +80,7 @@ class LogChain(Closing):
     def advance(self) -> None:
         """Leave the current file for the next one."""
         if len(self.files) > 1:
-            self._close_current()
+            self.files.popleft().close()
             return
         assert self.waiter is not None
         following = self._open_next()
@@ -96,13 +94,7 @@ class LogChain(Closing):
         else:
             self.files.append(following)
             if len(self.files) > 1:
-                self._close_current()
-
-    def close(self) -> None:
-        """Close all files."""
-        self._close_files()
-        self._stack.close()
-        self.waiter = None
+                self.files.popleft().close()
 
     def _open(self, rotated: bool) -> None:
         for _ in range(_ATTEMPTS):
@@ -161,10 +153,7 @@ class LogChain(Closing):
 
     def _close_files(self) -> None:
         while self.files:
-            self._close_current()
-
-    def _close_current(self) -> None:
-        self.files.popleft().close()
+            self.files.popleft().close()
 
 
 def _newest_first(log_path: str) -> Iterator[str]:

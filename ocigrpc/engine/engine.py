@@ -96,7 +96,8 @@ class Engine:
         context = Context(settings, Hierarchies.detect())
         context.make_directories()
         with ExitStack() as undo:
-            undo.callback(_remove_empty_parents, context)
+            for parent in reversed(parents(context.hierarchies, settings)):
+                undo.callback(parent.remove_if_empty)
             path = Path(settings.root_dir) / "ocigrpc.db"
             refuse_lost_store(path, context)
             store = Store(path, settings.event_history)
@@ -226,9 +227,10 @@ class Engine:
         matching = (
             each
             for each in self._registry.all()
-            if container_filter.may_match(each.record) and (after is None or after < each.position)
+            if container_filter.may_match(each.record)
+            and (after is None or after < each.record.position)
         )
-        return sorted(matching, key=attrgetter("position"))
+        return sorted(matching, key=attrgetter("record.position"))
 
     def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
         """Change the limits that are set in ``resources``; what all are afterwards."""
@@ -293,9 +295,3 @@ class Engine:
         """Attach to a container's first process."""
         container = self._registry.get(start.container_id)
         return attach(container, start, inputs, self._backlogs, deadline)
-
-
-def _remove_empty_parents(context: Context) -> None:
-    """Leave no empty cgroup behind when the service ends."""
-    for parent in parents(context.hierarchies, context.settings):
-        parent.remove_if_empty()

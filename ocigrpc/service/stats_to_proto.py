@@ -49,7 +49,7 @@ def stats_messages(
 
 def listed_stats(stats: ContainerStats) -> tuple[Position, stats_pb2.ContainerStats]:
     """The same as an entry of a list."""
-    return stats.position, container_stats(stats)
+    return stats.record.position, container_stats(stats)
 
 
 def container_stats(stats: ContainerStats) -> stats_pb2.ContainerStats:
@@ -58,9 +58,9 @@ def container_stats(stats: ContainerStats) -> stats_pb2.ContainerStats:
     # These messages have the fields of the values.
     memory, pids, io = map(_fields, (usage.memory, usage.pids, usage.io))
     return stats_pb2.ContainerStats(
-        container_id=stats.container_id,
-        name=stats.name,
-        labels=stats.labels,
+        container_id=stats.record.container_id,
+        name=stats.record.name,
+        labels=stats.record.labels,
         read_at=timestamp(stats.timestamp_ns),
         cpu=_cpu(usage.cpu),
         memory=None if memory is None else stats_pb2.MemoryStats(**memory),

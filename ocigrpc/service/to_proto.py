@@ -102,7 +102,7 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
 def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummary]:
     """A container as an entry of a list, and where it stands there."""
     record = view.record
-    return (record.created_ns, record.container_id), container_pb2.ContainerSummary(
+    return record.position, container_pb2.ContainerSummary(
         container_id=record.container_id,
         name=record.name,
         state=f"CONTAINER_STATE_{view.state.name}",

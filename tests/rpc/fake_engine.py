@@ -184,7 +184,7 @@ class FakeEngine:
     ) -> Iterator[ContainerView]:
         self._do("list", container_filter)
         for view in self.views:
-            if after is None or after < (view.record.created_ns, view.record.container_id):
+            if after is None or after < view.record.position:
                 yield view
 
     def wait(self, container_id: str, deadline: Deadline) -> ExitStatus:

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ocigrpc.engine.containers.resources.stats import ContainerStats
+from ocigrpc.engine.model.values import State
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.cgroups.stats import (
@@ -21,6 +22,7 @@ from ocigrpc.host.cgroups.stats import (
 )
 from ocigrpc.service import from_proto, stats_to_proto
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
+from tests.unit.test_store import RECORD
 
 EVERYTHING = Usage(
     cpu=CpuUsage(1, 2, 3, 4, 5, 6),
@@ -43,7 +45,8 @@ NOTHING = Usage(
 
 
 def answer(usage: Usage) -> stats_pb2.ContainerStats:
-    return stats_to_proto.container_stats(ContainerStats("c1", "web", {"app": "x"}, 7, usage))
+    record = msgspec.structs.replace(RECORD, name="web", labels={"app": "x"})
+    return stats_to_proto.container_stats(ContainerStats(record, State.RUNNING, 7, usage))
 
 
 def test_everything_has_its_place() -> None:

@@ -10,7 +10,7 @@ from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.ending import Ending
 from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.values import Position, State
+from ocigrpc.engine.model.values import State
 from ocigrpc.engine.store.record_keeper import RecordKeeper
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import Busy, Timeout
@@ -56,11 +56,6 @@ class Container(RecordKeeper):
     def container_id(self) -> str:
         """Its id."""
         return self._record.container_id
-
-    @property
-    def position(self) -> Position:
-        """Where it stands in lists; never changes."""
-        return self._record.created_ns, self._record.container_id
 
     @property
     def init_pid(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from ocigrpc.closing import ClosingStack
 from ocigrpc.conmon.log_chain import LogChain
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
@@ -25,16 +26,17 @@ _HOLD_OURS = 4
 _HOLD_THEIRS = 64
 
 
-class Logs:
+class Logs(ClosingStack):
     """The verbs of logs; they take no container's lock, so that no other verb delays them."""
 
     def __init__(self, context: Context) -> None:
         """Raises ``HostFailed``."""
-        with ExitStack() as undo:
+        with ExitStack() as stack:
             self._file_watch = FileWatch()
-            undo.callback(self._file_watch.close)
+            stack.callback(self._file_watch.close)
             self.rotation = Rotation(context.settings.logs.max_files)
-            undo.pop_all()
+            stack.callback(self.rotation.close)
+            self._stack = stack.pop_all()
 
     def read(self, container: Container, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:
         """The lines of its log; raises the proto's errors of ``ContainerLogs``."""
@@ -62,8 +64,3 @@ class Logs:
         """Have a new log begun; raises the proto's errors of ``ReopenContainerLog``."""
         reopen_log(container, self._file_watch, deadline)
         log.info("log.reopened", container_id=container.container_id)
-
-    def close(self) -> None:
-        """End the threads."""
-        self.rotation.close()
-        self._file_watch.close()

@@ -112,11 +112,11 @@ def events_between(before: Record, after: Record, time_ns: int) -> tuple[Event, 
 
 
 def last_events(before: Record, after: Record, time_ns: int) -> tuple[Event, ...]:
-    """The same for a container that is removed, ``after`` being the last that is known."""
+    """The same for a container that is removed, ``after`` being its last record."""
     if before.state is State.CREATING:
         return ()
-    kinds = (*_kinds(before, after), EventKind.REMOVED)
-    return tuple(event_of(kind, after, time_ns) for kind in kinds)
+    removed = event_of(EventKind.REMOVED, after, time_ns)
+    return (*events_between(before, after, time_ns), removed)
 
 
 def numbered(events: tuple[Event, ...], first: int) -> tuple[Event, ...]:

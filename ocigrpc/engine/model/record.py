@@ -12,6 +12,7 @@ from ocigrpc.engine.model.values import (
     ExitStatus,
     ObjectKey,
     ObjectKind,
+    Position,
     State,
 )
 from ocigrpc.host.cgroups.cgroup import GroupIdentity
@@ -87,6 +88,11 @@ class Record(Struct, frozen=True, omit_defaults=True):
     def key(self) -> ObjectKey:
         """What the store knows it by."""
         return ObjectKey(ObjectKind.CONTAINER, self.container_id)
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in lists; never changes."""
+        return self.created_ns, self.container_id
 
     @property
     def pid(self) -> int:

@@ -97,12 +97,10 @@ class Recovery:
             )
         # Listed now: later there may be new ones.
         execs = cut_off_execs(container)
-        if verbs or execs or self._has_changed(container):
-            self.unfinished.submit(container, verbs, execs)
-
-    def _has_changed(self, container: Container) -> bool:
         state = observe(container).state
-        return state is not container.record.state and state is not State.STOPPED
+        has_changed = state not in (container.record.state, State.STOPPED)
+        if verbs or execs or has_changed:
+            self.unfinished.submit(container, verbs, execs)
 
     def _end_leftovers(self) -> None:
         settings = self._context.settings

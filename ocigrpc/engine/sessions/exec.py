@@ -71,8 +71,7 @@ class Execs:
         """
         self._refuse_too_many(start)
         with CapturedOutput(start.output_limit_bytes, self._budget) as captured:
-            with self._running(start, deadline) as container, ExitStack() as stack:
-                session = self._begin(container, start, deadline, stack)
+            with self._begun(start, deadline) as (session, stack):
                 session.ends_with_program = start.keep_running
                 exit_status = self._relay(session, None, captured, deadline, stack)
             return captured.result(exit_status)
@@ -86,8 +85,7 @@ class Execs:
         self._refuse_too_many(start)
 
         def produce(queue: PollableQueue[Reply]) -> None:
-            with self._running(start, deadline) as container, ExitStack() as stack:
-                session = self._begin(container, start, deadline, stack)
+            with self._begun(start, deadline) as (session, stack):
                 queue.put(self._relay(session, inputs, QueuedOutput(queue), deadline, stack))
 
         yield from produced(BACKLOG_LIMIT_BYTES, produce, deadline)
@@ -106,16 +104,18 @@ class Execs:
             )
 
     @contextmanager
-    def _running(self, start: ExecStart, deadline: Deadline) -> Iterator[Container]:
-        """The container; refused when it does not run, before any lock is waited for."""
+    def _begun(
+        self, start: ExecStart, deadline: Deadline
+    ) -> Iterator[tuple[ExecSession, ExitStack]]:
+        """The program, started; the stack ends it, and removes all that was made for it."""
         container = self._registry.get(start.container_id)
-        with guarded_state(container, deadline, State.RUNNING):
-            yield container
+        # Refused when it does not run, before any lock is waited for.
+        with guarded_state(container, deadline, State.RUNNING), ExitStack() as stack:
+            yield self._begin(container, start, deadline, stack), stack
 
     def _begin(
         self, container: Container, start: ExecStart, deadline: Deadline, stack: ExitStack
     ) -> ExecSession:
-        """Start the program; ``stack`` ends it, and removes all that is made for it."""
         process = exec_process(container, start)
         workspace = new_workspace(container, kept=start.keep_running)
         if start.keep_running:

@@ -268,8 +268,8 @@ def _source_spec(request: CreateRequest, container_id: str) -> Spec:
 
 
 def _command_line(spec: Spec) -> str:
-    words = msgspec.convert(table(spec, "process").get("args"), list[str])
-    return cut(shlex.join(words), _COMMAND_LINE_BYTES)
+    args = msgspec.convert(table(spec, "process").get("args"), list[str])
+    return cut(shlex.join(args), _COMMAND_LINE_BYTES)
 
 
 def _with_weight(spec: Spec) -> Spec:

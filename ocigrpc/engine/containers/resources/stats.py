@@ -10,26 +10,32 @@ from msgspec import Struct
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.status import ALIVE, observe
-from ocigrpc.engine.model.values import Position, State
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import State
 from ocigrpc.errors import WrongState
 from ocigrpc.host.cgroups.stats import Usage, read_usage
 from ocigrpc.waiting import Deadline
 
 
 class ContainerStats(Struct, frozen=True):
-    """What a container used at ``timestamp_ns`` since 1970; ``position`` is its place in lists."""
+    """What a container used at ``timestamp_ns`` since 1970, and its state just afterwards."""
 
-    container_id: str
-    name: str
-    labels: dict[str, str]
+    record: Record
+    state: State
     timestamp_ns: int
     usage: Usage
-    position: Position = (0, "")
 
 
 def stats_of(container: Container) -> ContainerStats:
     """What it uses now, read from its cgroup; raises ``WrongState`` when it has stopped."""
-    return _read(container)[0]
+    timestamp_ns = time.time_ns()
+    usage = read_usage(container.cgroups.container)
+    # Observed afterwards: if it is alive now, it was while its cgroup was read.
+    observed = observe(container)
+    if observed.state not in ALIVE:
+        wanted = "created, running or paused"
+        raise WrongState.of(container.container_id, observed.state, wanted)
+    return ContainerStats(observed.record, observed.state, timestamp_ns, usage)
 
 
 def stats_of_all(
@@ -44,8 +50,8 @@ def stats_of_all(
         if container.record.exit_status is not None:
             continue
         with suppress(WrongState):
-            stats, state = _read(container)
-            if not states or state in states:
+            stats = stats_of(container)
+            if not states or stats.state in states:
                 yield stats
 
 
@@ -62,22 +68,3 @@ def repeated(
         yield read()
         passed_s = time.monotonic() - began_s
         deadline.wait(timeout_s=interval_s - passed_s % interval_s)
-
-
-def _read(container: Container) -> tuple[ContainerStats, State]:
-    timestamp_ns = time.time_ns()
-    usage = read_usage(container.cgroups.container)
-    # Observed afterwards: if it is alive now, it was while its cgroup was read.
-    observed = observe(container)
-    record = observed.record
-    if observed.state not in ALIVE:
-        raise WrongState.of(record.container_id, observed.state, "created, running or paused")
-    stats = ContainerStats(
-        container_id=record.container_id,
-        name=record.name,
-        labels=record.labels,
-        timestamp_ns=timestamp_ns,
-        usage=usage,
-        position=container.position,
-    )
-    return stats, observed.state

@@ -9,16 +9,7 @@ import msgspec
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import require_entry
-from ocigrpc.engine.containers.resources.checks import (
-    available,
-    check_cpusets,
-    check_host,
-    completed,
-    refuse_above_swap,
-    refuse_in_use,
-    refused,
-    wanted_of,
-)
+from ocigrpc.engine.containers.resources import checks
 from ocigrpc.engine.containers.status import ALIVE, guarded_state
 from ocigrpc.engine.model.events import EventKind
 from ocigrpc.errors import CannotRun, CgroupFailed, OcigrpcError, RuntimeFailed
@@ -85,15 +76,15 @@ def _change(
     deadline: Deadline,
 ) -> None:
     outer, found = groups[0], Violations()
-    check_host(resources, FIELD, container.context.hierarchies, found)
-    check_cpusets(resources, FIELD, outer, found)
+    checks.check_host(resources, FIELD, container.context.hierarchies, found)
+    checks.check_cpusets(resources, FIELD, outer, found)
     found.raise_any()
-    wanted = completed(wanted_of(resources), read_limits(groups))
+    wanted = checks.completed(checks.wanted_of(resources), read_limits(groups))
     with_cpusets = wanted.cpuset_cpus is not None or wanted.cpuset_mems is not None
     before = Snapshot.take(groups, resources.unified, with_cpusets_below=with_cpusets)
-    wanted = available(outer, wanted, before, FIELD)
-    refuse_above_swap(wanted)
-    refuse_in_use(outer, wanted)
+    wanted = checks.available(outer, wanted, before, FIELD)
+    checks.refuse_above_swap(wanted)
+    checks.refuse_in_use(outer, wanted)
     after = before.with_limits(groups, wanted)
     with _one_update(container, before):
         try:
@@ -104,7 +95,7 @@ def _change(
                 problem = f"the kernel does not accept the new limits: {left}"
                 raise CannotRun(problem, reason="LIMIT_REFUSED", files=left)
         except RuntimeFailed as error:
-            raise refused(error, outer, wanted) from error
+            raise checks.refused(error, outer, wanted) from error
 
 
 def _run(container: Container, resources: Resources, wanted: Limits, deadline: Deadline) -> None:
