@@ -66,8 +66,8 @@ from ocigrpc.waiting import Deadline
 class Engine:
     """Drives every container of one root directory.
 
-    Methods answer for the RPCs of the same stem, whose comments in ``protos/`` say what
-    they do and how they fail; the exceptions are those of ``ocigrpc.errors``.
+    Methods answer the RPCs of the same stem, whose comments in ``protos/`` document what they
+    do and how they fail; the exceptions are those of ``ocigrpc.errors``.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class Engine:
     def watch_stats(
         self, container_filter: ContainerFilter, interval_s: float, deadline: Deadline
     ) -> Iterator[Iterable[ContainerStats]]:
-        """What :meth:`list_stats` says, at once and then at an interval, without end."""
+        """What :meth:`list_stats` answers, at once and then at an interval, without end."""
         return repeated(lambda: self.list_stats(container_filter, deadline), interval_s, deadline)
 
     def logs(self, query: LogQuery, deadline: Deadline) -> Iterator[LogBatch]:

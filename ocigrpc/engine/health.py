@@ -108,10 +108,10 @@ class Health:
             reason = "DefaultRuntimeBroken"
             return Condition("RuntimeReady", False, reason, "; ".join(broken.values()))
         lost = [
-            words
+            problem
             for name, runtime in sorted(self._context.runtimes.items())
             if name not in broken
-            for words in self._lost_by_runtime(runtime, deadline)
+            for problem in self._lost_by_runtime(runtime, deadline)
         ]
         message = "; ".join([*broken.values(), *lost])
         return Condition("RuntimeReady", True, _LOST if lost else "", message)

@@ -87,7 +87,7 @@ class ContainerCgroups:
     def pin(
         self, container: GroupIdentity | None = None, monitor: GroupIdentity | None = None
     ) -> None:
-        """From now on be those groups, and no others of their names."""
+        """Use those very groups from now on, and no others with their names."""
         if container is not None:
             before, self.container = self.container, self.container.pinned(container)
             if before.is_held:
@@ -102,12 +102,12 @@ class ContainerCgroups:
         return self.container.is_pinned
 
     def annotations(self, spec: Mapping[str, object]) -> dict[str, str]:
-        """What a spec has to say besides for the runtime to use the group, and none below it.
+        """Annotations that make the runtime use the group itself, and none below it.
 
-        crun makes one below a scope, which it freezes, and looks for the groups of exec in.
+        crun makes one below a scope, which it freezes, and expects the groups of exec in.
         """
-        said = spec.get("annotations")
-        if not self.by_systemd or (isinstance(said, dict) and _SUBGROUP in said):
+        given = spec.get("annotations")
+        if not self.by_systemd or (isinstance(given, dict) and _SUBGROUP in given):
             return {}
         return {_SUBGROUP: ""}
 
@@ -122,7 +122,7 @@ class ContainerCgroups:
                 )
 
     def enter(self, monitor_pid: int, deadline: Deadline) -> None:
-        """Put conmon where it belongs; it must not have become a daemon yet.
+        """Move conmon into its cgroup; it must not have become a daemon yet.
 
         Raises ``ContainerExists`` (CGROUP_IN_USE) when there is a scope of its name, or of
         the container's, ``CgroupFailed``, ``Timeout`` or ``Cancelled``.
@@ -154,10 +154,9 @@ class ContainerCgroups:
             ) from error
 
     def keep_limits(self, texts: Mapping[str, str]) -> None:
-        """Have the manager know limits of the container that are set without it.
+        """Pass limits on to the manager that were set without it.
 
-        ``texts`` are files of cgroup v2. When it sets another one, systemd sets again all
-        that it knows.
+        ``texts`` are files of cgroup v2. Whenever systemd sets a limit, it sets all that it knows.
         """
         if self.by_systemd:
             try:

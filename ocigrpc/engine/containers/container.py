@@ -20,8 +20,7 @@ from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.waiting import Deadline, Latch, Mutex
 
-# Most changes of one container that wait for another: each holds a place that changes of other
-# containers may need.
+# Most calls that wait to change one container: each takes a thread that others may need.
 WAITERS_LIMIT = 32
 
 
@@ -29,7 +28,7 @@ class Container(RecordKeeper):
     """One container. Readers take :attr:`record` and wait for nobody.
 
     ``settled`` is set when its creation has ended either way, ``exited`` when it has
-    stopped and its exit status is final, ``removed`` when it is no more.
+    stopped and its exit status is final, ``removed`` when it has been removed.
     """
 
     def __init__(self, record: Record, store: Store, context: Context) -> None:

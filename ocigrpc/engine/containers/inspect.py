@@ -13,7 +13,7 @@ from ocigrpc.oci.bundle import runtime_spec
 from ocigrpc.oci.spec.types import RuntimeSpec
 from ocigrpc.waiting import Deadline
 
-# So many processes are read between two looks which are in the cgroup.
+# How many processes are read before the members of the cgroup are listed again.
 _BATCH = 128
 
 
@@ -46,7 +46,7 @@ def processes_of(
     Raises ``Timeout`` or ``Cancelled``.
     """
     if container.record.state is State.CREATING and not container.cgroups.is_pinned:
-        # Whose the cgroup of its name is has not been looked at yet.
+        # It is not known yet whose the cgroup of its name is.
         return
     group = container.cgroups.container
     pids = [pid for pid in group.members() if pid > after_pid]

@@ -34,7 +34,7 @@ log = get_logger()
 # In the output of runc and crun for an id that somebody has.
 _TAKEN = "already exists"
 
-# How often to look whether the processes of a group stay.
+# How often to check whether the processes of a group are still the same.
 _LOOKS = 8
 
 
@@ -43,7 +43,7 @@ class Entry(Enum):
 
     NONE = auto()
     OURS = auto()
-    # Of a runtime that was killed before it could say whose it is.
+    # Left by a runtime that was killed before it had stored the bundle.
     HALF_MADE = auto()
     ANOTHERS = auto()
 
@@ -71,7 +71,7 @@ def entry_of(runtime: Runtime, record: Record, deadline: Deadline) -> Entry:
 
 
 def _runtime_state(runtime: Runtime, record: Record, deadline: Deadline) -> RuntimeState | None:
-    """What the runtime says of the id; None when it knows nothing of it."""
+    """The runtime's state of the id; None when it knows no such container."""
     try:
         return runtime.state(record.container_id, deadline)
     except RuntimeFailed as error:
@@ -142,7 +142,7 @@ def require_entry(record: Record) -> None:
 def delete_entry(
     runtime: Runtime, record: Record, cgroups: ContainerCgroups, deadline: Deadline
 ) -> None:
-    """Have a runtime forget the container, and what it was killed over; another's is left.
+    """Have a runtime delete the container, or what is left of it; another's is left alone.
 
     Raises what its ``delete`` raises; ``PreconditionFailed`` MOUNT_IN_THE_WAY, and
     CGROUP_NOT_OURS since runtimes kill whatever is in a cgroup of the container's name.
@@ -170,7 +170,7 @@ def delete_entry(
         _unmount_own(runtime, path)
     if entry is Entry.OURS:
         runtime.delete(record.container_id, deadline, shown_bundle(Path(record.bundle_path)))
-    # Runtimes say that all went well, too, when a mount has kept them from it.
+    # Runtimes succeed even when a mount has kept them from deleting it.
     if before is not None and before.is_taken and FileIdentity.of(path) == before:
         remove_tree(os.path.dirname(path), path)
 
@@ -258,7 +258,7 @@ class Claim:
             found = [pid for pid in group.members() if not has_ended(pid)]
             if not found or any(comes_from(pid, bundle, known) for pid in found):
                 return True
-            # They may have ended while they were looked at, and left others.
+            # They may have ended while they were checked, and left others.
             if seen.issuperset(found):
                 break
             seen.update(found)

@@ -61,7 +61,7 @@ class ContainerRegistry(Registry[Container]):
             raise log_in_use(record.log_path, writer)
 
     def forget(self, record: Record) -> None:
-        """Let its log be that of another."""
+        """Free its log for another container."""
         forget_key(self._ids_by_log, record.log_place, record.container_id)
 
     def drop(self, dropped: Container, *, remembered: bool = False) -> None:
@@ -72,7 +72,7 @@ class ContainerRegistry(Registry[Container]):
         dropped.settled.set()
 
     def let_go(self) -> None:
-        """Hold nothing open any more of the containers that live on."""
+        """Close what is held open of the containers that live on."""
         for container in self.all():
             container.cgroups.container.release()
 

@@ -77,7 +77,7 @@ def require_state(container: Container, deadline: Deadline, *wanted: State) -> N
     if state not in wanted:
         if container.removed.is_set():
             raise ContainerNotFound.of(container.container_id)
-        # UNKNOWN may be good enough, but is nothing to wish for.
+        # UNKNOWN may be accepted, but nobody wants it.
         *most, last = (each for each in wanted if each is not State.UNKNOWN)
         words = f"{', '.join(most)} or {last}" if most else last
         raise WrongState.of(container.container_id, state, words)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import ExitStatus, ObjectKind, State
 
-# Of ten million labels hardly two have the same mark.
+# Even among ten million labels hardly two have the same mark.
 _MARK_BYTES = 7
 
 
@@ -66,7 +66,7 @@ class EventFilter(Struct, frozen=True):
 
 
 def marks_of(labels: Mapping[str, str]) -> tuple[int, ...]:
-    """A number for each label, the same for the same label, and for others another."""
+    """A number for each label: equal ones for equal labels, hardly ever for others."""
     texts = (f"{key}\0{value}".encode() for key, value in labels.items())
     hashes = (hashlib.blake2b(text, digest_size=_MARK_BYTES) for text in texts)
     return tuple(int.from_bytes(each.digest()) for each in hashes)
@@ -80,7 +80,7 @@ class Gap(Struct, frozen=True):
 
 
 class EventBatch(Struct, frozen=True):
-    """Events, all that there are up to ``cursor``, from where the last batch ended."""
+    """All events from the end of the last batch up to ``cursor``."""
 
     cursor: int
     events: tuple[Event, ...] = ()
@@ -103,8 +103,8 @@ def event_of(kind: EventKind, record: Record, time_ns: int) -> Event:
 def events_between(before: Record, after: Record, time_ns: int) -> tuple[Event, ...]:
     """What has happened to a container from one record of it to a later one, in order.
 
-    Much may have happened at once. There is no event of what has left no trace in the later
-    record, such as a pause that has ended; nor of what was undone, as a create can be.
+    Several things may have happened. What left no trace in the later record, such as a pause
+    that has ended, makes no event; nor does what was undone, as a create can be.
     """
     if before is after:
         return ()
@@ -130,7 +130,7 @@ def _kinds(before: Record, after: Record) -> Iterator[EventKind]:
     was, is_now = before.state, after.state
     if was is State.CREATING and is_now is not State.CREATING:
         yield EventKind.CREATED
-    # By hand, or by a service that died over it, it is started without our knowing when.
+    # Started by hand, or by a service that died meanwhile, at a time that we don't know.
     started = was is State.CREATED and (is_now is State.RUNNING or _ended_by_itself(after))
     if started or (after.started_ns and not before.started_ns):
         yield EventKind.STARTED

@@ -38,8 +38,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``command_line`` is the beginning of its program and arguments, as a shell would take them.
     ``seccomp_profile`` is the file that its filter was made from, if any.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
-    ``runtime_entry`` is where the runtime has what it knows of the container, as far as we know:
-    while it is being made with nothing there, for there was nothing; then which one it is.
+    ``runtime_entry`` is what the runtime keeps of the container in its own directory, if we know
+    the path; without an inode until the container is made.
     ``container_group`` and ``monitor_group`` are its cgroups. The monitor's is below
     ``monitor_parent``, or beside the container's if that is empty.
     """
@@ -137,5 +137,5 @@ class ContainerFilter(Struct, frozen=True):
 
 
 def fingerprint(request: CreateRequest) -> str:
-    """The same for equal requests, and for no two others."""
+    """Equal for equal requests, and different for all others."""
     return hashlib.sha256(msgspec.json.encode(request, order="deterministic")).hexdigest()

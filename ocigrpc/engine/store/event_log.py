@@ -36,20 +36,19 @@ PAGE = 256
 # Most events that are kept in memory.
 _RECENT = 1024
 
-# Between two batches of a follower, for each follower: batches cost far more than events do.
+# Pause between two batches, for each follower: a batch costs far more than its events do.
 _PAUSE_S = 0.002
 
 
 class EventLog:
     """Numbers events, keeps the last ``history`` of them, and hands them to followers.
 
-    Numbers rise, and are never given twice, though a loss of power may lose the last events,
-    and the whole store may be removed: each boot of the node begins with its time in
-    microseconds, if that is more.
+    Numbers rise and are never reused, even if a loss of power takes the last events, or the
+    store is removed: each boot of the node starts at its time in microseconds, if that is more.
     """
 
     def __init__(self, history: int, stored: Callable[[int, int], Sequence[Event]]) -> None:
-        """``stored`` answers the events behind a number that are kept, so many at most."""
+        """``stored`` reads the events behind a number, at most as many as its second argument."""
         self._history = history
         self._stored = stored
         self._lock = threading.Lock()
@@ -79,9 +78,9 @@ class EventLog:
     def append(
         self, db: sqlite3.Connection, events: tuple[Event, ...], dropped: int = 0
     ) -> tuple[Event, ...]:
-        """Store events, and forget the oldest instead; the events with their numbers.
+        """Store events in place of the oldest ones; the events with their numbers.
 
-        Before them so many were ``dropped``, whose numbers will be a gap.
+        ``dropped`` is how many were lost before them, whose numbers become a gap.
         """
         if not events:
             return ()
@@ -103,7 +102,7 @@ class EventLog:
         (last,) = db.execute(
             "SELECT sequence FROM events ORDER BY sequence LIMIT 1 OFFSET ?", (surplus - 1,)
         ).fetchone()
-        # Before they are gone, so that a follower that reads meanwhile does not miss them unawares.
+        # Before they are deleted, so that a follower that reads meanwhile notices the gap.
         with self._lock:
             self._first = last + 1
         db.execute("DELETE FROM events WHERE sequence <= ?", (last,))
@@ -145,7 +144,7 @@ class EventLog:
             while True:
                 deadline.wait(follower.ready)
                 yield from self._batches(follower)
-                # In a wave, many events go into one message, and the more, the more follow.
+                # The more followers there are, the more events go into one message under load.
                 deadline.wait(timeout_s=_PAUSE_S * len(self._followers))
         finally:
             with self._lock:

@@ -56,8 +56,8 @@ class RecordKeeper:
 
         ``ended`` names the intent (see :meth:`begin`) that this change completes. A ``state``
         that may not follow the present one is left out: it is out of date, as when a
-        container ends while it is being paused. For what has happened already: a store that
-        can't take it now gets it, and its events, as soon as it can.
+        container ends while it is being paused. For what has already happened: if the store
+        can't be written, the change and its events are written as soon as it can.
         """
         with self._record_lock:
             self._replace(fields)

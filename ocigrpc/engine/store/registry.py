@@ -19,8 +19,7 @@ T = TypeVar("T", bound=RecordKeeper)
 class Registry(ABC, Generic[T]):
     """The live objects of one kind, at most ``limit`` of them.
 
-    A subclass says how one is made of its record, which errors there are, and what else must
-    be unique of it.
+    A subclass makes them of records, and knows the errors, and what else must be unique.
     """
 
     kind: ClassVar[ObjectKind]
@@ -53,10 +52,10 @@ class Registry(ABC, Generic[T]):
         """The error that there are as many as there may be."""
 
     def refuse(self, record: Record) -> None:
-        """Raise what else keeps an object of this record from being; the lock is held."""
+        """Raise any other reason why there can be no such object; the lock is held."""
 
     def forget(self, record: Record) -> None:
-        """Let what else is unique of it be another's; the lock is held."""
+        """Free what else is unique to it; the lock is held."""
 
     def get(self, key: str) -> T:
         """The object of this id or name; raises :meth:`not_found`."""
@@ -138,16 +137,16 @@ class Registry(ABC, Generic[T]):
 
 
 def remember_key(ids: dict[str, str], key: str, record: Record) -> None:
-    """Let a name, or what else is unique, mean an object, unless the key is empty.
+    """Let a unique key stand for an object, unless the key is empty.
 
-    What is only being made takes no key from another: its undoing may have failed, and then
-    the key was free for others.
+    An object that is being created takes no key from another: its undoing may have failed, and
+    then the key was free for others.
     """
     if key and (record.state is not State.CREATING or key not in ids):
         ids[key] = record.key.object_id
 
 
 def forget_key(ids: dict[str, str], key: str, object_id: str) -> None:
-    """Let a key mean an object no more, if it does."""
+    """Free a key, if it stands for this object."""
     if ids.get(key) == object_id:
         del ids[key]

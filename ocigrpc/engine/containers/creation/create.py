@@ -60,13 +60,13 @@ class Creation:
     def create(self, request: CreateRequest, deadline: Deadline) -> Container:
         """Make the container that is asked for, or answer the one made for the same request.
 
-        Raises what ``CreateContainer`` in the proto says; then nothing of it is left, unless
-        the time-out says that it is still being undone.
+        Raises the proto's errors of ``CreateContainer``; then nothing of it is left, unless a
+        time-out has ``undone`` false in its metadata.
         """
         present = self._registry.find(request.container_id)
         is_repeated = present is not None and present.record.fingerprint == fingerprint(request)
         if present is not None and is_repeated and self._settled(present, deadline):
-            # Without looking at its files again.
+            # Without reading its files again.
             return present
         require_descriptors(_DESCRIPTORS)
         self._background.require_room()
@@ -89,7 +89,7 @@ class Creation:
         return self._registry.find(container.container_id) is container
 
     def _make_in_time(self, create: _Create, deadline: Deadline) -> None:
-        """Make it; a time-out says of what is not undone when the answer is due that it is not."""
+        """Make it; a time-out has in its metadata whether the create is undone by then."""
 
         def make() -> None:
             container = create.make(deadline)
@@ -174,7 +174,7 @@ class _Create:
             except RuntimeFailed as error:
                 self._refuse_taken(error, deadline)
                 raise
-            # Later the caller may have got the answer that there is none.
+            # Later the caller may have been answered that there is none.
             deadline.check()
             self._commit(init_pid, monitor_pid, undo)
             undo.pop_all()
@@ -183,7 +183,7 @@ class _Create:
         """Raise ``ContainerExists`` if somebody was quicker to give the runtime the id."""
         runtime, record = self._container.runtime, self._plan.record
         if is_taken(runtime, record, failure, deadline):
-            # What is there now, ours has not made.
+            # Our runtime has not made the entry that is there now.
             self._container.update(runtime_entry=None)
             raise id_in_use(runtime, record) from failure
 

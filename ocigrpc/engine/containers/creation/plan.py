@@ -96,7 +96,7 @@ class Planner:
         terminal = request.terminal or asks_for_terminal(spec)
         record = self._record(spec, terminal)
         source = request.source
-        # A bundle that hooks may look at.
+        # A bundle that hooks may read.
         shown = source.bundle_path if isinstance(source, BundleSource) and has_hooks(spec) else ""
         conmon = self._conmon(record, deadline, shows_bundle=bool(shown))
         annotations = {**cgroups.annotations(spec), **request.annotations}
