@@ -164,11 +164,7 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
     violations.allow(valid, "name", _NAME_FORM, "INVALID_NAME")
     violations.text("runtime_handler", request.runtime_handler, _HANDLER_LIMIT_BYTES)
     source = _source(violations, request)
-    if request.log_path and violations.absolute_path("log_path", request.log_path):
-        problem = "has a colon, where conmon would cut the path"
-        violations.allow(":" not in request.log_path, "log_path", problem, "INVALID_LOG_PATH")
-    size = request.log_size_max_bytes
-    violations.allow(size >= 0, "log_size_max_bytes", "is negative", "OUT_OF_RANGE")
+    _check_log(violations, request)
     check_labels(violations, "labels", request.labels)
     check_labels(violations, "annotations", request.annotations, ANNOTATIONS_LIMIT)
     stop_signal = _stop_signal(violations, request.stop_signal)
@@ -188,7 +184,7 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
         stdin_once=request.stdin_once,
         terminal=request.terminal,
         log_path=request.log_path,
-        log_size_max_bytes=size,
+        log_size_max_bytes=request.log_size_max_bytes,
         stop_signal=stop_signal,
         labels=dict(request.labels),
         annotations=dict(request.annotations),
@@ -196,6 +192,14 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
         no_pivot=request.no_pivot,
         monitor_lost_policy=_POLICIES[policy],
     )
+
+
+def _check_log(violations: Violations, request: runtime_pb2.CreateContainerRequest) -> None:
+    if request.log_path and violations.absolute_path("log_path", request.log_path):
+        problem = "has a colon, where conmon would cut the path"
+        violations.allow(":" not in request.log_path, "log_path", problem, "INVALID_LOG_PATH")
+    size = request.log_size_max_bytes
+    violations.allow(size >= 0, "log_size_max_bytes", "is negative", "OUT_OF_RANGE")
 
 
 def _source(
