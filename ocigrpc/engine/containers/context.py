@@ -29,16 +29,12 @@ class Context:
         self.hierarchies = hierarchies
         self.conmon_options = Options()
         self._may_ask = BoundedSemaphore(ASKING_LIMIT)
-        self.runtimes = {
-            name: Runtime(
-                name,
-                handler.path,
-                (*(("--root", handler.root) if handler.root else ()), *handler.args),
-                settings.timeouts.verb_s,
-                marked(settings.run_dir),
-            )
-            for name, handler in settings.runtimes.items()
-        }
+        self.runtimes: dict[str, Runtime] = {}
+        verb_timeout_s, mark = settings.timeouts.verb_s, marked(settings.run_dir)
+        for name, handler in settings.runtimes.items():
+            root = ("--root", handler.root) if handler.root else ()
+            argv = (*root, *handler.args)
+            self.runtimes[name] = Runtime(name, handler.path, argv, verb_timeout_s, mark)
         # Building these paths is expensive, and happens many times in a container's life.
         self._paths = lru_cache(1024)(partial(ContainerPaths, Path(settings.run_dir)))
 

@@ -64,8 +64,7 @@ def remove(
     """
     container_id = container.container_id
     message = f"container {container_id!r} has not been removed in time"
-    removing = container.timed_out("REMOVE_TIMEOUT", message)
-    with container.lock("remove", deadline), removing:
+    with container.lock("remove", deadline), container.timed_out("REMOVE_TIMEOUT", message):
         if registry.find(container_id) is not container:
             return
         state = current_state(container, deadline)
