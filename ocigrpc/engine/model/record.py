@@ -94,11 +94,6 @@ class Record(Struct, frozen=True, omit_defaults=True):
         """Where it stands in lists; never changes."""
         return self.created_ns, self.container_id
 
-    @property
-    def pid(self) -> int:
-        """Process id of the first process while it lives, otherwise 0."""
-        return self.init.pid if self.init and self.state is not State.STOPPED else 0
-
 
 class ContainerView(Struct, frozen=True):
     """What a client is shown of a container: its record, and in which state it is now.

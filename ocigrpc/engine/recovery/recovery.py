@@ -93,7 +93,7 @@ class Recovery:
                 "container.found",
                 container_id=record.container_id,
                 state=container.record.state.value,
-                pid=container.record.pid,
+                pid=observe(container).pid,
             )
         # Listed now: later there may be new ones.
         execs = cut_off_execs(container)

@@ -117,7 +117,7 @@ def _groups(container: Container) -> Sequence[Cgroup]:
     if not outer.has_groups():
         return [outer]
     try:
-        path = container.context.hierarchies.group_of(container.record.pid)
+        path = container.context.hierarchies.group_of(container.init_pid)
     except (ProcessLookupError, CgroupFailed):
         return [outer]
     if not path.startswith(f"{outer.path}/"):
