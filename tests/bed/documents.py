@@ -15,16 +15,20 @@ API = REPOSITORY / "protos/API.md"
 OPERATING = REPOSITORY / "ocigrpc/OPERATING.md"
 ARCHITECTURE = REPOSITORY / "ocigrpc/ARCHITECTURE.md"
 PROMISES = REPOSITORY / "tests/README.md"
+CHANGES = REPOSITORY / "CHANGELOG.md"
 
 DOCUMENTS = (README, CLIENTS, OPERATING, ARCHITECTURE, PROMISES)
-"""In the order in which they are read: each goes on where the one before it has ended."""
+"""In the order in which they are read: each continues where the one before it has ended."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`]+)`")
+# The name or path of a program and its arguments, or one of our scripts alone.
+_COMMAND = re.compile(r"[a-z./][a-z\d./+-]*(\s+\S.*)|scripts/\w+", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block that is a program, and the one behind it, which shows its output."""
+    """A fenced block with a program, and the block after it, which shows its output."""
 
     document: Path
     number: int
@@ -35,12 +39,12 @@ class Block:
 
     @property
     def command(self) -> str:
-        """All of it, where that is one line."""
+        """The whole text, which is mostly one line."""
         return self.text.strip()
 
     @property
     def name(self) -> str:
-        """Unique among the blocks of all documents, and good for a file."""
+        """Unique among the blocks of all documents, and usable as a file name."""
         return f"{DOCUMENTS.index(self.document)}-{self.number}.{self.language}"
 
     def __str__(self) -> str:
@@ -51,6 +55,12 @@ class Block:
 def fences(document: Path) -> list[tuple[str, str]]:
     """The language and the text of each fenced block."""
     return _FENCE.findall(document.read_text())
+
+
+def inline_commands(document: Path) -> list[str]:
+    """The commands that stand in the text, not in a block."""
+    spans = _SPAN.findall(_FENCE.sub("", document.read_text()))
+    return [span for span in spans if _COMMAND.fullmatch(span)]
 
 
 def programs() -> Iterator[Block]:

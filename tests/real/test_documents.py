@@ -1,6 +1,7 @@
-"""The documents are true: what they show is run, on the default paths, and answers as shown.
+"""Every command of the documents is run, on the default paths, and prints what they show.
 
 All blocks of all documents are one session, in a mount namespace where the default paths are empty.
+A few need a host of their own, and are run by other tests; CI runs those that run these tests.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ocigrpc.waiting import Deadline
 from tests.bed import REPOSITORY
 from tests.bed.commands.go_program import go_program
 from tests.bed.commands.picture import lines, steady
-from tests.bed.documents import Block, programs
+from tests.bed.documents import OPERATING, Block, programs
 
 SERVE = "scripts/serve"
 SHORTER = {
@@ -31,17 +32,19 @@ SHORTER = {
     "scripts/fuzz": "--cases 200",
     "scripts/soak": "--lifecycles 20",
 }
-"""What makes a command shorter that does the same thing many times."""
+"""Arguments for commands that repeat the same thing many times, to repeat it less often."""
 RUN_BY_CI = {
     "scripts/test",
+    "scripts/test quick",
     "scripts/lint",
     "scripts/protos --check",
     "scripts/node make /var/tmp/ocigrpc-node",
+    "scripts/node enter /var/tmp/ocigrpc-node cat /etc/os-release",
     "scripts/node test /var/tmp/ocigrpc-node",
 }
-"""What runs these tests, or runs beside them."""
-RUN_BY_TESTS = {"systemctl daemon-reload\nsystemctl enable --now ocigrpc": "test_unit_file"}
-"""What wants a host of its own, and the tests that take it from its document."""
+"""Commands of scripts/test and .ci/run."""
+RUN_BY_TESTS = {"systemctl": "test_unit_file", "runc delete": "test_recovery"}
+"""Parts of the commands that need a host or a service of their own, and the tests that run them."""
 
 _LIMIT_S = 480.0
 _PRIVATE = (
@@ -49,8 +52,12 @@ _PRIVATE = (
     "/var/lib/ocigrpc",
     "/var/log/ocigrpc",
     "/run/runc",
-    "/srv/hello",
+    "/srv",
     "/opt/ocigrpc",
+    "/var/lib/containers",
+    "/run/containers",
+    "/run/libpod",
+    "/dev/shm",
 )
 _GROUPS = tuple(
     f"/ocigrpc/ocigrpc-{whose}-{container_id}"
@@ -63,6 +70,19 @@ _DRIVER = """
 set -E
 trap 'failures=$((failures + 1))' ERR
 for directory in $PRIVATE; do mount -t tmpfs -o mode=0755 tmpfs "$directory"; done
+# Commands that change the repository change a copy of it, whose only commit is what is there now.
+tar --exclude=./.git --exclude=./.venv --exclude=./.cache -c . | tar -C "$COPY" -x
+for directory in .venv .cache; do
+    mkdir "$COPY/$directory"
+    mount --bind "$directory" "$COPY/$directory"
+done
+mount --rbind "$COPY" "$PWD"
+cd "$PWD"
+git init --quiet
+git add --all
+git -c user.name=copy -c user.email=copy commit --quiet --message=copy
+# For podman, which then needs no registry.
+tar -C / -c "$(command -v busybox)" | podman import -q -c CMD=sh - docker.io/library/alpine
 block() {
     failures=0
     "${@:2}" >"$BLOCKS/$1.out" 2>"$BLOCKS/$1.err" </dev/null
@@ -73,7 +93,7 @@ serve() {
     service=$!
     trap 'kill "$service"' EXIT
     sed -u '/"service.ready"/q' <&"$output" >"$BLOCKS/serve.log"
-    # It has ended otherwise, and its last words say why.
+    # Otherwise it has ended, and its log says why.
     grep '"service.ready"' "$BLOCKS/serve.log" || exit
     cat <&"$output" >>"$BLOCKS/serve.log" &
 }
@@ -86,7 +106,12 @@ end() {
 
 
 BLOCKS = list(programs())
-SESSION = [block for block in BLOCKS if block.command not in {*RUN_BY_CI, *RUN_BY_TESTS}]
+BY_TESTS = [
+    block
+    for block in BLOCKS
+    if block.document == OPERATING and any(each in block.text for each in RUN_BY_TESTS)
+]
+SESSION = [block for block in BLOCKS if block.command not in RUN_BY_CI and block not in BY_TESTS]
 
 pytestmark = pytest.mark.timeout(_LIMIT_S + 30)
 
@@ -110,7 +135,7 @@ class Session:
             name: self._directory / f"{block.name}.{name}" for name in ("failures", "out", "err")
         }
         if not found["failures"].exists():
-            pytest.fail(f"the session did not get so far: {self.done}")
+            pytest.fail(f"the session ended before this block: {self.done}")
         text = {name: path.read_text() for name, path in found.items()}
         return Outcome(int(text["failures"]), text["out"], text["err"])
 
@@ -118,7 +143,8 @@ class Session:
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     directory = tmp_path_factory.mktemp("documents")
-    (directory / "bin").mkdir()
+    for each in ("bin", "copy"):
+        (directory / each).mkdir()
     (directory / "bin/grpcurl").symlink_to(go_program("grpcurl"))
     for block in SESSION:
         command = block.command
@@ -134,7 +160,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 def _step(block: Block) -> str:
-    """What the driver has to do for a block."""
+    """The driver's commands for a block."""
     if block.command == SERVE:
         return f"block {block.name} serve {SERVE}\n"
     how = ".venv/bin/python" if block.language == "python" else "source"
@@ -149,7 +175,9 @@ def _run(driver: str, directory: Path) -> subprocess.CompletedProcess[str]:
         env=ours
         | {
             "BLOCKS": str(directory),
-            "PRIVATE": " ".join(_PRIVATE),
+            "COPY": str(directory / "copy"),
+            "PRIVATE": f"{directory}/copy {' '.join(_PRIVATE)}",
+            "STORAGE_DRIVER": "vfs",
             "PATH": f"{directory}/bin:{os.environ['PATH']}",
         },
         stdin=subprocess.DEVNULL,
@@ -187,19 +215,19 @@ def test_a_block_does_what_is_shown(session: Session, block: Block) -> None:
     if block.shown_as == "json":
         assert _status_alone(json.loads(_steady(outcome.out))) == json.loads(_steady(block.shown))
     elif block.shown_as == "text":
-        named = outcome.err if is_error else outcome.out
-        assert named.split() == block.shown.split()
+        printed = outcome.err if is_error else outcome.out
+        assert printed.split() == block.shown.split()
 
 
 def _status_alone(answer: object) -> object:
-    """An answer without what stands beside a status: long, or the host's own."""
+    """An answer without the fields beside a status, which are long or depend on the host."""
     if isinstance(answer, dict) and isinstance(answer.get("status"), dict):
         assert all(answer.pop(key) for key in ("spec", "resources", "restart_safe"))
     return answer
 
 
 def _steady(text: str) -> str:
-    """Without what is another each time."""
+    """Without values that differ in each run."""
     return _VOLATILE.sub(r"\1\g<2>0", text)
 
 
@@ -209,9 +237,9 @@ def test_the_session_ends_well_and_leaves_nothing(session: Session) -> None:
     assert [path for path in _GROUPS if hierarchies.group(path).exists()] == []
 
 
-def test_the_session_has_the_commands_to_begin_with() -> None:
+def test_the_documents_show_the_commands_that_are_named_here() -> None:
     shown = {block.command for block in BLOCKS}
-    assert {"scripts/demo", SERVE, *SHORTER, *RUN_BY_CI, *RUN_BY_TESTS} <= shown
+    assert {"scripts/demo", SERVE, *SHORTER, *RUN_BY_CI} <= shown
 
 
 @pytest.mark.parametrize("command", sorted(RUN_BY_CI))
@@ -223,9 +251,11 @@ def test_what_the_session_leaves_out_is_run_by_ci(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", RUN_BY_TESTS)
-def test_what_wants_a_host_of_its_own_is_run_by_a_test(command: str) -> None:
-    test = REPOSITORY / f"tests/real/{RUN_BY_TESTS[command]}.py"
-    assert "fences(OPERATING)" in test.read_text()
+def test_what_needs_a_host_of_its_own_is_run_by_a_test(command: str) -> None:
+    test = (REPOSITORY / f"tests/real/{RUN_BY_TESTS[command]}.py").read_text()
+    assert "fences(OPERATING)" in test
+    assert f'"{command}" in text' in test
+    assert any(command in block.text for block in BY_TESTS)
 
 
 def test_the_picture_of_the_demo_is_what_it_prints(session: Session) -> None:
@@ -236,6 +266,6 @@ def test_the_picture_of_the_demo_is_what_it_prints(session: Session) -> None:
 
 
 def _once(output: Sequence[str]) -> list[str]:
-    """Lines without what differs in each run, how many lines a log has among it."""
+    """Lines without what differs in each run, such as the number of log lines."""
     kept = [steady(line) for line in output if line.strip() not in ("", "...")]
     return [line for line, _ in itertools.groupby(kept)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ocigrpc.waiting import Deadline
 from tests.bed.clients.conditions import works
 from tests.bed.clients.exec import Talk, exec_groups
 from tests.bed.clients.refusal import refused
+from tests.bed.documents import OPERATING, fences
 from tests.bed.faults.runtimes import Gate
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.services.service import Service
@@ -183,6 +185,24 @@ def test_without_its_store_the_service_does_not_start_and_ends_no_container(
     store.with_suffix(".away").rename(store)
     service.start()
     assert service.state(container_id) == "running"
+
+
+def test_without_its_store_containers_can_be_ended_as_documented(service: Service) -> None:
+    service.run()
+    service.end()
+    (service.directory / "root/ocigrpc.db").unlink()
+    service.refusal()
+    (script,) = (text for _, text in fences(OPERATING) if "runc delete" in text)
+    ours = script.replace("/run/ocigrpc", str(service.directory / "run"))
+    assert ours != script
+    runc = f'runc() {{ command runc --root {service.directory / "runc"} "$@"; }}'
+    subprocess.run(["bash", "-euc", f"{runc}\n{ours}"], timeout=LIMIT_S, check=True)
+    service.start()
+    assert service.ids() == []
+    logs = list((service.directory / "log").iterdir())
+    assert set(service.leaks()) == set(map(str, logs))
+    for log in logs:
+        log.unlink()
 
 
 def test_a_container_that_the_store_has_lost_is_ended_and_removed(any_service: Service) -> None:

@@ -19,7 +19,7 @@ INSTALLED = "/opt/ocigrpc/bin/ocigrpc serve"
 UNIT_PATH = "/run/systemd/system/ocigrpc.service"
 
 (UNIT,) = (text for language, text in fences(OPERATING) if language == "ini")
-(COMMANDS,) = (
+ENABLE, LIST, RESTART = (
     text for language, text in fences(OPERATING) if language == "sh" and "systemctl" in text
 )
 
@@ -63,12 +63,15 @@ def main_pid(host: Host) -> str:
 def test_containers_outlive_a_restart_and_a_stop_of_the_unit(host: Host, service: Service) -> None:
     unit = UNIT.replace(INSTALLED, shlex.join(service.argv()))
     assert unit != UNIT
-    run(host, f"cat >{UNIT_PATH} <<'END'\n{unit}END\n{COMMANDS}")
+    run(host, f"cat >{UNIT_PATH} <<'END'\n{unit}END\n{ENABLE}")
     service.connect()
     container_id = service.run()
     first = main_pid(host)
+    listed = run(host, LIST)
+    assert f"ocigrpc-container-{container_id}.scope" in listed
+    assert f"ocigrpc-conmon-{container_id}.scope" in listed
 
-    run(host, "systemctl restart ocigrpc")
+    run(host, RESTART)
     assert main_pid(host) != first
     assert service.state(container_id) == "running"
 

@@ -1,4 +1,4 @@
-"""What the documents say of settings, reasons, paths and tests is true."""
+"""Settings, reasons, paths, commands and tests that the documents name exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from ocigrpc.settings.sources import load_settings
 from ocigrpc.settings.table import Setting, settings_table
 from ocigrpc.settings.values import RuntimeHandler, Settings
 from tests.bed import REPOSITORY
-from tests.bed.documents import API, DOCUMENTS, OPERATING, PROMISES, README, fences
+from tests.bed.documents import (
+    API,
+    CHANGES,
+    DOCUMENTS,
+    OPERATING,
+    PROMISES,
+    README,
+    fences,
+    inline_commands,
+    programs,
+)
 
 _LINK = re.compile(r"\]\(([^)#]*)(?:#([\w-]+))?\)")
 _OPERATING = OPERATING.read_text()
@@ -21,23 +31,23 @@ _ALL = "".join(document.read_text() for document in DOCUMENTS)
 
 
 def promises() -> list[str]:
-    """The rows of the tables of all that may go wrong."""
+    """The rows of the tables of failures."""
     tables = re.findall(r"^\| what happens \|.*\n.*\n((?:\|.*\n)+)", PROMISES.read_text(), re.M)
     return [row for table in tables for row in table.splitlines()]
 
 
 def headings(document: Path) -> set[str]:
-    """As links name them."""
+    """The anchors of a document's headings."""
     found = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in found}
 
 
 @pytest.mark.parametrize("setting", settings_table(), ids=lambda each: each.key)
-def test_every_setting_is_told_with_its_default(setting: Setting) -> None:
+def test_every_setting_is_documented_with_its_default(setting: Setting) -> None:
     assert f"| `{setting.key}` | `{setting.default}` | {setting.description} |\n" in _OPERATING
 
 
-def test_every_key_of_a_runtime_is_told_with_its_default() -> None:
+def test_every_key_of_a_runtime_is_documented_with_its_default() -> None:
     for field in msgspec.structs.fields(RuntimeHandler):
         default = "required"
         if not field.required:
@@ -52,7 +62,7 @@ def test_the_settings_file_shown_can_be_used(tmp_path: Path) -> None:
     assert settings != Settings()
 
 
-def test_every_word_for_programs_is_one_of_the_service() -> None:
+def test_every_code_and_reason_is_one_of_the_service() -> None:
     files = [*(REPOSITORY / "ocigrpc").rglob("*.py"), *(REPOSITORY / "protos").rglob("*.proto")]
     sources = "".join(path.read_text() for path in files)
     codes = {code.name for code in grpc.StatusCode}
@@ -88,6 +98,22 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             assert not heading or heading in headings(target), heading
 
 
+def test_every_command_in_the_text_is_one_of_a_block_which_tests_run() -> None:
+    # See tests/real/test_documents.py for the blocks.
+    run = [_by_name(line) for block in programs() for line in block.text.splitlines() if line]
+    documents = (*DOCUMENTS, API, CHANGES)
+    found = [command for document in documents for command in inline_commands(document)]
+    assert "scripts/test" in found
+    alone = [each for each in found if not any(line.startswith(_by_name(each)) for line in run)]
+    assert alone == []
+
+
+def _by_name(command: str) -> str:
+    """A command without the directory of its program."""
+    program, *arguments = command.split()
+    return " ".join([Path(program).name, *arguments, ""])
+
+
 @pytest.mark.parametrize("document", DOCUMENTS[1:], ids=lambda each: each.name)
 def test_readme_links_to_every_document(document: Path) -> None:
     assert f"]({document.relative_to(REPOSITORY)})" in README.read_text()
@@ -100,13 +126,13 @@ def test_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("promise", promises(), ids=lambda each: each[:40])
-def test_every_promise_names_tests_that_ask_for_its_words(promise: str) -> None:
+def test_every_promise_names_tests_that_assert_its_words(promise: str) -> None:
     *cells, how = promise.strip("| ").split(" | ")
     tests = re.findall(r"`((?:real|rpc|unit)/test_\w+)`", how)
     assert tests
     text = "".join((REPOSITORY / f"tests/{test}.py").read_text() for test in tests)
     # Codes, reasons and provenances, and events of the log.
     promised = r"`(?:EXIT_PROVENANCE_)?([A-Z][A-Z_]+|container\.\w+)`"
-    asked = text.replace("EXIT_PROVENANCE_", "")
+    asserted = text.replace("EXIT_PROVENANCE_", "")
     words = re.findall(promised, " ".join(cells))
-    assert [word for word in words if not re.search(rf"\b{word}\b", asked)] == []
+    assert [word for word in words if not re.search(rf"\b{word}\b", asserted)] == []
