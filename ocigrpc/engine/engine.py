@@ -13,7 +13,7 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.creation.create import Creation
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
-from ocigrpc.engine.containers.inspect import Inspection, inspect, processes_of
+from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection, inspect, processes_of
 from ocigrpc.engine.containers.kill import is_outlived, send_signal, signal_group
 from ocigrpc.engine.containers.lifecycle import pause, resume, start, start_created
 from ocigrpc.engine.containers.registry import ContainerRegistry
@@ -57,7 +57,6 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerNotFound
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.cgroups.limits import Limits
-from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
@@ -199,7 +198,7 @@ class Engine:
 
     def processes(
         self, container_id: str, after_pid: int, deadline: Deadline
-    ) -> Iterator[ProcessUsage]:
+    ) -> Iterator[ContainerProcess]:
         """The processes of a container, by rising id, behind ``after_pid``, as they are taken."""
         return processes_of(self._registry.get(container_id), after_pid, deadline)
 

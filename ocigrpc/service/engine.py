@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from ocigrpc.engine.containers.inspect import Inspection
+from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.containers.resources.stats import ContainerStats
 from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
@@ -21,7 +21,6 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.host.cgroups.limits import Limits
-from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.waiting import Deadline
 
@@ -50,7 +49,7 @@ class Engine(Protocol):
     def inspect(self, container_id: str) -> Inspection: ...
     def processes(
         self, container_id: str, after_pid: int, deadline: Deadline
-    ) -> Iterator[ProcessUsage]: ...
+    ) -> Iterator[ContainerProcess]: ...
     def runtime_info(self, container_id: str, deadline: Deadline) -> Mapping[str, str]: ...
     def list_containers(
         self, container_filter: ContainerFilter, after: Position | None = None

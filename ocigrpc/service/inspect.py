@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ocigrpc.engine.containers.inspect import Inspection
+from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.model.values import Position
-from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.oci.spec.linux_types import SpecSeccomp
 from ocigrpc.oci.spec.types import RuntimeSpec, SpecCapabilities, SpecMount, SpecUser
 from ocigrpc.service.from_proto import container_id
@@ -102,8 +101,9 @@ def processes_request(request: process_pb2.ListProcessesRequest) -> tuple[str, P
     return wanted_id, page._replace(size=min(page.size or PROCESSES_LIMIT, PROCESSES_LIMIT))
 
 
-def listed_process(usage: ProcessUsage) -> tuple[Position, process_pb2.Process]:
+def listed_process(process: ContainerProcess) -> tuple[Position, process_pb2.Process]:
     """A process as an entry of a list, and where it stands there."""
+    usage, user = process
     return (usage.pid, ""), process_pb2.Process(
         pid=usage.pid,
         container_pid=usage.container_pid,
@@ -112,4 +112,5 @@ def listed_process(usage: ProcessUsage) -> tuple[Position, process_pb2.Process]:
         cpu_time=duration(usage.cpu_ns),
         rss_bytes=usage.rss_bytes,
         command=usage.command,
+        user=user,
     )

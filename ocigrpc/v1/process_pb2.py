@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18ocigrpc/v1/process.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\x9f\x01\n\x07Process\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x15\n\rcontainer_pid\x18\x02 \x01(\x05\x12\x12\n\nparent_pid\x18\x03 \x01(\x05\x12\x0b\n\x03uid\x18\x04 \x01(\r\x12+\n\x08\x63pu_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\trss_bytes\x18\x06 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x07 \x03(\t\"S\n\x14ListProcessesRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x15ListProcessesResponse\x12&\n\tprocesses\x18\x01 \x03(\x0b\x32\x13.ocigrpc.v1.Process\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB1\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18ocigrpc/v1/process.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\"\xad\x01\n\x07Process\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x15\n\rcontainer_pid\x18\x02 \x01(\x05\x12\x12\n\nparent_pid\x18\x03 \x01(\x05\x12\x0b\n\x03uid\x18\x04 \x01(\r\x12+\n\x08\x63pu_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\trss_bytes\x18\x06 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\x07 \x03(\t\x12\x0c\n\x04user\x18\x08 \x01(\t\"S\n\x14ListProcessesRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"X\n\x15ListProcessesResponse\x12&\n\tprocesses\x18\x01 \x03(\x0b\x32\x13.ocigrpc.v1.Process\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tB1\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\nocigrpc.v1P\001Z\024ocigrpc/v1;ocigrpcv1\252\002\nOcigrpc.V1'
   _globals['_PROCESS']._serialized_start=73
-  _globals['_PROCESS']._serialized_end=232
-  _globals['_LISTPROCESSESREQUEST']._serialized_start=234
-  _globals['_LISTPROCESSESREQUEST']._serialized_end=317
-  _globals['_LISTPROCESSESRESPONSE']._serialized_start=319
-  _globals['_LISTPROCESSESRESPONSE']._serialized_end=407
+  _globals['_PROCESS']._serialized_end=246
+  _globals['_LISTPROCESSESREQUEST']._serialized_start=248
+  _globals['_LISTPROCESSESREQUEST']._serialized_end=331
+  _globals['_LISTPROCESSESRESPONSE']._serialized_start=333
+  _globals['_LISTPROCESSESRESPONSE']._serialized_end=421
 # @@protoc_insertion_point(module_scope)

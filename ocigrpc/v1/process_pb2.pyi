@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Process(_message.Message):
-    __slots__ = ("pid", "container_pid", "parent_pid", "uid", "cpu_time", "rss_bytes", "command")
+    __slots__ = ("pid", "container_pid", "parent_pid", "uid", "cpu_time", "rss_bytes", "command", "user")
     PID_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_PID_FIELD_NUMBER: _ClassVar[int]
     PARENT_PID_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,7 @@ class Process(_message.Message):
     CPU_TIME_FIELD_NUMBER: _ClassVar[int]
     RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
     pid: int
     container_pid: int
     parent_pid: int
@@ -25,7 +26,8 @@ class Process(_message.Message):
     cpu_time: _duration_pb2.Duration
     rss_bytes: int
     command: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, pid: _Optional[int] = ..., container_pid: _Optional[int] = ..., parent_pid: _Optional[int] = ..., uid: _Optional[int] = ..., cpu_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rss_bytes: _Optional[int] = ..., command: _Optional[_Iterable[str]] = ...) -> None: ...
+    user: str
+    def __init__(self, pid: _Optional[int] = ..., container_pid: _Optional[int] = ..., parent_pid: _Optional[int] = ..., uid: _Optional[int] = ..., cpu_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rss_bytes: _Optional[int] = ..., command: _Optional[_Iterable[str]] = ..., user: _Optional[str] = ...) -> None: ...
 
 class ListProcessesRequest(_message.Message):
     __slots__ = ("container_id", "page_size", "page_token")

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from ocigrpc.oci.spec.build import spec_of
+from ocigrpc.oci.spec.config import ContainerConfig
 from ocigrpc.v1 import config_pb2, container_pb2, process_pb2, runtime_pb2
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, until
@@ -36,6 +42,11 @@ def create_and_start(
         config=service.config(script), container_id=container_id, start=True
     )
     return service.rpc.CreateContainer(request, timeout=LIMIT_S)
+
+
+def run(service: Service, request: runtime_pb2.CreateContainerRequest) -> str:
+    request.start = True
+    return service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
 
 
 def test_the_config_of_a_container_can_be_asked_of_it(any_service: Service) -> None:
@@ -137,6 +148,47 @@ def test_the_processes_of_a_container_are_listed_with_what_they_use(any_service:
     for page_size in (1, 2):
         pages = processes(any_service, container_id, page_size)
         assert [each.pid for each in pages] == [each.pid for each in found]
+
+
+@pytest.fixture
+def accounts(rootfs: Path, tmp_path: Path) -> Path:
+    """A busybox with users of its own, in a file that a link leads to."""
+    root = tmp_path / "root"
+    shutil.copytree(rootfs, root, symlinks=True)
+    (root / "etc/passwd").unlink()
+    (root / "etc/passwd").symlink_to("/accounts")
+    (root / "accounts").write_text("root:x:0:0::/:/bin/sh\napp:x:1234:1234::/:/bin/sh\n")
+    return root
+
+
+def test_processes_have_the_names_of_their_users_in_the_container(
+    any_service: Service, accounts: Path
+) -> None:
+    for user, found in (("", (0, "root")), ("app", (1234, "app")), ("4321", (4321, ""))):
+        config = any_service.config("exec sleep 1000")
+        config.rootfs_path, config.user = str(accounts), user
+        container_id = run(any_service, runtime_pb2.CreateContainerRequest(config=config))
+        (process,) = processes(any_service, container_id)
+        assert (process.uid, process.user) == found
+    (accounts / "accounts").unlink()
+    (process,) = processes(any_service, container_id)
+    assert process.user == ""
+
+
+def test_in_a_user_namespace_a_name_is_that_of_the_containers_own_number(
+    service: Service, accounts: Path
+) -> None:
+    config = ContainerConfig(str(accounts), ("sleep", "1000"), user="app")
+    spec: dict[str, Any] = spec_of(config, container_id="mapped", terminal=False)
+    linux = spec["linux"]
+    linux["namespaces"].append({"type": "user"})
+    linux["uidMappings"] = linux["gidMappings"] = [
+        {"containerID": 0, "hostID": 0, "size": 1000},
+        {"containerID": 1000, "hostID": 70000, "size": 1000},
+    ]
+    container_id = run(service, runtime_pb2.CreateContainerRequest(spec_json=json.dumps(spec)))
+    (process,) = processes(service, container_id)
+    assert (process.uid, process.user) == (70234, "app")
 
 
 def test_processes_of_a_container_that_ended_are_none_and_of_no_container_not_found(

@@ -24,7 +24,6 @@ from ocigrpc.engine.model.values import (
 )
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.processes.process import Identity
-from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.rpc.methods import Service
 from ocigrpc.service.engine import Engine
 from ocigrpc.service.runtime import runtime_service
@@ -84,7 +83,6 @@ class FakeEngine:
         self.view = VIEW
         self.views: Sequence[ContainerView] = (VIEW,)
         self.inspection = Inspection(None, "", True)
-        self.usages: Sequence[ProcessUsage] = ()
         self.exit_status = ExitStatus(Provenance.EXIT_FILE, 3_000_000_003, exit_code=0)
         self.entered: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.left: queue.SimpleQueue[type[Exception] | None] = queue.SimpleQueue()
@@ -165,12 +163,6 @@ class FakeEngine:
 
     def inspect(self, container_id: str) -> Inspection:
         return self.inspection
-
-    def processes(
-        self, container_id: str, after_pid: int, deadline: Deadline
-    ) -> Iterator[ProcessUsage]:
-        self._do("processes", container_id, after_pid, deadline=deadline)
-        return (each for each in self.usages if each.pid > after_pid)
 
     def limits(self, container_id: str) -> Limits:
         return Limits(pids_limit=33)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ocigrpc.engine.containers.inspect import Inspection
+from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.host.processes.usage import ProcessUsage
 from ocigrpc.oci.bundle import runtime_spec
 from ocigrpc.oci.spec.types import RuntimeSpec
@@ -125,7 +125,7 @@ def test_a_page_of_processes_is_bounded(asked: int, size: int) -> None:
 
 def test_a_process_has_its_place() -> None:
     usage = ProcessUsage(7, 1, 6, 1000, 1_500_000_000, 4096, ("sh", "-c"))
-    (position, process) = inspect.listed_process(usage)
+    position, process = inspect.listed_process(ContainerProcess(usage, "dev"))
     assert position == (7, "")
     assert process == process_pb2.Process(
         pid=7,
@@ -135,4 +135,5 @@ def test_a_process_has_its_place() -> None:
         cpu_time={"seconds": 1, "nanos": 500_000_000},
         rss_bytes=4096,
         command=["sh", "-c"],
+        user="dev",
     )

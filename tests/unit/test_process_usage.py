@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ocigrpc.host.processes.usage import process_usage
+from ocigrpc.host.processes.usage import process_usage, uid_ranges
 from tests.bed.hosts.leaks import until
 
 
@@ -66,3 +66,7 @@ def test_a_name_that_looks_like_a_line_of_its_own_is_none() -> None:
 
 def test_nobody_has_no_usage() -> None:
     assert process_usage(2**22 + 1) is None
+
+
+def test_uids_of_a_process_in_our_user_namespace_are_ours() -> None:
+    assert list(uid_ranges(os.getpid())) == [(0, 0, 1 << 32)]

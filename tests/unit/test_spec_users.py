@@ -15,7 +15,7 @@ from ocigrpc.errors import InvalidArgument
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES
 from ocigrpc.oci.spec.root_files import PlannedRoot
 from ocigrpc.oci.spec.types import SpecMount
-from ocigrpc.oci.spec.users import User, parse_group, parse_passwd, user_of
+from ocigrpc.oci.spec.users import User, parse_group, parse_passwd, user_names, user_of
 from ocigrpc.violations import Violations
 
 PASSWD = """\
@@ -309,3 +309,11 @@ def test_a_root_is_not_left_by_a_link_or_a_mount(tmp_path: Path) -> None:
 def test_any_bytes_are_parsed_without_an_error(content: bytes) -> None:
     assert all(account.uid >= 0 for account in parse_passwd(content))
     assert all(group.gid >= 0 for group in parse_group(content))
+
+
+def test_names_are_those_that_a_look_up_by_number_finds(rootfs: Path) -> None:
+    too_long = f"{'x' * 257}:x:50:50\n{'y' * 256}:x:51:51\nsecond:x:51:51\n"
+    (rootfs / "etc/passwd").write_text(PASSWD + too_long)
+    names = user_names(PlannedRoot(str(rootfs), ()))
+    assert (names[0], names[1001], names[5], names[51]) == ("root", "alice", "alice", "y" * 256)
+    assert 50 not in names

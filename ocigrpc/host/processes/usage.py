@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -51,3 +52,17 @@ def process_usage(pid: int) -> ProcessUsage | None:
         rss_bytes=int(lines.get(b"VmRSS", b"0 kB").split()[0]) << 10,
         command=tuple(text.split("\0")) if text else (f"[{name.decode(errors='replace')}]",),
     )
+
+
+def uid_ranges(pid: int) -> Iterator[tuple[int, int, int]]:
+    """The uids of a process's user namespace: the first there, the first here, how many.
+
+    See user_namespaces(7). Raises ``OSError``.
+    """
+    if os.path.samefile(f"/proc/{pid}/ns/user", "/proc/self/ns/user"):
+        # Here the kernel shows numbers of the namespace above.
+        yield 0, 0, 1 << 32
+        return
+    for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines():
+        first, here, count = map(int, line.split())
+        yield first, here, count

@@ -21,6 +21,9 @@ NUMBER_LIMIT = (1 << 31) - 1
 # Most groups of a process, NGROUPS_MAX.
 GROUPS_LIMIT = 65536
 
+# Longest name that is answered, LOGIN_NAME_MAX.
+NAME_LIMIT_BYTES = 256
+
 _FIELD = "config.user"
 # Errors that are the service's own, and not the file's.
 _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -85,6 +88,18 @@ def user_of(
         len(groups) <= GROUPS_LIMIT, _FIELD, f"is in more than {GROUPS_LIMIT} groups", "TOO_MANY"
     )
     return User(uid, gid, groups)
+
+
+def user_names(files: RootFiles) -> dict[int, str]:
+    """The names of all uids, of each the first one as in a look-up; none that is too long.
+
+    Raises what ``files.read`` does.
+    """
+    names = dict[int, str]()
+    for account in parse_passwd(files.read("/etc/passwd")):
+        if len(account.name.encode()) <= NAME_LIMIT_BYTES:
+            names.setdefault(account.uid, account.name)
+    return names
 
 
 def check_accounts(files: RootFiles, violations: Violations) -> None:
