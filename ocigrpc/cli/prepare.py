@@ -16,7 +16,7 @@ from ocigrpc.settings.values import Settings
 
 log = get_logger()
 
-# The most containers at once, if the settings do not say.
+# The most containers at once by default.
 _CONTAINERS = 10_000
 
 

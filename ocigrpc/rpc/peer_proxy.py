@@ -1,4 +1,4 @@
-"""A proxy before a server at a unix socket, from which the server learns who called.
+"""A proxy before a server at a unix socket, from which the server learns its caller.
 
 The kernel knows which process connected to a unix socket, but a gRPC server knows only the
 address that a call came from, and clients of a unix socket have none. So a :class:`PeerProxy`

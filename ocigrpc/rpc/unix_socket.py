@@ -32,7 +32,7 @@ _GID = re.compile("[0-9]{1,9}")
 
 
 class UnixSocket(NamedTuple):
-    """A socket file, and who may connect to it."""
+    """A socket file and its permissions."""
 
     setting: str
     """The setting of its path, for errors."""
@@ -145,7 +145,7 @@ def _refuse_taken(wanted: UnixSocket) -> None:
         return
     except OSError as error:
         # A socket that can't be probed, as with a full backlog, may well have a listener.
-        problem = f"is there, and can't be asked who listens: {error.strerror or error}"
+        problem = f"is there, and can't be probed for a listener: {error.strerror or error}"
         raise _unusable(wanted, problem, "SOCKET_PATH_TAKEN") from error
     raise _unusable(wanted, "has another service listening on it", "SOCKET_IN_USE")
 

@@ -28,7 +28,7 @@ from ocigrpc.waiting import Deadline
 class Engine(Protocol):
     """The verbs that handlers call, one for each RPC of the same stem.
 
-    :class:`ocigrpc.engine.engine.Engine` has them, and says what each does.
+    :class:`ocigrpc.engine.engine.Engine` has them, and documents each.
     """
 
     def versions(self, deadline: Deadline) -> Versions: ...

@@ -11,9 +11,9 @@ from ocigrpc.service.pages import PROCESSES_LIMIT, Page, page_of
 from ocigrpc.service.times import duration
 from ocigrpc.v1 import config_pb2, container_pb2, process_pb2
 
+# Most that a spec takes in an answer: with labels and annotations, it fits the 4 MiB that clients
+# of gRPC accept by default.
 SPEC_LIMIT_BYTES = 2 << 20
-"""Most that a spec takes in an answer: with labels and annotations, it fits the 4 MiB that
-clients of gRPC take unless they say more."""
 
 _PROPAGATIONS = {
     prefix + word: number
@@ -27,7 +27,7 @@ _PROPAGATIONS = {
 
 
 def container_spec(found: Inspection) -> container_pb2.ContainerSpec | None:
-    """What a container runs; None when nobody can say."""
+    """What a container runs; None when its spec can't be read."""
     spec = found.spec
     if spec is None:
         return None
