@@ -85,11 +85,6 @@ class _NamesContainer(Protocol):
     def container_id(self) -> str: ...
 
 
-class _HasTimeout(Protocol):
-    @property
-    def timeout(self) -> Duration: ...
-
-
 def container_id(request: _NamesContainer) -> str:
     """The id or the name in a request. Raises ``InvalidArgument``."""
     # Every id could be a name as well.
@@ -105,9 +100,9 @@ def stop_request(request: runtime_pb2.StopContainerRequest) -> tuple[str, float 
     return container_id(request), _seconds(request.timeout)
 
 
-def limit_s(request: _HasTimeout) -> float:
+def limit_s(timeout: Duration) -> float:
     """The timeout in seconds; infinite if there is none."""
-    return _seconds(request.timeout) or math.inf
+    return _seconds(timeout) or math.inf
 
 
 def _seconds(timeout: Duration) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.model.values import Position
-from ocigrpc.oci.spec.linux_types import SpecSeccomp
 from ocigrpc.oci.spec.types import RuntimeSpec, SpecCapabilities, SpecMount, SpecUser
 from ocigrpc.service.from_proto import container_id
 from ocigrpc.service.pages import PROCESSES_LIMIT, Page, page_of
@@ -34,7 +33,9 @@ def container_spec(found: Inspection) -> container_pb2.ContainerSpec | None:
     message = _spec(spec)
     seccomp = spec.linux.seccomp if spec.linux is not None else None
     if seccomp is not None:
-        message.seccomp.CopyFrom(_seccomp(seccomp, found.seccomp_profile))
+        message.seccomp.default_action = seccomp.default_action
+        message.seccomp.rules = len(seccomp.syscalls or ())
+        message.seccomp.profile_path = found.seccomp_profile
     if message.ByteSize() > SPEC_LIMIT_BYTES:
         message.ClearField("env")
         message.ClearField("mounts")
@@ -83,14 +84,6 @@ def _mount(mount: SpecMount) -> config_pb2.Mount:
         readonly="ro" in options,
         propagation=travels[-1] if travels else config_pb2.MOUNT_PROPAGATION_PRIVATE,
         options=rest,
-    )
-
-
-def _seccomp(seccomp: SpecSeccomp, profile_path: str) -> container_pb2.SeccompFilter:
-    return container_pb2.SeccompFilter(
-        default_action=seccomp.default_action,
-        rules=len(seccomp.syscalls or ()),
-        profile_path=profile_path,
     )
 
 

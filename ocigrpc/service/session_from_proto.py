@@ -39,21 +39,19 @@ def exec_sync_request(request: exec_pb2.ExecSyncRequest) -> ExecStart:
         output_limit_bytes=request.max_output_bytes or OUTPUT_DEFAULT_BYTES,
         container_id=from_proto.container_id(request),
         process=_process(request.process),
-        timeout_s=from_proto.limit_s(request),
+        timeout_s=from_proto.limit_s(request.timeout),
         keep_running=request.keep_running,
     )
 
 
 def exec_start(request: exec_pb2.ExecRequest) -> ExecStart:
     """The program to run, from the first message. Raises ``InvalidArgument``."""
-    if request.WhichOneof("input") != "start":
-        raise start_missing()
     start = request.start
-    with _below("start"):
+    with _start_of(request):
         return ExecStart(
             container_id=from_proto.container_id(start),
             process=structs.replace(_process(start.process), field="start.process"),
-            timeout_s=from_proto.limit_s(start),
+            timeout_s=from_proto.limit_s(start.timeout),
             stdin=start.stdin,
             terminal=start.terminal,
             terminal_size=_start_size(start),
@@ -63,10 +61,8 @@ def exec_start(request: exec_pb2.ExecRequest) -> ExecStart:
 
 def attach_start(request: attach_pb2.AttachRequest) -> AttachStart:
     """What to attach to, from the first message. Raises ``InvalidArgument``."""
-    if request.WhichOneof("input") != "start":
-        raise start_missing()
     start = request.start
-    with _below("start"):
+    with _start_of(request):
         return AttachStart(
             container_id=from_proto.container_id(start),
             stdin=start.stdin,
@@ -102,12 +98,14 @@ def _start_size(start: exec_pb2.ExecStart | attach_pb2.AttachStart) -> TerminalS
 
 
 @contextmanager
-def _below(field: str) -> Iterator[None]:
-    """Put ``field`` of the request before the names of wrong fields."""
+def _start_of(request: exec_pb2.ExecRequest | attach_pb2.AttachRequest) -> Iterator[None]:
+    """Require a start, and put ``start`` before the names of its wrong fields."""
+    if request.WhichOneof("input") != "start":
+        raise start_missing()
     try:
         yield
     except InvalidArgument as error:
-        raise error.below(field) from None
+        raise error.below("start") from None
 
 
 def _size(size: terminal_pb2.TerminalSize, field: str) -> TerminalSize:

@@ -372,9 +372,9 @@ def test_timeout_that_makes_no_sense_is_refused(timeout: dict[str, int]) -> None
     request = v1.StopContainerRequest(container_id="c", timeout=timeout)
     assert wrong(lambda: from_proto.stop_request(request)) == ("INVALID_TIMEOUT", ["timeout"])
     exec_sync = exec_pb2.ExecSyncRequest(container_id="c", timeout=timeout)
-    assert wrong(lambda: from_proto.limit_s(exec_sync)) == ("INVALID_TIMEOUT", ["timeout"])
+    assert wrong(lambda: from_proto.limit_s(exec_sync.timeout)) == ("INVALID_TIMEOUT", ["timeout"])
     start = exec_pb2.ExecStart(container_id="c", timeout=timeout)
-    assert wrong(lambda: from_proto.limit_s(start)) == ("INVALID_TIMEOUT", ["timeout"])
+    assert wrong(lambda: from_proto.limit_s(start.timeout)) == ("INVALID_TIMEOUT", ["timeout"])
 
 
 def test_kill_is_sigkill_unless_it_says_another() -> None:
