@@ -204,13 +204,17 @@ def failed(verb: str, path: str, error: OSError) -> CgroupFailed:
 
 
 def _read(path: str, *, whole: bool = False) -> str | None:
-    # One read suffices for every file but a list of processes, and stats need many files.
+    # One read suffices for every file but a list of processes, and stats need many files: for
+    # those, closing_fd would cost as much as the read.
     try:
-        with closing_fd(os.open(path, os.O_RDONLY)) as fd:
+        fd = os.open(path, os.O_RDONLY)
+        try:
             text = chunk = os.read(fd, _CHUNK_BYTES)
             while whole and chunk:
                 chunk = os.read(fd, _CHUNK_BYTES)
                 text += chunk
+        finally:
+            os.close(fd)
     except OSError as error:
         if error.errno in GONE:
             return None

@@ -86,7 +86,7 @@ def start_scope(
     Also raises ``CgroupFailed`` (SCOPE_EXISTS). After ``Timeout`` or ``Cancelled`` it may still
     be started, so stop it.
     """
-    slice_path(slice_name)
+    scope_path(slice_name, unit)
     properties = [
         ("Description", ("s", description or unit)),
         ("Slice", ("s", slice_name)),

@@ -10,7 +10,7 @@ from ocigrpc.errors import HostFailed, Timeout, cut
 from ocigrpc.host.processes.child import ENVIRONMENT, run
 from ocigrpc.waiting import Deadline
 
-# Programs whose package has the same name on Debian and Ubuntu.
+# Programs whose package, on Debian and Ubuntu, is named like the program.
 _PACKAGES = ("conmon", "runc", "crun")
 _VERSION_LIMIT_BYTES = 256
 
