@@ -17,9 +17,10 @@ from ocigrpc.v1.runtime_pb2 import CreateContainerRequest, RemoveContainerReques
 from ocigrpc.waiting import Deadline
 from tests.bed.clients.exec import exec_sync, process
 from tests.bed.clients.refusal import refused
-from tests.bed.faults.mounting import mounted, write_killed
+from tests.bed.faults.mounting import write_killed
 from tests.bed.faults.runtimes import Gate
 from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.mounted import mounted
 from tests.bed.services.service import Service
 from tests.real.conftest import Runtimes, StartService
 from tests.real.test_recovery import logged, restart_after_death

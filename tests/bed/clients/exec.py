@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,20 +86,19 @@ class Talk:
     def read(self, enough: Callable[[], bool]) -> None:
         """Read messages until there are enough."""
         while not enough():
-            message = next(self.call)
-            self.stdout += message.stdout
-            self.stderr += message.stderr
-            if message.HasField("exit"):
-                self.exit = message.exit
+            self._take(next(self.call))
 
     def read_all(self) -> None:
         for message in self.call:
-            self.stdout += message.stdout
-            self.stderr += message.stderr
-            assert self.exit is None, "the exit is the last message"
-            if message.HasField("exit"):
-                self.exit = message.exit
+            self._take(message)
         self.hang_up()
+
+    def _take(self, message: exec_pb2.ExecResponse) -> None:
+        assert self.exit is None, "the exit is the last message"
+        self.stdout += message.stdout
+        self.stderr += message.stderr
+        if message.HasField("exit"):
+            self.exit = message.exit
 
     def leave(self) -> None:
         """Go away in the middle."""
@@ -116,21 +116,15 @@ def nothing_made_is_left(service: Service, container_id: str) -> bool:
     return not (exec_groups(service) or files)
 
 
-def children_of(service: Service) -> list[str]:
-    return list(children(service.pid))
-
-
 def nothing_runs_but(service: Service, container_id: str, count: int = 1) -> bool:
     """Whether execs have left nothing behind: groups, files, runtimes, processes."""
     pid = service.status(container_id).pid
     namespace = os.readlink(f"/proc/{pid}/ns/pid")
     alive = 0
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            alive += os.readlink(entry / "ns/pid") == namespace and bool(
-                (entry / "cmdline").read_bytes()
-            )
-        except OSError:
-            continue
-    files = list((service.directory / "run/containers" / container_id).glob("exec-*"))
-    return alive == count and not (exec_groups(service) or files or children_of(service))
+        # Processes may end meanwhile.
+        with suppress(OSError):
+            if os.readlink(entry / "ns/pid") == namespace:
+                alive += bool((entry / "cmdline").read_bytes())
+    left = not nothing_made_is_left(service, container_id) or list(children(service.pid))
+    return alive == count and not left

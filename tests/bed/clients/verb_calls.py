@@ -50,32 +50,30 @@ def begin(
 ) -> Pending:
     """The call that runs into the verb, for the container of ``create``, under way."""
     container_id = create.container_id
-    match verb:
-        case "create":
-            return stub.CreateContainer.future(create, timeout=timeout_s)
-        case "start":
-            start = pb.StartContainerRequest(container_id=container_id)
-            return stub.StartContainer.future(start, timeout=timeout_s)
-        case "state":
-            status = pb.ContainerStatusRequest(container_id=container_id, verbose=True)
-            return stub.ContainerStatus.future(status, timeout=timeout_s)
-        case "pause":
-            pause = pb.PauseContainerRequest(container_id=container_id)
-            return stub.PauseContainer.future(pause, timeout=timeout_s)
-        case "resume":
-            resume = pb.ResumeContainerRequest(container_id=container_id)
-            return stub.ResumeContainer.future(resume, timeout=timeout_s)
-        case "exec":
-            process = exec_pb2.ExecProcess(command=["true"])
-            run = exec_pb2.ExecSyncRequest(
+    process = exec_pb2.ExecProcess(command=["true"])
+    rpc, request = {
+        "create": ("CreateContainer", create),
+        "start": ("StartContainer", pb.StartContainerRequest(container_id=container_id)),
+        "state": (
+            "ContainerStatus",
+            pb.ContainerStatusRequest(container_id=container_id, verbose=True),
+        ),
+        "pause": ("PauseContainer", pb.PauseContainerRequest(container_id=container_id)),
+        "resume": ("ResumeContainer", pb.ResumeContainerRequest(container_id=container_id)),
+        "exec": (
+            "ExecSync",
+            exec_pb2.ExecSyncRequest(
                 container_id=container_id, process=process, timeout=exec_timeout
-            )
-            return stub.ExecSync.future(run, timeout=timeout_s)
-        case "update":
-            return stub.UpdateContainerResources.future(update_of(container_id), timeout=timeout_s)
-        case _:
-            remove = pb.RemoveContainerRequest(container_id=container_id, force=True)
-            return stub.RemoveContainer.future(remove, timeout=timeout_s)
+            ),
+        ),
+        "update": ("UpdateContainerResources", update_of(container_id)),
+        "delete": (
+            "RemoveContainer",
+            pb.RemoveContainerRequest(container_id=container_id, force=True),
+        ),
+    }[verb]
+    call: Pending = getattr(stub, rpc).future(request, timeout=timeout_s)
+    return call
 
 
 def update_of(container_id: str) -> pb.UpdateContainerResourcesRequest:

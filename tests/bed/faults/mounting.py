@@ -1,4 +1,4 @@
-"""Mounts of others, and runtimes that are killed while they have a mount of their own."""
+"""Runtimes that are killed while they have something mounted."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-
-@contextmanager
-def mounted(path: Path, *options: str) -> Iterator[None]:
-    """Something is mounted at a path in the block."""
-    subprocess.run(["mount", *options, str(path)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-
 
 # umount2 is the end of what runc does while its program is mounted: there it is killed.
 _KILLED = """#!{python} -S

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bed.hosts.mounted import mounted
+
 _CHUNK_BYTES = 1 << 16
 _IMAGE_BYTES = 32 << 20
 PAGE_BYTES = 1 << 12
@@ -61,28 +63,17 @@ def _until_full(write: Callable[[], object]) -> None:
 
 
 @contextmanager
-def _mounted(path: Path, *options: str) -> Iterator[None]:
-    subprocess.run(["mount", *options, str(path)], check=True)
-    try:
-        yield
-    finally:
-        # Whoever is still in there after a failed test, the next one must not find it.
-        if subprocess.run(["umount", str(path)], check=False).returncode:
-            subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
-@contextmanager
 def disk(path: Path) -> Iterator[Disk]:
     """An empty disk at ``path``, in the block."""
     path.mkdir()
-    with _mounted(path, "-t", "tmpfs", "-o", "size=16m,nr_inodes=3000,mode=0700", "tmpfs"):
+    with mounted(path, "-t", "tmpfs", "-o", "size=16m,nr_inodes=3000,mode=0700", "tmpfs"):
         yield Disk(path)
 
 
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:
     """Nothing below ``path`` can be changed by that name in the block."""
-    with _mounted(path, "--bind", str(path)):
+    with mounted(path, "--bind", str(path)):
         subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
         yield
 
@@ -105,7 +96,7 @@ class FailingDisk:
     @contextmanager
     def mounted(self) -> Iterator[None]:
         """It is there, sound and writable, in the block."""
-        with _mounted(self.path, "-o", "loop,errors=remount-ro", str(self._image)):
+        with mounted(self.path, "-o", "loop,errors=remount-ro", str(self._image)):
             yield
 
     def fail(self) -> None:
