@@ -17,8 +17,8 @@ ARCHITECTURE = REPOSITORY / "ocigrpc/ARCHITECTURE.md"
 PROMISES = REPOSITORY / "tests/README.md"
 CHANGES = REPOSITORY / "CHANGELOG.md"
 
+# In the order in which they are read: each continues where the one before it has ended.
 DOCUMENTS = (README, CLIENTS, OPERATING, ARCHITECTURE, PROMISES)
-"""In the order in which they are read: each continues where the one before it has ended."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")

@@ -60,8 +60,8 @@ def view_of(**fields: object) -> ContainerView:
     return msgspec.structs.replace(VIEW, record=msgspec.structs.replace(RECORD, **fields))
 
 
+# Longest that a test waits for what must happen at once.
 LIMIT_S = 20.0
-"""Longest that a test waits for what must happen at once."""
 
 
 class FakeEngine:

@@ -10,8 +10,8 @@ from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine, view_of
 from tests.rpc.statuses import failure_of
 
+# What a client of gRPC takes, unless it says more.
 CLIENTS_LIMIT_BYTES = 4 << 20
-"""What a client of gRPC takes, unless it says more."""
 
 
 def fill(engine: FakeEngine, count: int, label_bytes: int = 0) -> None:

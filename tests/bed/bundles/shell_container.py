@@ -14,8 +14,9 @@ from tests.bed.bundles.bundle import make_rootfs
 from tests.bed.hosts.leaks import below
 
 RUNTIMES = ("runc", "crun")
+
+# What the specs are told; the runtime knows each container by a name of its own.
 CONTAINER_ID = "abcdefghijklmnop"
-"""What the specs are told; the runtime knows each container by a name of its own."""
 
 _TIMEOUT_S = 30
 V2_SIDE = Path("/sys/fs/cgroup/unified/cgroup.controllers")

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# What a program can see of its spec.
 PROBE = (
     "id; hostname; pwd; umask; env | sort; cat /proc/self/oom_score_adj; "
     "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups)' /proc/self/status; "
@@ -19,7 +20,6 @@ PROBE = (
     "s/master:[0-9]*//;s/ - \\([a-z0-9]*\\) .*/ \\1/' | grep -v ^/sys/fs/cgroup | sort; "
     "ls /dev; cat /proc/sys/kernel/domainname"
 )
-"""What a program can see of its spec."""
 
 NOT_RUN = frozenset(("runtime-spec",))
 

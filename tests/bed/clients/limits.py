@@ -22,6 +22,8 @@ EVERYTHING = {
     "memory_swap_limit_in_bytes": 128 * MIB,
     "pids_limit": 33,
 }
+
+# What takes all of them away.
 NOTHING = {
     "cpu_shares": -1,
     "cpu_quota": -1,
@@ -31,7 +33,6 @@ NOTHING = {
     "memory_swap_limit_in_bytes": -1,
     "pids_limit": -1,
 }
-"""What takes all of them away."""
 
 _V1_FILES = {
     "cpu.shares": "501",

@@ -19,8 +19,8 @@ from tests.bed.services.service import Service
 if TYPE_CHECKING:
     from grpc import _CallIterator
 
+# A script that writes the numbers up to one, each with a write of its own.
 COUNTING = "i=0; while [ $i -lt {} ]; do i=$((i+1)); echo $i; done"
-"""A script that writes the numbers up to one, each with a write of its own."""
 
 
 def responses(

@@ -11,8 +11,8 @@ from ocigrpc.v1 import config_pb2, exec_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 
+# All that the service runs: signals it sends itself, so that there is no kill.
 VERBS = ("create", "start", "state", "pause", "resume", "exec", "update", "delete")
-"""All that the service runs: signals it sends itself, so that there is no kill."""
 
 
 class Pending(Protocol):

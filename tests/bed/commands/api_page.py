@@ -30,8 +30,8 @@ Made by `scripts/protos` from the comments in `protos/ocigrpc/v1`; change those.
 [README.md](README.md) for a tour.
 """
 
+# Where something is in its file: field numbers and indexes, as protoc counts them.
 _Path: TypeAlias = tuple[int, ...]
-"""Where something is in its file: field numbers and indexes, as protoc counts them."""
 
 _SYNTAX: _Path = (12,)
 _PACKAGE = ".ocigrpc.v1."

@@ -31,12 +31,14 @@ from tests.bed.services.serving import sandbox
 
 IN_FLIGHT = 8
 LIVE = 50
+
+# Calls of ContainerStatus, and of ListContainers, for each live container.
 STATUS_CALLS = 20
-"""Calls of ContainerStatus, and of ListContainers, for each live container."""
 
 IDLE_STREAMS = 300
+
+# Containers that live when the service is killed.
 CRASHED = 500
-"""Containers that live when the service is killed."""
 
 EXIT_TIMEOUT_S = 30.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.bed import REPOSITORY
 
+# The most that there may be of each, without the ``__init__`` of a folder.
 FUNCTION_LINES, FILE_LINES, FOLDER_FILES = 40, 320, 15
-"""The most that there may be of each, without the ``__init__`` of a folder."""
 
 
 def files() -> Iterator[Path]:

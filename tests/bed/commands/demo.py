@@ -27,8 +27,9 @@ trap 'echo asked to end; exit {EXIT_CODE}' TERM
 while echo "tick $((n += 1))"; do sleep 0.1; done
 """
 CALL_TIMEOUT_S = 30.0
+
+# How long the paused container is watched doing nothing: some ticks' worth.
 PAUSE_S = 0.4
-"""How long the paused container is watched doing nothing: some ticks' worth."""
 
 _Response = TypeVar("_Response")
 

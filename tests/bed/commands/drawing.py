@@ -19,16 +19,17 @@ from tests.bed import REPOSITORY
 PACKAGE = "ocigrpc"
 DRAWING = REPOSITORY / PACKAGE / "ARCHITECTURE.svg"
 
+# By each room, those that it imports.
 Arrows = Mapping[str, frozenset[str]]
-"""By each room, those that it imports."""
 
+# Widths of the column of all floors, and of the one at either side of it.
 _MIDDLE, _SIDE = 520, 90
-"""Widths of the column of all floors, and of the one at either side of it."""
-_BOX, _GAP, _TRACK, _FRAME, _TITLE = 30, 14, 8, 12, 24
-"""Heights: of a box, of the least gap between rows, of a line in it, of a frame and its title."""
 
+# Heights: of a box, of the least gap between rows, of a line in it, of a frame and its title.
+_BOX, _GAP, _TRACK, _FRAME, _TITLE = 30, 14, 8, 12, 24
+
+# Of the arrows of one room after the other.
 _COLORS = "#1f5f99 #a8481e #2e7d32 #8e24aa #00796b #b71c5c #5d4037".split()
-"""Of the arrows of one room after the other."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from tests.bed.hosts.usage import usage_of
 from tests.bed.services.service import Service
 from tests.bed.services.serving import sandbox
 
+# Cases that are drawn together: the generator remembers them all.
 ROUND = 1000
-"""Cases that are drawn together: the generator remembers them all."""
 
 
 def main() -> None:

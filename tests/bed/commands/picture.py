@@ -11,9 +11,10 @@ import sys
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+# Height of a line, width of a character and margin, in pixels, at a font size of 13.
 _LINE, _CHARACTER, _MARGIN = 18, 7.8, 16
-"""Height of a line, width of a character and margin, in pixels, at a font size of 13."""
 
+# Of the states, where they stand alone.
 _COLORS = {
     "CREATED": "#79c0ff",
     "RUNNING": "#7ee787",
@@ -21,7 +22,6 @@ _COLORS = {
     "STOPPED": "#ff7b72",
     "gone": "#8b949e",
 }
-"""Of the states, where they stand alone."""
 
 _STATE = re.compile(rf"(?<= )({'|'.join(_COLORS)})(?= )")
 _NUMBER = re.compile(r"\d[\w.+~:-]*")

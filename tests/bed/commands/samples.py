@@ -10,8 +10,8 @@ from typing import NamedTuple
 from tests.bed.hosts.usage import Usage, usage_of
 from tests.bed.services.service import Service
 
+# Most by which a service may grow, as a part of what it was.
 DRIFT_LIMIT = 0.1
-"""Most by which a service may grow, as a part of what it was."""
 
 
 class Sample(NamedTuple):

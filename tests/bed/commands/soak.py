@@ -22,15 +22,17 @@ from tests.bed.services.serving import sandbox
 
 LIFECYCLES = 10_000
 IN_FLIGHT = 8
-FIRST = 500
-"""Lives after which the service is as large as it has to be."""
 
+# Lives after which the service is as large as it has to be.
+FIRST = 500
+
+# Lives from one line of progress to the next.
 BATCH = 100
-"""Lives from one line of progress to the next."""
 
 SETTLE_TIMEOUT_S = 30.0
+
+# Exit code of a container that was stopped at once.
 KILLED = 137
-"""Exit code of a container that was stopped at once."""
 
 
 class Soak:

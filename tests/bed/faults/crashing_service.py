@@ -11,8 +11,8 @@ import pytest
 from tests.bed.checks.bystander import Bystander
 from tests.bed.services.service import Service
 
+# The container that the deadly moments are about.
 VICTIM = "victim"
-"""The container that the deadly moments are about."""
 
 
 class CrashingService:

@@ -15,8 +15,8 @@ from tests.bed.hosts.leaks import until
 
 HANDLER = "hanging"
 
+# Creates that hang besides, more than may run at once.
 CREATES = 70
-"""Creates that hang besides, more than may run at once."""
 
 _AT_ONCE = Settings().limits.unary_threads
 _LIMIT_S = 60.0

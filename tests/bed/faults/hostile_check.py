@@ -17,21 +17,22 @@ from tests.bed.clients.error_info import error_details
 from tests.bed.faults.hostile import SERVICE, Case
 from tests.bed.faults.hostile_values import NEVER_RIGHT
 
+# In which every call has to be answered, but those that wait for a container.
 LIMIT_S = 60.0
-"""In which every call has to be answered, but those that wait for a container."""
 
+# How long those are waited for.
 WAIT_S = 0.5
-"""How long those are waited for."""
 
 _WAITS = frozenset("WaitContainer Attach ContainerLogs".split())
 
+# Codes that say what is wrong with a request, or with what it is about.
 REFUSALS = frozenset(
     "INVALID_ARGUMENT NOT_FOUND FAILED_PRECONDITION ALREADY_EXISTS RESOURCE_EXHAUSTED".split()
 )
-"""Codes that say what is wrong with a request, or with what it is about."""
 
 _STEP = re.compile(r'(\w+)(?:\[(\d+|"(?:[^"\\]|\\.)*")\])?(?:\.|$)')
 
+# Fields whose values only the runtime can judge, at work in the kernel, and why.
 _FOR_THE_RUNTIME: Mapping[str, str] = {
     "spec_json": "it is in the runtime's own language, most of which is the runtime's to know",
     "bundle_path": "so is what is in it",
@@ -54,10 +55,9 @@ _FOR_THE_RUNTIME: Mapping[str, str] = {
     "start.process.working_dir": "and here",
     "resources": "the kernel knows which limits it can keep",
 }
-"""Fields whose values only the runtime can judge, at work in the kernel, and why."""
 
+# Values of such fields that are never to blame.
 _SOUND = frozenset({"/bin/true", "/bin/cat"})
-"""Values of such fields that are never to blame."""
 
 
 class Answer:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from tests.bed.bundles.bundle import make_rootfs, spec_json
 
+# Levels of a JSON text that no reader should follow.
 DEEP = 10_000
-"""Levels of a JSON text that no reader should follow."""
 
+# Size of a file that is not to be read; all of it is a hole.
 HUGE_BYTES = 200_000_000
-"""Size of a file that is not to be read; all of it is a hole."""
 
 
 def strange_texts(sound: str) -> Mapping[str, str]:

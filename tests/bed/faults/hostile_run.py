@@ -20,14 +20,14 @@ from tests.bed.faults.hostile_places import File, Places
 from tests.bed.faults.hostile_values import ENDED, LIVING
 from tests.bed.hosts.leaks import LIMIT_S, until
 
+# Cases between two checks of what is slow to inspect: processes, cgroups and mounts.
 _INSPECT_EVERY = 100
-"""Cases between two checks of what is slow to inspect: processes, cgroups and mounts."""
 
+# Directories of the service in which each container has something.
 _OWN = ("run/containers", "run/exits", "run/sockets", "log", "runc")
-"""Directories of the service in which each container has something."""
 
+# Fields of the directories of a request that the runtime mounts things in.
 _MOUNTED_IN = ("config.rootfs_path", "config.mounts.host_path")
-"""Fields of the directories of a request that the runtime mounts things in."""
 
 
 class HostileRun:

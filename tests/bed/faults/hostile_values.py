@@ -15,8 +15,8 @@ from tests.bed.faults.hostile_places import Places
 
 Values: TypeAlias = SearchStrategy[object]
 
+# Containers that are there: one whose program runs, and one whose program has ended.
 LIVING, ENDED = "living", "ended"
-"""Containers that are there: one whose program runs, and one whose program has ended."""
 
 _STRANGE_TEXTS = (
     "",
@@ -62,10 +62,10 @@ _STRANGE_PATHS = (
 )
 TEXTS: Values = st.one_of(st.sampled_from(_STRANGE_TEXTS), st.text(max_size=12))
 
+# Ids that no container has.
 IDS: Values = st.one_of(
     st.sampled_from(["nobody", "Nobody", "a/b", ".hidden", "y" * 64, "y" * 65, "é"]), TEXTS
 )
-"""Ids that no container has."""
 
 _NUMBERS = (0, 1, -1, 2, 1000, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1)
 
@@ -75,6 +75,7 @@ def _integers(low: int, high: int) -> Values:
     return st.one_of(st.sampled_from(edges), st.integers(low, high))
 
 
+# Values by the type of a field.
 BY_TYPE: Mapping[int, Values] = {
     FieldDescriptor.TYPE_STRING: TEXTS,
     FieldDescriptor.TYPE_BYTES: st.one_of(
@@ -86,9 +87,9 @@ BY_TYPE: Mapping[int, Values] = {
     FieldDescriptor.TYPE_UINT32: _integers(0, (1 << 32) - 1),
     FieldDescriptor.TYPE_UINT64: _integers(0, (1 << 64) - 1),
 }
-"""Values by the type of a field."""
 
 
+# Values that no request with a field of this name may be granted with.
 NEVER_RIGHT: Mapping[str, tuple[str, ...]] = {
     "container_id": ("a/b", ".hidden", "y" * 256, "é"),
     # Also because a cgroup that is made elsewhere would be missed.
@@ -113,8 +114,8 @@ NEVER_RIGHT: Mapping[str, tuple[str, ...]] = {
     "add_capabilities": ("CAP_", "FLY"),
     "add_ambient_capabilities": ("CAP_", "FLY"),
 }
-"""Values that no request with a field of this name may be granted with."""
 
+# Those that the host and the rest of the request decide about.
 _PERHAPS_RIGHT: Mapping[str, tuple[str, ...]] = {
     "user": ("nobody",),
     "cpuset_cpus": ("999999", "0-999999"),
@@ -123,7 +124,6 @@ _PERHAPS_RIGHT: Mapping[str, tuple[str, ...]] = {
     "add_ambient_capabilities": ("all", "SYS_ADMIN"),
     "options": ("bind", "remount", "size=1k", "a,b", "shared", "idmap", ""),
 }
-"""Those that the host and the rest of the request decide about."""
 
 
 def values_by_name(places: Places, cgroup_parent: str) -> Mapping[str, Values]:

@@ -56,8 +56,8 @@ if "{verb}" in sys.argv and not sys.argv[-1].startswith("-"):
 os.execvp("{runtime}", ["{runtime}", *sys.argv[1:]])
 """
 
+# The first version of runc of which we know that it does without.
 _MOUNTS_NOTHING = (1, 1, 15)
-"""The first version of runc of which we know that it does without."""
 
 
 @functools.cache

@@ -16,6 +16,7 @@ _GATED = 'echo begun > "$gate/begun"; read go < "$gate/go"; exec runc "$@"'
 # A question which options there are does no verb.
 ASKED = 'case " $* " in *" --help "*) exec runc "$@" ;; esac'
 
+# Name, verb that it does badly, and how.
 FAULTS = {
     "hangs": ("create", 'echo begun > "$gate/begun"; exec sleep 1000'),
     "floods": ("create", "head -c 200000 /dev/zero | tr '\\0' x >&2; exit 1"),
@@ -57,7 +58,6 @@ FAULTS = {
     "gated-exec": ("exec", _GATED),
     "gated-delete": ("delete", _GATED),
 }
-"""Name, verb that it does badly, and how."""
 
 _SCRIPT = """#!/bin/sh
 gate='{gate}'
@@ -123,8 +123,9 @@ class Gate:
 
 HANGS = 'echo > "$begun"; exec sleep 1000'
 HANGS_WHEN_DONE = 'runc "$@"; echo > "$begun"; exec sleep 1000'
+
+# What a verb can be switched to: see Switches.
 FLOODS = "yes | head -c 50000000; yes | head -c 50000000 >&2; exit 1"
-"""What a verb can be switched to: see Switches."""
 
 _SWITCHED = """#!/bin/sh
 begun='{directory}/begun'

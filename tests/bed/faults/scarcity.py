@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from tests.bed.services.service import Service
 
+# The numbers below are those of what the service opens at its start and holds to its end.
 LASTING = 8
-"""The numbers below are those of what the service opens at its start and holds to its end."""
 
 
 @contextmanager

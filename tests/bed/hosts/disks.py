@@ -16,8 +16,9 @@ from tests.bed.hosts.mounted import mounted
 _CHUNK_BYTES = 1 << 16
 _IMAGE_BYTES = 32 << 20
 PAGE_BYTES = 1 << 12
+
+# What takes all the room.
 FILLING = "filling"
-"""What takes all the room."""
 
 
 class Disk:

@@ -15,8 +15,8 @@ from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.host import Host
 
+# Longest that a test waits for what comes at once, but for hosts that are slow by design.
 LIMIT_S = 20.0 * float(os.environ.get("TEST_PATIENCE", "1"))
-"""Longest that a test waits for what comes at once, but for hosts that are slow by design."""
 
 _PAUSE_S = 0.005
 

@@ -21,38 +21,38 @@ from tests.bed.clients.error_info import error_details
 from tests.bed.loads.requests import Requests
 from tests.bed.services.service import Service
 
+# How long a call may take that is not meant to be cut off: on a busy machine a fair share of
+# these minutes goes by while it waits for its turn.
 LIMIT_S = 240.0
-"""How long a call may take that is not meant to be cut off: on a busy machine a fair share of
-these minutes goes by while it waits for its turn."""
 
+# The part of the calls that get next to no time.
 _CUT_OFF = 0.05
-"""The part of the calls that get next to no time."""
 
+# About how long a stream is open.
 _STREAM_S = 5.0
-"""About how long a stream is open."""
 
+# Before a stream takes the place of another.
 _PAUSE_S = 0.05
-"""Before a stream takes the place of another."""
 
+# Codes that clients must expect that know nothing of each other.
 _EXPECTED = frozenset({StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION, StatusCode.ABORTED})
-"""Codes that clients must expect that know nothing of each other."""
 
+# Codes that clients must expect besides that leave, or have little time.
 _CUT_OFF_CODES = frozenset({StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED})
-"""Codes that clients must expect besides that leave, or have little time."""
 
+# Why all are refused for a while: who was cut off counts until what they began is undone.
 _LIMITS = frozenset("TOO_MANY_CALLS TOO_MANY_STREAMS".split())
-"""Why all are refused for a while: who was cut off counts until what they began is undone."""
 
+# Why streams end on a machine that is too busy to read them.
 _SLOW_READERS = frozenset("EVENTS_TOO_SLOW ATTACH_TOO_SLOW".split())
-"""Why streams end on a machine that is too busy to read them."""
 
+# Answered with one message, but only when a container has got that far: one that other
+# clients have made again, or paused, may never.
 _OPEN_ENDED = frozenset({"WaitContainer"})
-"""Answered with one message, but only when a container has got that far: one that other
-clients have made again, or paused, may never."""
 
+# Why programs are ended that have a limit of their own, as those of a paused container. Who
+# runs one needs no other limit, so that a call which hangs all the same is seen.
 _OVERDUE = "EXEC_TIMEOUT"
-"""Why programs are ended that have a limit of their own, as those of a paused container. Who
-runs one needs no other limit, so that a call which hangs all the same is seen."""
 
 
 class Refusal(NamedTuple):

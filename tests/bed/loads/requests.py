@@ -22,14 +22,14 @@ _SCRIPTS = (
     "sleep 3; exit 7",
 )
 
+# So many containers get half of the calls, so that calls meet there.
 _HOT = 8
-"""So many containers get half of the calls, so that calls meet there."""
 
+# Longest that a program may run whose end is waited for.
 _EXEC_S = 10.0
-"""Longest that a program may run whose end is waited for."""
 
+# What a client asks for in one go, about one container.
 _Plan: TypeAlias = Callable[[Random, str], Sequence[Message]]
-"""What a client asks for in one go, about one container."""
 
 
 class Requests:

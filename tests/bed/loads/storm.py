@@ -22,8 +22,9 @@ from tests.bed.services.service import Service
 
 _CLIENTS = 4
 _LONGEST_LIFE_S = 0.6
+
+# How often a service does not even live to be ready.
 _DIES_AGAIN = 0.25
-"""How often a service does not even live to be ready."""
 
 
 @dataclass

@@ -20,8 +20,9 @@ T = TypeVar("T")
 KILLED = 137
 STOP_TIMEOUT_S = 20.0
 _PAUSE_S = 0.05
+
+# How long a service may be away.
 _PATIENCE_S = 300.0
-"""How long a service may be away."""
 
 
 class Fate(NamedTuple):
@@ -189,6 +190,7 @@ def never_starts(client: Client, container_id: str, exit_code: int) -> None:
     client.remove(container_id)
 
 
+# Ways to live; where there is no fate, the exit code is the life's own.
 LIVES: list[tuple[Callable[[Client, str, int], None], Fate | None]] = [
     (ends_by_itself, None),
     (is_asked_to_end, None),
@@ -196,4 +198,3 @@ LIVES: list[tuple[Callable[[Client, str, int], None], Fate | None]] = [
     (is_removed_alive, Fate(KILLED)),
     (never_starts, Fate(KILLED, started=False)),
 ]
-"""Ways to live; where there is no fate, the exit code is the life's own."""

@@ -24,8 +24,8 @@ from tests.bed.hosts.leaks import LIMIT_S, Leaks, children
 
 SECRET = "an-environment-of-the-service"
 
+# The setting of that name, without roots.
 Runtimes = Mapping[str, Mapping[str, object]]
-"""The setting of that name, without roots."""
 
 
 class ServiceProcess:
