@@ -9,6 +9,9 @@ from typing import cast
 
 import grpc
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from ocigrpc.service.engine import Engine
 from ocigrpc.service.runtime import RuntimeService
@@ -44,6 +47,13 @@ def engine(module_engine: FakeEngine) -> Iterator[FakeEngine]:
 def stub(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> RuntimeServiceStub:
     """A client of that engine."""
     return grpc_stub
+
+
+@pytest.fixture
+def lines() -> Iterator[list[EventDict]]:
+    """What is logged in a test."""
+    with capture_logs(processors=[merge_contextvars]) as captured:
+        yield captured
 
 
 # What follows are the parts that pytest-grpc asks for, to put them together itself.

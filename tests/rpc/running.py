@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -33,6 +34,14 @@ SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
 Watch: TypeAlias = "grpc._CallIterator[HealthCheckResponse]"
+Held: TypeAlias = "grpc.Future[v1.WaitContainerResponse] | grpc.Future[v1.PauseContainerResponse]"
+
+
+def begin(stub: RuntimeServiceStub, verb: str, timeout_s: float | None = None) -> Held:
+    """A call under way that the engine knows as this verb."""
+    if verb == "wait":
+        return stub.WaitContainer.future(WAIT, timeout=timeout_s)
+    return stub.PauseContainer.future(PAUSE, timeout=timeout_s)
 
 
 class Running(NamedTuple):
@@ -40,18 +49,28 @@ class Running(NamedTuple):
     engine: FakeEngine
     channel: grpc.Channel
     stub: RuntimeServiceStub
-    held: list[grpc.Future[v1.WaitContainerResponse] | grpc.Future[v1.PauseContainerResponse]]
+    held: list[Held]
     """Running calls; grpc cancels those without a reference."""
 
     def hold(self, verb: str, count: int) -> None:
         """Make ``count`` calls that the engine holds until its ``release``."""
         self.engine.held |= {verb}
         for _ in range(count):
-            if verb == "wait":
-                self.held.append(self.stub.WaitContainer.future(WAIT))
-            else:
-                self.held.append(self.stub.PauseContainer.future(PAUSE))
+            self.held.append(begin(self.stub, verb))
             assert self.engine.entered.get(timeout=LIMIT_S) == verb
+
+    def is_answered(self) -> bool:
+        """Whether a call gets an answer, and is not refused."""
+        with suppress(grpc.RpcError):
+            self.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
+            return True
+        return False
+
+
+def nothing_until(event: threading.Event) -> Iterator[bytes]:
+    """Messages of a client that sends none, and is silent until an event."""
+    event.wait()
+    yield from ()
 
 
 def interceptor(limit: int) -> Interceptor:

@@ -11,7 +11,7 @@ from ocigrpc.errors import Cancelled, Timeout
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
-from tests.rpc.running import PAUSE, WAIT
+from tests.rpc.running import PAUSE, WAIT, begin
 from tests.rpc.statuses import failure_of
 
 
@@ -51,13 +51,7 @@ def test_without_a_deadline_there_is_no_limit(stub: Stub, engine: FakeEngine) ->
 @pytest.mark.parametrize("verb", ["pause", "wait"])
 def test_expired_deadline_ends_the_engines_wait(stub: Stub, engine: FakeEngine, verb: str) -> None:
     engine.held = frozenset({verb})
-    failure = failure_of(
-        lambda: (
-            stub.PauseContainer(PAUSE, timeout=2)
-            if verb == "pause"
-            else stub.WaitContainer(WAIT, timeout=2)
-        )
-    )
+    failure = failure_of(begin(stub, verb, timeout_s=2).result)
     assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
     # Whichever is first: the clock, or grpc's word that the call is over.
     assert engine.left.get(timeout=LIMIT_S) in (Timeout, Cancelled)
@@ -68,9 +62,7 @@ def test_client_that_goes_away_wakes_the_engines_wait(
     stub: Stub, engine: FakeEngine, verb: str
 ) -> None:
     engine.held = frozenset({verb})
-    call: grpc.Future[v1.PauseContainerResponse] | grpc.Future[v1.WaitContainerResponse] = (
-        stub.PauseContainer.future(PAUSE) if verb == "pause" else stub.WaitContainer.future(WAIT)
-    )
+    call = begin(stub, verb)
     assert engine.entered.get(timeout=LIMIT_S) == verb
     call.cancel()
     assert engine.left.get(timeout=LIMIT_S) is Cancelled

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -16,7 +15,7 @@ from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2 as v1
 from tests.bed.hosts.leaks import until
 from tests.rpc.fake_engine import LIMIT_S
-from tests.rpc.running import PAUSE, SERVING, STATUS, Running, check, running
+from tests.rpc.running import PAUSE, SERVING, Running, check, nothing_until, running
 from tests.rpc.statuses import failure_of
 
 FIRST_MESSAGE_S = 0.5
@@ -32,26 +31,12 @@ def served(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
         yield it
 
 
-class Silence:
-    """Messages that do not come until it is over."""
-
-    def __init__(self) -> None:
-        self._over = threading.Event()
-
-    def messages(self) -> Iterator[bytes]:
-        """Those of one call."""
-        self._over.wait()
-        yield from ()
-
-    def end(self) -> None:
-        self._over.set()
-
-
 @pytest.fixture
-def silence() -> Iterator[Silence]:
-    it = Silence()
-    yield it
-    it.end()
+def silence() -> Iterator[threading.Event]:
+    """The end of the silence of clients."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 def begun(
@@ -67,17 +52,19 @@ def begun(
     [f"/{SERVICE_NAME}/{each.name}" for each in METHODS if not each.client_streaming]
     + [f"/grpc.health.v1.Health/{name}" for name in ("Check", "Watch")],
 )
-def test_a_call_without_its_message_is_ended(served: Running, silence: Silence, path: str) -> None:
-    failure = failure_of(lambda: next(begun(served.channel, path, silence.messages())))
+def test_a_call_without_its_message_is_ended(
+    served: Running, silence: threading.Event, path: str
+) -> None:
+    failure = failure_of(lambda: next(begun(served.channel, path, nothing_until(silence))))
     assert failure.code is grpc.StatusCode.CANCELLED
 
 
 @pytest.mark.parametrize("name", ["Exec", "Attach"])
 def test_a_stream_without_its_first_message_is_ended(
-    served: Running, silence: Silence, name: str
+    served: Running, silence: threading.Event, name: str
 ) -> None:
     path = f"/{SERVICE_NAME}/{name}"
-    failure = failure_of(lambda: next(begun(served.channel, path, silence.messages())))
+    failure = failure_of(lambda: next(begun(served.channel, path, nothing_until(silence))))
     assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert failure.reason == "REQUEST_TIMEOUT"
 
@@ -91,30 +78,25 @@ def test_a_call_that_ends_without_a_message_is_refused(served: Running) -> None:
 
 
 def test_many_silent_clients_take_no_place_from_others_for_long(
-    served: Running, silence: Silence
+    served: Running, silence: threading.Event
 ) -> None:
     path = f"/{SERVICE_NAME}/ContainerStatus"
-    silent = [begun(served.channel, path, silence.messages(), None) for _ in range(MANY)]
-    until(lambda: is_answered(served))
+    silent = [begun(served.channel, path, nothing_until(silence), None) for _ in range(MANY)]
+    until(served.is_answered)
     codes = {failure_of(functools.partial(next, call)).code for call in silent}
     # Those for whom there was no thread were refused by grpc.
     assert codes == {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert check(served.channel).status == SERVING
 
 
-def is_answered(served: Running) -> bool:
-    with suppress(grpc.RpcError):
-        served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
-        return True
-    return False
-
-
-def test_a_call_that_has_its_message_may_take_its_time(served: Running, silence: Silence) -> None:
+def test_a_call_that_has_its_message_may_take_its_time(
+    served: Running, silence: threading.Event
+) -> None:
     served.engine.held |= {"pause"}
     slow = served.stub.PauseContainer.future(PAUSE)
     assert served.engine.entered.get(timeout=LIMIT_S) == "pause"
     path = f"/{SERVICE_NAME}/ContainerStatus"
     # Began later, and is ended.
-    failure_of(lambda: next(begun(served.channel, path, silence.messages())))
+    failure_of(lambda: next(begun(served.channel, path, nothing_until(silence))))
     served.engine.release.set()
     slow.result(timeout=LIMIT_S)

@@ -29,7 +29,7 @@ from ocigrpc.settings.values import (
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine, service_of
-from tests.rpc.running import PAUSE, SERVING, STATUS, WAIT, check
+from tests.rpc.running import PAUSE, SERVING, STATUS, WAIT, check, nothing_until
 from tests.rpc.statuses import Failure, failure_of
 
 CHANGING = [method.name for method in METHODS if not method.is_read_only]
@@ -124,7 +124,7 @@ def test_requests_that_never_come_hold_threads_of_their_own_door_alone(served: S
     silent = served.channels[1].stream_unary(f"/{SERVICE_NAME}/ContainerStatus")
     never = threading.Event()
     # More than a listener has threads with the limits of these tests.
-    calls = [silent.future(_nothing_until(never), timeout=LIMIT_S) for _ in range(64)]
+    calls = [silent.future(nothing_until(never), timeout=LIMIT_S) for _ in range(64)]
     try:
         refused = first_done(calls)
         failure = failure_of(lambda: refused.result(timeout=LIMIT_S))
@@ -143,11 +143,6 @@ def first_done(calls: Sequence[grpc.Future[bytes]]) -> grpc.Future[bytes]:
     for call in calls:
         call.add_done_callback(done.put)
     return done.get(timeout=LIMIT_S)
-
-
-def _nothing_until(event: threading.Event) -> Iterator[bytes]:
-    event.wait(LIMIT_S)
-    yield from ()
 
 
 def test_drain_ends_the_calls_of_every_door(served: Served) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import grpc
 import pytest
-from structlog.contextvars import merge_contextvars
-from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from ocigrpc.errors import ContainerNotFound
@@ -18,12 +15,6 @@ from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from ocigrpc.waiting import Deadline
 from tests.rpc.fake_engine import FakeEngine
 from tests.rpc.running import PAUSE
-
-
-@pytest.fixture
-def lines() -> Iterator[list[EventDict]]:
-    with capture_logs(processors=[merge_contextvars]) as captured:
-        yield captured
 
 
 def test_rpc_is_one_line_with_code_and_milliseconds(stub: Stub, lines: list[EventDict]) -> None:

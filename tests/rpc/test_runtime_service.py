@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -92,41 +94,34 @@ def test_a_list_has_the_short_form_of_each(stub: Stub, engine: FakeEngine) -> No
 def test_create_hands_over_the_whole_request_and_gives_id_and_pid(
     stub: Stub, engine: FakeEngine
 ) -> None:
+    same: dict[str, Any] = {
+        "container_id": "c1",
+        "name": "web",
+        "runtime_handler": "crun",
+        "stdin": True,
+        "terminal": True,
+        "log_path": "/var/log/c1.log",
+        "log_size_max_bytes": 4096,
+        "labels": {"a": "b"},
+        "annotations": {"c": "d"},
+        "cgroup_parent": "/machines",
+        "no_pivot": True,
+    }
     answer = stub.CreateContainer(
         v1.CreateContainerRequest(
             bundle_path="/b",
-            container_id="c1",
-            name="web",
-            runtime_handler="crun",
-            stdin=True,
-            terminal=True,
-            log_path="/var/log/c1.log",
-            log_size_max_bytes=4096,
             stop_signal="SIGINT",
-            labels={"a": "b"},
-            annotations={"c": "d"},
-            cgroup_parent="/machines",
-            no_pivot=True,
             monitor_lost_policy=container_pb2.MONITOR_LOST_POLICY_KILL,
+            **same,
         )
     )
     assert answer == v1.CreateContainerResponse(container_id="c1", pid=4711)
     [(_, request)] = engine.calls
     assert request == CreateRequest(
         source=BundleSource("/b"),
-        container_id="c1",
-        name="web",
-        runtime_handler="crun",
-        stdin=True,
-        terminal=True,
-        log_path="/var/log/c1.log",
-        log_size_max_bytes=4096,
         stop_signal="2",
-        labels={"a": "b"},
-        annotations={"c": "d"},
-        cgroup_parent="/machines",
-        no_pivot=True,
         monitor_lost_policy=MonitorLostPolicy.KILL,
+        **same,
     )
 
 

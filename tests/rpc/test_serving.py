@@ -15,7 +15,6 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
 
 from ocigrpc.errors import Cancelled
 from ocigrpc.rpc.interceptor import OTHER_STREAMS_LIMIT
-from ocigrpc.rpc.server import Server
 from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2 as v1
 from tests.bed.hosts.leaks import until
@@ -39,18 +38,6 @@ from tests.rpc.statuses import Failure, failure_of
 def served(socket_path: Path) -> Iterator[Running]:
     with running(socket_path) as it:
         yield it
-
-
-def drain_in_thread(server: Server, timeout_s: float) -> threading.Thread:
-    thread = threading.Thread(target=server.drain, args=(timeout_s,))
-    thread.start()
-    return thread
-
-
-def wait_until_not_serving(channel: grpc.Channel) -> None:
-    answers = watch(channel)
-    next(each for each in answers if each.status == NOT_SERVING)
-    answers.cancel()
 
 
 # Before the engine has recovered
@@ -176,10 +163,13 @@ def test_drain_answers_waits_at_once(served: Running) -> None:
 
 def test_drain_refuses_new_calls_and_lets_running_ones_finish(served: Running) -> None:
     served.hold("pause", 1)
-    drain = drain_in_thread(served.server, LIMIT_S)
-    wait_until_not_serving(served.channel)
+    drain = threading.Thread(target=served.server.drain, args=(LIMIT_S,))
+    drain.start()
+    answers = watch(served.channel)
+    next(each for each in answers if each.status == NOT_SERVING)
+    answers.cancel()
     # The admission closes right after health has changed.
-    until(lambda: _is_refused(served))
+    until(lambda: not served.is_answered())
     failure = failure_of(lambda: served.stub.ContainerStatus(STATUS, timeout=LIMIT_S))
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     served.engine.release.set()
@@ -187,14 +177,6 @@ def test_drain_refuses_new_calls_and_lets_running_ones_finish(served: Running) -
     drain.join(LIMIT_S)
     assert not drain.is_alive()
     assert served.engine.left.get(timeout=LIMIT_S) is None
-
-
-def _is_refused(served: Running) -> bool:
-    try:
-        served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
-    except grpc.RpcError:
-        return True
-    return False
 
 
 def test_drain_cancels_calls_that_do_not_finish_so_that_they_are_undone(served: Running) -> None:

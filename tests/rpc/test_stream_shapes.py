@@ -11,8 +11,6 @@ from typing import TypeAlias
 
 import grpc
 import pytest
-from structlog.contextvars import merge_contextvars
-from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from ocigrpc.errors import ContainerNotFound
@@ -78,12 +76,6 @@ def channel() -> Iterator[grpc.Channel]:
         with grpc.insecure_channel(address) as channel:
             yield channel
         server.stop(None)
-
-
-@pytest.fixture
-def lines() -> Iterator[list[EventDict]]:
-    with capture_logs(processors=[merge_contextvars]) as captured:
-        yield captured
 
 
 def path(name: str) -> str:

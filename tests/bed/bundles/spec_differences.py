@@ -61,7 +61,6 @@ def rule(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(theirs: Any, ours: Any) -> dict[str, tuple[Any, Any]]:
-    """Both values of each path where they differ."""
     one, other = flat(theirs), flat(ours)
     return {
         path: (one.get(path), other.get(path))

@@ -110,14 +110,13 @@ def _docker() -> Form:
         "blockIO": {"weight": 0},
     }
     spec["linux"]["seccomp"] = {
-        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultAction": "SCMP_ACT_ALLOW",
         "defaultErrnoRet": 1,
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "syscalls": [
             {"names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
         ],
     }
-    spec["linux"]["seccomp"]["defaultAction"] = "SCMP_ACT_ALLOW"
     return spec
 
 
@@ -341,7 +340,6 @@ FORMS = tuple(_FORMS)
 
 
 def text_of(form: str) -> str:
-    """The config.json of a form."""
     # Parts of the forms are shared.
     made = copy.deepcopy(_FORMS[form]())
     return made if isinstance(made, str) else json.dumps(made)

@@ -65,7 +65,6 @@ class Strangers:
             self.call("pause", container_id)
 
     def delete(self, container_id: str) -> None:
-        """Delete the container of an id."""
         self.call("delete", "--force", container_id)
 
     @contextmanager

@@ -34,7 +34,6 @@ class Events:
                 yield event
 
     def next(self) -> event_pb2.ContainerEvent:
-        """The next event."""
         return next(self._events)
 
     def until(self, kind: str) -> Sequence[event_pb2.ContainerEvent]:

@@ -84,7 +84,6 @@ class Talk:
         self._messages.put(None)
 
     def read(self, enough: Callable[[], bool]) -> None:
-        """Read messages until there are enough."""
         while not enough():
             self._take(next(self.call))
 

@@ -83,7 +83,6 @@ def send_back(
 
 
 def in_force(service: Service, container_id: str) -> config_pb2.LinuxContainerResources:
-    """What ContainerStatus answers."""
     request = runtime_pb2.ContainerStatusRequest(container_id=container_id)
     return service.rpc.ContainerStatus(request, timeout=LIMIT_S).resources
 

@@ -46,7 +46,6 @@ def whole(answers: Iterable[log_pb2.ContainerLogsResponse]) -> Iterator[log_pb2.
 
 
 def contents(found: Iterable[log_pb2.LogLine]) -> list[bytes]:
-    """Their texts."""
     return [line.content for line in found]
 
 
@@ -61,12 +60,10 @@ def numbers(first: int, last: int) -> list[bytes]:
 
 
 def log_path(service: Service, container_id: str) -> Path:
-    """Of the log itself."""
     return Path(service.status(container_id).log_path)
 
 
 def reopen(service: Service, container_id: str, limit_s: float = LIMIT_S) -> None:
-    """Ask for a new log."""
     request = log_pb2.ReopenContainerLogRequest(container_id=container_id)
     service.rpc.ReopenContainerLog(request, timeout=limit_s)
 
@@ -142,7 +139,6 @@ class Following:
         return found
 
     def next(self) -> bytes:
-        """The line that comes next."""
         line = self._take()
         assert isinstance(line, bytes)
         return line

@@ -38,7 +38,6 @@ _PACKAGE = ".ocigrpc.v1."
 
 
 def page(files: Sequence[FileDescriptorProto]) -> str:
-    """The whole page."""
     parts = [_Part(each) for each in sorted(files, key=lambda file: file.name)]
     messages = {name: message for part in parts for name, message in part.messages()}
     blocks = [_HEAD]

@@ -72,7 +72,6 @@ class Bare:
         return os.pidfd_open(int(monitor.paths.monitor_pid_file.read_text()))
 
     def verb(self, *words: str) -> None:
-        """Run one verb of the runtime."""
         _run([self.runtime_path, "--root", str(self.directory / "runc"), *words])
 
     def stop_and_remove(self, container_id: str, conmon: int) -> None:

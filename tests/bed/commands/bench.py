@@ -13,9 +13,9 @@ import select
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from queue import Queue
 
 import grpc
@@ -50,35 +50,21 @@ class Bundled:
 
     def __init__(self, service: Service, bundle: str) -> None:
         self.service = service
-        self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = service.channel.unary_unary(
+        # A call of the same server that does nothing: what gRPC itself costs.
+        self.check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = service.channel.unary_unary(
             "/grpc.health.v1.Health/Check"
         )
-        self._bundle = bundle
+        self.bundle = bundle
 
     def create(self, container_id: str) -> None:
-        """CreateContainer."""
-        request = pb.CreateContainerRequest(bundle_path=self._bundle, container_id=container_id)
+        request = pb.CreateContainerRequest(bundle_path=self.bundle, container_id=container_id)
         self.service.rpc.CreateContainer(request)
 
     def run(self, container_id: str) -> None:
-        """CreateContainer and StartContainer."""
         self.create(container_id)
         self.service.start_container(container_id)
 
-    def list_all(self) -> None:
-        """ListContainers."""
-        self.service.rpc.ListContainers(pb.ListContainersRequest())
-
-    def stats(self) -> None:
-        """ListContainerStats."""
-        self.service.rpc.ListContainerStats(pb.ListContainerStatsRequest())
-
-    def check(self) -> None:
-        """A call of the same server that does nothing: what gRPC itself costs."""
-        self._check(b"")
-
     def stop_and_remove(self, container_id: str) -> None:
-        """StopContainer at once, and RemoveContainer."""
         self.service.stop(container_id, 0)
         self.service.remove(container_id)
 
@@ -93,10 +79,6 @@ class Bundled:
         yield
         for stream in streams:
             stream.cancel()
-
-    def hanging_verbs(self, hanging: Hanging) -> AbstractContextManager[None]:
-        """Calls that hang in each verb of a runtime beside the block."""
-        return hanging.verbs(self.service.rpc, self._bundle)
 
     def exit_delay_ms(self, container_id: str) -> float:
         """Kill it; from conmon's end as we see it to the answer of WaitContainer."""
@@ -144,27 +126,28 @@ def _service_life(ours: Bundled, times: Times, name: str) -> None:
 def many_live(ours: Bundled, hanging: Hanging, times: Times) -> None:
     """Reading calls beside many live containers, and how soon their exits are reported."""
     names = [f"live-{number}" for number in range(LIVE)]
+    everything = pb.ListContainersRequest()
     for name in names:
         ours.run(name)
     for name in names * STATUS_CALLS:
         with times.of("empty call"):
-            ours.check()
+            ours.check(b"")
         with times.of("service status"):
             ours.service.status(name)
     for _ in range(LIVE):
         with times.of("service stats"):
-            ours.stats()
+            ours.service.rpc.ListContainerStats(pb.ListContainerStatsRequest())
     with ours.idle_streams():
         for name in names * STATUS_CALLS:
             with times.of("status beside streams"):
                 ours.service.status(name)
     for _ in names * STATUS_CALLS:
         with times.of("service list"):
-            ours.list_all()
-    with ours.hanging_verbs(hanging):
+            ours.service.rpc.ListContainers(everything)
+    with hanging.verbs(ours.service.rpc, ours.bundle):
         for _ in names * STATUS_CALLS:
             with times.of("list beside hanging"):
-                ours.list_all()
+                ours.service.rpc.ListContainers(everything)
     for name in names:
         times.add("service exit", ours.exit_delay_ms(name))
         ours.stop_and_remove(name)
@@ -189,7 +172,7 @@ def in_flight(bare: Bare, ours: Bundled, rounds: int) -> tuple[float, float]:
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         for _, (who, life) in itertools.product(range(rounds), lives.items()):
             began_s = time.perf_counter()
-            _all(pool.map(life, [f"flight-{next(numbers)}" for _ in range(batch)]))
+            list(pool.map(life, [f"flight-{next(numbers)}" for _ in range(batch)]))
             took_s[who] += time.perf_counter() - began_s
     return batch * rounds / took_s["bare"], batch * rounds / took_s["service"]
 
@@ -199,19 +182,13 @@ def crash_beside_many(ours: Bundled, count: int) -> float:
     names = [f"crash-{number}" for number in range(count)]
 
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        _all(pool.map(ours.run, names))
+        list(pool.map(ours.run, names))
         ours.service.die()
         began_s = time.perf_counter()
         ours.service.start()
         took_s = time.perf_counter() - began_s
-        _all(pool.map(ours.stop_and_remove, names))
+        list(pool.map(ours.stop_and_remove, names))
     return took_s
-
-
-def _all(results: Iterable[None]) -> None:
-    """Wait for all of them; raises what the first failed one raised."""
-    for _ in results:
-        pass
 
 
 def figures(
@@ -255,7 +232,6 @@ def figures(
 
 
 def main() -> None:
-    """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--samples", type=int, default=60, help="lives of each (default: 60)")
     samples: int = parser.parse_args().samples

@@ -35,7 +35,6 @@ _Response = TypeVar("_Response")
 
 
 def main() -> int:
-    """Exit status 0 if all of it was true."""
     return exit_status(_work)
 
 

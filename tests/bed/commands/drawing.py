@@ -44,8 +44,6 @@ class Row:
 
 @dataclass(frozen=True)
 class Box:
-    """Where a room is drawn."""
-
     x: int
     y: int
     width: int
@@ -243,7 +241,6 @@ def _name(room: str) -> str:
 
 
 def drawing() -> str:
-    """The whole drawing, which is the same for the same imports."""
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     rows = list(rows_of(PACKAGE, ladder(), graph.modules))
     rooms = [room for row in rows for room in (*row.left, *row.rooms, *row.right)]

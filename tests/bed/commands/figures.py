@@ -29,17 +29,14 @@ class Times:
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """Measure the block."""
         began_s = time.perf_counter()
         yield
         self.add(name, (time.perf_counter() - began_s) * 1000)
 
     def add(self, name: str, took_ms: float) -> None:
-        """Note one duration."""
         self._all[name].append(took_ms)
 
     def p50(self, name: str) -> float:
-        """The median."""
         return statistics.median(self._all[name])
 
     def p99(self, name: str) -> float:
@@ -53,7 +50,6 @@ def added(name: str, bare: float, ours: float, target: str, met: bool) -> Figure
 
 
 def print_table(lines: Iterable[Figure]) -> None:
-    """Print it."""
     print(f"{'p50':<27} {'bare':>8} {'service':>8} {'compared':>9} {'target':>8}  met")
     for line in lines:
         print(

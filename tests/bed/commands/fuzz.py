@@ -29,7 +29,6 @@ ROUND = 1000
 
 
 def main() -> None:
-    """Send as many cases as the command line says."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000, help="how many; %(default)s")
     parser.add_argument(
@@ -44,49 +43,45 @@ def main() -> None:
         places = make_places(Path(directory))
         run = HostileRun(service.channel, places, service.directory, service.leaks)
         run.prepare()
-        rounds = _Rounds(cases(places, service.cgroup_parent), run, service)
-        failed = not rounds.send(arguments.cases, arguments.seed)
+        strategy = cases(places, service.cgroup_parent)
+        failed = not _send_all(run, strategy, service, arguments.cases, arguments.seed)
         failed |= _report(run, service)
     sys.exit(1 if failed else 0)
 
 
-class _Rounds:
-    """Cases by the thousand."""
+def _send_all(
+    run: HostileRun, strategy: SearchStrategy[Case], service: Service, count: int, first_seed: int
+) -> bool:
+    """Send ``count`` cases; whether all were answered well."""
+    began_s = time.monotonic()
+    for number, done in enumerate(range(0, count, ROUND)):
+        try:
+            _send_round(run, strategy, min(ROUND, count - done), first_seed + number)
+        except (AssertionError, Flaky) as error:
+            print(f"\n{error}\n\nwhich came of\n{run.first_fault}", flush=True)
+            return False
+        total = run.answers.total()
+        per_s, usage = total / (time.monotonic() - began_s), usage_of(service.pid)
+        size = f"{usage.rss >> 10} MiB, {usage.fds} descriptors, {usage.threads} threads"
+        line = f"{total} cases, {per_s:.0f} a second, {size}"
+        print(f"\r{line:60}", end="" if sys.stdout.isatty() else "\n", flush=True)
+    return True
 
-    def __init__(self, strategy: SearchStrategy[Case], run: HostileRun, service: Service) -> None:
-        self._strategy = strategy
-        self._run = run
-        self._service = service
 
-    def send(self, count: int, first_seed: int) -> bool:
-        """Send ``count`` cases; whether all were answered well."""
-        began_s = time.monotonic()
-        for number, done in enumerate(range(0, count, ROUND)):
-            try:
-                self._send_round(min(ROUND, count - done), first_seed + number)
-            except (AssertionError, Flaky) as error:
-                print(f"\n{error}\n\nwhich came of\n{self._run.first_fault}", flush=True)
-                return False
-            total = self._run.answers.total()
-            per_s = total / (time.monotonic() - began_s)
-            line = f"{total} cases, {per_s:.0f} a second, {_memory(self._service)}"
-            print(f"\r{line:60}", end="" if sys.stdout.isatty() else "\n", flush=True)
-        return True
+def _send_round(run: HostileRun, strategy: SearchStrategy[Case], count: int, number: int) -> None:
+    @seed(number)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def send(case: Case) -> None:
+        run.send(case)
 
-    def _send_round(self, count: int, number: int) -> None:
-        @seed(number)
-        @settings(
-            max_examples=count,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(self._strategy)
-        def send(case: Case) -> None:
-            self._run.send(case)
-
-        send()
+    send()
 
 
 def _report(run: HostileRun, service: Service) -> bool:
@@ -100,11 +95,6 @@ def _report(run: HostileRun, service: Service) -> bool:
     for line in [*left, *defects]:
         print(line)
     return bool(left or defects)
-
-
-def _memory(service: Service) -> str:
-    usage = usage_of(service.pid)
-    return f"{usage.rss >> 10} MiB, {usage.fds} descriptors, {usage.threads} threads"
 
 
 if __name__ == "__main__":

@@ -55,16 +55,14 @@ def steady(line: str) -> str:
 
 def _row(number: int, line: str) -> str:
     """One line, stretched to its width in any font, so that columns are columns."""
-    text = _STATE.sub(lambda found: _colored(found[1]), escape(line))
+    text = _STATE.sub(
+        lambda found: f'<tspan fill="{_COLORS[found[1]]}">{found[1]}</tspan>', escape(line)
+    )
     color = "#e6edf3" if number else "#7ee787"
     return (
         f'<text x="{_MARGIN}" y="{_MARGIN + (number + 0.75) * _LINE:g}" fill="{color}" '
         f'textLength="{len(line) * _CHARACTER:g}" xml:space="preserve">{text}</text>\n'
     )
-
-
-def _colored(state: str) -> str:
-    return f'<tspan fill="{_COLORS[state]}">{state}</tspan>'
 
 
 def main() -> None:

@@ -38,7 +38,6 @@ class Sample(NamedTuple):
 
 
 def take_sample(service: Service) -> Sample:
-    """What there is now."""
     leaks = service.host_leaks
     return Sample(
         *usage_of(service.pid),

@@ -101,7 +101,6 @@ def too_much(taken: Sequence[tuple[str, Sample]]) -> Sequence[str]:
 
 
 def main() -> int:
-    """Exit status 0 if nothing is left and nothing has grown."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument(
         "--lifecycles",

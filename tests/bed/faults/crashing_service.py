@@ -27,7 +27,6 @@ class CrashingService:
         self.bystander = Bystander(service)
 
     def restart(self) -> None:
-        """Start it again, with nothing that would kill it."""
         self._fuse.unlink(missing_ok=True)
         self.service.start("tests.bed.faults.crashing", str(self._fuse), *self._places)
 

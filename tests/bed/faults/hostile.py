@@ -84,7 +84,6 @@ class _Requests:
         self._values = lru_cache(None)(self._make_values)
 
     def wild(self, method: MethodDescriptor) -> SearchStrategy[Case]:
-        """Any fields with any values."""
         return self._case(method, self._message(method.input_type, _is_harmful(method)))
 
     def bent(self, method: MethodDescriptor) -> SearchStrategy[Case]:
@@ -154,7 +153,6 @@ class _Requests:
             self._put(draw, message, field, harmful)
 
     def _put(self, draw: DrawFn, message: Message, field: FieldDescriptor, harmful: bool) -> None:
-        """Give a field a value."""
         kind = field.message_type
         if kind is not None and kind.GetOptions().map_entry:
             entries = draw(_counts(self._values(kind.fields_by_name["value"], harmful)))
@@ -204,7 +202,8 @@ def _sound(method: MethodDescriptor, places: Places) -> SearchStrategy[Message]:
     requests = [f'container_id: "{unharmed if _is_harmful(method) else LIVING}"']
     if method.name == "CreateContainer":
         config = f'rootfs_path: "{places.rootfs}" command: "/bin/true"'
-        requests = [f"config {{ {config} }}", f"spec_json: {_quoted(places.spec)}"]
+        # What JSON escapes, the text format escapes alike.
+        requests = [f"config {{ {config} }}", f"spec_json: {json.dumps(places.spec)}"]
         requests += [f'bundle_path: "{path}"' for path in places.strange]
     process = 'process { command: "/bin/cat" }'
     match method.name:
@@ -222,8 +221,3 @@ def _sound(method: MethodDescriptor, places: Places) -> SearchStrategy[Message]:
             requests = ["filter { kinds: EVENT_KIND_CREATED }"]
     kind = GetMessageClass(method.input_type)
     return st.sampled_from(requests).map(lambda text: text_format.Parse(text, kind()))
-
-
-def _quoted(text: str) -> str:
-    # What JSON escapes, the text format escapes alike.
-    return json.dumps(text)

@@ -67,15 +67,11 @@ class HostileRun:
         wait = runtime_pb2.WaitContainerRequest(container_id=ENDED)
         self._rpc.WaitContainer(wait, timeout=LIMIT_S)
         # Its log is tidied soon after, which is no doing of the requests to come.
-        until(lambda: not self._spare_names(ENDED))
+        log = self._directory / "log"
+        spare = [log / f"{ENDED}.log.{suffix}" for suffix in SPARE_SUFFIXES]
+        until(lambda: not any(name.exists() for name in spare))
         self._before = self._snapshot()
         self._leaks_before = set(self._leaks())
-
-    def _spare_names(self, container_id: str) -> list[Path]:
-        """The names that the log of a container has for conmon's next file."""
-        log = self._directory / "log"
-        names = (log / f"{container_id}.log.{suffix}" for suffix in SPARE_SUFFIXES)
-        return [name for name in names if name.exists()]
 
     def send(self, case: Case) -> None:
         """Send a case; raises ``AssertionError`` with all that is wrong."""

@@ -113,7 +113,6 @@ class Gate:
                 os.read(pipe, 4096)
 
     def open(self) -> None:
-        """Let one verb go on."""
         os.write(self._go, b"go\n")
 
     def close(self) -> None:

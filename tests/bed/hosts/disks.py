@@ -73,7 +73,6 @@ def disk(path: Path) -> Iterator[Disk]:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:
-    """Nothing below ``path`` can be changed by that name in the block."""
     with mounted(path, "--bind", str(path)):
         subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
         yield

@@ -29,8 +29,6 @@ _END_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Host:
-    """A host to run programs on."""
-
     name: str
     cgroup_roots: tuple[Path, ...]
     """As seen from outside: the directories below which cgroups made on the host appear."""
@@ -52,7 +50,6 @@ def booted_by_systemd() -> bool:
 
 @contextmanager
 def native() -> Iterator[Host]:
-    """The host as it is found."""
     roots = (Path(hierarchy.mount_point) for hierarchy in Hierarchies.detect().all)
     yield Host("native", tuple(roots))
 

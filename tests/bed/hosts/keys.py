@@ -28,7 +28,6 @@ def join(name: str) -> None:
 
 
 def add(name: str, text: str) -> None:
-    """Put a key into the session keyring."""
     added = _libc.syscall(_ADD_KEY, b"user", name.encode(), text.encode(), len(text), _SESSION)
     assert added > 0, ctypes.get_errno()
 

@@ -109,7 +109,6 @@ class Leaks:
                 yield f"process {entry.name}: {line}"
 
     def groups(self) -> Iterator[str]:
-        """The cgroups below the parent."""
         for parent in self.parents():
             yield from (str(each) for each in below(parent, "*") if each.is_dir())
 

@@ -16,7 +16,6 @@ class Usage(NamedTuple):
 
 
 def usage_of(pid: int) -> Usage:
-    """What a process takes now."""
     process = Path(f"/proc/{pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     return Usage(

@@ -65,7 +65,6 @@ class Refusal(NamedTuple):
 
     @classmethod
     def of(cls, rpc: str, error: grpc.RpcError) -> Refusal:
-        """What an error says."""
         assert isinstance(error, grpc.Call)
         info, _ = error_details(error)
         return cls(rpc, error.code(), info.reason, f"{error.details()} {dict(info.metadata)}")
@@ -93,7 +92,6 @@ class Load:
         """Refusals that no client can reckon with."""
 
     def populate(self) -> None:
-        """Make and start every container."""
 
         def run(container_id: str) -> None:
             request = self._requests.create(container_id)
@@ -108,13 +106,15 @@ class Load:
     def running(self, clients: int, streams: int) -> Iterator[None]:
         """So many clients that call without a pause, and so many streams, beside the block."""
         with ThreadPoolExecutor(clients + streams) as pool, ExitStack() as stack:
-            rpcs = [stack.enter_context(_connection(self._service)) for _ in range(clients)]
+            users = [self._service.another() for _ in range(clients)]
+            for user in users:
+                stack.callback(user.channel.close)
             seeds = range(clients + streams)
             work = [
                 pool.submit(
                     self._call if seed < clients else self._stream,
                     Random(seed),
-                    rpcs[seed % clients],
+                    users[seed % clients].rpc,
                 )
                 for seed in seeds
             ]
@@ -176,10 +176,3 @@ class Load:
 def _name_of(request: Message) -> str:
     """The RPC that a request is for."""
     return request.DESCRIPTOR.name.removesuffix("Request")
-
-
-@contextmanager
-def _connection(service: Service) -> Iterator[RuntimeServiceStub]:
-    address = f"unix:{service.directory}/socket"
-    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        yield RuntimeServiceStub(channel)

@@ -43,7 +43,6 @@ class Toll:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, *, lives: int = 0, cut_off: int = 0) -> None:
-        """Add what clients have seen."""
         with self._lock:
             self.lives += lives
             self.cut_off += cut_off

@@ -82,12 +82,10 @@ class Client:
         self._note_cut_off = cut_off
 
     def run(self, container_id: str, script: str, stop_signal: str = "TERM") -> None:
-        """Create and start a container."""
         self.create(container_id, script, stop_signal)
         self._surely(lambda: self._service.start_container(container_id), "running", "stopped")
 
     def create(self, container_id: str, script: str, stop_signal: str = "TERM") -> None:
-        """Create a container."""
         self._surely(
             lambda: self._service.create(
                 script,
@@ -102,11 +100,9 @@ class Client:
         self._surely(lambda: until(lambda: self._service.output(container_id) == ["ready"]))
 
     def pause(self, container_id: str) -> None:
-        """Pause it."""
         self._surely(lambda: self._service.pause(container_id), "paused")
 
     def resume(self, container_id: str) -> None:
-        """Resume it."""
         self._surely(lambda: self._service.resume(container_id), "running")
 
     def exec(self, container_id: str, exit_code: int) -> None:
@@ -117,7 +113,6 @@ class Client:
         assert ran.exit.exit_code == exit_code
 
     def stop(self, container_id: str, timeout_s: float) -> None:
-        """Stop it."""
         self._surely(lambda: self._service.stop(container_id, timeout_s))
 
     def bury(self, container_id: str, exit_code: int) -> None:

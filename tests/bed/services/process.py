@@ -172,7 +172,6 @@ class ServiceProcess:
         assert not (self.directory / "socket").exists()
 
     def terminate(self) -> None:
-        """Ask it to end."""
         assert self._process is not None
         self._process.terminate()
 

@@ -69,13 +69,11 @@ class Service(ServiceProcess):
     def create_command(
         self, *command: str, **fields: Unpack[Fields]
     ) -> runtime_pb2.CreateContainerResponse:
-        """Create a container of a program in busybox."""
         config = config_pb2.ContainerConfig(rootfs_path=str(self.rootfs), command=command)
         request = runtime_pb2.CreateContainerRequest(config=config, **fields)
         return self.rpc.CreateContainer(request, timeout=LIMIT_S)
 
     def run(self, script: str = "exec sleep 1000", **fields: Unpack[Fields]) -> str:
-        """Create and start a container; its id."""
         container_id = self.create(script, **fields).container_id
         self.start_container(container_id)
         return container_id
@@ -164,7 +162,6 @@ class Service(ServiceProcess):
         return found
 
     def ids(self, **fields: object) -> list[str]:
-        """Those of the containers that match a filter."""
         return [each.container_id for each in self.containers(**fields)]
 
     def output(self, container_id: str, stream: str = "stdout") -> list[str]:
@@ -184,6 +181,5 @@ class Service(ServiceProcess):
         return self.output(container_id)
 
     def remove_all(self) -> None:
-        """Remove every container, by force."""
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda each: self.remove(each, force=True), self.ids()))
