@@ -1,4 +1,4 @@
-"""An engine that only does what a test says, and records its calls."""
+"""An engine that does only what a test wants, and records its calls."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_a_wait_gets_all_of_the_clients_time(stub: Stub, engine: FakeEngine) -> 
     assert 99 < engine.deadlines[0].remaining_s() <= 101.1
 
 
-def test_a_timeout_by_the_clients_deadline_arrives_before_his_clock_runs_out(
+def test_a_timeout_by_the_clients_deadline_arrives_before_its_clock_runs_out(
     stub: Stub, engine: FakeEngine
 ) -> None:
     engine.held = frozenset({"pause"})
@@ -53,7 +53,7 @@ def test_expired_deadline_ends_the_engines_wait(stub: Stub, engine: FakeEngine, 
     engine.held = frozenset({verb})
     failure = failure_of(begin(stub, verb, timeout_s=2).result)
     assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    # Whichever is first: the clock, or grpc's word that the call is over.
+    # Whichever is first: the clock, or grpc's notice that the call is over.
     assert engine.left.get(timeout=LIMIT_S) in (Timeout, Cancelled)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -21,25 +21,16 @@ LIMIT = 3
 TABLE = MethodTable([Service(SERVICE_NAME, lambda _: None, METHODS)])
 
 
-class Context:
-    """A client without a deadline, which stays."""
-
-    def time_remaining(self) -> float:
-        return math.inf
-
-    def invocation_metadata(self) -> None:
-        return None
-
-    def add_callback(self, _: object) -> bool:
-        return True
-
-
 def call_of(method: Method) -> Call:
-    return Call(method, DOOR, cast(grpc.ServicerContext, Context()))
+    """A call of a client that has no deadline, and stays."""
+    context = Mock(spec=grpc.ServicerContext)
+    context.time_remaining.return_value = math.inf
+    context.invocation_metadata.return_value = ()
+    return Call(method, DOOR, context)
 
 
 def full_admission(method: Method) -> Admission:
-    """A admission with as many calls inside as a method may have."""
+    """An admission with as many calls inside as a method may have."""
     admission = Admission(TABLE.places(LIMIT, LIMIT))
     for _ in range(LIMIT):
         admission.admit(call_of(method))

@@ -10,7 +10,7 @@ from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine, view_of
 from tests.rpc.statuses import failure_of
 
-# What a client of gRPC takes, unless it says more.
+# What a client of gRPC accepts by default.
 CLIENTS_LIMIT_BYTES = 4 << 20
 
 

@@ -1,4 +1,4 @@
-"""What the log says of each RPC."""
+"""The line of each RPC in the log."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ended: queue.SimpleQueue[str] = queue.SimpleQueue()
 
 
 def echo(request: Request, call: Call) -> Iterator[Request]:
-    """Two answers; then the container is "missing", or the stream goes on for ever."""
+    """Two answers; then the container is "missing", or the stream never ends."""
     try:
         yield request
         yield request

@@ -1,4 +1,4 @@
-"""podman with a storage of its own, to be asked for the specs that it makes."""
+"""podman with a storage of its own, and the specs that it makes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Podman:
         assert below(Path("/sys/fs/cgroup"), self._parent) == []
 
     def spec(self, words: tuple[str, ...]) -> Any:
-        """The spec of a container that is asked for with ``words``."""
+        """The spec that podman makes of the options ``words``."""
         network = () if "--network=host" in words else ("--network", "none")
         self.notes.unlink(missing_ok=True)
         self.run("create", *self._named, *network, *OPEN_FILES, *words, *self._program)

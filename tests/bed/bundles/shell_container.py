@@ -1,4 +1,4 @@
-"""Shell scripts in containers of a runtime, to let a container say what it sees."""
+"""Shell scripts in containers of a runtime, which print what a container sees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.bed.hosts.leaks import below
 
 RUNTIMES = ("runc", "crun")
 
-# What the specs are told; the runtime knows each container by a name of its own.
+# The id in the specs; the runtime has a name of its own for each container.
 CONTAINER_ID = "abcdefghijklmnop"
 
 _TIMEOUT_S = 30

@@ -9,7 +9,7 @@ Differences = dict[str, tuple[Any, Any]]
 
 
 def flat(spec: Any) -> dict[str, Any]:
-    """What a spec says, each by a path, in a form that is the same for what means the same."""
+    """The values of a spec by their paths, in a form that is the same for what means the same."""
     found: dict[str, Any] = {}
 
     def note(path: str, value: Any) -> None:

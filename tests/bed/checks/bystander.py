@@ -29,7 +29,7 @@ class Bystander:
         until(lambda: len(self._numbers()) > len(counted))
 
     def end(self) -> None:
-        """It counts until it is asked to end, and does so its own way."""
+        """It counts until SIGTERM ends it, with an exit code of its own."""
         self.expect_undisturbed()
         self._service.kill(self.container_id, "TERM")
         assert self._service.wait(self.container_id).exit_code == 33

@@ -39,7 +39,7 @@ class Strangers:
         (directory / "config.json").write_text(json.dumps(spec))
 
     def call(self, *words: str) -> str:
-        """What the runtime says to a verb."""
+        """The output of one verb of the runtime."""
         argv = self._service.host.command([*self._argv, *words])
         ended = subprocess.run(
             argv,

@@ -1,4 +1,4 @@
-"""What a service says of itself."""
+"""The conditions of a service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from ocigrpc.v1 import runtime_pb2
 
 
 def works(condition: runtime_pb2.Condition) -> bool:
-    """Whether a condition is met; it must say either."""
+    """Whether a condition is met; it must be one or the other."""
     assert condition.status != runtime_pb2.CONDITION_STATUS_UNSPECIFIED
     return condition.status == runtime_pb2.CONDITION_STATUS_TRUE

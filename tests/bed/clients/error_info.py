@@ -1,4 +1,4 @@
-"""What a refused call says for programs."""
+"""The details of a refused call, for programs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The page of the API, in Markdown, from the comments of the protos.
 
-``scripts/protos`` hands it what protoc says of the files, as a ``FileDescriptorSet`` with source
+``scripts/protos`` hands it protoc's description of the files, a ``FileDescriptorSet`` with source
 information, and takes the page from standard output.
 """
 

@@ -28,7 +28,7 @@ class Bare:
     runtime_path: str
 
     def prepare(self, container_id: str) -> ConmonOptions:
-        """All that is there before a container is asked for: its bundle, and conmon's argv."""
+        """All that is there before a container is created: its bundle, and conmon's argv."""
         paths = ContainerPaths(self.directory / "bare", container_id)
         for path in (paths.bundle, paths.exits, paths.sockets):
             path.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class Bare:
                 raise RuntimeError(f"conmon ended with status {conmon.returncode}")
             answer = sync.recv(4096)
         if json.loads(answer)["pid"] <= 0:
-            raise RuntimeError(f"conmon says {answer!r}")
+            raise RuntimeError(f"conmon reports {answer!r}")
         return os.pidfd_open(int(monitor.paths.monitor_pid_file.read_text()))
 
     def verb(self, *words: str) -> None:

@@ -70,11 +70,11 @@ class Bundled:
 
     @contextmanager
     def idle_streams(self) -> Iterator[None]:
-        """Streams that are open beside the block, and have nothing to say."""
+        """Streams that are open beside the block, and get no events."""
         request = event_pb2.WatchEventsRequest()
         streams = [self.service.rpc.WatchEvents(request) for _ in range(IDLE_STREAMS)]
         for stream in streams:
-            # The first message says that it is being served.
+            # With its first message it is being served.
             next(stream)
         yield
         for stream in streams:
@@ -170,10 +170,10 @@ def in_flight(bare: Bare, ours: Bundled, rounds: int) -> tuple[float, float]:
     lives: dict[str, Callable[[str], None]] = {"bare": bare_life, "service": service_life}
     batch = IN_FLIGHT * 5
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        for _, (who, life) in itertools.product(range(rounds), lives.items()):
+        for _, (name, life) in itertools.product(range(rounds), lives.items()):
             began_s = time.perf_counter()
             list(pool.map(life, [f"flight-{next(numbers)}" for _ in range(batch)]))
-            took_s[who] += time.perf_counter() - began_s
+            took_s[name] += time.perf_counter() - began_s
     return batch * rounds / took_s["bare"], batch * rounds / took_s["service"]
 
 

@@ -1,4 +1,4 @@
-"""Say which functions, files and folders of the code are larger than they may be."""
+"""Print which functions, files and folders of the code are larger than they may be."""
 
 from __future__ import annotations
 

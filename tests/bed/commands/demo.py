@@ -107,7 +107,7 @@ class _Demo:
         return answer
 
     def _state(self) -> str:
-        """The container's state, or "gone" when the service says that there is none."""
+        """The container's state, or "gone" when the service has none."""
         request = pb.ContainerStatusRequest(container_id=ID)
         try:
             answer = self._service.rpc.ContainerStatus(request, timeout=CALL_TIMEOUT_S)

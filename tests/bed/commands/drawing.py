@@ -1,4 +1,4 @@
-"""Draw the floors and rooms of the code, and who imports whom, as ocigrpc/ARCHITECTURE.svg.
+"""Draw the floors and rooms of the code, and their imports, as ocigrpc/ARCHITECTURE.svg.
 
 Floors and rooms are those of the contracts in pyproject.toml, arrows are imports. An arrow that
 others imply is left out: what A imports by way of B, it need not show again.
@@ -249,7 +249,7 @@ def drawing() -> str:
 
 
 def main() -> int:
-    """Write the drawing, or with ``--check`` say whether it is the one that is there."""
+    """Write the drawing, or with ``--check`` compare it with the one that is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     check: bool = parser.parse_args().check

@@ -3,7 +3,7 @@
     python -m tests.bed.faults.crashing FUSE PLACE... serve FLAG...
 
 A PLACE names a function, as ``ocigrpc.engine.store.store:Store.end``. While the file FUSE exists
-and says ``before PLACE`` or ``after PLACE``, the next call of it is the last: the process
+and holds ``before PLACE`` or ``after PLACE``, the next call of it is the last: the process
 gets SIGKILL, from itself, before the call has begun, or when it has just ended well. With
 ``hold PLACE`` the call waits until the FIFO FUSE.gate is opened for writing.
 """
@@ -31,7 +31,7 @@ def rig(place: str, fuse: Path) -> None:
 
 
 def deadly(function: Callable[..., Any], place: str, fuse: Path) -> Callable[..., Any]:
-    """The function, which kills the process before or after a call if the fuse says so."""
+    """The function, which kills the process before or after a call if the fuse is lit for that."""
 
     @functools.wraps(function)
     def rigged(*arguments: Any, **named: Any) -> Any:

@@ -1,7 +1,7 @@
 """Hostile requests, made from the protobuf descriptors of the service.
 
 Of two kinds: wild ones, whose every field may be anything, and bent ones, which are sound
-but for a few fields, so that they come far. Where the name of a field says what it means,
+but for a few fields, so that they come far. Where the name of a field shows what it means,
 it gets what is hostile there.
 """
 
@@ -197,7 +197,7 @@ def _counts(draw: DrawFn, values: Values) -> list[object]:
 
 def _sound(method: MethodDescriptor, places: Places) -> SearchStrategy[Message]:
     """A request that would be granted, and that names the container that runs."""
-    # What is harmful is asked of who has no more to lose.
+    # Harmful calls are about a container that they can't harm any more.
     unharmed = "nobody" if method.name == "RemoveContainer" else ENDED
     requests = [f'container_id: "{unharmed if _is_harmful(method) else LIVING}"']
     if method.name == "CreateContainer":

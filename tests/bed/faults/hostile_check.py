@@ -25,7 +25,7 @@ WAIT_S = 0.5
 
 _WAITS = frozenset("WaitContainer Attach ContainerLogs".split())
 
-# Codes that say what is wrong with a request, or with what it is about.
+# Codes for what is wrong with a request, or with what it is about.
 REFUSALS = frozenset(
     "INVALID_ARGUMENT NOT_FOUND FAILED_PRECONDITION ALREADY_EXISTS RESOURCE_EXHAUSTED".split()
 )
@@ -88,7 +88,7 @@ class Answer:
         if self.code == "DEADLINE_EXCEEDED" and case.method.name in _WAITS:
             return
         if self.info.domain != "ocigrpc" or not reason:
-            yield "it does not say why"
+            yield "it has no reason"
         if any(len(text) > 2 * PROGRAM_TEXT_LIMIT_BYTES for text in metadata.values()):
             yield "its metadata is too long"
         if self.code == "INVALID_ARGUMENT" and reason != "MALFORMED_MESSAGE":
@@ -191,15 +191,12 @@ def ask(channel: grpc.Channel, case: Case) -> Answer:
     name = case.method.name
     path = f"/{SERVICE.full_name}/{name}"
     timeout_s = WAIT_S if name in _WAITS else LIMIT_S
-    unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
-    watch: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+    # On the wire, a call of one message is a stream with one message.
     stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
     try:
-        if not case.method.server_streaming:
-            return Answer(unary(case.messages[0], timeout=timeout_s), None)
-        if case.method.client_streaming:
-            return Answer(b"".join(stream(iter(case.messages), timeout=timeout_s)), None)
-        call = watch(case.messages[0], timeout=timeout_s)
+        call = stream(iter(case.messages), timeout=timeout_s)
+        if case.method.client_streaming or not case.method.server_streaming:
+            return Answer(b"".join(call), None)
         first = next(call, b"")
         call.cancel()
         return Answer(first, None)

@@ -127,7 +127,7 @@ _PERHAPS_RIGHT: Mapping[str, tuple[str, ...]] = {
 
 
 def values_by_name(places: Places, cgroup_parent: str) -> Mapping[str, Values]:
-    """Values of text fields whose name says what they mean."""
+    """Values of text fields by their names, which show what they mean."""
     paths = st.sampled_from([*_STRANGE_PATHS, *places.strange])
     path_fields = (
         "bundle_path rootfs_path container_path host_path working_dir localhost_ref path paths"

@@ -73,7 +73,7 @@ def write_killed(
 ) -> Path:
     """A runtime that is killed in a verb while it has something mounted.
 
-    One that ``hangs`` says so in the FIFO that a :class:`Gate` has in the directory.
+    One that ``hangs`` reports it in the FIFO that a :class:`Gate` has in the directory.
     """
     script = directory / name
     imitated = _version_of(runtime) >= _MOUNTS_NOTHING

@@ -36,7 +36,7 @@ FAULTS = {
     "state-talks": ("state", "echo the moon is full"),
     "state-fails": ("state", "echo the moon is full >&2; exit 1"),
     "state-lies": ("state", 'echo "{\\"id\\": \\"$id\\", \\"status\\": \\"dreaming\\"}"'),
-    # Says that it has failed, but has not; and can't make up for it while it is stuck.
+    # Reports a failure where there is none; and nothing can be undone while it is stuck.
     "half": ("create", 'touch "$gate/stuck"; runc "$@"; echo the moon is full >&2; exit 1'),
     "start-fails": ("start", "echo the moon is full >&2; exit 1"),
     "pause-hangs": ("pause", "exec sleep 1000"),
@@ -92,7 +92,7 @@ def write_faults(directory: Path) -> dict[str, Path]:
 
 
 class Gate:
-    """Both sides of the ``gated`` runtime: it says that it has begun, and waits to be let go."""
+    """Both sides of the ``gated`` runtime: it reports that it has begun, and waits for a go."""
 
     def __init__(self, directory: Path) -> None:
         for name in ("begun", "go"):
@@ -107,7 +107,7 @@ class Gate:
         os.read(self._begun, 4096)
 
     def reset(self) -> None:
-        """Forget the verbs that have begun before, and let go on none that has not begun yet."""
+        """Forget the verbs that have begun before, and take back a go that no verb has used."""
         for pipe in (self._begun, self._go):
             with suppress(BlockingIOError):
                 os.read(pipe, 4096)

@@ -79,7 +79,7 @@ def read_only(path: Path) -> Iterator[None]:
 
 
 class FailingDisk:
-    """A disk at ``path`` that can turn read-only under those who write to it.
+    """A disk at ``path`` that can turn read-only while programs write to it.
 
     Others refuse that while files are open. This one, ext4 on a file, does so by itself when
     it meets an error, and stays so until it is mounted again.

@@ -5,7 +5,7 @@ A program of its own, without the environment of the tests::
     keys.py add NAME TEXT
     keys.py read NAME
 
-says in one line what it has found, "" for nothing, and in another what its keyring is called.
+prints what it has found, "" for nothing, and in a second line the name of its keyring.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(name: str) -> str:
 
 
 def session() -> str:
-    """What the session's keyring is called."""
+    """The name of the session's keyring."""
     size = _libc.syscall(_KEYCTL, _DESCRIBE, _SESSION, _buffer, len(_buffer))
     return _buffer.raw[: size - 1].decode().rpartition(";")[2]
 

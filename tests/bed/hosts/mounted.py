@@ -15,6 +15,6 @@ def mounted(path: Path, *options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever is still in there after a failed test, the next one must not find it.
+        # The next test must not find it, even if a process of a failed one still uses it.
         if subprocess.run(["umount", str(path)], check=False).returncode:
             subprocess.run(["umount", "--lazy", str(path)], check=True)

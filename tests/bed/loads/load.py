@@ -40,7 +40,7 @@ _EXPECTED = frozenset({StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION, Sta
 # Codes that clients must expect besides that leave, or have little time.
 _CUT_OFF_CODES = frozenset({StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED})
 
-# Why all are refused for a while: who was cut off counts until what they began is undone.
+# Why all are refused for a while: a call that was cut off counts until it is undone.
 _LIMITS = frozenset("TOO_MANY_CALLS TOO_MANY_STREAMS".split())
 
 # Why streams end on a machine that is too busy to read them.
@@ -50,8 +50,8 @@ _SLOW_READERS = frozenset("EVENTS_TOO_SLOW ATTACH_TOO_SLOW".split())
 # clients have made again, or paused, may never.
 _OPEN_ENDED = frozenset({"WaitContainer"})
 
-# Why programs are ended that have a limit of their own, as those of a paused container. Who
-# runs one needs no other limit, so that a call which hangs all the same is seen.
+# Why programs are ended that have a limit of their own, as those of a paused container. Their
+# calls need no other limit, so that a call which hangs all the same is seen.
 _OVERDUE = "EXEC_TIMEOUT"
 
 
@@ -61,7 +61,7 @@ class Refusal(NamedTuple):
     rpc: str
     code: StatusCode
     reason: str
-    words: str
+    message: str
 
     @classmethod
     def of(cls, rpc: str, error: grpc.RpcError) -> Refusal:
@@ -79,7 +79,7 @@ class Refusal(NamedTuple):
 
 
 class Load:
-    """Clients that call a service about the same containers, and how they fare."""
+    """Clients that call a service about the same containers, and their answers."""
 
     def __init__(self, service: Service, requests: Requests) -> None:
         self._service = service
@@ -89,7 +89,7 @@ class Load:
         self.served: Counter[str] = Counter()
         """How often an RPC was answered with a message."""
         self.unexpected: Counter[Refusal] = Counter()
-        """Refusals that no client can reckon with."""
+        """Refusals that no client has to expect."""
 
     def populate(self) -> None:
 

@@ -1,6 +1,6 @@
-"""A service that is killed again and again while clients use it, and what holds all the same.
+"""A service that is killed again and again while clients use it, and what must be true of it.
 
-Whatever is not answered, the clients ask again. Each knows how its container has to end.
+Clients repeat each call that is not answered. Each knows how its container has to end.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Storm:
             client.result()
         bystander.end()
         self._read_events()
-        assert self._fates == {}, "no event said that these were removed"
+        assert self._fates == {}, "no event reported that these were removed"
 
     def _kill(self, clients: list[Future[None]]) -> None:
         """Kill the service at any moment, perhaps again before it is ready, and start it."""

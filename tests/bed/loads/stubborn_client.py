@@ -1,4 +1,4 @@
-"""Clients that ask again until they are answered, and the lives that they give containers."""
+"""Clients that repeat a call until it is answered, and the lives that they give containers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Door:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Come in for the length of a block."""
+        """Be inside for the length of a block."""
         self._open.wait()
         with self._places:
             yield
@@ -67,10 +67,10 @@ class Door:
 
 
 class Client:
-    """Somebody who does not mind that the service dies.
+    """A client that repeats its calls until the service is back.
 
-    Comes in by a ``door`` for each call, and says when one was ``cut_off``. Its containers
-    have this ``runtime``.
+    Enters by a ``door`` for each call, and reports each call that was ``cut_off``. Its
+    containers have this ``runtime``.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ class ServiceProcess:
         """Of the service, as this process sees it."""
 
     def start(self, *launcher: str) -> None:
-        """Start it, and wait until it says that it is ready.
+        """Start it, and wait until it is ready.
 
         ``launcher`` is a module that serves in place of ``ocigrpc``, and its arguments.
         """
@@ -163,7 +163,7 @@ class ServiceProcess:
         self.expect_end()
 
     def expect_end(self) -> None:
-        """Wait for the good end that it was asked for."""
+        """Wait for exit status 0, after a signal that ends it."""
         assert self._process is not None
         self.channel.close()
         assert self._process.wait(2 * LIMIT_S) == 0, (self.directory / "events").read_text()
@@ -182,7 +182,7 @@ class ServiceProcess:
         self.expect_death()
 
     def expect_death(self) -> None:
-        """Wait for the end of a service that SIGKILL ends, whoever sends it."""
+        """Wait for its end by SIGKILL."""
         assert self._process is not None
         assert self._process.wait(LIMIT_S) == -signal.SIGKILL
         # Not before, or calls would be cancelled, and not cut off.

@@ -18,7 +18,7 @@ from tests.bed.services.process import Runtimes, ServiceProcess
 
 
 def state_word(status: container_pb2.ContainerStatus | container_pb2.ContainerSummary) -> str:
-    """The state in the words of the OCI runtime spec."""
+    """The state as the OCI runtime spec names it."""
     return ContainerState.Name(status.state).removeprefix("CONTAINER_STATE_").lower()
 
 
@@ -126,7 +126,7 @@ class Service(ServiceProcess):
         return self.rpc.ContainerStatus(request, timeout=LIMIT_S).status
 
     def state(self, container_id: str) -> str:
-        """In the words of the OCI runtime spec."""
+        """As the OCI runtime spec names it."""
         return state_word(self.status(container_id))
 
     def info(self, container_id: str) -> Mapping[str, str]:
