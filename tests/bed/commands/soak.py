@@ -12,11 +12,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 
+from ocigrpc.errors import Timeout
 from tests.bed.commands.crashes import KILLS, crash
 from tests.bed.commands.outcome import exit_status
 from tests.bed.commands.samples import Sample, print_samples, take_sample
+from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
 from tests.bed.services.serving import sandbox
 
@@ -44,21 +47,20 @@ class Soak:
         self._lived = 0
         self._began_s = time.monotonic()
 
-    def live(self, until: int, in_flight: int) -> None:
+    def live(self, end: int, in_flight: int) -> None:
         """All lives up to a number, so many at once."""
         with ThreadPoolExecutor(in_flight) as pool:
-            while self._lived < until:
-                batch = range(self._lived, min(self._lived + BATCH, until))
+            while self._lived < end:
+                batch = range(self._lived, min(self._lived + BATCH, end))
                 for _ in pool.map(self._live_one, batch):
                     self._lived += 1
                 self._report()
 
     def quiet_sample(self) -> Sample:
         """What there is once the service has tidied up, or after ``SETTLE_TIMEOUT_S``."""
-        until_s = time.monotonic() + SETTLE_TIMEOUT_S
-        while (sample := take_sample(self._service)).left and time.monotonic() < until_s:
-            time.sleep(0.1)
-        return sample
+        with suppress(Timeout):
+            until(lambda: not take_sample(self._service).left, SETTLE_TIMEOUT_S)
+        return take_sample(self._service)
 
     def _report(self) -> None:
         per_s = self._lived / (time.monotonic() - self._began_s)
