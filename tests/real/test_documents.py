@@ -2,6 +2,7 @@
 
 All blocks of all documents are one session, in a mount namespace where the default paths are empty.
 A few need a host of their own, and are run by other tests; CI runs those that run these tests.
+Several sessions may run at once: the cgroup parent, which they would share, is not the default.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import itertools
 import json
 import os
 import re
+import secrets
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -59,11 +62,9 @@ _PRIVATE = (
     "/run/libpod",
     "/dev/shm",
 )
-_GROUPS = tuple(
-    f"/ocigrpc/ocigrpc-{whose}-{container_id}"
-    for container_id in ("first", "hello", "talk")
-    for whose in ("conmon", "container")
-)
+_GROUP = f"/ocigrpc-documents-{secrets.token_hex(4)}"
+# The mode of directories that a session has made, by which another one that needs them knows them.
+_MADE = 0o701
 _VOLATILE = re.compile(r'("pid": )\d+|("(?:\w+_at|time)": )"[^"]+Z"')
 
 _DRIVER = """
@@ -89,7 +90,7 @@ block() {
     echo "$failures" >"$BLOCKS/$1.failures"
 }
 serve() {
-    exec {output}< <(exec "$1" 2>&1)
+    exec {output}< <(OCIGRPC_CGROUP_PARENT=$GROUP exec "$1" 2>&1)
     service=$!
     trap 'kill "$service"' EXIT
     sed -u '/"service.ready"/q' <&"$output" >"$BLOCKS/serve.log"
@@ -154,8 +155,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     with ExitStack() as undo:
         for path in map(Path, _PRIVATE):
             _make(path, undo)
-        for group in map(Hierarchies.detect().group, _GROUPS):
-            undo.callback(_empty, group)
+        undo.callback(_empty, Hierarchies.detect().group(_GROUP))
         yield Session(directory, _run(driver, directory))
 
 
@@ -177,6 +177,7 @@ def _run(driver: str, directory: Path) -> subprocess.CompletedProcess[str]:
             "BLOCKS": str(directory),
             "COPY": str(directory / "copy"),
             "PRIVATE": f"{directory}/copy {' '.join(_PRIVATE)}",
+            "GROUP": _GROUP,
             "STORAGE_DRIVER": "vfs",
             "PATH": f"{directory}/bin:{os.environ['PATH']}",
         },
@@ -189,16 +190,29 @@ def _run(driver: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _make(path: Path, undo: ExitStack) -> None:
-    """Make a directory to mount on, and remove it at the end if it was not there."""
+    """Make a directory to mount on, and remove it at the end, unless others have made it."""
     for each in reversed([path, *path.parents]):
-        if not each.exists():
-            each.mkdir()
-            undo.callback(_remove_empty, each)
+        with suppress(FileExistsError):
+            each.mkdir(_MADE)
+        if stat.S_IMODE(each.stat().st_mode) == _MADE:
+            undo.callback(_remove_unused, each)
 
 
-def _remove_empty(path: Path) -> None:
-    with suppress(OSError):
-        path.rmdir()
+def _remove_unused(path: Path) -> None:
+    # The kernel would take the mount of another session away with the directory.
+    if not _is_mounted_on(path):
+        with suppress(OSError):
+            path.rmdir()
+
+
+def _is_mounted_on(path: Path) -> bool:
+    """Whether a session has a mount there, in any mount namespace."""
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        # Processes may end meanwhile.
+        with suppress(OSError):
+            if f" {path} " in mounts.read_text():
+                return True
+    return False
 
 
 def _empty(group: Cgroup) -> None:
@@ -228,13 +242,12 @@ def _status_alone(answer: object) -> object:
 
 def _steady(text: str) -> str:
     """Without values that differ in each run."""
-    return _VOLATILE.sub(r"\1\g<2>0", text)
+    return _VOLATILE.sub(r"\1\g<2>0", text.replace(_GROUP, "/ocigrpc"))
 
 
 def test_the_session_ends_well_and_leaves_nothing(session: Session) -> None:
     assert session.done.returncode == 0, session.done
-    hierarchies = Hierarchies.detect()
-    assert [path for path in _GROUPS if hierarchies.group(path).exists()] == []
+    assert not Hierarchies.detect().group(_GROUP).exists()
 
 
 def test_the_documents_show_the_commands_that_are_named_here() -> None:
