@@ -83,11 +83,14 @@ def parse_sync_line(line: bytes) -> SyncLine:
     Raises ``MonitorFailed`` (SYNC_MALFORMED) when it is neither.
     """
     text = line.decode(errors="replace")
-    with suppress(msgspec.DecodeError):
-        decoded = _SYNC_JSON.decode(text)
-        number = decoded.data if decoded.pid is None else decoded.pid
-        if number is not None:
-            return SyncLine(number, decoded.message)
-    raise MonitorFailed(
+    malformed = MonitorFailed(
         f"conmon wrote to its sync pipe: {cut(text)!r}", reason="SYNC_MALFORMED", output=cut(text)
     )
+    try:
+        decoded = _SYNC_JSON.decode(text)
+    except msgspec.DecodeError as error:
+        raise malformed from error
+    number = decoded.data if decoded.pid is None else decoded.pid
+    if number is None:
+        raise malformed
+    return SyncLine(number, decoded.message)

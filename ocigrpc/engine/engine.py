@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -144,7 +144,8 @@ class Engine:
 
     def counts(self, deadline: Deadline) -> Counts:
         """What there is; no program is run. Raises ``Timeout`` or ``Cancelled``."""
-        return self._health.counts(states_of(self._registry.all(), deadline))
+        # A condition that used up the deadline, as when systemd hangs, must still be reported.
+        return self._health.counts(states_of(self._registry.all(), deadline.for_answer()))
 
     def create(self, request: CreateRequest, deadline: Deadline, *, start: bool = False) -> Created:
         """Make a container that is ready to start, and ``start`` it unless it has been."""
@@ -286,11 +287,11 @@ class Engine:
         """Run a program in a container to its end."""
         return self._execs.run(start, deadline)
 
-    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
+    def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Generator[Reply]:
         """Run a program in a container, with input and output as they come."""
         return self._execs.stream(start, inputs, deadline)
 
-    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
+    def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Generator[Reply]:
         """Attach to a container's first process."""
         container = self._registry.get(start.container_id)
         return attach(container, start, inputs, self._backlogs, deadline)

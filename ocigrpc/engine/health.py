@@ -1,4 +1,4 @@
-"""What works and what does not, and how to mend it."""
+"""What works and what does not, and how to correct it."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _lost(program: str, options: Sequence[Option], unknown: frozenset[str]) -> I
 
 
 def program_problem(path: str, deadline: Deadline) -> str:
-    """What is wrong with a program of the settings, and how to mend it; empty if nothing is."""
+    """What is wrong with a program of the settings, and how to correct it; empty if nothing is."""
     try:
         require_program(path)
     except HostFailed as error:

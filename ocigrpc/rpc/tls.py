@@ -89,9 +89,13 @@ def _stamp(path: str) -> object:
 
 def _content(setting: str, path: str) -> bytes:
     try:
-        return read_regular_file(path)
+        # Of at most 1 MiB, which is enough for the certificates of many authorities.
+        content = read_regular_file(path)
     except (OSError, ValueError) as error:
         raise _wrong(setting, path, error) from error
+    if not content:
+        raise _wrong(setting, path, ValueError("is empty"))
+    return content
 
 
 def _wrong(setting: str, path: str, error: Exception) -> InvalidSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from typing import cast
 
@@ -210,18 +211,22 @@ class RuntimeService:
     ) -> Iterator[exec_pb2.ExecResponse]:
         """Run a program in it, and relay its streams."""
         unpack = session_from_proto.exec_start
-        with streams.session_inputs(messages, unpack, call.deadline) as (start, inputs):
-            answers = self._engine.exec(start, inputs, call.deadline)
-            yield from map(session_to_proto.exec_response, answers)
+        with (
+            streams.session_inputs(messages, unpack, call.deadline) as (start, inputs),
+            closing(self._engine.exec(start, inputs, call.deadline)) as replies,
+        ):
+            yield from map(session_to_proto.exec_response, replies)
 
     def Attach(
         self, messages: Iterator[attach_pb2.AttachRequest], call: Call
     ) -> Iterator[attach_pb2.AttachResponse]:
         """Relay the streams of its first process."""
         unpack = session_from_proto.attach_start
-        with streams.session_inputs(messages, unpack, call.deadline) as (start, inputs):
-            answers = self._engine.attach(start, inputs, call.deadline)
-            yield from map(session_to_proto.attach_response, answers)
+        with (
+            streams.session_inputs(messages, unpack, call.deadline) as (start, inputs),
+            closing(self._engine.attach(start, inputs, call.deadline)) as replies,
+        ):
+            yield from map(session_to_proto.attach_response, replies)
 
 
 def runtime_service(engine: Engine) -> Service:

@@ -56,9 +56,9 @@ REOPENINGS = [
 
 ROTATIONS = [
     ("before", "ocigrpc.engine.logs.rotate:keep_log"),
-    ("before", "ocigrpc.conmon.log_rotation:_shift"),
+    ("before", "ocigrpc.conmon.log_numbering:_shift"),
     ("after", "os:replace"),
-    ("after", "ocigrpc.conmon.log_rotation:_shift"),
+    ("after", "ocigrpc.conmon.log_numbering:_shift"),
     ("after", "os:rename"),
     ("before", "os:link"),
     ("after", "os:link"),

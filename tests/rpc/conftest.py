@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import grpc
 import pytest
@@ -13,7 +12,6 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from ocigrpc.service.engine import Engine
 from ocigrpc.service.runtime import RuntimeService
 from ocigrpc.v1.runtime_pb2_grpc import (
     RuntimeServiceStub,
@@ -72,7 +70,7 @@ def grpc_interceptors() -> list[grpc.ServerInterceptor]:
 
 @pytest.fixture(scope="module")
 def grpc_servicer(module_engine: FakeEngine) -> RuntimeService:
-    return RuntimeService(cast(Engine, module_engine))
+    return RuntimeService(module_engine)
 
 
 @pytest.fixture(scope="module")

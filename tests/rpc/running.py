@@ -16,6 +16,7 @@ from ocigrpc.rpc.interceptor import Interceptor
 from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import MethodTable
 from ocigrpc.rpc.server import Server, serving
+from ocigrpc.service.runtime import runtime_service
 from ocigrpc.settings.values import (
     FileMode,
     LimitSettings,
@@ -25,7 +26,7 @@ from ocigrpc.settings.values import (
 )
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
-from tests.rpc.fake_engine import LIMIT_S, FakeEngine, service_of
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine
 
 PAUSE = v1.PauseContainerRequest(container_id="c1")
 WAIT = v1.WaitContainerRequest(container_id="c1")
@@ -75,7 +76,7 @@ def nothing_until(event: threading.Event) -> Iterator[bytes]:
 
 def interceptor(limit: int) -> Interceptor:
     """What a server conducts the service with, with places for so many calls of each RPC."""
-    service = service_of(FakeEngine())
+    service = runtime_service(FakeEngine())
     methods = MethodTable([service])
     admission = Admission(methods.places(limit, limit))
     return Interceptor(admission, Listener("unix:/test.sock"), methods, service.count_limits)
@@ -83,7 +84,7 @@ def interceptor(limit: int) -> Interceptor:
 
 @contextmanager
 def running(
-    socket_path: Path, *, opened: bool = True, mode: int = 0o660, group: str = ""
+    socket_path: Path, *, opened: bool = True, mode: int = SocketSettings().mode, group: str = ""
 ) -> Iterator[Running]:
     engine = FakeEngine()
     settings = Settings(
@@ -92,7 +93,7 @@ def running(
         timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )
     with (
-        serving([service_of(engine)], settings) as server,
+        serving([runtime_service(engine)], settings) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
         if opened:

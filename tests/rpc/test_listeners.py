@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from ocigrpc.errors import HostFailed
 from ocigrpc.rpc.server import Server, serving
 from ocigrpc.service.methods import METHODS, SERVICE_NAME
+from ocigrpc.service.runtime import runtime_service
 from ocigrpc.settings.values import (
     LimitSettings,
     ReadonlySocketSettings,
@@ -28,7 +29,7 @@ from ocigrpc.settings.values import (
 )
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
-from tests.rpc.fake_engine import LIMIT_S, FakeEngine, service_of
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine
 from tests.rpc.running import PAUSE, SERVING, STATUS, WAIT, check, nothing_until
 from tests.rpc.statuses import Failure, failure_of
 
@@ -63,7 +64,7 @@ def served(socket_path: Path) -> Iterator[Served]:
         limits=LimitSettings(unary_threads=1, stream_threads=1),
         timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )
-    with serving([service_of(engine)], settings) as server, ExitStack() as stack:
+    with serving([runtime_service(engine)], settings) as server, ExitStack() as stack:
         stack.callback(engine.release.set)
         server.open()
         channels = [
@@ -185,7 +186,7 @@ def test_address_that_is_taken_is_a_failure_of_the_host(served: Served, socket_p
             address=served.server.addresses[2].removeprefix("tcp:"), insecure_loopback=True
         ),
     )
-    with pytest.raises(HostFailed) as caught, serving([service_of(served.engine)], settings):
+    with pytest.raises(HostFailed) as caught, serving([runtime_service(served.engine)], settings):
         pass
     assert (caught.value.reason, caught.value.metadata["address"]) == (
         "ADDRESS_UNUSABLE",

@@ -15,6 +15,7 @@ from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, EventKin
 from ocigrpc.engine.model.values import ExitStatus, Provenance
 from ocigrpc.engine.store.store import Store
 from ocigrpc.rpc.server import serving
+from ocigrpc.service.runtime import runtime_service
 from ocigrpc.service.to_proto import EVENTS_MESSAGE_BYTES
 from ocigrpc.settings.values import LimitSettings, Settings, SocketSettings
 from ocigrpc.v1 import event_pb2
@@ -22,7 +23,7 @@ from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import until
-from tests.rpc.fake_engine import LIMIT_S, FakeEngine, service_of
+from tests.rpc.fake_engine import LIMIT_S, FakeEngine
 from tests.rpc.statuses import Failure, failure_of
 from tests.unit.test_store import RECORD
 
@@ -69,7 +70,7 @@ def served(socket_path: Path, tmp_path: Path) -> Iterator[Served]:
     )
     with (
         closing(Store(tmp_path / "db", HISTORY)) as store,
-        serving([service_of(JournalEngine(store))], settings) as server,
+        serving([runtime_service(JournalEngine(store))], settings) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
         server.open()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
+from ocigrpc.engine.sessions.messages import Inputs, Output, Reply
 from ocigrpc.errors import InvalidArgument
+from ocigrpc.service.runtime import RuntimeService
 from ocigrpc.service.session_from_proto import attach_start, exec_start
 from ocigrpc.service.streams import session_inputs
 from ocigrpc.v1.attach_pb2 import AttachRequest, AttachStart
@@ -57,3 +63,26 @@ def test_a_wrong_size_later_on_is_named_by_its_whole_path() -> None:
         with pytest.raises(InvalidArgument) as caught:
             inputs.take()
     assert [each.field for each in caught.value.violations] == ["resize.rows"]
+
+
+@pytest.mark.parametrize("verb", ["exec", "attach"])
+def test_a_session_ends_before_its_inputs_are_dropped(verb: str) -> None:
+    """Or a program would take them for complete."""
+    dropped = list[bool]()
+
+    def session(_: object, inputs: Inputs, deadline: Deadline) -> Generator[Reply]:
+        deadline.wait(inputs.filled)
+        try:
+            yield Output(b"output")
+        finally:
+            dropped.append(inputs.is_empty())
+
+    service = RuntimeService(cast(Any, SimpleNamespace(exec=session, attach=session)))
+    call: Any = SimpleNamespace(deadline=Deadline(20))
+    start: dict[str, Any] = {"container_id": "c"} | ({"process": PROCESS} if verb == "exec" else {})
+    make: Any = {"exec": ExecRequest, "attach": AttachRequest}[verb]
+    handle: Any = {"exec": service.Exec, "attach": service.Attach}[verb]
+    replies = handle(iter([make(start=start), make(stdin=b"input")]), call)
+    next(replies)
+    replies.close()
+    assert dropped == [False]

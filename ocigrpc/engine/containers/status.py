@@ -110,7 +110,9 @@ def observe(container: Container) -> ContainerView:
     record = container.record
     state = _kernel_state(container, record)
     if state is None:
-        return _view(container, record, State.UNKNOWN, "the kernel does not show its cgroup")
+        settled = container.settled.is_set()
+        message = "the kernel does not show its cgroup" if settled else "it is being recovered"
+        return _view(container, record, State.UNKNOWN, message)
     return _view(container, record, state)
 
 

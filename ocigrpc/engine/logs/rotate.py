@@ -2,7 +2,7 @@
 
 For logs in the service's own directory, which nobody else rotates. conmon itself begins a new
 file when one is full, also while the service is down or busy; the old ones are kept here, see
-:mod:`ocigrpc.conmon.log_rotation`. One thread serves all containers, and wakes when a file
+:mod:`ocigrpc.conmon.log_numbering`. One thread serves all containers, and wakes when a file
 takes the place of a log.
 """
 
@@ -17,7 +17,7 @@ from collections import Counter
 from contextlib import suppress
 
 from ocigrpc.conmon.log_names import remove_rotated
-from ocigrpc.conmon.log_rotation import keep_log, tidy_log
+from ocigrpc.conmon.log_numbering import keep_log, tidy_log
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.errors import OcigrpcError, host_failure
 from ocigrpc.host.files.inotify import (

@@ -39,7 +39,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``seccomp_profile`` is the file that its filter was made from, if any.
     ``made_parent`` is the topmost of the cgroups above it that were not there before.
     ``runtime_entry`` is what the runtime keeps of the container in its own directory, if we know
-    the path; without an inode until the container is made.
+    the path; without an inode until the container is made, which says that nothing was there before
+    the create began, so that what is found there later is ours.
     ``container_group`` and ``monitor_group`` are its cgroups. The monitor's is below
     ``monitor_parent``, or beside the container's if that is empty.
     """

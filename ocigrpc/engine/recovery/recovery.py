@@ -97,9 +97,8 @@ class Recovery:
             )
         # Listed now: later there may be new ones.
         execs = cut_off_execs(container)
-        state = observe(container).state
-        has_changed = state not in (container.record.state, State.STOPPED)
-        if verbs or execs or has_changed:
+        # One with unfinished work is observed there, where a failure does not end the start.
+        if verbs or execs or _has_changed(container):
             self.unfinished.submit(container, verbs, execs)
 
     def _end_leftovers(self) -> None:
@@ -120,3 +119,8 @@ class Recovery:
                 log.warning("container.orphan_found", container_id=container_id)
                 orphan = self._registry.adopt(orphan_record(self._context, container_id))
                 self.unfinished.submit(orphan, frozenset())
+
+
+def _has_changed(container: Container) -> bool:
+    """Whether it lives in another state than the one that was stored."""
+    return observe(container).state not in (container.record.state, State.STOPPED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -73,7 +73,7 @@ def attach(
     inputs: Inputs,
     backlogs: AttachBacklogs,
     deadline: Deadline,
-) -> Iterator[Reply]:
+) -> Generator[Reply]:
     """Relay until the container has ended and its last byte is read.
 
     Raises the proto's errors of ``Attach``.

@@ -6,7 +6,7 @@ is found there and ends with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Thread
 
@@ -76,7 +76,7 @@ class Execs:
                 exit_status = self._relay(session, None, captured, deadline, stack)
             return captured.result(exit_status)
 
-    def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Iterator[Reply]:
+    def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Generator[Reply]:
         """Run a program; its output as it comes, and last how it ended.
 
         Raises the proto's errors of ``Exec``. Then the program and all that it has started

@@ -51,7 +51,11 @@ def kill_by_kernel(group: ControllerGroup, deadline: Deadline) -> None:
 
     cgroup.kill takes all at once, forks under way included, frozen ones too.
     """
-    with suppress(FileNotFoundError), Populated(group) as populated:
+    try:
+        populated = Populated(group)
+    except FileNotFoundError:
+        return
+    with populated:
         retry_s = RETRY_FIRST_S
         while populated.now():
             _refuse_own(group.members(), group.directory)

@@ -13,8 +13,11 @@ def error_details(error: grpc.RpcError) -> tuple[ErrorInfo, BadRequest]:
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call too
     except ValueError:
-        # The client gave up while the service's answer was on its way: the code is the
-        # client's own, the details are of an answer that has come too late.
+        # The client may give up while the service's answer is on its way: then the code is the
+        # client's own, and the details are of an answer that has come too late.
+        assert isinstance(error, grpc.Call)
+        if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+            raise
         status = None
     for detail in status.details if status is not None else ():
         detail.Unpack(info)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.conmon.log_chain import LogChain
-from ocigrpc.conmon.log_rotation import keep_log, tidy_log
+from ocigrpc.conmon.log_numbering import keep_log, tidy_log
 
 FILES = 4
 
