@@ -73,6 +73,8 @@ def require_state(container: Container, deadline: Deadline, *wanted: State) -> N
 
     Or ``ContainerNotFound`` when it has been removed meanwhile.
     """
+    if State.PAUSED in wanted and State.RUNNING in wanted and _is_frozen(container):
+        return
     state = current_state(container, deadline)
     if state not in wanted:
         if container.removed.is_set():
@@ -163,6 +165,19 @@ def _confirmed(
         return observed
     with asking():
         return _asked(container, container.record, deadline)
+
+
+def _is_frozen(container: Container) -> bool:
+    """Whether it is as we have paused it: PAUSED, or RUNNING if only a part of it is frozen.
+
+    Which of them it is takes a look at each of its processes.
+    """
+    return (
+        container.record.state is State.PAUSED
+        and container.init is not None
+        and container.init.alive()
+        and container.cgroups.container.frozen() is True
+    )
 
 
 def _kernel_state(container: Container, record: Record) -> State | None:

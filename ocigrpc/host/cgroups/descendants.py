@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 
 from ocigrpc.errors import CgroupFailed
@@ -18,7 +18,8 @@ def descendants(roots: Iterable[int]) -> set[int]:
     found = set[int]()
     waiting = list(roots)
     while waiting:
-        fresh = _children(waiting.pop()) - found
+        pid = waiting.pop()
+        fresh = _children(pid, _threads(pid)) - found
         found |= fresh
         waiting += fresh
     return found
@@ -47,26 +48,39 @@ def unfrozen(cgroup: Cgroup, roots: Set[int]) -> frozenset[int]:
     Of those in it, and of ``roots`` and what descends from them: a program with enough rights
     can leave the cgroup, by process or by thread, and another can be taken out of it.
     """
-    processes = roots | descendants(roots) | set(cgroup.members())
+    threads: dict[int, Sequence[int]] = {}
+    waiting = [*roots, *cgroup.members()]
+    while waiting:
+        pid = waiting.pop()
+        if pid not in threads:
+            threads[pid] = _threads(pid)
+            waiting += _children(pid, threads[pid])
     frozen = cgroup.frozen_threads()
     return frozenset(
-        pid for pid in processes if any(tid not in frozen for tid in _living_threads(pid))
+        pid
+        for pid, tids in threads.items()
+        if any(tid not in frozen and _is_alive(pid, tid) for tid in tids)
     )
 
 
-def _living_threads(pid: int) -> Iterator[int]:
-    with suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError):
-                # A zombie, or dead, has nothing to freeze.
-                if stat_fields(f"/proc/{pid}/task/{name}")[0] not in (b"Z", b"X"):
-                    yield int(name)
+def _is_alive(pid: int, tid: int) -> bool:
+    try:
+        # A zombie, or dead, has nothing to freeze.
+        return stat_fields(f"/proc/{pid}/task/{tid}")[0] not in (b"Z", b"X")
+    except OSError:
+        return False
 
 
-def _children(pid: int) -> set[int]:
+def _threads(pid: int) -> Sequence[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return ()
+
+
+def _children(pid: int, threads: Iterable[int]) -> set[int]:
     found = set[int]()
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
-                found.update(map(int, file.read().split()))
+    for thread in threads:
+        with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb", 0) as file:
+            found.update(map(int, file.read().split()))
     return found
