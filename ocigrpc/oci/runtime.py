@@ -30,6 +30,10 @@ _UPDATE_FILE = "resources-"
 # Default state directories of runtimes, by the name of their binary.
 _ROOTS = {"runc": "/run/runc", "crun": "/run/crun", "youki": "/run/youki"}
 
+# Whose pause and resume write the freezer's file of the cgroup and nothing else, and whose state
+# is read from there. youki's are not among them: it keeps "paused" in a file of its own.
+_FREEZERS = ("runc", "crun")
+
 # A copy of its own program, which runc or crun executes when it starts; see ``is_own_mount``.
 _CLONE = re.compile(r"((?:runc|crun)\.)[A-Za-z0-9]{6}")
 
@@ -92,6 +96,8 @@ class Runtime(Struct, frozen=True):
     verb_timeout_s: float = 60.0
     env: Mapping[str, str] = field(default_factory=lambda: ENVIRONMENT)
     options: Options = field(default_factory=Options)
+    pauses_by_freezer: bool = False
+    """Whether freezing the cgroup is all that its pause does, and need not be done by it."""
 
     def unknown_options(self, verb: str, deadline: Deadline) -> frozenset[str]:
         """Those of ``OPTIONS`` that this binary does not know; raises ``Cancelled``."""
@@ -249,6 +255,11 @@ class Runtime(Struct, frozen=True):
                 output=output,
             )
         return ended
+
+
+def pauses_by_freezer(path: str) -> bool:
+    """Whether the runtime that has this path, by the name of its program, only freezes to pause."""
+    return os.path.basename(os.path.realpath(find_program(path) or path)) in _FREEZERS
 
 
 def remove_update_files(directory: Path) -> None:

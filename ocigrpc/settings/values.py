@@ -21,6 +21,7 @@ _DAY_S = 86400.0
 
 _Timeout = Annotated[float, Meta(gt=0, le=_DAY_S)]
 _Threads = Annotated[int, Meta(ge=1, le=4096)]
+_PausedBy = Literal["auto", "freezer", "runtime"]
 _ConmonLogLevel = Literal["error", "warning", "info", "debug", "trace"]
 
 
@@ -229,6 +230,14 @@ class RuntimeHandler(_Table, frozen=True):
     create_timeout_s: Annotated[
         _Timeout, Meta(description="Longest that creating a container may take, in seconds.")
     ] = 240.0
+    pause: Annotated[
+        _PausedBy,
+        Meta(
+            description="How its containers are paused and resumed: `freezer`, by the service, for"
+            " runtimes that only freeze the cgroup; `runtime`, by its own verbs. `auto`: by the"
+            " freezer if its program, links followed, is named runc or crun."
+        ),
+    ] = "auto"
 
 
 class Settings(_Table, frozen=True):

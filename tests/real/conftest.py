@@ -110,6 +110,15 @@ def _service_of_kind(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[S
         yield service
 
 
+each_kind = pytest.mark.parametrize(
+    "_service_of_kind",
+    [*_EVERY_DAY, *_NOW_AND_THEN] if booted_by_systemd() else _DISTINCT,
+    indirect=True,
+    scope="module",
+)
+"""``any_service`` with each runtime under each manager, as far as they run here."""
+
+
 @pytest.fixture
 def any_service(_service_of_kind: Service) -> Iterator[Service]:
     """The service on every kind of host, with both runtimes and both cgroup managers."""

@@ -517,7 +517,8 @@ def test_another_group_of_the_name_of_one_that_is_pinned_is_not_touched(
     assert pinned.replacing_members() == []
     group.create()
     process = start(SLEEP, group)
-    min((each for each in group.groups if each.freezable), key=lambda each: each.unified).freeze()
+    freezable = (each for each in group.groups if each.freezable)
+    min(freezable, key=lambda each: each.unified).set_frozen(True)
     ACTS[act](pinned)
     assert not pinned.exists()
     assert not pinned.populated()

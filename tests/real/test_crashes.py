@@ -72,10 +72,14 @@ def moments() -> Iterator[Moment]:
 
     yield Moment("start_short", "after", f"{runtime}.start", "stopped", 7)
 
-    yield Moment("pause", "before", f"{runtime}.pause", "running")
-    yield Moment("pause", "after", f"{runtime}.pause", "paused")
-    yield Moment("resume", "before", f"{runtime}.resume", "paused")
-    yield Moment("resume", "after", f"{runtime}.resume", "running")
+    yield Moment("pause", "before", f"{cgroup}.freeze", "running")
+    yield Moment("pause", "after", f"{cgroup}.freeze", "paused")
+    yield Moment("resume", "before", f"{cgroup}.thaw_alone", "paused")
+    yield Moment("resume", "after", f"{cgroup}.thaw_alone", "running")
+    yield Moment("pause_by_verb", "before", f"{runtime}.pause", "running")
+    yield Moment("pause_by_verb", "after", f"{runtime}.pause", "paused")
+    yield Moment("resume_by_verb", "before", f"{runtime}.resume", "paused")
+    yield Moment("resume_by_verb", "after", f"{runtime}.resume", "running")
 
     yield Moment("stop", "before", f"{store}.begin", "running")
     yield Moment("stop", "after", f"{store}.begin", "stopped", 42)
@@ -110,13 +114,13 @@ def create(service: Service) -> None:
     service.create(SCRIPT, container_id=VICTIM)
 
 
-def run(service: Service) -> None:
-    service.run(SCRIPT, container_id=VICTIM)
+def run(service: Service, handler: str = "") -> None:
+    service.run(SCRIPT, container_id=VICTIM, runtime_handler=handler)
     until(lambda: service.output(VICTIM) == ["ready"])
 
 
-def run_and_pause(service: Service) -> None:
-    run(service)
+def run_and_pause(service: Service, handler: str = "") -> None:
+    run(service, handler)
     service.pause(VICTIM)
 
 
@@ -139,6 +143,8 @@ PREPARED: dict[str, Callable[[Service], None]] = {
     "start_short": create_short,
     "pause": run,
     "resume": run_and_pause,
+    "pause_by_verb": lambda service: run(service, BY_VERB),
+    "resume_by_verb": lambda service: run_and_pause(service, BY_VERB),
     "stop": run,
     "stop_at_once": run,
     "remove": run,
@@ -153,6 +159,8 @@ DONE: dict[str, Callable[[Service], object]] = {
     "start_short": lambda service: service.start_container(VICTIM),
     "pause": lambda service: service.pause(VICTIM),
     "resume": lambda service: service.resume(VICTIM),
+    "pause_by_verb": lambda service: service.pause(VICTIM),
+    "resume_by_verb": lambda service: service.resume(VICTIM),
     "stop": lambda service: service.stop(VICTIM, 20),
     "stop_at_once": lambda service: service.stop(VICTIM, 0),
     "remove": lambda service: service.remove(VICTIM, force=True),
@@ -168,6 +176,9 @@ MOMENTS = list(moments())
 KINDS = {"runc": native, "crun": crun_host}
 """The hosts, by the runtime that is used there."""
 
+BY_VERB = "by-verb"
+"""A runtime that pauses itself."""
+
 WITH_CRUN = ("create", "exec")
 """The verbs whose moments are tried with crun, too: it does more by itself in these."""
 
@@ -175,7 +186,11 @@ WITH_CRUN = ("create", "exec")
 @pytest.fixture(scope="module")
 def _crashing(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[CrashingService]:
     runtime = request.param
-    with KINDS[runtime]() as host, serving(host, rootfs, default_runtime=runtime) as service:
+    handlers = {BY_VERB: {"path": "runc", "pause": "runtime"}}
+    with (
+        KINDS[runtime]() as host,
+        serving(host, rootfs, default_runtime=runtime, runtimes=handlers) as service,
+    ):
         crashing = CrashingService(service, {moment.place for moment in MOMENTS})
         yield crashing
         crashing.bystander.end()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.v1 import runtime_pb2
 from tests.bed.clients.refusal import refused
@@ -63,32 +64,54 @@ def disk(tmp_path: Path) -> Iterator[SlowDisk]:
         yield disk
 
 
-@pytest.fixture(
-    params=[(native, "runc"), (crun_host, "crun"), (cgroup2_host, "runc")],
-    ids=["native-runc", "native-crun", "cgroup2-runc"],
-)
+FREEZERS = {
+    "native-runc": (native, "runc"),
+    "native-crun": (crun_host, "crun"),
+    "cgroup2-runc": (cgroup2_host, "runc"),
+}
+BY_VERB = {"native-by-verb": (native, "by-verb"), "cgroup2-by-verb": (cgroup2_host, "by-verb")}
+KINDS = FREEZERS | BY_VERB
+
+
+@pytest.fixture(params=KINDS)
 def service_at_disk(
     request: pytest.FixtureRequest, disk: SlowDisk, rootfs: Path
 ) -> Iterator[Service]:
     """A service on a host that was made when the disk was mounted, and so has it."""
-    make_host, runtime = request.param
-    with make_host() as host, serving(host, rootfs, default_runtime=runtime) as service:
+    make_host, runtime = KINDS[request.param]
+    handlers = {"by-verb": {"path": "runc", "pause": "runtime"}}
+    with (
+        make_host() as host,
+        serving(host, rootfs, default_runtime=runtime, runtimes=handlers) as service,
+    ):
         yield service
+
+
+def create_writer(service: Service, disk: SlowDisk) -> runtime_pb2.CreateContainerResponse:
+    """A container that writes to the disk."""
+    config = service.config(f"{WRITE.format('/disk')}; sleep 1000")
+    config.mounts.add(container_path="/disk", host_path=str(disk.path))
+    create = runtime_pb2.CreateContainerRequest(config=config)
+    return service.rpc.CreateContainer(create, timeout=LIMIT_S)
+
+
+def start_and_stick(
+    service: Service, disk: SlowDisk, created: runtime_pb2.CreateContainerResponse
+) -> None:
+    """Start it, until it can't be interrupted."""
+    service.start_container(created.container_id)
+    until(lambda: any(disk.holds_up(int(child)) for child in children(created.pid)))
 
 
 def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_later(
     service_at_disk: Service, disk: SlowDisk
 ) -> None:
     service = service_at_disk
-    config = service.config(f"{WRITE.format('/disk')}; sleep 1000")
-    config.mounts.add(container_path="/disk", host_path=str(disk.path))
-    create = runtime_pb2.CreateContainerRequest(config=config)
-    created = service.rpc.CreateContainer(create, timeout=LIMIT_S)
+    created = create_writer(service, disk)
     container_id = created.container_id
     pause = runtime_pb2.PauseContainerRequest(container_id=container_id)
     with disk.stuck():
-        service.start_container(container_id)
-        until(lambda: any(disk.holds_up(int(child)) for child in children(created.pid)))
+        start_and_stick(service, disk, created)
         with refused("DEADLINE_EXCEEDED") as refusal:
             service.rpc.PauseContainer(pause, timeout=3)
         assert refusal.reason in ("PAUSE_TIMEOUT", "RUNTIME_TIMEOUT")
@@ -96,6 +119,26 @@ def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_lat
     service.pause(container_id)
     assert service.state(container_id) == "paused"
     service.remove(container_id, force=True)
+
+
+@pytest.mark.parametrize("service_at_disk", FREEZERS, indirect=True)
+def test_a_pause_that_waits_for_a_process_gives_way_to_a_stop(
+    service_at_disk: Service, disk: SlowDisk
+) -> None:
+    service = service_at_disk
+    created = create_writer(service, disk)
+    pause = runtime_pb2.PauseContainerRequest(container_id=created.container_id)
+    stop = runtime_pb2.StopContainerRequest(container_id=created.container_id, timeout=Duration())
+    with disk.stuck():
+        start_and_stick(service, disk, created)
+        paused = service.rpc.PauseContainer.future(pause, timeout=LIMIT_S)
+        until(lambda: service.state(created.container_id) == "paused")
+        stopped = service.rpc.StopContainer.future(stop, timeout=LIMIT_S)
+        with refused("ABORTED", "CONTAINER_BUSY") as refusal:
+            paused.result()
+        assert refusal.metadata["verb"] == "stop"
+    stopped.result()
+    assert service.wait(created.container_id).exit_code == 137
 
 
 def test_a_resume_of_one_that_is_thawed_meanwhile_is_of_the_wrong_state(

@@ -1,10 +1,16 @@
-"""Where a runtime keeps what it knows of a container, and what it may be killed over there."""
+"""What a runtime is known by: where it keeps what it knows of a container, and how it pauses."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import pytest
 
-from ocigrpc.oci.runtime import Runtime
+from ocigrpc.engine.containers.context import Context
+from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
+from ocigrpc.oci.runtime import Runtime, pauses_by_freezer
+from ocigrpc.settings.values import RuntimeHandler, Settings
 
 
 @pytest.mark.parametrize(
@@ -48,3 +54,44 @@ def test_a_runtime_mounts_nothing_but_its_own_program(
 def test_a_program_of_another_name_is_its_own_as_well() -> None:
     runtime = Runtime("any", "/opt/runc-1.2")
     assert runtime.is_own_mount("/run/runc/web/runc.aB3dEf", "/opt/runc-1.2")
+
+
+@pytest.mark.parametrize(
+    ("path", "is_freezer"),
+    [
+        ("/opt/runc", True),
+        ("/opt/crun", True),
+        # Its pause is noted in a file of its own, and its state read from there.
+        ("/opt/youki", False),
+        ("/opt/runc-1.2", False),
+        ("/opt/kata-runtime", False),
+    ],
+)
+def test_a_runtime_that_only_freezes_is_known_by_its_name(path: str, is_freezer: bool) -> None:
+    assert pauses_by_freezer(path) == is_freezer
+
+
+def test_a_link_goes_by_the_name_of_what_it_leads_to(tmp_path: Path) -> None:
+    for name, other in (("crun", "runsc"), ("runtime", "runc")):
+        (tmp_path / other).write_text("#!/bin/sh\n")
+        (tmp_path / other).chmod(0o755)
+        (tmp_path / name).symlink_to(other)
+    assert not pauses_by_freezer(str(tmp_path / "crun"))
+    assert pauses_by_freezer(str(tmp_path / "runtime"))
+
+
+@pytest.mark.parametrize(
+    ("path", "pause", "is_freezer"),
+    [
+        ("/opt/runc", "auto", True),
+        ("/opt/runc", "runtime", False),
+        ("/opt/kata", "auto", False),
+        ("/opt/kata", "freezer", True),
+    ],
+)
+def test_the_settings_decide_how_a_runtime_pauses(
+    path: str, pause: Literal["auto", "freezer", "runtime"], is_freezer: bool
+) -> None:
+    settings = Settings(runtimes={"runc": RuntimeHandler(path=path, pause=pause)})
+    context = Context(settings, Hierarchies(Kind.V2, ()))
+    assert context.runtime("runc").pauses_by_freezer == is_freezer

@@ -13,7 +13,7 @@ from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.processes.provenance import marked
 from ocigrpc.oci.options import Options
 from ocigrpc.oci.paths import ContainerPaths
-from ocigrpc.oci.runtime import Runtime
+from ocigrpc.oci.runtime import Runtime, pauses_by_freezer
 from ocigrpc.settings.values import Settings
 
 # Most clients that wait for runtimes to report states at once. A runtime that hangs must not hold
@@ -34,7 +34,12 @@ class Context:
         for name, handler in settings.runtimes.items():
             root = ("--root", handler.root) if handler.root else ()
             argv = (*root, *handler.args)
-            self.runtimes[name] = Runtime(name, handler.path, argv, verb_timeout_s, mark)
+            by_freezer = handler.pause == "freezer" or (
+                handler.pause == "auto" and pauses_by_freezer(handler.path)
+            )
+            self.runtimes[name] = Runtime(
+                name, handler.path, argv, verb_timeout_s, mark, pauses_by_freezer=by_freezer
+            )
         # Building these paths is expensive, and happens many times in a container's life.
         self._paths = lru_cache(1024)(partial(ContainerPaths, Path(settings.run_dir)))
 

@@ -1,7 +1,8 @@
-"""The runtime's own verbs: start, pause and resume.
+"""Start, pause and resume.
 
-Each takes the container's lock, and raises ``WrongState``, ``Busy``, or what the runtime's verb
-raises.
+The latter two by the freezer, if the runtime's verbs do nothing else: that takes a tenth of the
+time. Each takes the container's lock, and raises ``WrongState``, ``Busy``, or what the runtime's
+verb or the cgroup raises.
 """
 
 from __future__ import annotations
@@ -96,14 +97,12 @@ def pause(container: Container, deadline: Deadline) -> None:
             _refuse_awake(container, deadline)
         try:
             with container.timed_out("PAUSE_TIMEOUT", "not all processes are frozen"):
-                runtime.pause(container_id, deadline)
-                # crun does not see to that.
-                group.wait_frozen(deadline.within(runtime.verb_timeout_s))
+                _freeze(container, runtime, deadline)
         except OcigrpcError as error:
-            if group.freezing():
+            if group.freezing() or _by_freezer(container, runtime):
                 group.thaw()
             if container.stops:
-                # A stop thaws what is being frozen, and the runtime fails at that.
+                # A stop thaws what is being frozen.
                 raise Busy.of(container_id, "stop") from error
             raise
         _refuse_awake(container, deadline)
@@ -119,17 +118,42 @@ def resume(container: Container, deadline: Deadline) -> None:
         # One that is half frozen runs, and can be thawed all the same.
         wanted = (State.PAUSED, State.RUNNING) if group.frozen() else (State.PAUSED,)
         with _runtime_in(container, *wanted, deadline=deadline) as runtime:
-            try:
-                runtime.resume(container_id, deadline)
-            except RuntimeFailed:
-                if not group.frozen():
-                    # Thawed meanwhile, by a stop or by hand.
-                    require_state(container, deadline, State.PAUSED)
-                raise
+            if _by_freezer(container, runtime):
+                group.thaw_alone()
+            else:
+                _resume_by_verb(container, runtime, deadline)
             _require_thawed(group, deadline)
             # Somebody may have paused it by hand before it was started.
             container.update(state=State.RUNNING if container.is_started() else State.CREATED)
     log.info("container.resumed", container_id=container_id)
+
+
+def _by_freezer(container: Container, runtime: Runtime) -> bool:
+    """Whether its cgroup is to be frozen without the runtime; only one that is known to be its."""
+    return runtime.pauses_by_freezer and container.cgroups.is_pinned
+
+
+def _freeze(container: Container, runtime: Runtime, deadline: Deadline) -> None:
+    """Freeze its cgroup, by whatever means; when that fails it may be frozen, or in part."""
+    group = container.cgroups.container
+    if not _by_freezer(container, runtime):
+        runtime.pause(container.container_id, deadline)
+        group.wait_frozen(deadline.within(runtime.verb_timeout_s))
+        return
+    group.freeze(deadline.within(runtime.verb_timeout_s))
+    # The cgroup of one that has ended can be frozen as well.
+    if container.init is None or not container.init.alive():
+        raise WrongState.of(container.container_id, State.STOPPED, State.RUNNING)
+
+
+def _resume_by_verb(container: Container, runtime: Runtime, deadline: Deadline) -> None:
+    try:
+        runtime.resume(container.container_id, deadline)
+    except RuntimeFailed:
+        if not container.cgroups.container.frozen():
+            # Thawed meanwhile, by a stop or by hand.
+            require_state(container, deadline, State.PAUSED)
+        raise
 
 
 def _refuse_awake(container: Container, deadline: Deadline) -> None:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroups import kill as cgroup_kill
 from ocigrpc.host.cgroups.controller import NO_GROUP, ControllerGroup, Populated
-from ocigrpc.host.cgroups.freezer import freezers
+from ocigrpc.host.cgroups.freezer import freezers, polls
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline
 
@@ -24,8 +24,6 @@ from ocigrpc.waiting import Deadline
 _ENTER_S = 0.1
 # The longest pause between two attempts to remove a group that is busy.
 _RETRY_MOST_S = 0.02
-# The pause between two checks whether a group is frozen by now.
-_FREEZING_CHECK_S = 0.005
 
 
 class GroupIdentity(Struct, frozen=True, omit_defaults=True):
@@ -155,14 +153,34 @@ class Cgroup:
         """Whether it is about to be frozen, and something in it may still run."""
         return any(freezer.freezing() for freezer in self._freezers)
 
+    def freeze(self, deadline: Deadline) -> None:
+        """Freeze all in it, where OCI runtimes do, and wait until nothing in it runs.
+
+        Raises ``Timeout``, ``Cancelled``, or ``CgroupFailed`` when it is gone or something else
+        thaws it. Then it may be frozen, or about to be: it is for the caller to thaw.
+        """
+        if not self._freezers:
+            raise CgroupFailed(f"no hierarchy can freeze {self.path}", path=self.path)
+        # The freezer of v1, if there is one.
+        min(self._freezers, key=lambda freezer: freezer.unified).freeze(deadline)
+
     def wait_frozen(self, deadline: Deadline) -> None:
         """Wait until nothing in it runs any more, if it is about to be frozen.
 
         Raises ``Timeout`` or ``Cancelled``, with the group as it is.
         """
-        # In v1 the kernel has no event for it.
-        while self.freezing():
-            deadline.wait(timeout_s=_FREEZING_CHECK_S)
+        for _ in polls(deadline):
+            if not self.freezing():
+                return
+
+    def thaw_alone(self) -> None:
+        """Thaw it, but not the groups below it that are frozen themselves.
+
+        Does nothing when it is gone. Raises ``CgroupFailed``.
+        """
+        for group in self.groups:
+            if group.freezable:
+                group.set_frozen(False)
 
     def thaw(self) -> None:
         """Thaw it, and all groups below it; does nothing when it is gone."""

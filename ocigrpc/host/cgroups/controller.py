@@ -149,10 +149,13 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         """Whether this hierarchy can freeze."""
         return self.unified or "freezer" in self.controllers
 
-    def freeze(self) -> None:
-        """Begin to freeze all processes in it; does nothing when it is gone."""
+    def set_frozen(self, frozen: bool) -> None:
+        """Begin to freeze all processes in it, or thaw them; does nothing when it is gone.
+
+        What is below it and was frozen itself stays so.
+        """
         if not self.inode or self.exists():
-            self._set_frozen(self.directory, True)
+            self._set_frozen(self.directory, frozen)
 
     def thaw(self) -> None:
         """Thaw it and all below it, since a v1 group that was frozen itself would stay so."""
@@ -163,8 +166,7 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         name, states = "freezer.state", ("THAWED", "FROZEN")
         if self.unified:
             name, states = "cgroup.freeze", ("0", "1")
-        if os.path.exists(f"{directory}/{name}"):
-            _write(f"{directory}/{name}", states[frozen], gone_is_fine=True)
+        _write(f"{directory}/{name}", states[frozen], gone_is_fine=True)
 
 
 class Populated(ClosingStack):

@@ -1,15 +1,28 @@
-"""Whether a cgroup is frozen, which is read more often than anything else of it."""
+"""Freezing a cgroup, and its state, which is read more often than anything else of it."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.controller import GONE, ControllerGroup, failed
+from ocigrpc.waiting import Deadline
 
 _LIMIT_BYTES = 256
+
+# The pauses between polls of a group that is about to be frozen; up to the second one they are
+# slept, since poll(2) has whole milliseconds.
+_POLL_FIRST_S = 0.00005
+_POLL_SLEPT_S = 0.001
+_POLL_MOST_S = 0.005
+
+# Every so many polls, a v1 group that is still not frozen is thawed first.
+_THAW_EVERY = 16
 
 
 class Freezer(ABC):
@@ -19,9 +32,30 @@ class Freezer(ABC):
     reads can be held open.
     """
 
-    def __init__(self, *files: _File) -> None:
+    def __init__(self, group: ControllerGroup, *files: _File) -> None:
         """``files`` are those that :meth:`frozen` reads."""
+        self._group = group
         self._files = files
+        self.unified = group.unified
+        """Whether it is that of cgroup2."""
+
+    def freeze(self, deadline: Deadline) -> None:
+        """Freeze the group, and wait until nothing in it runs.
+
+        Raises ``Timeout``, ``Cancelled``, or ``CgroupFailed`` when it is gone or thawed meanwhile.
+        """
+        self._group.set_frozen(True)
+        for poll in polls(deadline):
+            if not self.freezing():
+                break
+            self._insist(poll)
+        if not self.frozen():
+            path = self._group.directory
+            raise CgroupFailed(f"{path} was thawed while it was being frozen", path=path)
+
+    @abstractmethod
+    def _insist(self, poll: int) -> None:
+        """Do what helps when it is not frozen by now."""
 
     def hold(self) -> None:
         """Hold its files open from the next read on, until :meth:`release`."""
@@ -49,12 +83,29 @@ def freezers(groups: Sequence[ControllerGroup]) -> Sequence[Freezer]:
     return [_Unified(group, alone) if group.unified else _Legacy(group) for group in freezable]
 
 
+def polls(deadline: Deadline) -> Iterator[int]:
+    """Numbers from 0, the first at once and each further one after a pause that grows.
+
+    For states that the kernel reports late, or not at all: v1 has no event for them, and those of
+    cgroup2 may come 10 ms late (CGROUP_FILE_NOTIFY_MIN_INTV). Raises ``Timeout`` or ``Cancelled``.
+    """
+    pause_s = _POLL_FIRST_S
+    for poll in itertools.count():
+        yield poll
+        deadline.check()
+        if pause_s > _POLL_SLEPT_S:
+            deadline.wait(timeout_s=pause_s)
+        else:
+            time.sleep(pause_s)
+        pause_s = min(pause_s * 2, _POLL_MOST_S)
+
+
 class _Legacy(Freezer):
     """The freezer of cgroup v1."""
 
     def __init__(self, group: ControllerGroup) -> None:
         self._state = _File(f"{group.directory}/freezer.state")
-        super().__init__(self._state)
+        super().__init__(group, self._state)
 
     def frozen(self) -> bool | None:
         text = self._state.read()
@@ -62,6 +113,13 @@ class _Legacy(Freezer):
 
     def freezing(self) -> bool:
         return self._state.read() == b"FREEZING\n"
+
+    def _insist(self, poll: int) -> None:
+        # The kernel may miss processes that are being forked, or moved into the group, and
+        # freezes them when it is told again; some only after all have run for a moment.
+        if poll % _THAW_EVERY == _THAW_EVERY - 1:
+            self._group.set_frozen(False)
+        self._group.set_frozen(True)
 
 
 class _Unified(Freezer):
@@ -71,7 +129,7 @@ class _Unified(Freezer):
         self._freeze = _File(f"{group.directory}/cgroup.freeze")
         self._events = _File(f"{group.directory}/cgroup.events")
         self._alone = alone
-        super().__init__(*((self._freeze, self._events) if alone else (self._events,)))
+        super().__init__(group, *((self._freeze, self._events) if alone else (self._events,)))
 
     def frozen(self) -> bool | None:
         # Beside a v1 freezer, no runtime uses this one: seeing a group that is about to be
@@ -86,6 +144,9 @@ class _Unified(Freezer):
 
     def freezing(self) -> bool:
         return self._freeze.read() == b"1\n" and b"frozen 1" not in (self._events.read() or b"")
+
+    def _insist(self, poll: int) -> None:
+        """It needs no help."""
 
 
 class _File:

@@ -74,7 +74,7 @@ def kill_by_pidfd(groups: Sequence[ControllerGroup], deadline: Deadline) -> None
         if freeze and freezers:
             # Frozen processes don't fork, so this round gets them all. By the v1 freezer if
             # there is one, which is also where the runtimes freeze.
-            min(freezers, key=lambda group: group.unified).freeze()
+            min(freezers, key=lambda group: group.unified).set_frozen(True)
         with ExitStack() as held:
             try:
                 pidfds = _signal_members(groups, signal.SIGKILL, held)
