@@ -108,6 +108,21 @@ def test_a_process_that_was_moved_elsewhere_keeps_the_container_from_being_pause
         frozen_service.remove(container_id, force=True)
 
 
+@pytest.mark.parametrize("file", ["cgroup.procs", "tasks"])
+def test_one_of_many_may_be_the_one(frozen_service: Service, file: str) -> None:
+    if frozen_service.host.name == "cgroup2" and file == "tasks":
+        return  # As below.
+    with elsewhere(frozen_service) as groups:
+        container_id = frozen_service.run("for each in $(seq 40); do sleep 1000 & done; wait")
+        pid = frozen_service.status(container_id).pid
+        until(lambda: len(children(pid)) == 40)
+        frozen_service.pause(container_id)
+        frozen_service.resume(container_id)
+        move(children(pid)[-1], [group for group in groups if (group / file).exists()], file)
+        require_not_paused(frozen_service, container_id)
+        frozen_service.remove(container_id, force=True)
+
+
 def test_the_first_process_may_be_the_one(frozen_service: Service) -> None:
     with elsewhere(frozen_service) as groups:
         container_id = frozen_service.run(SHELL)

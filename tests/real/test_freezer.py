@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ocigrpc.host.cgroups.count import holds_all_of
+from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.services.service import Service
@@ -93,6 +95,18 @@ def test_a_pause_that_has_returned_is_one_of_all_processes(any_service: Service)
         assert is_frozen(any_service, container_id)
         any_service.resume(container_id)
         assert not is_frozen(any_service, container_id)
+
+
+def test_many_processes_are_counted_where_they_have_a_pid_namespace(service: Service) -> None:
+    own = run_until_ready(service, _SLEEPERS.format(MANY))
+    hosts = service.run_among_the_hosts_pids(_SLEEPERS.format(20))
+    until(lambda: service.output(hosts) == ["ready"])
+    for container_id, is_counted in ((own, True), (hosts, False)):
+        service.pause(container_id)
+        assert service.state(container_id) == "paused"
+        status = service.status(container_id)
+        group = Hierarchies.detect().group(status.cgroup_path)
+        assert holds_all_of(group, status.pid) == is_counted
 
 
 def test_a_program_that_forks_without_end_is_paused_whole(any_service: Service) -> None:

@@ -24,6 +24,7 @@ from ocigrpc.errors import (
     WrongState,
 )
 from ocigrpc.host.cgroups.cgroup import Cgroup
+from ocigrpc.host.cgroups.count import holds_all_of
 from ocigrpc.log import get_logger
 from ocigrpc.oci.bundle import container_spec, table
 from ocigrpc.oci.executable import require_executable
@@ -177,6 +178,8 @@ def _refuse_awake(container: Container, deadline: Deadline) -> None:
 
 def _awake_pids(container: Container, deadline: Deadline) -> frozenset[int]:
     """Those that are not frozen, but for such as just enter the cgroup or end."""
+    if container.init is not None and holds_all_of(container.cgroups.container, container.init.pid):
+        return frozenset()
     bounded = deadline.within(_SETTLE_S)
     found = container.unfrozen_pids()
     while found and bounded.remaining_s() > _LOOK_S:
