@@ -141,6 +141,26 @@ def test_a_pause_that_waits_for_a_process_gives_way_to_a_stop(
     assert service.wait(created.container_id).exit_code == 137
 
 
+@pytest.mark.parametrize("service_at_disk", FREEZERS, indirect=True)
+def test_a_pause_that_the_service_died_over_and_that_cannot_be_done_is_undone(
+    service_at_disk: Service, disk: SlowDisk
+) -> None:
+    service = service_at_disk
+    created = create_writer(service, disk)
+    pause = runtime_pb2.PauseContainerRequest(container_id=created.container_id)
+    with disk.stuck():
+        start_and_stick(service, disk, created)
+        paused = service.rpc.PauseContainer.future(pause, timeout=LIMIT_S)
+        until(lambda: service.state(created.container_id) == "paused")
+        service.die()
+        assert paused.exception() is not None
+        service.start()
+        until(lambda: service.state(created.container_id) == "running")
+    service.pause(created.container_id)
+    assert service.state(created.container_id) == "paused"
+    service.remove(created.container_id, force=True)
+
+
 def test_a_resume_of_one_that_is_thawed_meanwhile_is_of_the_wrong_state(
     start_service: StartService, tmp_path: Path
 ) -> None:

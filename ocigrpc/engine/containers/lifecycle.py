@@ -21,6 +21,7 @@ from ocigrpc.errors import (
     OcigrpcError,
     PreconditionFailed,
     RuntimeFailed,
+    Timeout,
     WrongState,
 )
 from ocigrpc.host.cgroups.cgroup import Cgroup
@@ -38,6 +39,9 @@ log = get_logger()
 # How long the kernel may take to let a group run; after that, an ancestor must be frozen.
 _THAW_S = 1.0
 _THAW_LOOK_S = 0.002
+
+# How long a cgroup may take to be frozen by a pause that was cut off.
+_STUCK_S = 2.0
 
 # How long a process may take to enter a frozen cgroup, or to end, and how often to look.
 _SETTLE_S = 0.5
@@ -109,6 +113,18 @@ def pause(container: Container, deadline: Deadline) -> None:
         _refuse_awake(container, deadline)
         container.update(state=State.PAUSED)
     log.info("container.paused", container_id=container_id)
+
+
+def undo_stuck_pause(container: Container, deadline: Deadline) -> None:
+    """Thaw what a service that died has begun to freeze, if the kernel does not get it done."""
+    group = container.cgroups.container
+    if not group.freezing():
+        return
+    with container.lock("pause", deadline):
+        try:
+            group.wait_frozen(deadline.within(_STUCK_S))
+        except Timeout:
+            group.thaw()
 
 
 def resume(container: Container, deadline: Deadline) -> None:

@@ -2,7 +2,7 @@
 
 A create and a change of limits that were cut off are undone; a start, a stop and a remove
 are finished; programs of Exec, whose clients are gone, are ended; a pause and a resume are
-as far as the kernel says.
+as far as the kernel says, but a pause that does not come to its end is undone.
 Exit codes of containers that ended meanwhile come from their exit files.
 """
 

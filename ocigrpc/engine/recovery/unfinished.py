@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.engine.containers.lifecycle import finish_start
+from ocigrpc.engine.containers.lifecycle import finish_start, undo_stuck_pause
 from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.status import current_state
 from ocigrpc.engine.containers.stop import remove, stop
@@ -84,6 +84,7 @@ class UnfinishedWork:
                 stop(container, stop_timeout_s, deadline)
             if "start" in verbs:
                 _finish_start(container, deadline)
+            undo_stuck_pause(container, deadline)
             # A pause may have come to its end, or a start by another hand.
             current_state(container, deadline)
 
