@@ -12,6 +12,7 @@ import pytest
 
 from ocigrpc.host.cgroups.count import holds_all_of
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
+from tests.bed.clients.exec import Talk
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.services.service import Service
@@ -107,6 +108,18 @@ def test_many_processes_are_counted_where_they_have_a_pid_namespace(service: Ser
         status = service.status(container_id)
         group = Hierarchies.detect().group(status.cgroup_path)
         assert holds_all_of(group, status.pid) == is_counted
+
+
+def test_processes_beside_a_program_of_exec_are_not_counted(service: Service) -> None:
+    container_id = run_until_ready(service, _SLEEPERS.format(20))
+    talk = Talk(service, container_id, "echo ready; exec sleep 1000")
+    talk.read(lambda: talk.stdout == b"ready\n")
+    service.pause(container_id)
+    assert service.state(container_id) == "paused"
+    status = service.status(container_id)
+    assert not holds_all_of(Hierarchies.detect().group(status.cgroup_path), status.pid)
+    service.resume(container_id)
+    talk.leave()
 
 
 def test_a_program_that_forks_without_end_is_paused_whole(any_service: Service) -> None:

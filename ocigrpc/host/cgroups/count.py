@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ocigrpc.host.cgroups.cgroup import Cgroup
 
-# The fewest processes that are counted. Looking at each is exact, while a count is right even if
-# one is elsewhere when, at the same time, a process of another pid namespace is in the cgroup.
+# The fewest processes that are counted; a few are sooner looked at.
 _COUNTED = 16
 _MOUNT_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -21,9 +20,12 @@ def holds_all_of(cgroup: Cgroup, first_pid: int) -> bool:
     That takes a few reads for any number of them, where
     :func:`ocigrpc.host.cgroups.descendants.unfrozen` looks at each. It is also False for less than
     ``_COUNTED`` of them, and where it can't be counted so: in a pid namespace that is another's
-    as well, or without its /proc.
+    as well, without its /proc, or with groups below, as a program of exec has one. The runtime
+    that starts it is in there for a moment, and might be counted for one that is elsewhere.
     """
     freezer = min((group for group in cgroup.groups if group.freezable), key=lambda g: g.unified)
+    if freezer.has_groups():
+        return False
     members = freezer.members()
     if first_pid not in members or len(members) < _COUNTED:
         return False
