@@ -118,7 +118,7 @@ def pause(container: Container, deadline: Deadline) -> None:
 def undo_stuck_pause(container: Container, deadline: Deadline) -> None:
     """Thaw what a service that died has begun to freeze, if the kernel does not get it done."""
     group = container.cgroups.container
-    if not group.freezing():
+    if not (container.cgroups.is_pinned and group.freezing()):
         return
     with container.lock("pause", deadline):
         try:
