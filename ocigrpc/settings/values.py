@@ -92,11 +92,11 @@ class TlsSettings(_Table, frozen=True):
     """What mutual TLS needs, all of it."""
 
     cert_path: Annotated[
-        str, Meta(description="Certificate of the service, in PEM, with those that vouch for it.")
+        str, Meta(description="Certificate of the service, in PEM, with its intermediate ones.")
     ] = ""
     key_path: Annotated[str, Meta(description="Its private key, in PEM.")] = ""
     client_ca_path: Annotated[
-        str, Meta(description="Certificates that vouch for clients, in PEM.")
+        str, Meta(description="Certificates of the authorities of clients, in PEM.")
     ] = ""
 
 
@@ -110,9 +110,9 @@ class LogsSettings(_Table, frozen=True):
         int,
         Meta(
             ge=0,
-            description="Largest size in bytes of a log in this directory, at which it is rotated,"
-            " unless its container has a log_size_max_bytes of its own; of containers that are made"
-            " from now on. 0: any.",
+            description="Size in bytes at which a log in this directory is rotated, unless"
+            " its container has its own log_size_max_bytes. For new containers. 0:"
+            " no limit.",
         ),
     ] = 10 << 20
     max_files: Annotated[
@@ -147,7 +147,7 @@ class ConmonSettings(_Table, frozen=True):
         str, Meta(description="The monitor: an absolute path, or a name to look up on PATH.")
     ] = "conmon"
     log_level: Annotated[
-        _ConmonLogLevel, Meta(description="Least severe message that conmon writes.")
+        _ConmonLogLevel, Meta(description="Lowest level of conmon's own messages.")
     ] = "warning"
     cgroup_parent: Annotated[
         str,
@@ -163,9 +163,7 @@ class TimeoutSettings(_Table, frozen=True):
 
     verb_s: Annotated[
         _Timeout,
-        Meta(
-            description="Longest that a runtime may take to start, pause, resume, update or delete."
-        ),
+        Meta(description="Time limit for a runtime's start, pause, resume, update or delete."),
     ] = 60.0
     stop_s: Annotated[
         _Timeout,
@@ -178,9 +176,7 @@ class TimeoutSettings(_Table, frozen=True):
             " take to report the end."
         ),
     ] = 10.0
-    undo_s: Annotated[
-        _Timeout, Meta(description="Longest that undoing a failed create may take.")
-    ] = 30.0
+    undo_s: Annotated[_Timeout, Meta(description="Time limit for undoing a failed create.")] = 30.0
     drain_s: Annotated[
         _Timeout, Meta(description="Seconds that calls have to finish once the service ends.")
     ] = 30.0
@@ -194,8 +190,8 @@ class LimitSettings(_Table, frozen=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Most containers at once, stopped ones too. 0: 10000, or as many as the"
-            " service's limit of open files carries.",
+            description="Most containers at once, stopped ones too. 0: 10000, or fewer if the"
+            " service's limit of open files is too low for them.",
         ),
     ] = 0
     message_bytes: Annotated[
@@ -204,15 +200,15 @@ class LimitSettings(_Table, frozen=True):
     unary_threads: Annotated[
         _Threads,
         Meta(
-            description="Calls of each RPC that may run at once; those of one never take the"
-            " places of another's."
+            description="Calls of each RPC that may run at once; each RPC has this limit for"
+            " itself."
         ),
     ] = 64
     stream_threads: Annotated[
         _Threads,
         Meta(
             description="The same for streams and waits, StopContainer among them; Exec and"
-            " ExecSync have theirs together."
+            " ExecSync share one limit."
         ),
     ] = 512
 
@@ -222,13 +218,17 @@ class RuntimeHandler(_Table, frozen=True):
 
     path: Annotated[str, Meta(description="Absolute path, or a name to look up on PATH.")]
     root: Annotated[
-        str, Meta(description="Its --root. Empty: its own, so that `runc list` shows the same.")
+        str,
+        Meta(
+            description="Its --root. Empty: the runtime's own default, so that `runc list`"
+            " shows the same."
+        ),
     ] = ""
     args: Annotated[
         tuple[str, ...], Meta(max_length=64, description="Further global arguments.")
     ] = ()
     create_timeout_s: Annotated[
-        _Timeout, Meta(description="Longest that creating a container may take, in seconds.")
+        _Timeout, Meta(description="Time limit for creating a container, in seconds.")
     ] = 240.0
     pause: Annotated[
         _PausedBy,
@@ -254,7 +254,7 @@ class Settings(_Table, frozen=True):
         str, Meta(description="Directory of bundles, attach sockets and exit files.")
     ] = "/run/ocigrpc"
     log_level: Annotated[
-        LogLevel, Meta(description="Least severe event that the service logs.")
+        LogLevel, Meta(description="Lowest level of events that the service logs.")
     ] = "info"
     log_format: Annotated[
         LogFormat,
@@ -266,8 +266,8 @@ class Settings(_Table, frozen=True):
     monitor_lost_policy: Annotated[
         MonitorLostPolicy,
         Meta(
-            description="What becomes of a container whose conmon is gone while it lives, unless"
-            " the request sets it."
+            description="What happens to a live container whose conmon is gone, unless the"
+            " request sets it."
         ),
     ] = MonitorLostPolicy.LEAVE
     default_runtime: Annotated[
@@ -277,8 +277,9 @@ class Settings(_Table, frozen=True):
         dict[str, RuntimeHandler],
         Meta(
             max_length=64,
-            description="OCI runtimes by name; as JSON in the environment and in flags. Adds to,"
-            " and amends, the lower sources and the defaults.",
+            description="OCI runtimes by name; as JSON in the environment and in flags. They"
+            " are merged with those of sources of lower precedence and the"
+            " defaults.",
         ),
     ] = field(
         default_factory=lambda: {name: RuntimeHandler(path=name) for name in ("runc", "crun")}
