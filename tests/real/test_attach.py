@@ -215,9 +215,10 @@ def test_a_slow_client_is_dropped_and_never_holds_up_the_container(service: Serv
     until(lambda: os.path.exists(f"/proc/{pid}/root/dev/shm/over"))
     with refused("RESOURCE_EXHAUSTED", "ATTACH_TOO_SLOW"):
         client.read_all()
-    # Nothing was left out before the end.
+    # Nothing was left out before the end. Of the 4 MiB that may wait, a small part is what each
+    # message weighs beside its data.
     assert client.stdout == bytes(len(client.stdout))
-    assert 4 << 20 <= len(client.stdout) < 30_000_000
+    assert 3 << 20 <= len(client.stdout) < 30_000_000
 
 
 def test_a_program_that_reads_nothing_is_not_held_up_by_who_types(service: Service) -> None:
