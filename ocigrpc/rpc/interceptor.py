@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from structlog.contextvars import bind_contextvars
 
 from ocigrpc.errors import (
     Cancelled,
@@ -23,7 +22,7 @@ from ocigrpc.errors import (
     cut,
     host_failure,
 )
-from ocigrpc.log import get_logger
+from ocigrpc.log import bind_log, get_logger
 from ocigrpc.rpc.admission import Admission, shutting_down
 from ocigrpc.rpc.bounds import check_counts
 from ocigrpc.rpc.call import Call
@@ -140,9 +139,7 @@ class Interceptor(grpc.ServerInterceptor):
         began_ns = time.perf_counter_ns()
         call = Call(method, self._listener, context, self._admission.count_streams)
         # grpc runs each RPC in its own context, so the variables end with it.
-        bind_contextvars(
-            request_id=call.request_id, rpc=method.name, **self._listener.caller(context)
-        )
+        bind_log(request_id=call.request_id, rpc=method.name, **self._listener.caller(context))
         try:
             self._listener.check(method)
             encoded = self._encoded(handler, messages, context)
@@ -204,7 +201,7 @@ class Interceptor(grpc.ServerInterceptor):
                 ) from None
             container_id = getattr(request, "container_id", "")
             if container_id:
-                bind_contextvars(container_id=container_id[:64])
+                bind_log(container_id=container_id[:64])
             if isinstance(request, Message):
                 check_counts(request, self._count_limits)
             return request

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from ocigrpc.log import add_bound
 from ocigrpc.service.runtime import RuntimeService
 from ocigrpc.v1.runtime_pb2_grpc import (
     RuntimeServiceStub,
@@ -50,7 +50,7 @@ def stub(grpc_stub: RuntimeServiceStub, engine: FakeEngine) -> RuntimeServiceStu
 @pytest.fixture
 def lines() -> Iterator[list[EventDict]]:
     """What is logged in a test."""
-    with capture_logs(processors=[merge_contextvars]) as captured:
+    with capture_logs(processors=[add_bound]) as captured:
         yield captured
 
 

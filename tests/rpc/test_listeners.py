@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import grpc
 import pytest
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.log import add_bound
 from ocigrpc.rpc.server import Server, serving
 from ocigrpc.service.methods import METHODS, SERVICE_NAME
 from ocigrpc.service.runtime import runtime_service
@@ -158,7 +158,7 @@ def test_drain_ends_the_calls_of_every_door(served: Served) -> None:
 def test_log_names_the_way_that_a_caller_came_and_the_process_if_the_kernel_can_tell(
     served: Served,
 ) -> None:
-    with capture_logs(processors=[merge_contextvars]) as lines:
+    with capture_logs(processors=[add_bound]) as lines:
         for stub in served.stubs:
             stub.ContainerStatus(STATUS, timeout=LIMIT_S)
     # The line of a call is written before its answer.

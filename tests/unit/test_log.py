@@ -10,12 +10,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import structlog
 
-from ocigrpc.log import LogFormat, LogLevel, configure_logging, get_logger
+from ocigrpc.log import LogFormat, LogLevel, bind_log, configure_logging, get_logger
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,6 @@ def _restored() -> Iterator[None]:
     handlers, level, hook = logging.root.handlers[:], logging.root.level, threading.excepthook
     yield
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
     logging.captureWarnings(False)
     logging.root.handlers = handlers
     logging.root.setLevel(level)
@@ -101,11 +101,18 @@ def test_a_logger_made_before_the_log_is_configured_obeys_it(log: Log) -> None:
 
 def test_what_is_bound_for_a_request_is_in_each_of_its_lines(log: Log) -> None:
     log.configure()
-    with structlog.contextvars.bound_contextvars(request_id="r1"):
-        get_logger().info("container.started")
+
+    def request() -> None:
+        bind_log(request_id="r1")
+        bind_log(container_id="c1", pid=1)
+        get_logger().info("container.started", pid=17)
         logging.getLogger("grpc").warning("slow")
+
+    copy_context().run(request)
     get_logger().info("service.ready")
-    assert [event.get("request_id") for event in log.events()] == ["r1", "r1", None]
+    bound = [(event.get("request_id"), event.get("container_id")) for event in log.events()]
+    assert bound == [("r1", "c1"), ("r1", "c1"), (None, None)]
+    assert [event.get("pid") for event in log.events()] == [17, 1, None]
 
 
 def test_an_exception_stays_in_its_line(log: Log) -> None:
