@@ -8,30 +8,28 @@ process.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import re
 import secrets
+import select
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, DefaultSelector
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Self
 
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import EventFd
 
 _CHUNK_BYTES = 1 << 16
+# Most events that are handled between two polls.
+_EVENTS = 64
 _CREDENTIALS = struct.Struct("3i")
 _ADDRESS = re.compile(r"unix-abstract:ocigrpc-[0-9a-f]+-([0-9]+)-([0-9]+)-[0-9]+")
 # How long no connection is accepted after that failed because descriptors were used up.
 _REST_S = 0.1
-
-_Callback: TypeAlias = Callable[[int], None]
 
 log = get_logger()
 
@@ -57,12 +55,33 @@ def peer_at(address: str) -> Peer | None:
     return Peer(int(found[1]), int(found[2])) if found else None
 
 
+class _End:
+    """One end of a connection, the data that it has not taken yet, and what is polled for."""
+
+    __slots__ = ("other", "polled", "socket", "unsent")
+
+    other: _End
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self.socket = end
+        self.unsent = b""
+        self.polled = 0
+
+    def wanted(self) -> int:
+        """That it is readable, if the other end has taken its data; that it takes data."""
+        return (0 if self.other.unsent else select.EPOLLIN) | (
+            select.EPOLLOUT if self.unsent else 0
+        )
+
+
 class PeerProxy:
     """Relays connections from ``listener``, which it owns from now on, to ``server``.
 
     ``server`` is the path of another unix socket. It is opened at once, so that its file can be
     removed and nobody else can connect to it. At most ``limit`` connections are open at the
-    same time; further ones are closed.
+    same time; further ones are closed. At most one chunk is buffered for each end of one, and
+    meanwhile the other end is not read.
     """
 
     def __init__(self, listener: socket.socket, server: str, limit: int) -> None:
@@ -72,17 +91,20 @@ class PeerProxy:
             self._server = os.open(server, os.O_PATH | os.O_CLOEXEC)
             undo.callback(os.close, self._server)
             self._alarm = undo.enter_context(EventFd())
-            self._selector = undo.enter_context(DefaultSelector())
+            # Every call passes here twice, so not by the selectors of the standard library,
+            # which took twice as long.
+            self._epoll = undo.enter_context(select.epoll())
+            self._epoll.register(self._alarm, select.EPOLLIN)
+            self._epoll.register(listener, select.EPOLLIN)
             undo.pop_all()
         self._limit = limit
         # Any process could take such an address if it could be guessed.
         self._token = secrets.token_hex(8)
         self._numbers = itertools.count()
-        self._open: set[_Connection] = set()
+        self._ends: dict[int, _End] = {}
+        self._is_resting = False
         self._close_s: float | None = None
-        self._selector.register(self._alarm, EVENT_READ, lambda _: self._alarm.clear())
         listener.setblocking(False)
-        self._selector.register(listener, EVENT_READ, self._accept)
         self._thread = threading.Thread(target=self._run, name="peer-proxy", daemon=True)
         self._thread.start()
 
@@ -95,34 +117,40 @@ class PeerProxy:
 
     def _run(self) -> None:
         while self._close_s is None:
-            is_resting = self._listener not in self._selector.get_map()
-            self._poll(_REST_S if is_resting else None)
-            if is_resting:
-                self._selector.register(self._listener, EVENT_READ, self._accept)
-        if self._listener in self._selector.get_map():
-            self._selector.unregister(self._listener)
+            self._poll(_REST_S if self._is_resting else None)
+        if not self._is_resting:
+            self._epoll.unregister(self._listener)
         self._listener.close()
-        while self._open and (remaining_s := self._close_s - time.monotonic()) > 0:
+        while self._ends and (remaining_s := self._close_s - time.monotonic()) > 0:
             self._poll(remaining_s)
-        for connection in list(self._open):
-            connection.close()
-        self._selector.close()
+        for end in list(self._ends.values()):
+            end.socket.close()
+        self._epoll.close()
         os.close(self._server)
 
     def _poll(self, timeout_s: float | None) -> None:
-        for key, events in self._selector.select(timeout_s):
-            callback: _Callback = key.data
-            callback(events)
+        was_resting = self._is_resting
+        for fd, events in self._epoll.poll(timeout_s, _EVENTS):
+            if end := self._ends.get(fd):
+                self._relay(end, events)
+            elif fd == self._alarm.fileno():
+                self._alarm.clear()
+            elif fd == self._listener.fileno():
+                self._accept()
+        if was_resting and self._close_s is None:
+            self._epoll.register(self._listener, select.EPOLLIN)
+            self._is_resting = False
 
-    def _accept(self, _: int) -> None:
+    def _accept(self) -> None:
         try:
-            client, _address = self._listener.accept()
+            client, _ = self._listener.accept()
         except OSError as error:
             # Without a rest, the next attempts would fail at once, in a busy loop.
             log.warning("porter.accept_failed", error=error.strerror)
-            self._selector.unregister(self._listener)
+            self._epoll.unregister(self._listener)
+            self._is_resting = True
             return
-        if len(self._open) >= self._limit:
+        if len(self._ends) >= 2 * self._limit:
             client.close()
             return
         try:
@@ -131,7 +159,7 @@ class PeerProxy:
             log.warning("porter.connect_failed", error=error.strerror)
             client.close()
             return
-        self._open.add(_Connection(client, server, self._selector, self._open.discard))
+        self._add(_End(client), _End(server))
 
     def _connect(self, peer: Peer) -> socket.socket:
         """A connection to the server from an address that names ``peer``."""
@@ -146,69 +174,55 @@ class PeerProxy:
             raise
         return connection
 
+    def _add(self, client: _End, server: _End) -> None:
+        client.other, server.other = server, client
+        for end in (client, server):
+            self._ends[end.socket.fileno()] = end
+            self._update(end)
 
-class _Connection:
-    """A connection through the proxy: the data of each end is relayed to the other.
+    def _drop(self, end: _End) -> None:
+        """Close both ends of a connection; unsent data is lost."""
+        for each in (end, end.other):
+            # A program that is just being started keeps the socket open until its exec.
+            if each.polled:
+                self._epoll.unregister(each.socket)
+            del self._ends[each.socket.fileno()]
+            each.socket.close()
 
-    At most one chunk is buffered for each end, and meanwhile the other end is not read.
-    """
+    def _update(self, end: _End) -> None:
+        wanted = end.wanted()
+        if not wanted:
+            # Registered for nothing, an end that the peer has closed would wake us for ever.
+            self._epoll.unregister(end.socket)
+        elif not end.polled:
+            self._epoll.register(end.socket, wanted)
+        else:
+            self._epoll.modify(end.socket, wanted)
+        end.polled = wanted
 
-    def __init__(
-        self,
-        client: socket.socket,
-        server: socket.socket,
-        selector: BaseSelector,
-        closed: Callable[[_Connection], None],
-    ) -> None:
-        self._selector = selector
-        self._closed = closed
-        self._other = {client: server, server: client}
-        self._unsent = {client: b"", server: b""}
-        for end in self._other:
-            end.setblocking(False)
-        self._register()
-
-    def close(self) -> None:
-        """Close both ends; unsent data is lost."""
-        for end in self._other:
-            self._unregister(end)
-            end.close()
-        self._closed(self)
-
-    def _register(self) -> None:
-        """Wait for each end to be readable, if its data can be buffered, and to take data."""
-        for end, other in self._other.items():
-            self._unregister(end)
-            events = 0 if self._unsent[other] else EVENT_READ
-            events |= EVENT_WRITE if self._unsent[end] else 0
-            if events:
-                self._selector.register(end, events, functools.partial(self._relay, end))
-
-    def _unregister(self, end: socket.socket) -> None:
-        if end in self._selector.get_map():
-            self._selector.unregister(end)
-
-    def _relay(self, end: socket.socket, events: int) -> None:
-        if end.fileno() < 0:
-            # Closed because of an event at the other end, in the same round.
-            return
+    def _relay(self, end: _End, events: int) -> None:
+        """Send what ``end`` takes now, and what it has sent. Errors and ends are both events."""
         try:
-            if events & EVENT_WRITE:
-                self._send(end, self._unsent[end])
-            if events & EVENT_READ:
-                data = end.recv(_CHUNK_BYTES)
+            if end.unsent and events & ~select.EPOLLIN:
+                self._send(end, end.unsent)
+            if end.polled & select.EPOLLIN and events & ~select.EPOLLOUT:
+                data = end.socket.recv(_CHUNK_BYTES)
                 if not data:
-                    self.close()
+                    self._drop(end)
                     return
-                self._send(self._other[end], data)
+                self._send(end.other, data)
+        except BlockingIOError:
+            # The event was one of a closed socket, whose number this one has got in this round.
+            return
         except OSError:
-            self.close()
+            self._drop(end)
 
-    def _send(self, end: socket.socket, data: bytes) -> None:
+    def _send(self, end: _End, data: bytes) -> None:
         try:
-            sent = end.send(data)
+            sent = end.socket.send(data)
         except BlockingIOError:
             sent = 0
-        had_unsent, self._unsent[end] = bool(self._unsent[end]), data[sent:]
-        if had_unsent != bool(self._unsent[end]):
-            self._register()
+        had_unsent, end.unsent = bool(end.unsent), data[sent:]
+        if had_unsent != bool(end.unsent):
+            self._update(end)
+            self._update(end.other)
