@@ -84,10 +84,9 @@ def refuse_mounts_in_the_way(container: Container) -> None:
     """Raise ``PreconditionFailed`` (MOUNT_IN_THE_WAY) for a mount where files will go."""
     record, paths = container.record, container.paths
     shown = str(shown_bundle(paths.bundle))
-    for path in _own_paths(container):
-        for mount_point in mounts_at(str(paths.run_dir), path):
-            if mount_point != shown:
-                raise mount_in_the_way(mount_point)
+    for mount_point in mounts_at(str(paths.run_dir), *_own_paths(container)):
+        if mount_point != shown:
+            raise mount_in_the_way(mount_point)
     if record.log_is_ours:
         refuse_mounts(os.path.dirname(record.log_path), *kept_logs(record.log_path))
     for runtime in _runtimes_of(container):
@@ -102,7 +101,7 @@ def remove_files(container: Container) -> Sequence[OcigrpcError]:
     """
     record, paths = container.record, container.paths
     steps = [partial(hide_bundle, paths.bundle)]
-    steps += [partial(remove_tree, str(paths.run_dir), path) for path in _own_paths(container)]
+    steps += [partial(remove_tree, str(paths.run_dir), *_own_paths(container))]
     if record.log_is_ours:
         steps += _log_removals(record.log_path)
     errors = attempt(*steps)

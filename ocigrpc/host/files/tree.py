@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
+from typing import NamedTuple
 
 from ocigrpc.errors import PreconditionFailed
 from ocigrpc.host.descriptors import closing_fd
@@ -23,23 +24,29 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH_LIMIT = 128
 
 
-def mounts_at(top: str, path: str) -> Sequence[str]:
-    """The mount points at and below ``path``, and on the way to it from ``top``, its ancestor.
+class _Directory(NamedTuple):
+    """An open directory, and the mount that it is on."""
 
-    Nothing behind a mount point is searched. Raises ``OSError``.
+    fd: int
+    mount_id: int
+
+
+def mounts_at(top: str, *paths: str) -> Sequence[str]:
+    """The mount points at and below ``paths``, and on the way to them from ``top``.
+
+    ``top`` is an ancestor of each. Nothing behind a mount point is searched. Raises ``OSError``.
     """
-    found: list[str] = []
-    with _parent_of(top, path, found) as directory:
-        if directory is not None:
-            _find(directory, path, found, 0)
-    return found
+    mounts: list[str] = []
+    with ExitStack() as opened:
+        for directory, path in _parents(top, paths, mounts, opened):
+            _find(directory, path, mounts, 0)
+    return mounts
 
 
 def refuse_mounts(top: str, *paths: str) -> None:
     """Raise ``PreconditionFailed`` (MOUNT_IN_THE_WAY) for the first of :func:`mounts_at`."""
-    for path in paths:
-        for mount_point in mounts_at(top, path):
-            raise mount_in_the_way(mount_point)
+    for mount_point in mounts_at(top, *paths):
+        raise mount_in_the_way(mount_point)
 
 
 def mount_in_the_way(path: str) -> PreconditionFailed:
@@ -51,106 +58,116 @@ def mount_in_the_way(path: str) -> PreconditionFailed:
     )
 
 
-def remove_tree(top: str, path: str) -> None:
-    """Remove ``path``, a file or a directory with all below it; no error if it does not exist.
+def remove_tree(top: str, *paths: str) -> None:
+    """Remove ``paths``, files or directories with all below them; no error for missing ones.
 
     ``top`` is an ancestor that is trusted, and no directory between the two may be a mount
-    point. With a mount point at or below ``path`` nothing is removed: raises
+    point. With a mount point at or below any of ``paths`` nothing is removed: raises
     ``PreconditionFailed`` (MOUNT_IN_THE_WAY). Otherwise as much as possible is removed, and
     ``OSError`` raised for the first file that can't be.
     """
-    refuse_mounts(top, path)
+    mounts: list[str] = []
     errors: list[OSError | PreconditionFailed] = []
-    found: list[str] = []
-    with _parent_of(top, path, found) as directory:
-        if directory is not None:
+    with ExitStack() as opened:
+        found = _parents(top, paths, mounts, opened)
+        for directory, path in found:
+            _find(directory, path, mounts, 0)
+        for mount_point in mounts:
+            raise mount_in_the_way(mount_point)
+        for directory, path in found:
             _remove(directory, path, errors, 0)
-    if found:
-        raise mount_in_the_way(found[0])
-    if errors:
-        raise errors[0]
+    for error in errors:
+        raise error
 
 
-@contextmanager
-def _parent_of(top: str, path: str, mounts: list[str]) -> Iterator[int | None]:
-    """The open parent directory of ``path``; None if it does not exist, or is behind a mount."""
+def _parents(
+    top: str, paths: Sequence[str], mounts: list[str], opened: ExitStack
+) -> Sequence[tuple[_Directory, str]]:
+    """The open parent directory of each path; none that is missing, or behind a mount."""
     try:
-        here = os.open(top, _FLAGS & ~os.O_NOFOLLOW)
+        fd = opened.enter_context(closing_fd(os.open(top, _FLAGS & ~os.O_NOFOLLOW)))
     except FileNotFoundError:
-        yield None
-        return
-    at = top
-    try:
-        for name in os.path.relpath(path, top).split("/")[:-1]:
+        return []
+    first = _Directory(fd, statx("", fd).mount_id)
+    found: list[tuple[_Directory, str]] = []
+    for path in paths:
+        here: _Directory | None = first
+        at = top
+        for name in path.removeprefix(top).strip("/").split("/")[:-1]:
             at = f"{at}/{name}"
-            if (step := _open(here, name, at, mounts)) is None:
-                break
-            os.close(here)
-            here = step
-        else:
-            yield here
-            return
-        yield None
-    finally:
-        os.close(here)
+            if here is not None and (here := _open(here, name, at, mounts)) is not None:
+                opened.callback(os.close, here.fd)
+        if here is not None:
+            found.append((here, path))
+    return found
 
 
-def _open(directory: int, name: str, path: str, mounts: list[str]) -> int | None:
+def _open(directory: _Directory, name: str, path: str, mounts: list[str]) -> _Directory | None:
     """A directory in an open one; None if there is none, or if it is a mount point, then noted."""
     try:
-        opened = os.open(name, _FLAGS, dir_fd=directory)
+        fd = os.open(name, _FLAGS, dir_fd=directory.fd)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
-    if statx("", opened).mount_id == statx("", directory).mount_id:
-        return opened
-    os.close(opened)
+    if statx("", fd).mount_id == directory.mount_id:
+        return _Directory(fd, directory.mount_id)
+    os.close(fd)
     mounts.append(path)
     return None
 
 
-def _find(directory: int, path: str, mounts: list[str], depth: int) -> None:
-    name = os.path.basename(path)
+def _find(directory: _Directory, path: str, mounts: list[str], depth: int) -> None:
     try:
-        found = statx(name, directory)
+        found = statx(os.path.basename(path), directory.fd)
     except FileNotFoundError:
         return
-    if found.mount_id != statx("", directory).mount_id:
+    if found.mount_id != directory.mount_id:
         mounts.append(path)
-        return
-    if stat.S_ISDIR(found.mode):
+    elif stat.S_ISDIR(found.mode):
         for opened, each in _entries(directory, path, mounts, depth):
             _find(opened, each, mounts, depth + 1)
 
 
 def _remove(
-    directory: int, path: str, errors: list[OSError | PreconditionFailed], depth: int
+    directory: _Directory, path: str, errors: list[OSError | PreconditionFailed], depth: int
 ) -> None:
     name = os.path.basename(path)
     try:
-        if stat.S_ISDIR(statx(name, directory).mode):
-            mounts: list[str] = []
-            for opened, each in _entries(directory, path, mounts, depth):
-                _remove(opened, each, errors, depth + 1)
-            # Something was mounted after the search.
-            errors += map(mount_in_the_way, mounts)
-            os.rmdir(name, dir_fd=directory)
-        else:
-            # The kernel does not remove a mount point.
-            os.unlink(name, dir_fd=directory)
+        # The kernel does not remove a mount point.
+        os.unlink(name, dir_fd=directory.fd)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        _remove_directory(directory, path, errors, depth)
+    except OSError as error:
+        errors.append(OSError(error.errno, error.strerror, path))
+
+
+def _remove_directory(
+    directory: _Directory, path: str, errors: list[OSError | PreconditionFailed], depth: int
+) -> None:
+    mounts: list[str] = []
+    try:
+        for opened, each in _entries(directory, path, mounts, depth):
+            _remove(opened, each, errors, depth + 1)
+        # Something was mounted after the search.
+        errors += map(mount_in_the_way, mounts)
+        os.rmdir(os.path.basename(path), dir_fd=directory.fd)
     except FileNotFoundError:
         pass
     except OSError as error:
         errors.append(OSError(error.errno, error.strerror, path))
 
 
-def _entries(directory: int, path: str, mounts: list[str], depth: int) -> Iterator[tuple[int, str]]:
+def _entries(
+    directory: _Directory, path: str, mounts: list[str], depth: int
+) -> Iterator[tuple[_Directory, str]]:
     """Each entry of a directory: its parent, which is open until the next one, and its path."""
     if depth > _DEPTH_LIMIT:
         raise OSError(errno.ENAMETOOLONG, "more levels of directories than are removed", path)
     opened = _open(directory, os.path.basename(path), path, mounts)
     if opened is not None:
-        with closing_fd(opened):
-            for each in os.listdir(opened):
+        with closing_fd(opened.fd):
+            for each in os.listdir(opened.fd):
                 yield opened, f"{path}/{each}"
