@@ -11,7 +11,17 @@ import pytest
 from tests.bed import REPOSITORY
 
 BED = REPOSITORY / "tests/bed"
-ROOMS = ["hosts", "bundles", "services", "clients", "checks", "faults", "loads", "commands"]
+ROOMS = [
+    "hosts",
+    "bundles",
+    "services",
+    "clients",
+    "checks",
+    "faults",
+    "loads",
+    "measures",
+    "commands",
+]
 """Each may import those before it."""
 
 
