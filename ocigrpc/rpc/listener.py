@@ -40,8 +40,8 @@ class Listener(NamedTuple):
 
         ``peer`` is ``tls:`` and the certificate's subject, or its names if it has no subject;
         ``tcp:`` and the address; or ``unix:`` and the socket. For a unix socket, ``peer_pid``
-        and ``peer_uid`` are those of the process that connected; ``peer_pid`` is None if the
-        process is in another pid namespace.
+        and ``peer_uid`` are those of the process that connected, if a proxy identifies it;
+        ``peer_pid`` is None if the process is in another pid namespace.
         """
         address = context.peer()
         if not self.address.startswith("unix:"):

@@ -18,7 +18,7 @@ from ocigrpc.rpc.methods import MethodTable, Service
 from ocigrpc.rpc.pool import Pool
 from ocigrpc.rpc.tcp import start_on_tcp
 from ocigrpc.rpc.unix_socket import UnixSocket, open_unix_socket
-from ocigrpc.settings.values import Settings
+from ocigrpc.settings.values import Settings, SocketSettings
 
 # For health checks, and to refuse calls and streams above their limits.
 _SPARE_THREADS = 16
@@ -144,8 +144,10 @@ def serving(services: Sequence[Service], settings: Settings) -> Iterator[Server]
 
 def _sockets(settings: Settings) -> Iterator[tuple[UnixSocket, bool]]:
     """The sockets of the settings, and whether they are read-only."""
-    usual, readonly = settings.socket, settings.readonly_socket
-    yield UnixSocket("socket.path", usual.path, usual.mode, usual.group), False
-    if readonly.path:
-        key = "readonly_socket.path"
-        yield UnixSocket(key, readonly.path, readonly.mode, readonly.group), True
+    yield _socket("socket.path", settings.socket), False
+    if settings.readonly_socket.path:
+        yield _socket("readonly_socket.path", settings.readonly_socket), True
+
+
+def _socket(key: str, wanted: SocketSettings) -> UnixSocket:
+    return UnixSocket(key, wanted.path, wanted.mode, wanted.group, wanted.identify_peers)

@@ -11,7 +11,6 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import grpc
@@ -40,16 +39,17 @@ class UnixSocket(NamedTuple):
     mode: int
     group: str
     """A name or a number. Empty: the service's own."""
+    identify_peers: bool = True
+    """Whether the calling processes are known, by a :class:`PeerProxy`."""
 
 
 @contextmanager
 def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
     """Start ``server`` behind a socket file, which appears when it serves.
 
-    A :class:`PeerProxy` is between them, so that the calling process is known. A socket without
-    a listener is replaced; the file is removed at the end, unless it is another service's by
-    then. Raises ``InvalidSettings`` when the path is unusable or in use, ``HostFailed`` when the
-    host refuses it.
+    A socket without a listener is replaced; the file is removed at the end, unless it is another
+    service's by then. Raises ``InvalidSettings`` when the path is unusable or in use,
+    ``HostFailed`` when the host refuses it.
     """
     path = wanted.path
     try:
@@ -66,39 +66,42 @@ def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
         with suppress(OSError):
             if _identity(path) == ours:
                 os.unlink(path)
-        proxy.close(_LAST_ANSWERS_S)
+        if proxy:
+            proxy.close(_LAST_ANSWERS_S)
 
 
 def _publish(
     server: grpc.Server, wanted: UnixSocket, gid: int | None
-) -> tuple[PeerProxy, tuple[int, int]]:
-    """Bind both sockets in a private directory, and rename the proxy's to its place."""
-    with ExitStack() as undo:
-        hidden = tempfile.mkdtemp(prefix=".", dir=os.path.dirname(wanted.path))
-        undo.callback(os.rmdir, hidden)
+) -> tuple[PeerProxy | None, tuple[int, int]]:
+    """Bind in a private directory, and rename the socket to its place when it is served."""
+    directory = os.path.dirname(wanted.path)
+    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as hidden, ExitStack() as failed:
         outside, inside = f"{hidden}/o", f"{hidden}/i"
         if len(inside.encode()) > PATH_LIMIT_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        undo.callback(Path(inside).unlink, missing_ok=True)
-        server.add_insecure_port(f"unix:{inside}")
+        server.add_insecure_port(f"unix:{inside if wanted.identify_peers else outside}")
         server.start()
-        undo.callback(Path(outside).unlink, missing_ok=True)
-        with ExitStack() as failed:
-            listener = failed.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            _listen(listener, outside, wanted.mode, gid)
-            ours = _identity(outside)
-            os.rename(outside, wanted.path)
-            proxy = PeerProxy(listener, inside, CONNECTIONS_LIMIT)
-            failed.pop_all()
-        return proxy, ours
+        proxy = _proxy(outside, inside) if wanted.identify_peers else None
+        if proxy:
+            failed.callback(proxy.close, 0)
+        if gid is not None:
+            os.chown(outside, -1, gid)
+        os.chmod(outside, wanted.mode)
+        ours = _identity(outside)
+        os.rename(outside, wanted.path)
+        failed.pop_all()
+    return proxy, ours
 
 
-def _listen(listener: socket.socket, path: str, mode: int, gid: int | None) -> None:
-    listener.bind(path)
-    if gid is not None:
-        os.chown(path, -1, gid)
-    os.chmod(path, mode)
-    listener.listen(socket.SOMAXCONN)
+def _proxy(outside: str, inside: str) -> PeerProxy:
+    """A proxy from one path, which it binds, to the server at another."""
+    with ExitStack() as failed:
+        listener = failed.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        listener.bind(outside)
+        listener.listen(socket.SOMAXCONN)
+        proxy = PeerProxy(listener, inside, CONNECTIONS_LIMIT)
+        failed.pop_all()
+    return proxy
 
 
 def _gid(wanted: UnixSocket) -> int | None:

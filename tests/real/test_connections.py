@@ -57,10 +57,14 @@ def wait_for_close(connection: socket.socket, deadline: Deadline) -> None:
         received = connection.recv(4096)
 
 
+@pytest.mark.parametrize("identify_peers", ["true", "false"])
 def test_a_way_in_takes_no_more_connections_than_it_has_room_for(
-    start_service: StartService, tmp_path: Path
+    start_service: StartService, tmp_path: Path, identify_peers: str
 ) -> None:
-    service = start_service(readonly_socket_path=tmp_path / "readonly")
+    service = start_service(
+        readonly_socket_path=tmp_path / "readonly",
+        readonly_socket_identify_peers=identify_peers,
+    )
     with room_for_descriptors(), ExitStack() as stack:
         connections = [
             stack.enter_context(closing(connect(tmp_path / "readonly")))

@@ -84,11 +84,21 @@ def interceptor(limit: int) -> Interceptor:
 
 @contextmanager
 def running(
-    socket_path: Path, *, opened: bool = True, mode: int = SocketSettings().mode, group: str = ""
+    socket_path: Path,
+    *,
+    opened: bool = True,
+    mode: int = SocketSettings().mode,
+    group: str = "",
+    identify_peers: bool = True,
 ) -> Iterator[Running]:
     engine = FakeEngine()
     settings = Settings(
-        socket=SocketSettings(path=str(socket_path), mode=FileMode(mode), group=group),
+        socket=SocketSettings(
+            path=str(socket_path),
+            mode=FileMode(mode),
+            group=group,
+            identify_peers=identify_peers,
+        ),
         limits=LimitSettings(unary_threads=2, stream_threads=3, message_bytes=1 << 16),
         timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )

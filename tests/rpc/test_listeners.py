@@ -13,6 +13,7 @@ from typing import NamedTuple
 import grpc
 import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from ocigrpc.errors import HostFailed
 from ocigrpc.log import add_bound
@@ -30,7 +31,7 @@ from ocigrpc.settings.values import (
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine
-from tests.rpc.running import PAUSE, SERVING, STATUS, WAIT, check, nothing_until
+from tests.rpc.running import PAUSE, SERVING, STATUS, WAIT, check, nothing_until, running
 from tests.rpc.statuses import Failure, failure_of
 
 CHANGING = [method.name for method in METHODS if not method.is_read_only]
@@ -171,6 +172,16 @@ def test_log_names_the_way_that_a_caller_came_and_the_process_if_the_kernel_can_
     assert port.isdecimal()
     assert "peer_pid" not in remote
     assert "peer_uid" not in remote
+
+
+def test_peers_that_are_not_to_be_identified_are_not(
+    socket_path: Path, lines: list[EventDict]
+) -> None:
+    with running(socket_path, identify_peers=False) as served:
+        served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
+        (line,) = lines
+        assert line["peer"] == f"unix:{socket_path}"
+        assert not {"peer_pid", "peer_uid"} & line.keys()
 
 
 def test_unknown_rpc_is_named(served: Served) -> None:

@@ -15,28 +15,34 @@ from ocigrpc.settings.values import Settings
 from tests.rpc.fake_engine import LIMIT_S
 from tests.rpc.running import STATUS, running
 
+# The proxy that identifies peers, or gRPC itself.
+whoever_listens = pytest.mark.parametrize("identify_peers", [True, False])
 
-def test_socket_has_its_mode_whatever_the_umask(socket_path: Path) -> None:
+
+@whoever_listens
+def test_socket_has_its_mode_whatever_the_umask(socket_path: Path, identify_peers: bool) -> None:
     before = os.umask(0o000)
     try:
-        with running(socket_path, mode=0o640):
+        with running(socket_path, mode=0o640, identify_peers=identify_peers):
             assert stat.S_IMODE(socket_path.stat().st_mode) == 0o640
             assert [each.name for each in socket_path.parent.iterdir()] == ["test.sock"]
     finally:
         os.umask(before)
 
 
-def test_nothing_is_left_of_the_socket(socket_path: Path) -> None:
-    with running(socket_path):
+@whoever_listens
+def test_nothing_is_left_of_the_socket(socket_path: Path, identify_peers: bool) -> None:
+    with running(socket_path, identify_peers=identify_peers):
         assert socket_path.is_socket()
     assert list(socket_path.parent.iterdir()) == []
 
 
-def test_socket_without_a_listener_is_replaced(socket_path: Path) -> None:
+@whoever_listens
+def test_socket_without_a_listener_is_replaced(socket_path: Path, identify_peers: bool) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(socket_path))
         dead.listen()
-    with running(socket_path) as served:
+    with running(socket_path, identify_peers=identify_peers) as served:
         served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)
 
 
@@ -56,17 +62,21 @@ def test_file_that_is_no_socket_is_left_alone(socket_path: Path) -> None:
     assert socket_path.read_text() == "precious"
 
 
-def test_socket_of_a_successor_is_not_removed(socket_path: Path) -> None:
-    with running(socket_path):
+@whoever_listens
+def test_socket_of_a_successor_is_not_removed(socket_path: Path, identify_peers: bool) -> None:
+    with running(socket_path, identify_peers=identify_peers):
         socket_path.unlink()
         with socket.socket(socket.AF_UNIX) as successor:
             successor.bind(str(socket_path))
     assert socket_path.is_socket()
 
 
-def test_socket_belongs_to_the_group_of_the_settings(socket_path: Path) -> None:
+@whoever_listens
+def test_socket_belongs_to_the_group_of_the_settings(
+    socket_path: Path, identify_peers: bool
+) -> None:
     socket_path.parent.chmod(0o711)
-    with running(socket_path, group="4711"):
+    with running(socket_path, group="4711", identify_peers=identify_peers):
         assert socket_path.stat().st_gid == 4711
         assert stat.S_IMODE(socket_path.stat().st_mode) == Settings().socket.mode
 

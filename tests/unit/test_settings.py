@@ -331,6 +331,7 @@ def test_permissions_are_octal_text() -> None:
         "path": settings.socket.path,
         "mode": "0600",
         "group": "",
+        "identify_peers": True,
     }
 
 
