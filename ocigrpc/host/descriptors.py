@@ -62,10 +62,24 @@ def limit_child(pid: int) -> None:
 
 
 def require_descriptors(count: int) -> None:
-    """Raise ``OSError`` (EMFILE or ENFILE) unless so many can be opened now."""
+    """Raise ``OSError`` (EMFILE or ENFILE) unless so many can be opened now.
+
+    From Linux 6.2 on, ENFILE, the limit of the whole host, is raised only if none can.
+    """
+    with closing_fd(os.open("/proc/self/fd", os.O_RDONLY)) as directory:
+        # How many are open; before Linux 6.2 it is 0.
+        held = os.fstat(directory).st_size
+    if not held:
+        _open(count)
+    elif held - 1 + count > limit():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _open(count: int) -> None:
+    """Find out by opening them."""
     with ExitStack() as opened:
         for _ in range(count):
-            opened.enter_context(closing_fd(os.open("/dev/null", os.O_RDONLY)))
+            opened.enter_context(closing_fd(os.open(os.devnull, os.O_RDONLY)))
 
 
 def is_out_of_descriptors(error: BaseException) -> bool:

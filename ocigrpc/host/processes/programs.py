@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 
 from ocigrpc.errors import HostFailed, Timeout, cut
@@ -22,10 +21,13 @@ def find_program(path: str) -> str | None:
     programs: runtimes are in sbin, which is not on the PATH of users. Relative directories are
     skipped.
     """
-    system = ENVIRONMENT["PATH"].split(":")
-    places = [*os.environ.get("PATH", "").split(":"), *system]
-    directories = [each for each in places if each.startswith("/")]
-    return shutil.which(path, mode=os.X_OK, path=":".join(directories))
+    if "/" in path:
+        places = [path]
+    else:
+        directories = f"{os.environ.get('PATH', '')}:{ENVIRONMENT['PATH']}".split(":")
+        places = [f"{each}/{path}" for each in dict.fromkeys(directories) if each[:1] == "/"]
+    found = (each for each in places if os.access(each, os.X_OK) and os.path.isfile(each))
+    return next(found, None)
 
 
 def require_program(path: str) -> None:
