@@ -87,6 +87,11 @@ def test_of_what_comes_twice_the_later_counts_and_objects_are_put_together() -> 
     assert found["hostname"] == "b"
 
 
+def test_in_what_is_unknown_the_later_counts() -> None:
+    text = json.dumps(PLAIN)[:-1] + ', "future": {"a": [1], "a": {"b": 1}, "A": null}}'
+    assert decoded(text) == spec(future={"a": {"b": 1}, "A": None})
+
+
 def test_null_is_as_if_a_field_were_not_there() -> None:
     nothing = dict.fromkeys(("hostname", "mounts", "hooks", "annotations", "linux", "windows"))
     assert decoded(json.dumps(spec(**nothing))) == PLAIN
