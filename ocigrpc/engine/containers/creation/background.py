@@ -1,4 +1,4 @@
-"""Work whose caller gets an answer in time, though undoing it may take longer."""
+"""Undoing what has failed, which may take longer than its caller can wait for an answer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from threading import Thread
 from ocigrpc.errors import Cancelled, LimitReached, Timeout
 from ocigrpc.waiting import Deadline, Latch
 
-# Most pieces of work that go on without their callers: each takes a thread.
+# Most pieces of work that go on without their callers.
 DETACHED_LIMIT = 64
 
 
 class BackgroundWork:
-    """Does work in threads, which go on without their callers when an answer is due."""
+    """Does work in a thread of its own, which goes on without its caller when an answer is due."""
 
     def __init__(self) -> None:
         self._detached: set[Thread] = set()
@@ -47,8 +47,13 @@ class BackgroundWork:
 
         # With the context that is bound for the log.
         run = contextvars.copy_context().run
-        thread = Thread(target=run, args=(go,), name="create", daemon=True)
-        thread.start()
+        thread = Thread(target=run, args=(go,), name="undo", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # None can be had, which may be why the call failed: then the caller has to wait.
+            work()
+            return True
         try:
             deadline.for_answer().wait(ended)
         except Timeout:

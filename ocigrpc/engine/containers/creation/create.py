@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from ocigrpc.conmon.argv import create_argv
@@ -90,21 +90,16 @@ class Creation:
 
     def _make_in_time(self, create: _Create, deadline: Deadline) -> None:
         """Make it; a time-out has in its metadata whether the create is undone by then."""
-
-        def make() -> None:
-            container = create.make(deadline)
-            self._exits.watch(container)
-            log.info(
-                "container.created", container_id=container.container_id, pid=container.init_pid
-            )
-
         try:
-            made = self._background.run(make, deadline)
-        except Timeout as error:
-            error.metadata["undone"] = "false" if create.not_undone else "true"
+            container = create.make(deadline)
+        except BaseException as error:
+            if not self._background.run(create.end, deadline):
+                raise create.timed_out(undone="false") from error
+            if isinstance(error, Timeout):
+                error.metadata["undone"] = "false" if create.not_undone else "true"
             raise
-        if not made:
-            raise create.timed_out(undone="false")
+        self._exits.watch(container)
+        log.info("container.created", container_id=container.container_id, pid=container.init_pid)
 
 
 class _Create:
@@ -118,66 +113,77 @@ class _Create:
         self._container = container
         self._plan = plan
         self._registry = registry
+        self._made = False
+        # What is to be done at the end: most of it unless the container is made.
+        self._end = ExitStack()
         self.phase = "spawn"
         self.not_undone: list[OcigrpcError] = []
 
     def make(self, deadline: Deadline) -> Container:
-        """Make it, or nothing of it."""
+        """Make it. If that fails, :meth:`end` is due, which may take longer than ``deadline``."""
         container, plan = self._container, self._plan
         handler = container.context.settings.runtimes[plan.record.runtime_handler]
         bounded = deadline.within(handler.create_timeout_s)
-        with ExitStack() as undo:
-            undo.callback(self._registry.drop, container, remembered=True)
-            with container.lock("create", bounded):
-                # Check before the intent is stored: after a crash, recovery kills and removes
-                # whatever an intent names, and this may be somebody else's.
-                container.cgroups.refuse_occupied()
-                refuse_taken(container.runtime, plan.record)
-                _refuse_files(plan)
-                container.begin("create")
-                undo.callback(self._delete_undone)
-                container.context.make_directories()
-                if plan.record.log_is_new:
-                    write_new_file(plan.record.log_path)
-                    undo.callback(remove_new_log, plan.record)
-                make_bundle(container.paths)
-                undo.callback(lambda: self.not_undone.extend(remove_files(container)))
-                if plan.shown:
-                    show_bundle(container.paths, plan.shown)
-                self._launch(bounded)
-            undo.pop_all()
+        self._undo(lambda: self._registry.drop(container, remembered=True))
+        self._end.enter_context(container.lock("create", bounded))
+        # Check before the intent is stored: after a crash, recovery kills and removes whatever
+        # an intent names, and this may be somebody else's.
+        container.cgroups.refuse_occupied()
+        refuse_taken(container.runtime, plan.record)
+        _refuse_files(plan)
+        container.begin("create")
+        self._undo(self._delete_undone)
+        container.context.make_directories()
+        if plan.record.log_is_new:
+            write_new_file(plan.record.log_path)
+            self._undo(lambda: remove_new_log(plan.record))
+        make_bundle(container.paths)
+        self._undo(lambda: self.not_undone.extend(remove_files(container)))
+        if plan.shown:
+            show_bundle(container.paths, plan.shown)
+        with self._phases():
+            self._launch(bounded)
+        self._made = True
+        self.end()
         container.settled.set()
         return container
+
+    def end(self) -> None:
+        """Let go of what making it has taken; undo all of it unless it is made."""
+        self._end.close()
+
+    def _undo(self, step: Callable[[], None]) -> None:
+        """Have a step taken at the end unless the container is made."""
+        self._end.callback(lambda: None if self._made else step())
 
     def _launch(self, deadline: Deadline) -> None:
         container, plan = self._container, self._plan
         log.debug("monitor.starting", argv=create_argv(plan.conmon))
-        with self._phases(), Launch(plan.conmon) as launch, ExitStack() as undo:
-            # Undone before the launch is left: conmon whose sync pipe is closed dies, and
-            # its container would be alone.
-            undo.callback(self._end_processes)
-            self.phase = "cgroup"
-            container.cgroups.enter(launch.pid, deadline)
-            # Not sooner: should we die, conmon goes on by itself, and while it is not where
-            # it will be looked for, the runtime must find nothing to create.
-            (fill_spec if plan.shown else write_spec)(container.paths, plan.spec)
-            self.phase = "monitor"
-            monitor_pid = launch.go(deadline)
-            self.phase = "sync"
-            try:
-                init_pid = launch.created_pid(deadline)
-            except Timeout:
-                # conmon alone has its group to itself; with the runtime, it waits for that.
-                if len(container.cgroups.monitor.members()) > 1:
-                    self.phase = "runtime"
-                raise
-            except RuntimeFailed as error:
-                self._refuse_taken(error, deadline)
-                raise
-            # Later the caller may have been answered that there is none.
-            deadline.check()
-            self._commit(init_pid, monitor_pid, undo)
-            undo.pop_all()
+        launch = self._end.enter_context(Launch(plan.conmon))
+        # Undone before the launch is left: conmon whose sync pipe is closed dies, and its
+        # container would be alone.
+        self._undo(self._end_processes)
+        self.phase = "cgroup"
+        container.cgroups.enter(launch.pid, deadline)
+        # Not sooner: should we die, conmon goes on by itself, and while it is not where it will
+        # be looked for, the runtime must find nothing to create.
+        (fill_spec if plan.shown else write_spec)(container.paths, plan.spec)
+        self.phase = "monitor"
+        monitor_pid = launch.go(deadline)
+        self.phase = "sync"
+        try:
+            init_pid = launch.created_pid(deadline)
+        except Timeout:
+            # conmon alone has its group to itself; with the runtime, it waits for that.
+            if len(container.cgroups.monitor.members()) > 1:
+                self.phase = "runtime"
+            raise
+        except RuntimeFailed as error:
+            self._refuse_taken(error, deadline)
+            raise
+        # Later the caller may have given up.
+        deadline.check()
+        self._commit(init_pid, monitor_pid)
 
     def _refuse_taken(self, failure: RuntimeFailed, deadline: Deadline) -> None:
         """Raise ``ContainerExists`` if somebody was quicker to give the runtime the id."""
@@ -187,15 +193,15 @@ class _Create:
             self._container.update(runtime_entry=None)
             raise id_in_use(runtime, record) from failure
 
-    def _commit(self, init_pid: int, monitor_pid: int, undo: ExitStack) -> None:
-        """Store that it is created, with its processes, which are held; ``undo`` closes them."""
+    def _commit(self, init_pid: int, monitor_pid: int) -> None:
+        """Store that it is created, with its processes, which are held from now on."""
         container, cgroups = self._container, self._container.cgroups
         hierarchies = container.context.hierarchies
         try:
             container.init = member(init_pid, cgroups.container, hierarchies)
-            undo.callback(container.init.close)
+            self._undo(container.init.close)
             container.monitor = member(monitor_pid, cgroups.monitor, hierarchies)
-            undo.callback(container.monitor.close)
+            self._undo(container.monitor.close)
         except ProcessLookupError as error:
             raise RuntimeFailed(
                 "the container ended before it was ready", reason="CONTAINER_ENDED"
