@@ -68,7 +68,7 @@ def kill_rest(container: Container, deadline: Deadline) -> None:
     """Kill the processes that have outlived the first one; raises what :func:`kill` raises."""
     group = container.cgroups.container
     with container.cgroup_lock(deadline) as held:
-        if held and group.populated():
+        if held:
             group.kill(deadline)
 
 

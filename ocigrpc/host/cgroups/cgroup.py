@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroups import kill as cgroup_kill
@@ -50,8 +49,8 @@ class Cgroup:
         return f"Cgroup({self.path!r})"
 
     def identity(self) -> GroupIdentity:
-        """The identity of the group that has the name now; of nothing if there is none."""
-        found = {group.top: group.inode_now() for group in self.groups}
+        """Its own once it is pinned; of the group that has the name now, or nothing, before."""
+        found = {group.top: group.inode or group.inode_now() for group in self.groups}
         existing = {top: inode for top, inode in found.items() if inode != NO_GROUP}
         return GroupIdentity(boot_id(), existing)
 
@@ -59,8 +58,7 @@ class Cgroup:
         """The group of this identity, and no other."""
         inodes = identity.inodes if identity.boot_id == boot_id() else {}
         groups = (
-            msgspec.structs.replace(group, inode=inodes.get(group.top, NO_GROUP))
-            for group in self.groups
+            structs.replace(group, inode=inodes.get(group.top, NO_GROUP)) for group in self.groups
         )
         return Cgroup(self.path, tuple(groups))
 
@@ -116,9 +114,9 @@ class Cgroup:
 
     def populated(self) -> bool:
         """Whether any process is in it or below it."""
+        if not self.exists():
+            return False
         if len(self.groups) == 1 and self.groups[0].unified:
-            if not self.groups[0].exists():
-                return False
             events = self.groups[0].read("cgroup.events") or ""
             return "populated 1" in events.splitlines()
         return any(group.members() for group in self.groups)
@@ -201,7 +199,7 @@ class Cgroup:
         Raises ``Timeout`` when the deadline passes with any of them alive, ``Cancelled``,
         or ``CgroupFailed`` (CGROUP_OWN when the service itself is a member).
         """
-        if self.exists():
+        if self.populated():
             with self._named_timeout():
                 cgroup_kill.kill(self.groups, deadline)
 
@@ -218,6 +216,9 @@ class Cgroup:
                 _wait_for_less(busy, deadline, retry_s)
                 retry_s = min(retry_s * 2, _RETRY_MOST_S)
                 busy = [group for group in busy if not group.try_remove()]
+        if self.is_pinned:
+            # It is gone for good, whatever gets its name.
+            self.groups = tuple(structs.replace(each, inode=NO_GROUP) for each in self.groups)
 
     def end(self, deadline: Deadline) -> None:
         """Kill all processes in it, and remove it, whatever enters it meanwhile.
@@ -240,8 +241,8 @@ class Cgroup:
 
     def oom_kills(self) -> int | None:
         """How many processes in it the OOM killer has killed; None when that is not counted."""
-        counts = [count for group in self.groups if (count := group.oom_kills()) is not None]
-        return sum(counts) if counts else None
+        group = self.of_controller("memory") or self.of_controller("")
+        return None if group is None else group.oom_kills()
 
     @contextmanager
     def _named_timeout(self) -> Iterator[None]:

@@ -60,10 +60,22 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         except OSError:
             return NO_GROUP
 
+    def _status(self) -> os.stat_result | None:
+        """The status of its directory; None when it is gone."""
+        if self.inode == NO_GROUP:
+            return None
+        try:
+            found = os.lstat(self.directory)
+        except OSError:
+            return None
+        return found if self.inode in (0, found.st_ino) else None
+
     def exists(self) -> bool:
         """Whether the directory exists."""
-        inode = self.inode_now()
-        return inode != NO_GROUP and self.inode in (0, inode)
+        if not self.inode:
+            # An error that is raised and caught takes longer than the answer.
+            return os.access(self.directory, os.F_OK)
+        return self._status() is not None
 
     def is_replaced(self) -> bool:
         """Whether another group has its name."""
@@ -83,23 +95,16 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
 
     def tree(self) -> list[str]:
         """The directory and all below it, parents first; empty when it is gone."""
-        found: list[str] = []
-        waiting = [self.directory] if not self.inode or self.exists() else []
-        while waiting:
-            directory = waiting.pop()
-            with suppress(FileNotFoundError):
-                has_groups = _has_groups(directory)
-                found.append(directory)
-                if has_groups:
-                    with os.scandir(directory) as entries:
-                        waiting += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
-        return found
+        status = self._status()
+        if status is None:
+            return []
+        # Nearly always there is none below it.
+        return _tree(self.directory) if _has_groups(status) else [self.directory]
 
     def has_groups(self) -> bool:
         """Whether there are groups below it; false when it is gone."""
-        with suppress(FileNotFoundError):
-            return _has_groups(self.directory)
-        return False
+        status = self._status()
+        return status is not None and _has_groups(status)
 
     def members(self) -> set[int]:
         """The pids in it and below it, in the service's pid namespace."""
@@ -138,8 +143,6 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         if self.unified:
             # This file includes the groups below; the v1 file does not.
             return _oom_kills(f"{self.directory}/memory.events")
-        if "memory" not in self.controllers:
-            return None
         counts = [_oom_kills(f"{directory}/memory.oom_control") for directory in self.tree()]
         known = [count for count in counts if count is not None]
         return sum(known) if known else None
@@ -261,9 +264,23 @@ def _oom_kills(path: str) -> int | None:
     return None
 
 
-def _has_groups(directory: str) -> bool:
+def _has_groups(status: os.stat_result) -> bool:
     # A directory without others in it has two links: its name and its ".".
-    return os.lstat(directory).st_nlink > 2
+    return status.st_nlink > 2
+
+
+def _tree(top: str) -> list[str]:
+    found: list[str] = []
+    waiting = [top]
+    while waiting:
+        directory = waiting.pop()
+        with suppress(FileNotFoundError):
+            has_groups = _has_groups(os.lstat(directory))
+            found.append(directory)
+            if has_groups:
+                with os.scandir(directory) as entries:
+                    waiting += [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+    return found
 
 
 def _remove_if_empty(directory: str) -> None:
