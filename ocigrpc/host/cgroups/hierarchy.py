@@ -19,6 +19,7 @@ from ocigrpc.errors import CgroupFailed
 from ocigrpc.host.cgroups.cgroup import Cgroup, check_path
 from ocigrpc.host.cgroups.controller import ControllerGroup
 from ocigrpc.host.files.mounts import unescape
+from ocigrpc.host.processes.process import read_proc
 
 
 class Kind(StrEnum):
@@ -107,7 +108,7 @@ class Hierarchies(Struct, frozen=True):
         ``ProcessLookupError``, or ``CgroupFailed`` (CGROUP_OUTSIDE).
         """
         try:
-            text = Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape")
+            text = read_proc(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
         except OSError as error:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
         return self.parse_group_of(text)

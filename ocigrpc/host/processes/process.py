@@ -18,6 +18,8 @@ from ocigrpc.closing import Closing
 from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.waiting import Deadline
 
+_CHUNK_BYTES = 1 << 14
+
 
 class Identity(Struct, frozen=True):
     """The unique identity of a process: its pid, its start (clock ticks after boot), the boot."""
@@ -138,12 +140,25 @@ def ends(pidfd: int, timeout_s: float) -> bool:
     return bool(poller.poll(timeout_s * 1000))
 
 
+def read_proc(path: str) -> bytes:
+    """Content of a small file below /proc, in a third of the time that ``open`` takes for it.
+
+    Raises ``OSError``.
+    """
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as file:
+        content = chunk = os.read(file, _CHUNK_BYTES)
+        while chunk:
+            chunk = os.read(file, _CHUNK_BYTES)
+            content += chunk
+    return content
+
+
 def stat_fields(directory: str) -> list[bytes]:
     """The fields of a process's or thread's ``stat`` from the state on; proc_pid_stat(5).
 
     ``directory`` is its own below /proc. Raises ``OSError``.
     """
-    text = Path(f"{directory}/stat").read_bytes()
+    text = read_proc(f"{directory}/stat")
     # The second field is in parentheses and may hold anything.
     return text[text.rindex(b")") + 2 :].split()
 
