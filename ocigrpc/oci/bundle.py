@@ -15,9 +15,11 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from ocigrpc.errors import HostFailed, InvalidArgument, cut, host_failing
 from ocigrpc.host.files.directory import make_directory, write_new_file
@@ -36,8 +38,13 @@ from ocigrpc.violations import (
 Spec = dict[str, object]
 
 
+class _ProcessOnly(Struct):
+    process: Spec
+
+
 # Made at import: msgspec crashes when two threads use a type for the first time.
 _RUNTIME_SPEC = msgspec.json.Decoder(RuntimeSpec)
+_PROCESS = msgspec.json.Decoder(_ProcessOnly)
 
 # A NUL in a text, which JSON allows and no runtime takes.
 _NUL = re.compile(rb"(?<!\\)(\\\\)*\\u0000")
@@ -117,6 +124,13 @@ def container_spec(path: Path) -> Spec:
         return _read_again(path.read_bytes())
     except (OSError, ValueError) as error:
         raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
+
+
+def container_process(path: Path) -> Spec:
+    """``process`` of that spec, without decoding the rest; raises ``HostFailed`` with the path."""
+    with suppress(OSError, msgspec.DecodeError):
+        return _PROCESS.decode(path.read_bytes()).process
+    return table(container_spec(path), "process")
 
 
 def runtime_spec(path: Path) -> RuntimeSpec | None:

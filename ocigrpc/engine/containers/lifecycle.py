@@ -27,7 +27,7 @@ from ocigrpc.errors import (
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.count import holds_all_of
 from ocigrpc.log import get_logger
-from ocigrpc.oci.bundle import container_spec, table
+from ocigrpc.oci.bundle import container_process
 from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.shown_bundle import shown_bundle
@@ -206,8 +206,8 @@ def _awake_pids(container: Container, deadline: Deadline) -> frozenset[int]:
 
 def _require_executable(container: Container) -> None:
     """Raise ``CannotRun`` while nothing has run yet, if the program can't."""
-    spec = container_spec(container.paths.spec_file)
-    require_executable(table(spec, "process"), RunningRoot(container.init).read_head)
+    process = container_process(container.paths.spec_file)
+    require_executable(process, RunningRoot(container.init).read_head)
 
 
 @contextmanager
