@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -68,39 +68,52 @@ class Child(Closing):
         env: Mapping[str, str] = ENVIRONMENT,
         cwd: str | Path | None = None,
         pass_fds: Sequence[int] = (),
-        stdio: tuple[int, int, int] = (subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE),
+        stdio: tuple[int, int, int] | None = None,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
         umask: int = UMASK,
     ) -> None:
         self._output_limit_bytes = output_limit_bytes
-        stdin, stdout, stderr = stdio
-        try:
-            self._popen = subprocess.Popen(
-                argv,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                env=env,
-                cwd=cwd,
-                pass_fds=pass_fds,
-                umask=umask,
-                process_group=0,
-                bufsize=0,
-            )
-        except OSError as error:
-            raise _not_started(argv[0], error) from error
-        self._outputs = [stream for stream in (self._popen.stdout, self._popen.stderr) if stream]
+        # What was read of each pipe; and their other ends. Those stay open, so that a pipe is
+        # readable only if there is something in it: not once more at the end.
+        self._pipes: dict[int, bytes] = {}
+        self._write_ends: list[int] = []
+        with ExitStack() as undo:
+            undo.callback(self._close_pipes)
+            try:
+                stdin, stdout, stderr = stdio or (subprocess.DEVNULL, self._pipe(), self._pipe())
+                self._popen = subprocess.Popen(
+                    argv,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=env,
+                    cwd=cwd,
+                    pass_fds=pass_fds,
+                    umask=umask,
+                    process_group=0,
+                )
+            except OSError as error:
+                raise _not_started(argv[0], error) from error
+            self._pidfd = self._limited()
+            undo.pop_all()
+
+    def _pipe(self) -> int:
+        """A new pipe, of which the child gets this end."""
+        ours, theirs = os.pipe()
+        self._pipes[ours] = b""
+        self._write_ends.append(theirs)
+        os.set_blocking(ours, False)
+        return theirs
+
+    def _limited(self) -> int:
+        """Give it its limit; a pidfd of it."""
         try:
             limit_child(self._popen.pid)
-            self._pidfd = os.pidfd_open(self._popen.pid)
+            return os.pidfd_open(self._popen.pid)
         except OSError as error:
             self.kill()
             self._popen.wait()
-            self._close_pipes()
             raise host_failure(error) from error
-        self._pipes = {stream.fileno(): b"" for stream in self._outputs}
-        for pipe in self._pipes:
-            os.set_blocking(pipe, False)
 
     @property
     def pid(self) -> int:
@@ -116,28 +129,21 @@ class Child(Closing):
 
         Does not wait for descendants that keep the pipes open.
         """
-        open_pipes = list(self._pipes)
-        while True:
-            ready = deadline.wait(self._pidfd, *open_pipes)
-            for pipe in open_pipes[:]:
-                if pipe in ready and not self._read(pipe):
-                    open_pipes.remove(pipe)
-            if self._pidfd in ready:
-                break
-        for pipe in open_pipes:
+        while self._pidfd not in (ready := deadline.wait(self._pidfd, *self._pipes)):
+            for pipe in self._pipes:
+                if pipe in ready:
+                    self._read(pipe)
+        for pipe in self._pipes:
             # The rest of what the process itself has written is in the pipe now.
             self._read(pipe)
         output, error = self._pipes.values() or (b"", b"")
         return Completed(self._popen.wait(), output, error)
 
-    def _read(self, pipe: int) -> bool:
-        try:
+    def _read(self, pipe: int) -> None:
+        with suppress(BlockingIOError):
             chunk = os.read(pipe, _CHUNK_BYTES)
-        except BlockingIOError:
-            return True
-        kept = self._pipes[pipe]
-        self._pipes[pipe] = kept + chunk[: self._output_limit_bytes - len(kept)]
-        return bool(chunk)
+            kept = self._pipes[pipe]
+            self._pipes[pipe] = kept + chunk[: self._output_limit_bytes - len(kept)]
 
     def set_oom_score_adj(self, score: int) -> None:
         """Set what it and its future children have; see proc_pid_oom_score_adj(5)."""
@@ -167,8 +173,8 @@ class Child(Closing):
             Thread(target=self._reap, name="reaper", daemon=True).start()
 
     def _close_pipes(self) -> None:
-        for stream in self._outputs:
-            stream.close()
+        for fd in (*self._pipes, *self._write_ends):
+            os.close(fd)
 
     def _reap(self) -> None:
         self._popen.wait()

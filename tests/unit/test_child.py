@@ -1,0 +1,68 @@
+"""Programs that the service starts: their output and their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from ocigrpc.errors import HostFailed, Timeout
+from ocigrpc.host.processes.child import Child, Completed, run
+from ocigrpc.waiting import Deadline
+
+LIMIT_S = 20.0
+FLOOD = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open() -> Iterator[None]:
+    before = os.listdir("/proc/self/fd")
+    yield
+    assert os.listdir("/proc/self/fd") == before
+
+
+def run_shell(text: str, output_limit_bytes: int = 100) -> Completed:
+    argv = ["/bin/sh", "-c", text]
+    return run(argv, Deadline(LIMIT_S), output_limit_bytes=output_limit_bytes)
+
+
+def test_both_outputs_are_had_with_the_status() -> None:
+    assert run_shell("echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+    assert run_shell("kill -9 $$") == (-signal.SIGKILL, b"", b"")
+
+
+def test_a_flood_is_read_to_its_end_and_kept_to_the_limit() -> None:
+    flood = f"head -c {FLOOD} /dev/zero"
+    ended = run_shell(f"{flood}; {flood} >&2; echo end", 1000)
+    assert ended == (0, bytes(1000), bytes(1000))
+    assert run_shell(f"{flood}; echo end", FLOOD + 4).stdout[FLOOD:] == b"end\n"
+
+
+def test_what_a_child_leaves_in_its_pipes_when_it_ends_is_had() -> None:
+    most = 1 << 16
+    assert len(run_shell(f"exec head -c {most} /dev/zero", most).stdout) == most
+
+
+def test_a_descendant_with_the_pipes_is_not_waited_for() -> None:
+    with Child(["/bin/sh", "-c", "echo a; sleep 1000 & echo b"]) as child:
+        assert child.wait(Deadline(LIMIT_S)).stdout == b"a\nb\n"
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def test_a_child_that_closes_its_outputs_is_waited_for() -> None:
+    assert run_shell("exec >&- 2>&-; sleep 0.1; exit 7").returncode == 7
+
+
+def test_at_the_deadline_it_is_killed() -> None:
+    with pytest.raises(Timeout):
+        run(["/bin/sleep", "1000"], Deadline(0.1))
+
+
+def test_a_program_that_is_not_there_leaves_nothing() -> None:
+    with pytest.raises(HostFailed) as failed:
+        run(["/none/such"], Deadline(LIMIT_S))
+    assert failed.value.reason == "PROGRAM_NOT_FOUND"
+    with pytest.raises(ValueError, match="null"):
+        run(["/bin/sh", "-c", "\0"], Deadline(LIMIT_S))
