@@ -13,8 +13,11 @@ from ocigrpc.conmon.pipes import Pipes, parse_sync_line
 from ocigrpc.errors import MonitorFailed, cut
 from ocigrpc.host.processes.child import ENVIRONMENT, Child
 from ocigrpc.host.processes.provenance import bundle_mark
+from ocigrpc.log import get_logger
 from ocigrpc.oci.runtime_errors import create_failed, logged_error
 from ocigrpc.waiting import Deadline
+
+log = get_logger()
 
 
 class Launch(ClosingStack):
@@ -27,6 +30,7 @@ class Launch(ClosingStack):
 
     def __init__(self, options: ConmonOptions) -> None:
         argv, self._paths = create_argv(options), options.paths
+        log.debug("monitor.starting", argv=argv)
         with ExitStack() as stack:
             self._pipes = stack.enter_context(Pipes())
             env = ENVIRONMENT | self._pipes.env | bundle_mark(str(self._paths.bundle))

@@ -83,5 +83,6 @@ class Context:
         """
         paths, log_dir = self.paths(""), Path(self.settings.logs.dir)
         for directory in (paths.bundle, paths.exits, paths.sockets, log_dir):
-            with host_failing("make", directory):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not directory.is_dir():
+                with host_failing("make", directory):
+                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)

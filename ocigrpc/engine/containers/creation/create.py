@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from ocigrpc.conmon.argv import create_argv
 from ocigrpc.conmon.launch import Launch
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
@@ -158,7 +157,6 @@ class _Create:
 
     def _launch(self, deadline: Deadline) -> None:
         container, plan = self._container, self._plan
-        log.debug("monitor.starting", argv=create_argv(plan.conmon))
         launch = self._end.enter_context(Launch(plan.conmon))
         # Undone before the launch is left: conmon whose sync pipe is closed dies, and its
         # container would be alone.
