@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -36,8 +37,9 @@ DEFAULT_CAPABILITIES = frozenset(
 _ALL = "ALL"
 
 
+@cache
 def held_capabilities() -> frozenset[str]:
-    """The capabilities that the service can give: its own bounding set."""
+    """The capabilities that the service can give: its own bounding set, which it never changes."""
     found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.M)
     bits = int(found[1], 16) if found else 0
     return frozenset(name for number, name in enumerate(CAPABILITIES) if bits >> number & 1)
