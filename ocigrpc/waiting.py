@@ -14,7 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from ocigrpc.closing import Closing
@@ -152,41 +152,42 @@ class Deadline:
     """A point in monotonic time, and a latch that is set when the caller cancels before it.
 
     ``timeout_s`` is from now; ``None`` means no limit. The caller waits for ``answer_s``
-    longer, in which the answer reaches it.
+    longer, in which the answer reaches it. Deadlines that are made of others have the same
+    caller, and are cancelled together.
     """
 
     def __init__(self, timeout_s: float | None = None, *, answer_s: float = 0.0) -> None:
         self._expires_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         self._answer_by_s = self._expires_s + answer_s / 2
-        # Its own, which cancel sets, and those of the deadlines that it is within.
-        self._latches: tuple[Latch, ...] = (Latch(),)
+        self._gone = Latch()
 
     def within(self, timeout_s: float) -> Deadline:
-        """The earlier of this deadline and ``timeout_s`` from now, cancelled with this one."""
-        child = Deadline(timeout_s)
-        child._expires_s = min(child._expires_s, self._expires_s)
-        child._answer_by_s = self._answer_by_s
-        child._latches += self._latches
-        return child
+        """The earlier of this deadline and ``timeout_s`` from now."""
+        return self._until(min(time.monotonic() + timeout_s, self._expires_s))
 
     def for_answer(self) -> Deadline:
         """When the answer has to be sent, even if it is the error that this deadline has passed.
 
-        That is when half of ``answer_s`` is used up. Cancelled with this one.
+        That is when half of ``answer_s`` is used up.
         """
-        later = Deadline()
-        later._expires_s = self._answer_by_s
-        later._latches += self._latches
-        return later
+        return self._until(self._answer_by_s)
+
+    def _until(self, expires_s: float) -> Deadline:
+        """One of the same caller."""
+        other = object.__new__(Deadline)
+        other._expires_s = expires_s
+        other._answer_by_s = self._answer_by_s
+        other._gone = self._gone
+        return other
 
     def cancel(self) -> None:
         """The caller has gone. May be called from any thread, and more than once."""
-        self._latches[0].set()
+        self._gone.set()
 
     @property
     def cancelled(self) -> bool:
         """Whether the caller has gone."""
-        return any(latch.is_set() for latch in self._latches)
+        return self._gone.is_set()
 
     def remaining_s(self) -> float:
         """Seconds until then, never negative; infinite without a limit."""
@@ -209,54 +210,66 @@ class Deadline:
         and ``Cancelled`` when the caller goes.
         """
         until_s = min(self._expires_s, time.monotonic() + timeout_s)
-        poller = select.poll()
-        waitables = [each for each in wanted if isinstance(each, Waitable)]
+        poller, waitables = select.poll(), list[Waitable]()
         for each in wanted:
-            if not isinstance(each, Waitable):
+            if isinstance(each, Waitable):
+                waitables.append(each)
+            else:
                 poller.register(each, select.POLLIN)
         if ready := _ready(poller, waitables, 0):
             return ready
-        with _alarm((*waitables, *self._latches)) as alarm:
-            longest_ms = _CHECK_MS if alarm is None else _DAY_MS
-            if alarm is not None:
-                poller.register(alarm, select.POLLIN)
-            while True:
-                # Only after all can set the alarm, so that none is missed.
-                is_ready = self.cancelled or any(each.is_ready() for each in waitables)
-                limit_ms = min(max(until_s - time.monotonic(), 0.0) * 1000, longest_ms)
-                ready = _ready(poller, waitables, 0 if is_ready else limit_ms)
-                if alarm is not None and alarm.fileno() in ready:
-                    ready.remove(alarm.fileno())
-                    alarm.clear()
-                if ready:
-                    return ready
-                self.check()
-                if until_s <= time.monotonic():
-                    return []
+        try:
+            alarm = _Alarm(poller, (*waitables, self._gone))
+        except OSError:
+            # No descriptor can be opened: a wait must not fail because of that.
+            return self._wait_until(until_s, poller, waitables, None)
+        with alarm:
+            return self._wait_until(until_s, poller, waitables, alarm)
+
+    def _wait_until(
+        self, until_s: float, poller: select.poll, waitables: list[Waitable], alarm: EventFd | None
+    ) -> Sequence[int | Waitable]:
+        longest_ms = _CHECK_MS if alarm is None else _DAY_MS
+        while True:
+            # Only after all can set the alarm, so that none is missed.
+            is_ready = self.cancelled or any(each.is_ready() for each in waitables)
+            limit_ms = min(max(until_s - time.monotonic(), 0.0) * 1000, longest_ms)
+            ready = _ready(poller, waitables, 0 if is_ready else limit_ms)
+            if alarm is not None and alarm.fileno() in ready:
+                ready.remove(alarm.fileno())
+                alarm.clear()
+            if ready:
+                return ready
+            self.check()
+            if until_s <= time.monotonic():
+                return []
 
 
 def _ready(
     poller: select.poll, waitables: Sequence[Waitable], limit_ms: float
 ) -> list[int | Waitable]:
-    readable = [fd for fd, _ in poller.poll(limit_ms)]
-    return [*readable, *(each for each in waitables if each.is_ready())]
+    readable: list[int | Waitable] = [fd for fd, _ in poller.poll(limit_ms)]
+    if waitables:
+        readable += [each for each in waitables if each.is_ready()]
+    return readable
 
 
-@contextmanager
-def _alarm(waitables: Sequence[Waitable]) -> Iterator[EventFd | None]:
-    """An eventfd that each of these sets, during the block and never after it.
+class _Alarm(EventFd):
+    """An eventfd that each of these sets, until it is closed and never after that."""
 
-    None if no descriptor can be opened: a wait must not fail because of that.
-    """
-    with ExitStack() as stack:
-        alarm = None
-        with suppress(OSError):
-            alarm = stack.enter_context(EventFd())
-        if alarm is not None:
-            for each in waitables:
-                stack.callback(each.discard, alarm.set)
-                each.add(alarm.set)
-        yield alarm
+    def __init__(self, poller: select.poll, waitables: Sequence[Waitable]) -> None:
+        """Raises ``OSError``."""
+        super().__init__()
+        self._waitables = waitables
+        poller.register(self, select.POLLIN)
+        for each in waitables:
+            each.add(self.set)
+
+    def close(self) -> None:
+        """Close it, and have nothing set it."""
+        for each in self._waitables:
+            each.discard(self.set)
+        super().close()
 
 
 class Mutex(Waitable):
