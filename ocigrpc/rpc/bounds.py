@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from ocigrpc.violations import Violations
@@ -18,9 +19,27 @@ def check_counts(request: Message, limits: Mapping[str, int]) -> None:
 
     ``limits`` has the full names of fields; the limit of all others is :data:`COUNT_LIMIT`.
     """
-    violations = Violations()
-    _check(request, "", limits, violations)
-    violations.raise_any()
+    if _has_lists(request.DESCRIPTOR):
+        violations = Violations()
+        _check(request, "", limits, violations)
+        violations.raise_any()
+
+
+@functools.cache
+def _has_lists(kind: Descriptor) -> bool:
+    """Whether messages of this kind have a list or map, be it in a message in them.
+
+    Most requests only name a container. The cache has an entry for each kind of request.
+    """
+    kinds, seen = [kind], {kind}
+    for each in kinds:
+        for field in each.fields:
+            if field.is_repeated:
+                return True
+            if field.message_type and field.message_type not in seen:
+                seen.add(field.message_type)
+                kinds.append(field.message_type)
+    return False
 
 
 def _check(

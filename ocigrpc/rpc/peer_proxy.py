@@ -8,6 +8,7 @@ process.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -49,6 +50,8 @@ class Peer(NamedTuple):
         return cls(pid, uid)
 
 
+# With an entry for each connection, which makes many calls.
+@functools.lru_cache(maxsize=1024)
 def peer_at(address: str) -> Peer | None:
     """The process in an address of a proxy, in gRPC's form; None for another address."""
     found = _ADDRESS.fullmatch(address)
