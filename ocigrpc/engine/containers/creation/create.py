@@ -32,6 +32,7 @@ from ocigrpc.errors import (
 )
 from ocigrpc.host.descriptors import require_descriptors
 from ocigrpc.host.files.directory import write_new_file
+from ocigrpc.host.processes.process import Process
 from ocigrpc.log import bind_log, get_logger
 from ocigrpc.oci.bundle import fill_spec, make_bundle, write_spec
 from ocigrpc.oci.shown_bundle import show_bundle
@@ -167,7 +168,8 @@ class _Create:
         # be looked for, the runtime must find nothing to create.
         (fill_spec if plan.shown else write_spec)(container.paths, plan.spec)
         self.phase = "monitor"
-        monitor_pid = launch.go(deadline)
+        # While the runtime works, so that it takes none of the caller's time.
+        monitor = self._held_monitor(launch.go(deadline))
         self.phase = "sync"
         try:
             init_pid = launch.created_pid(deadline)
@@ -181,7 +183,7 @@ class _Create:
             raise
         # Later the caller may have given up.
         deadline.check()
-        self._commit(init_pid, monitor_pid)
+        self._commit(init_pid, monitor)
 
     def _refuse_taken(self, failure: RuntimeFailed, deadline: Deadline) -> None:
         """Raise ``ContainerExists`` if somebody was quicker to give the runtime the id."""
@@ -191,31 +193,41 @@ class _Create:
             self._container.update(runtime_entry=None)
             raise id_in_use(runtime, record) from failure
 
-    def _commit(self, init_pid: int, monitor_pid: int) -> None:
+    def _held_monitor(self, pid: int) -> Process | None:
+        """The monitor; None if it has ended already, after a report that says why."""
+        container = self._container
+        try:
+            monitor = member(pid, container.cgroups.monitor, container.context.hierarchies)
+        except ProcessLookupError:
+            return None
+        self._undo(monitor.close)
+        return monitor
+
+    def _commit(self, init_pid: int, monitor: Process | None) -> None:
         """Store that it is created, with its processes, which are held from now on."""
         container, cgroups = self._container, self._container.cgroups
-        hierarchies = container.context.hierarchies
         try:
-            container.init = member(init_pid, cgroups.container, hierarchies)
-            self._undo(container.init.close)
-            container.monitor = member(monitor_pid, cgroups.monitor, hierarchies)
-            self._undo(container.monitor.close)
+            if monitor is None:
+                raise ProcessLookupError
+            init = member(init_pid, cgroups.container, container.context.hierarchies)
         except ProcessLookupError as error:
             raise RuntimeFailed(
                 "the container ended before it was ready", reason="CONTAINER_ENDED"
             ) from error
-        groups = cgroups.container.identity(), cgroups.monitor.identity()
+        self._undo(init.close)
+        container.init, container.monitor = init, monitor
+        group = cgroups.container.identity()
         container.commit(
             "create",
             state=State.CREATED,
-            init=container.init.identity,
-            init_program=container.init.program(),
-            monitor=container.monitor.identity,
+            init=init.identity,
+            init_program=init.program(),
+            monitor=monitor.identity,
             runtime_entry=entry_made(self._plan.record),
-            container_group=groups[0],
-            monitor_group=groups[1],
+            container_group=group,
+            monitor_group=cgroups.monitor.identity(),
         )
-        cgroups.pin(*groups)
+        cgroups.pin(group)
 
     def _end_processes(self) -> None:
         # The caller's deadline has passed, most likely; undoing has one of its own.
