@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +32,9 @@ def read_exit_file(*paths: Path) -> ExitFile | None:
     """
     for path in paths:
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", buffering=0) as file:
                 text = file.read(LIMIT_BYTES).decode(errors="replace").strip()
-                return ExitFile(text, path.stat().st_mtime_ns)
+                return ExitFile(text, os.fstat(file.fileno()).st_mtime_ns)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise

@@ -17,7 +17,7 @@ from ocigrpc.waiting import EventFd
 
 T = TypeVar("T")
 
-_AGAIN_S = 0.2
+_DELAY_S = 0.2
 
 
 class Watcher(Generic[T]):
@@ -40,8 +40,10 @@ class Watcher(Generic[T]):
         self._lock = threading.Lock()
         self._files: dict[int, tuple[str, T]] = {}
         self._processes: dict[int, tuple[Process, T]] = {}
-        self._again: list[T] = []
-        self._again_at_s = math.inf
+        # Of a directory, by the pidfd of the process with which it ends.
+        self._watches: dict[int, int] = {}
+        self._delayed: list[T] = []
+        self._due_s = math.inf
         self._stopped = False
 
     def watch(self, process: Process, for_: T) -> None:
@@ -53,24 +55,29 @@ class Watcher(Generic[T]):
             self._epoll.register(process.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
             self._processes[process.pidfd] = (process, for_)
 
-    def watch_file(self, path: Path, for_: T) -> None:
+    def watch_file(self, path: Path, process: Process, for_: T) -> None:
         """Yield an item when a file, the only one watched in its directory, is created.
 
-        Raises ``HostFailed`` when the directory can't be watched.
+        That is until the end of a ``process``, which is to be watched next. Raises
+        ``HostFailed`` when the directory can't be watched.
         """
         with self._lock:
-            self._files[self._inotify.add(str(path.parent), CREATE)] = (path.name, for_)
+            watch = self._inotify.add(str(path.parent), CREATE)
+            self._files[watch] = (path.name, for_)
+            self._watches[process.pidfd] = watch
 
-    def put_back(self, item: T) -> None:
-        """Yield this again, in a moment: with all others that are put back by then."""
+    def delay(self, item: T) -> None:
+        """Yield an item in a moment, with all others that are delayed by then."""
         with self._lock:
-            if not self._again:
-                self._again_at_s = time.monotonic() + _AGAIN_S
-            self._again.append(item)
-        self._wake.set()
+            first = not self._delayed
+            if first:
+                self._due_s = time.monotonic() + _DELAY_S
+            self._delayed.append(item)
+        if first:
+            self._wake.set()
 
     def stop(self) -> None:
-        """End the iteration; what is still watched yields nothing any more."""
+        """End the iteration, once what is delayed is yielded; what is watched yields nothing."""
         self._stopped = True
         self._wake.set()
 
@@ -83,28 +90,34 @@ class Watcher(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         # Items are yielded from calls, so that no local variable keeps one.
-        while True:
+        while not self._stopped:
             for fd, _ in self._epoll.poll(self._timeout_s()):
                 if fd == self._wake.fileno():
                     self._wake.clear()
-                elif fd == self._inotify.fileno():
-                    yield from self._made()
-                else:
+                elif fd != self._inotify.fileno():
                     yield self._ended(fd)
                 if self._stopped:
-                    return
-            yield from self._put_back_before()
+                    break
+            # In any case: the end of a watch is an event as well.
+            yield from self._made()
+            yield from self._due()
+        self._due_s = -math.inf
+        yield from self._due()
 
     def _timeout_s(self) -> float | None:
         with self._lock:
-            if self._again_at_s == math.inf:
+            if self._due_s == math.inf:
                 return None
-            return max(0.0, self._again_at_s - time.monotonic())
+            return max(0.0, self._due_s - time.monotonic())
 
     def _ended(self, fd: int) -> T:
         with self._lock:
             process, item = self._processes.pop(fd)
             self._epoll.unregister(fd)
+            watch = self._watches.pop(fd, None)
+            if watch is not None:
+                # From now on others make files there.
+                self._inotify.remove(watch)
         process.close()
         return item
 
@@ -117,9 +130,9 @@ class Watcher(Generic[T]):
             if event.name == name:
                 yield from items
 
-    def _put_back_before(self) -> Iterator[T]:
+    def _due(self) -> Iterator[T]:
         with self._lock:
-            if self._again_at_s > time.monotonic():
+            if self._due_s > time.monotonic():
                 return
-            items, self._again, self._again_at_s = self._again, [], math.inf
+            items, self._delayed, self._due_s = self._delayed, [], math.inf
         yield from items

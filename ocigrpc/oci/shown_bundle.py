@@ -54,12 +54,12 @@ def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
 
 def shown_bundle(directory: Path) -> Path | None:
     """Where a bundle is shown below a container's own directory; None if there is none."""
-    shown = directory / "bundle"
+    shown = f"{directory}/bundle"
     try:
         is_ours = _identity(os.stat(shown)) == (directory / _MARK).read_bytes()
     except OSError:
         return None
-    return shown if is_ours else None
+    return Path(shown) if is_ours else None
 
 
 def hide_bundle(directory: Path) -> None:

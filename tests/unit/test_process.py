@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +86,34 @@ def test_the_watcher_closes_what_has_ended_before_it_says_so_and_the_rest_at_its
     watcher.close()
     assert second.pidfd == -1
     assert open_files() == before
+
+
+def test_a_file_is_watched_until_the_end_of_its_process(
+    sleeper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    watcher = Watcher[str]()
+    with closing(watcher), Process(sleeper.pid) as process:
+        watcher.watch_file(tmp_path / "oom", process, "made")
+        watcher.watch(process, "ended")
+        (tmp_path / "other").touch()
+        (tmp_path / "oom").touch()
+        found = iter(watcher)
+        assert next(found) == "made"
+        sleeper.kill()
+        assert next(found) == "ended"
+        (tmp_path / "oom").unlink()
+        (tmp_path / "oom").touch()
+        watcher.delay("stopped")
+        watcher.stop()
+        assert list(found) == ["stopped"]
+
+
+def test_what_is_delayed_comes_together_and_not_at_once() -> None:
+    watcher = Watcher[str]()
+    with closing(watcher):
+        begun_s = time.monotonic()
+        watcher.delay("first")
+        watcher.delay("second")
+        found = iter(watcher)
+        assert [next(found), next(found)] == ["first", "second"]
+        assert time.monotonic() - begun_s >= 0.1

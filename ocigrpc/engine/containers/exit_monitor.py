@@ -6,6 +6,7 @@ has ended, its exit file is final: if there is none, the exit code is unknown.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from ocigrpc.engine.containers.teardown import attempt
 from ocigrpc.engine.model.values import ExitStatus, Provenance, State
 from ocigrpc.errors import Busy, CgroupFailed
 from ocigrpc.host.descriptors import is_out_of_descriptors
-from ocigrpc.host.processes.process import boot_id
+from ocigrpc.host.processes.process import Process, boot_id
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.log import get_logger
 from ocigrpc.settings.values import MonitorLostPolicy
@@ -52,7 +53,7 @@ class ExitMonitor:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        # Called once a container's log is complete; must not block.
+        # Called once a container's log is complete, and a moment has passed since.
         self.when_over: Callable[[Container], None] = lambda container: None
         # Removing cgroups takes time, which must not delay the thread that watches.
         self._janitor = ThreadPoolExecutor(1, thread_name_prefix="janitor")
@@ -82,12 +83,15 @@ class ExitMonitor:
         if container.init is None:
             container.ending.expect_exit_file(self._context.settings.timeouts.kill_s)
         elif container.record.exit_status is None:
+            self._watch_oom_file(container, container.init)
             self._watcher.watch(container.init, Happening(self._init_ended, container))
-            oom, path = Happening(self._oom_file_made, container), container.paths.oom_file
-            # If that fails, OOM kills are counted only when the container ends.
-            attempt(lambda: self._watcher.watch_file(path, oom))
         else:
             container.init.close()
+
+    def _watch_oom_file(self, container: Container, init: Process) -> None:
+        made, path = Happening(self._oom_file_made, container), container.paths.oom_file
+        # If that fails, OOM kills are counted only when the container ends.
+        attempt(lambda: self._watcher.watch_file(path, init, made))
 
     def close(self) -> None:
         """End the threads, soon even if tidying hangs; containers live on, unwatched."""
@@ -124,7 +128,7 @@ class ExitMonitor:
                 raise
             if not happening.unread:
                 log.error("exit.unread", container_id=container.container_id, error=str(error))
-            self._watcher.put_back(happening._replace(unread=True))
+            self._watcher.delay(happening._replace(unread=True))
 
     def _init_ended(self, container: Container) -> None:
         container.ending.begin(self._context.settings.timeouts.kill_s)
@@ -151,10 +155,9 @@ class ExitMonitor:
             "container.monitor_lost", container_id=container.container_id, policy=policy.value
         )
         container.update(monitor_lost=True)
-        self.when_over(container)
         if policy is MonitorLostPolicy.KILL:
             self._killers.submit(self._kill, container)
-        self._janitor.submit(self._tidy, container)
+        self._watcher.delay(Happening(self._over, container))
         if container.ending.init_ended_ns:
             # Another thread has recorded that end just now, before the monitor was known lost.
             self._init_ended(container)
@@ -166,7 +169,7 @@ class ExitMonitor:
     def _oom_kills(self, container: Container) -> int:
         """How many of its processes the OOM killer has killed."""
         # conmon 2.1.6 misses some on cgroup v1; the kernel's count is lost with the group.
-        reported = container.paths.oom_file.exists()
+        reported = os.path.exists(container.paths.oom_file)
         counted = container.cgroups.container.oom_kills() or 0
         return max(container.record.oom_kills, int(reported), counted)
 
@@ -180,7 +183,6 @@ class ExitMonitor:
         container.update(state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
         container.cgroups.container.release()
         container.exited.set()
-        self.when_over(container)
         log.info(
             "container.exited",
             container_id=container.container_id,
@@ -188,10 +190,22 @@ class ExitMonitor:
             provenance=status.provenance.value,
             oom_killed=status.oom_killed,
         )
-        if status.provenance is not Provenance.REBOOT:
+        # Most containers are removed right after their end, with all that there is to tidy.
+        self._watcher.delay(Happening(self._over, container))
+
+    def _over(self, container: Container) -> None:
+        """Tidy up after a container that has ended, or its monitor; not if it is removed by now."""
+        if container.removed.is_set():
+            self.when_over(container)
+        else:
             self._janitor.submit(self._tidy, container)
 
     def _tidy(self, container: Container) -> None:
+        self.when_over(container)
+        status = container.record.exit_status
+        if status is not None and status.provenance is Provenance.REBOOT:
+            # What has the names of its groups now is not of that boot.
+            return
         deadline = self._tidying.within(self._context.settings.timeouts.undo_s)
 
         def remove_monitor() -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from ocigrpc.conmon.log_names import kept_logs
-from ocigrpc.engine.containers.cgroups import remove_made_parents
+from ocigrpc.engine.containers.cgroups import ContainerCgroups, remove_made_parents
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import Claim, delete_entry, refuse_entry_mounts
 from ocigrpc.engine.model.record import Record
@@ -50,7 +50,7 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
         lambda: claim.prove(deadline),
         # The monitor first: it would report as failed what we end on purpose.
         claim.pin_monitor,
-        lambda: cgroups.monitor.kill(deadline),
+        lambda: _end_monitor(cgroups, deadline),
         claim.pin_container,
         lambda: cgroups.container.kill(deadline),
         *(partial(delete_entry, each, record, cgroups, deadline) for each in runtimes),
@@ -58,6 +58,13 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
         lambda: cgroups.remove_container(deadline),
         lambda: remove_made_parents(context.hierarchies, record, context.settings),
     )
+
+
+def _end_monitor(cgroups: ContainerCgroups, deadline: Deadline) -> None:
+    # Mostly it has ended. Then removing its group takes less than to see that it is empty; but
+    # scopes are for systemd to remove.
+    if cgroups.by_systemd or not cgroups.monitor.try_remove():
+        cgroups.monitor.kill(deadline)
 
 
 def claim_cgroups(container: Container, deadline: Deadline) -> None:

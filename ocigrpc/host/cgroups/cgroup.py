@@ -220,6 +220,10 @@ class Cgroup:
             # It is gone for good, whatever gets its name.
             self.groups = tuple(structs.replace(each, inode=NO_GROUP) for each in self.groups)
 
+    def try_remove(self) -> bool:
+        """Remove it and all groups below it; false where one is busy. Raises ``CgroupFailed``."""
+        return all(group.try_remove() for group in self.groups)
+
     def end(self, deadline: Deadline) -> None:
         """Kill all processes in it, and remove it, whatever enters it meanwhile.
 
