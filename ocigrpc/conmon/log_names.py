@@ -33,14 +33,16 @@ def next_path(log_path: str) -> str:
     return f"{log_path}.next"
 
 
-def kept_logs(log_path: str) -> Sequence[str]:
+def kept_logs(log_path: str, *, rotated: bool) -> Sequence[str]:
     """All that there is of a log: itself, its rotated files, and those for the next rotation.
 
+    ``rotated`` is whether any may have got a number from us; a first one is looked for anyway.
     From newer files to older ones, in the order of their renames, so that none is missed.
     """
-    names = (spare_path(log_path), next_path(log_path), held_path(log_path))
-    numbers = (rotated_path(log_path, number) for number in range(ROTATED_LIMIT + 1))
-    return [path for path in (*names, *numbers) if os.path.lexists(path)]
+    names = (spare_path(log_path), next_path(log_path), held_path(log_path), log_path)
+    last = ROTATED_LIMIT if rotated or os.path.lexists(rotated_path(log_path, 1)) else 0
+    numbered = (rotated_path(log_path, number) for number in range(1, last + 1))
+    return [path for path in (*names, *numbered) if os.path.lexists(path)]
 
 
 def remove_rotated(log_path: str, first: int) -> None:

@@ -53,14 +53,17 @@ def keep_log(log_path: str, files: int) -> int:
     return count
 
 
-def tidy_log(log_path: str, files: int) -> None:
-    """Number the last files of an ended container's log, and remove the spare ones."""
+def tidy_log(log_path: str, files: int) -> int:
+    """Number the last files of an ended container's log, and remove the spare ones.
+
+    How many it has numbered. Raises ``OSError``.
+    """
     log = _identity(log_path)
-    if log is not None:
-        _number_filled(log_path, files, log)
+    count = 0 if log is None else _number_filled(log_path, files, log)
     for path in (held_path(log_path), next_path(log_path), spare_path(log_path)):
         with suppress(FileNotFoundError):
             os.unlink(path)
+    return count
 
 
 def _make_spare(log_path: str) -> None:

@@ -38,6 +38,10 @@ class Container(RecordKeeper):
         self._lock = Mutex()
         self._cgroup_lock = Mutex()
         self.log_lock = Mutex()
+        self._names_lock = threading.Lock()
+        self._is_log_given_up = False
+        # Whether files of its log may have got numbers, also from a service before this one.
+        self.log_is_rotated = True
         self._count_lock = threading.Lock()
         self._waiters = 0
         self.verb = ""
@@ -134,6 +138,20 @@ class Container(RecordKeeper):
         """
         with self._cgroup_lock.held(deadline):
             yield not self.removed.is_set()
+
+    @contextmanager
+    def log_names(self) -> Iterator[bool]:
+        """Be the only one to give files of its log other names, in a ``with``.
+
+        False once they are being removed: then those names may be of another container's.
+        """
+        with self._names_lock:
+            yield not (self._is_log_given_up or self.removed.is_set())
+
+    def give_up_log(self) -> None:
+        """From now on the files of its log keep their names, so that a removal misses none."""
+        with self._names_lock:
+            self._is_log_given_up = True
 
     @contextmanager
     def timed_out(self, reason: str, message: str) -> Iterator[None]:

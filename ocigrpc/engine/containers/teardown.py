@@ -95,7 +95,7 @@ def refuse_mounts_in_the_way(container: Container) -> None:
         if mount_point != shown:
             raise mount_in_the_way(mount_point)
     if record.log_is_ours:
-        refuse_mounts(os.path.dirname(record.log_path), *kept_logs(record.log_path))
+        refuse_mounts(os.path.dirname(record.log_path), *_own_logs(container))
     for runtime in _runtimes_of(container):
         refuse_entry_mounts(runtime, record)
 
@@ -106,16 +106,14 @@ def remove_files(container: Container) -> Sequence[OcigrpcError]:
     Each is tried, whatever became of those before; answers the errors, which are logged
     already.
     """
-    record, paths = container.record, container.paths
-    steps = [partial(hide_bundle, paths.bundle)]
-    steps += [partial(remove_tree, str(paths.run_dir), *_own_paths(container))]
-    if record.log_is_ours:
-        steps += _log_removals(record.log_path)
-    errors = attempt(*steps)
-    if record.log_is_ours and not errors:
-        # One that was given a number meanwhile.
-        errors = attempt(*_log_removals(record.log_path))
-    return errors
+    paths = container.paths
+    steps: list[Callable[[], None]] = [
+        partial(hide_bundle, paths.bundle),
+        partial(remove_tree, str(paths.run_dir), *_own_paths(container)),
+    ]
+    if container.record.log_is_ours:
+        steps.append(lambda: _remove_logs(container))
+    return attempt(*steps)
 
 
 def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
@@ -136,6 +134,10 @@ def _own_paths(container: Container) -> Sequence[str]:
     return [str(path) for path in (paths.bundle, paths.exit_copy, paths.socket_link)]
 
 
-def _log_removals(log_path: str) -> Sequence[partial[None]]:
-    paths = kept_logs(log_path)
-    return [partial(remove_tree, os.path.dirname(path), path) for path in paths]
+def _remove_logs(container: Container) -> None:
+    container.give_up_log()
+    remove_tree(os.path.dirname(container.record.log_path), *_own_logs(container))
+
+
+def _own_logs(container: Container) -> Sequence[str]:
+    return kept_logs(container.record.log_path, rotated=container.log_is_rotated)

@@ -43,6 +43,9 @@ class Logs(ClosingStack):
         record = container.record
         if record.state is State.CREATING:
             raise WrongState.of(record.container_id, record.state, "made")
+        if record.exit_status is not None:
+            # Maybe its end was a moment ago. What it has left for a next rotation is no log.
+            self.rotation.watch(container)
         file_watch = self._file_watch if query.follow else None
         hold = _HOLD_OURS if record.log_is_ours else _HOLD_THEIRS
         with host_failing("read", record.log_path):

@@ -137,6 +137,7 @@ class _Create:
         if plan.record.log_is_new:
             write_new_file(plan.record.log_path)
             self._undo(lambda: remove_new_log(plan.record))
+            container.log_is_rotated = False
         make_bundle(container.paths)
         self._undo(lambda: self.not_undone.extend(remove_files(container)))
         if plan.shown:
