@@ -21,6 +21,12 @@ def timestamp(time_ns: int) -> Timestamp | None:
     return Timestamp(seconds=seconds, nanos=nanos)
 
 
+def fill_timestamp(message: Timestamp, time_ns: int) -> None:
+    """Fill in nanoseconds since 1970, where a Timestamp is part of a message; 0 is no time."""
+    if time_ns:
+        message.seconds, message.nanos = divmod(time_ns, _SECOND_NS)
+
+
 def duration(span_ns: int | None) -> Duration | None:
     """Nanoseconds, which are not negative, as a Duration."""
     if span_ns is None:

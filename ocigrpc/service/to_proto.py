@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
+from ocigrpc.conmon.log_line import Stream
 from ocigrpc.engine.logs.reader import LogBatch
 from ocigrpc.engine.model.events import Event, EventBatch
 from ocigrpc.engine.model.record import ContainerView
@@ -18,11 +19,16 @@ from ocigrpc.engine.model.values import (
     Position,
     Versions,
 )
-from ocigrpc.service.times import duration, timestamp
+from ocigrpc.service.times import duration, fill_timestamp, timestamp
 from ocigrpc.v1 import container_pb2, event_pb2, log_pb2, runtime_pb2
 
 # Longest message of several events; one event alone may be longer.
 EVENTS_MESSAGE_BYTES = 256 << 10
+
+_STREAMS = {
+    Stream.STDOUT: log_pb2.LOG_STREAM_STDOUT,
+    Stream.STDERR: log_pb2.LOG_STREAM_STDERR,
+}
 
 
 def version(service_version: str, versions: Versions) -> runtime_pb2.VersionResponse:
@@ -156,16 +162,11 @@ def _event(event: Event) -> event_pb2.ContainerEvent:
 
 def log_response(batch: LogBatch) -> log_pb2.ContainerLogsResponse:
     """A batch as a message."""
-    return log_pb2.ContainerLogsResponse(
-        lines=[
-            log_pb2.LogLine(
-                time=timestamp(line.time_ns),
-                stream=f"LOG_STREAM_{line.stream.name}",
-                partial=line.partial,
-                content=line.content,
-            )
-            for line in batch.lines
-        ],
-        skipped_lines=batch.skipped,
-        gap=batch.gap,
-    )
+    response = log_pb2.ContainerLogsResponse(skipped_lines=batch.skipped, gap=batch.gap)
+    # Each line is filled in where it is, since protobuf copies a message that is passed: that
+    # takes twice as long, for lines of which there are 100,000 a second.
+    add = response.lines.add
+    for line in batch.lines:
+        added = add(stream=_STREAMS[line.stream], partial=line.partial, content=line.content)
+        fill_timestamp(added.time, line.time_ns)
+    return response

@@ -41,6 +41,11 @@ class LogQuery(Struct, frozen=True):
     until_ns: int = 0
     streams: frozenset[Stream] = frozenset()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every line is asked for."""
+        return not (self.since_ns or self.until_ns or self.streams)
+
     def wants(self, line: LogLine) -> bool:
         """Whether a line is asked for."""
         return (
@@ -90,6 +95,7 @@ class LogReader:
 
     def __init__(self, query: LogQuery, chain: LogChain) -> None:
         self._query = query
+        self._is_whole = query.is_whole
         self._chain = chain
         self._lines: list[LogLine] = []
         self._size_bytes = 0
@@ -186,11 +192,12 @@ class LogReader:
 
     def _batches(self, block: Block) -> Iterator[LogBatch]:
         self._skipped += block.dropped
+        wants = self._query.wants
         for raw in block.lines:
             line = parse_log_line(raw)
             if line is None:
                 self._skipped += 1
-            elif self._query.wants(line):
+            elif self._is_whole or wants(line):
                 size_bytes = len(line.content)
                 full = len(self._lines) == BATCH_LINES
                 if full or (self._lines and self._size_bytes + size_bytes > BATCH_BYTES):
