@@ -88,6 +88,10 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         """
         fresh = _make(self.directory, self.top, undo)
         if "cpuset" in self.controllers:
+            # It is in the scheduling domain of its parent anyhow; as one of its own, the kernel
+            # would rebuild all domains when it is filled, which takes longest of all here.
+            if fresh:
+                self.write("cpuset.sched_load_balance", "0", gone_is_fine=True)
             # A v1 cpuset starts empty, and attaching to an empty one is ENOSPC.
             for name in ("cpuset.cpus", "cpuset.mems"):
                 _inherit(self.directory, self.top, name)
