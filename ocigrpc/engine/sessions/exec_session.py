@@ -111,6 +111,9 @@ class ExecSession:
             ready = deadline.wait(*watched, timeout_s=timeout_s)
             # Before any descriptor is closed: what is opened next may have its number.
             ended = running and self._has_ended(ready)
+            # Before output is passed on: whoever has that may count on the program being known.
+            if searching and not ended:
+                ended = self._find_process()
             if self.stdio.console_fd in ready:
                 self.stdio.take_terminal()
             for fd in self.stdio.outputs.keys() & set(ready):
@@ -119,7 +122,7 @@ class ExecSession:
                 self.pending = self.stdio.write(self.pending)
             if inputs is not None and inputs.filled in ready:
                 inputs = self._take_input(inputs)
-            if ended or (searching and self._find_process()):
+            if ended:
                 running = self.child.fileno() not in ready
                 self._end_rest(running, sink)
 
@@ -198,7 +201,7 @@ class ExecSession:
             self.process = Process(pid)
             if self.initial_group is not None and pid in descendants([self.child.pid]):
                 gather(pid, self.initial_group, group)
-            if pid in group.members():
+            if group.holds(pid):
                 self.known_pids.add(pid)
                 return False
             # Either it has ended, and the number may be another's; or it is on its way, as

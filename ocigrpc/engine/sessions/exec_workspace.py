@@ -31,6 +31,7 @@ class ExecWorkspace:
     def __init__(self, container: Container, name: str) -> None:
         self._container = container
         self._is_spared = False
+        self._is_ended = False
         self.name = name
         self.container_id = container.container_id
         self.files = ExecFiles(container.paths.bundle / name)
@@ -62,6 +63,8 @@ class ExecWorkspace:
 
     def end_group(self) -> None:
         """Kill all in the cgroup, and remove it."""
+        if self._is_ended:
+            return
         container_group = self._container.cgroups.container
         # Once the container's cgroup is gone, this name may be that of somebody else's cgroup.
         if not container_group.exists() or not self.group.exists():
@@ -71,7 +74,7 @@ class ExecWorkspace:
             attempt(lambda: self.group.signal(signal.SIGKILL), self.group.remove_if_empty)
             return
         deadline = Deadline(self._container.context.settings.timeouts.kill_s)
-        attempt(lambda: self.group.end(deadline))
+        self._is_ended = not attempt(lambda: self.group.end(deadline))
 
 
 def new_workspace(container: Container, *, kept: bool) -> ExecWorkspace:

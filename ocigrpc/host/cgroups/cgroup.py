@@ -112,6 +112,10 @@ class Cgroup:
         """The pids in it and in the groups below it, in any hierarchy, in rising order."""
         return sorted(cgroup_kill.members(self.groups))
 
+    def holds(self, pid: int) -> bool:
+        """Whether a process is in it or below it, in any hierarchy."""
+        return any(pid in group.members() for group in self.groups)
+
     def populated(self) -> bool:
         """Whether any process is in it or below it."""
         if not self.exists():
@@ -229,6 +233,9 @@ class Cgroup:
 
         Raises what :meth:`kill` and :meth:`remove` raise.
         """
+        # Most are empty by now, and to look for processes takes longer than to try.
+        if all(group.try_remove() for group in self.groups):
+            return
         while True:
             self.kill(deadline)
             try:
