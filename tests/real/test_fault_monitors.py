@@ -15,6 +15,8 @@ from tests.real.conftest import StartService
 # Not sh, whose redirections take descriptors of one digit only.
 _SCRIPT = """#!/bin/bash
 [ "$1" = --version ] && exec conmon --version
+# Not when it is asked for its options: what it leaves behind then is in no cgroup of its own.
+[ "${{!#}}" = --help ] && exec conmon "$@"
 while [ $# -gt 0 ]; do [ "$1" = -P ] && pid_file=$2; shift; done
 # Until it is let go: then it is in its cgroup, as all that it starts will be.
 read -r -d '' -u "$_OCI_STARTPIPE"
