@@ -63,15 +63,15 @@ def create_argv(options: ConmonOptions) -> list[str]:
         *("-c", options.container_id),
         *("-u", options.container_id),
         *("-r", options.runtime_path),
-        *("-b", str(paths.bundle)),
-        *("-p", str(paths.init_pid_file)),
-        *("-P", str(paths.monitor_pid_file)),
+        *("-b", paths.bundle),
+        *("-p", paths.init_pid_file),
+        *("-P", paths.monitor_pid_file),
         *("-l", options.log_path),
     ]
     for name, *value in (
-        ("--persist-dir", str(paths.bundle)),
-        ("--exit-dir", str(paths.exits)),
-        ("--socket-dir-path", str(paths.sockets)),
+        ("--persist-dir", paths.bundle),
+        ("--exit-dir", paths.exits),
+        ("--socket-dir-path", paths.sockets),
         ("--full-attach",),
         ("--log-level", options.log_level),
     ):

@@ -12,7 +12,6 @@ import fcntl
 import os
 import select
 from contextlib import ExitStack
-from pathlib import Path
 
 from ocigrpc.closing import ClosingStack
 from ocigrpc.waiting import Deadline
@@ -26,7 +25,7 @@ class ControlFifo(ClosingStack):
     ``empty`` is to be polled for reading: readable when conmon has read the line before.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         """Raises ``ConnectionError`` when no conmon reads it, and other ``OSError``."""
         self._path = path
         with ExitStack() as stack:
@@ -35,7 +34,7 @@ class ControlFifo(ClosingStack):
                 self._fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno in (errno.ENXIO, errno.ENOENT):
-                    raise ConnectionError(error.errno, error.strerror, str(path)) from error
+                    raise ConnectionError(error.errno, error.strerror, path) from error
                 raise
             stack.callback(os.close, self._fd)
             # poll calls a FIFO of one page writable only when that page is empty.

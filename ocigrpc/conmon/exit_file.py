@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 LIMIT_BYTES = 64
@@ -25,7 +24,7 @@ class ExitFile(NamedTuple):
         return None
 
 
-def read_exit_file(*paths: Path) -> ExitFile | None:
+def read_exit_file(*paths: str) -> ExitFile | None:
     """The first of these files that can be read; None when none can.
 
     Raises ``OSError`` when there are no descriptors left to read them with.

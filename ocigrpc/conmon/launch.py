@@ -33,7 +33,7 @@ class Launch(ClosingStack):
         log.debug("monitor.starting", argv=argv)
         with ExitStack() as stack:
             self._pipes = stack.enter_context(Pipes())
-            env = ENVIRONMENT | self._pipes.env | bundle_mark(str(self._paths.bundle))
+            env = ENVIRONMENT | self._pipes.env | bundle_mark(self._paths.bundle)
             # conmon up to 2.1.12 writes its `oom` file to its working directory.
             child = Child(argv, env=env, cwd=self._paths.bundle, pass_fds=self._pipes.fds)
             self._child = stack.enter_context(child)
@@ -61,7 +61,8 @@ class Launch(ClosingStack):
             )
         path = self._paths.monitor_pid_file
         try:
-            return int(path.read_bytes())
+            with open(path, "rb", buffering=0) as file:
+                return int(file.read())
         except (OSError, ValueError) as error:
             raise MonitorFailed(
                 f"conmon has not written its process id to {path}: {error}",

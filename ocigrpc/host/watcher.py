@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import select
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from ocigrpc.host.files.inotify import CREATE, IGNORED, Inotify
@@ -55,15 +55,16 @@ class Watcher(Generic[T]):
             self._epoll.register(process.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
             self._processes[process.pidfd] = (process, for_)
 
-    def watch_file(self, path: Path, process: Process, for_: T) -> None:
+    def watch_file(self, path: str, process: Process, for_: T) -> None:
         """Yield an item when a file, the only one watched in its directory, is created.
 
         That is until the end of a ``process``, which is to be watched next. Raises
         ``HostFailed`` when the directory can't be watched.
         """
         with self._lock:
-            watch = self._inotify.add(str(path.parent), CREATE)
-            self._files[watch] = (path.name, for_)
+            directory, name = os.path.split(path)
+            watch = self._inotify.add(directory, CREATE)
+            self._files[watch] = (name, for_)
             self._watches[process.pidfd] = watch
 
     def delay(self, item: T) -> None:

@@ -110,7 +110,7 @@ def write_spec(paths: ContainerPaths, spec: Spec) -> None:
 def fill_spec(paths: ContainerPaths, spec: Spec) -> None:
     """Write the spec to its existing, empty file, which must keep its inode."""
     with host_failing("write", paths.spec_file):
-        paths.spec_file.write_bytes(msgspec.json.encode(spec))
+        Path(paths.spec_file).write_bytes(msgspec.json.encode(spec))
 
 
 def has_hooks(spec: Spec) -> bool:
@@ -118,31 +118,36 @@ def has_hooks(spec: Spec) -> bool:
     return any(table(spec, "hooks").values())
 
 
-def container_spec(path: Path) -> Spec:
+def container_spec(path: str) -> Spec:
     """The spec that a container was made from; raises ``HostFailed`` with the path."""
     try:
-        return _read_again(path.read_bytes())
+        return _read_again(_content(path))
     except (OSError, ValueError) as error:
         raise HostFailed(f"can't read {path}: {error}", path=path, error=error) from error
 
 
-def container_process(path: Path) -> Spec:
+def container_process(path: str) -> Spec:
     """``process`` of that spec, without decoding the rest; raises ``HostFailed`` with the path."""
     with suppress(OSError, msgspec.DecodeError):
-        return _PROCESS.decode(path.read_bytes()).process
+        return _PROCESS.decode(_content(path)).process
     return table(container_spec(path), "process")
 
 
-def runtime_spec(path: Path) -> RuntimeSpec | None:
+def runtime_spec(path: str) -> RuntimeSpec | None:
     """The same in types; None when the file can't be read, as while it is being written."""
     try:
-        text = path.read_bytes()
+        text = _content(path)
         try:
             return _RUNTIME_SPEC.decode(text)
         except msgspec.DecodeError:
             return msgspec.convert(_read_again(text), RuntimeSpec)
     except (OSError, ValueError):
         return None
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def _read_again(text: bytes) -> Spec:
@@ -160,7 +165,7 @@ def cgroups_path_of(paths: ContainerPaths) -> str:
     """
     path = paths.spec_file
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
             raise HostFailed(f"{path} is not a file", path=path)
         return str(table(container_spec(path), "linux").get("cgroupsPath"))
     except (OSError, msgspec.ValidationError) as error:

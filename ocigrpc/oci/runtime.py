@@ -151,7 +151,7 @@ class Runtime(Struct, frozen=True):
         known = os.path.basename(os.path.realpath(find_program(self.path) or self.path))
         return found is not None and program in (found[1].rstrip("."), known)
 
-    def start(self, container_id: str, deadline: Deadline, cwd: Path | None = None) -> None:
+    def start(self, container_id: str, deadline: Deadline, cwd: str | None = None) -> None:
         """Run a created container's program, and hooks in ``cwd``; also raises ``CannotRun``."""
         try:
             self._verb(deadline, "start", container_id, cwd=cwd)
@@ -179,7 +179,7 @@ class Runtime(Struct, frozen=True):
         self,
         container_id: str,
         resources: Mapping[str, object],
-        directory: Path,
+        directory: str,
         deadline: Deadline,
     ) -> None:
         """Change limits to ``resources``, which is ``linux.resources`` of the runtime spec.
@@ -195,7 +195,7 @@ class Runtime(Struct, frozen=True):
             file.write(msgspec.json.encode(resources))
             self._verb(deadline, "update", "--resources", file.name, container_id)
 
-    def delete(self, container_id: str, deadline: Deadline, cwd: Path | None = None) -> None:
+    def delete(self, container_id: str, deadline: Deadline, cwd: str | None = None) -> None:
         """Kill a container if it lives, and delete its state; an unknown id is no error.
 
         Hooks are run in ``cwd``.
@@ -227,7 +227,7 @@ class Runtime(Struct, frozen=True):
         deadline: Deadline,
         verb: str,
         *arguments: str,
-        cwd: Path | None = None,
+        cwd: str | None = None,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     ) -> Completed:
         try:
@@ -262,7 +262,7 @@ def pauses_by_freezer(path: str) -> bool:
     return os.path.basename(os.path.realpath(find_program(path) or path)) in _FREEZERS
 
 
-def remove_update_files(directory: Path) -> None:
+def remove_update_files(directory: str) -> None:
     """Remove the files of an ``update`` that was interrupted with the service."""
-    for file in directory.glob(f"{_UPDATE_FILE}*"):
+    for file in Path(directory).glob(f"{_UPDATE_FILE}*"):
         file.unlink(missing_ok=True)

@@ -116,10 +116,10 @@ _CAUSES = (
 )
 
 
-def logged_error(path: Path) -> str:
+def logged_error(path: str | Path) -> str:
     """The last error in a runtime's own log of JSON lines; empty if there is no error or no log."""
     try:
-        with path.open("rb") as log:
+        with open(path, "rb") as log:
             lines = log.read(_LOG_LIMIT_BYTES).splitlines()
     except OSError:
         return ""

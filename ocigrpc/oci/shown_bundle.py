@@ -36,11 +36,11 @@ def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
     with host_failing("show hooks", bundle_path), ExitStack() as undo:
         theirs = os.open(bundle_path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         undo.enter_context(closing_fd(theirs))
-        write_new_file(paths.bundle / _MARK, _identity(os.fstat(theirs)))
+        write_new_file(f"{paths.bundle}/{_MARK}", _identity(os.fstat(theirs)))
         # If our directory is inside the bundle, a recursive bind would include itself, and the
         # shown bundles of other containers.
-        apart = not paths.bundle.resolve().is_relative_to(os.path.realpath(bundle_path))
-        bind_directory(theirs, str(paths.shown), recursive=apart)
+        apart = not Path(paths.bundle).resolve().is_relative_to(os.path.realpath(bundle_path))
+        bind_directory(theirs, paths.shown, recursive=apart)
         shown = os.open(paths.shown, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         undo.enter_context(closing_fd(shown))
         # Opened without following links: otherwise we might mount over something else.
@@ -49,26 +49,26 @@ def show_bundle(paths: ContainerPaths, bundle_path: str) -> None:
         if not stat.S_ISREG(os.fstat(spec).st_mode):
             path = f"{bundle_path}/config.json"
             raise HostFailed(f"{path} is not a file any more", path=path)
-        bind_file(str(paths.spec_file), spec)
+        bind_file(paths.spec_file, spec)
 
 
-def shown_bundle(directory: Path) -> Path | None:
+def shown_bundle(directory: str) -> str | None:
     """Where a bundle is shown below a container's own directory; None if there is none."""
     shown = f"{directory}/bundle"
     try:
-        is_ours = _identity(os.stat(shown)) == (directory / _MARK).read_bytes()
+        is_ours = _identity(os.stat(shown)) == Path(directory, _MARK).read_bytes()
     except OSError:
         return None
-    return Path(shown) if is_ours else None
+    return shown if is_ours else None
 
 
-def hide_bundle(directory: Path) -> None:
+def hide_bundle(directory: str) -> None:
     """Unmount the bundle that is shown, if there is one. Raises ``OSError``."""
     for _ in range(_UNMOUNTS_LIMIT):
         shown = shown_bundle(directory)
         if shown is None:
             return
-        unmount(str(shown))
+        unmount(shown)
 
 
 def _identity(found: os.stat_result) -> bytes:

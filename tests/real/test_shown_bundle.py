@@ -15,12 +15,12 @@ from ocigrpc.oci.shown_bundle import hide_bundle, show_bundle, shown_bundle
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Iterator[ContainerPaths]:
-    paths = ContainerPaths(tmp_path / "run", "c1")
-    paths.bundle.parent.mkdir(parents=True)
+    paths = ContainerPaths(str(tmp_path / "run"), "c1")
+    Path(paths.bundle).parent.mkdir(parents=True)
     make_bundle(paths)
     yield paths
     hide_bundle(paths.bundle)
-    assert str(paths.bundle) not in Path("/proc/self/mountinfo").read_text()
+    assert paths.bundle not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.fixture
@@ -35,21 +35,21 @@ def test_a_bundle_is_shown_with_our_spec(paths: ContainerPaths, bundle: Path) ->
     show_bundle(paths, str(bundle))
     assert shown_bundle(paths.bundle) == paths.shown
     # Whoever comes too early finds nothing to run.
-    assert (paths.shown / "config.json").read_text() == ""
+    assert Path(paths.shown, "config.json").read_text() == ""
     fill_spec(paths, {"ours": 1})
-    assert (paths.shown / "config.json").read_text() == '{"ours":1}'
+    assert Path(paths.shown, "config.json").read_text() == '{"ours":1}'
     assert (bundle / "config.json").read_text() == "theirs"
-    (paths.shown / "rootfs/file").touch()
+    Path(paths.shown, "rootfs/file").touch()
     assert (bundle / "rootfs/file").exists()
     hide_bundle(paths.bundle)
     assert shown_bundle(paths.bundle) is None
-    assert list(paths.shown.iterdir()) == []
+    assert list(Path(paths.shown).iterdir()) == []
     hide_bundle(paths.bundle)
 
 
 def test_there_may_be_none(paths: ContainerPaths) -> None:
     assert shown_bundle(paths.bundle) is None
-    paths.shown.mkdir()
+    Path(paths.shown).mkdir()
     assert shown_bundle(paths.bundle) is None
     hide_bundle(paths.bundle)
 
@@ -86,7 +86,7 @@ def test_a_bundle_that_we_are_in_ourselves_is_shown_without_what_is_mounted_in_i
     make_bundle(second)
     try:
         show_bundle(second, str(tmp_path))
-        assert (second.shown / "run/containers/c1/config.json").exists()
-        assert list((second.shown / "run/containers/c1/bundle").iterdir()) == []
+        assert Path(second.shown, "run/containers/c1/config.json").exists()
+        assert list(Path(second.shown, "run/containers/c1/bundle").iterdir()) == []
     finally:
         hide_bundle(second.bundle)

@@ -273,13 +273,13 @@ def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_read_a_bundle_of_ours(tmp_path: Path) -> None:
-    paths = ContainerPaths(tmp_path, "c1")
+    paths = ContainerPaths(str(tmp_path), "c1")
     (tmp_path / "containers").mkdir()
     make_bundle(paths)
     write_spec(paths, SPEC)
-    assert paths.bundle.stat().st_mode & 0o777 == 0o700
-    assert paths.spec_file.stat().st_mode & 0o777 == 0o600
-    assert msgspec.json.decode(paths.spec_file.read_bytes()) == SPEC
+    assert os.stat(paths.bundle).st_mode & 0o777 == 0o700
+    assert os.stat(paths.spec_file).st_mode & 0o777 == 0o600
+    assert msgspec.json.decode(Path(paths.spec_file).read_bytes()) == SPEC
 
 
 def test_a_namespace_that_is_not_there_is_refused_by_name(bundle: Path) -> None:

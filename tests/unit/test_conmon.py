@@ -20,7 +20,7 @@ from ocigrpc.waiting import Deadline
 PLAIN = ConmonOptions(
     conmon_path="/usr/bin/conmon",
     container_id="c1",
-    paths=ContainerPaths(Path("/run/o"), "c1"),
+    paths=ContainerPaths("/run/o", "c1"),
     runtime_path="/usr/sbin/runc",
     runtime_argv=("--root", "/r"),
     log_path="/logs/c1.log",

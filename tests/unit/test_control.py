@@ -29,7 +29,7 @@ def conmon(path: Path) -> Iterator[int]:
 
 @pytest.mark.usefixtures("conmon")
 def test_a_second_line_waits_until_the_first_is_read(path: Path, conmon: int) -> None:
-    with ControlFifo(path) as control:
+    with ControlFifo(str(path)) as control:
         control.resize(24, 80)
         with pytest.raises(Timeout):
             control.reopen_log(Deadline(0.05))
@@ -39,7 +39,7 @@ def test_a_second_line_waits_until_the_first_is_read(path: Path, conmon: int) ->
 
 
 def test_a_line_that_has_not_been_read_is_taken_back(path: Path, conmon: int) -> None:
-    with ControlFifo(path) as control:
+    with ControlFifo(str(path)) as control:
         control.reopen_log(Deadline(5))
         assert control.take_back()
         with pytest.raises(BlockingIOError):
@@ -47,7 +47,7 @@ def test_a_line_that_has_not_been_read_is_taken_back(path: Path, conmon: int) ->
 
 
 def test_a_line_that_was_read_is_not(path: Path, conmon: int) -> None:
-    with ControlFifo(path) as control:
+    with ControlFifo(str(path)) as control:
         control.reopen_log(Deadline(5))
         os.read(conmon, 100)
         assert not control.take_back()
@@ -55,9 +55,9 @@ def test_a_line_that_was_read_is_not(path: Path, conmon: int) -> None:
 
 def test_a_conmon_that_is_dead_is_reported_at_once(path: Path) -> None:
     with pytest.raises(ConnectionError):
-        ControlFifo(path)
+        ControlFifo(str(path))
 
 
 def test_a_missing_fifo_is_that_of_no_conmon(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
-        ControlFifo(tmp_path / "ctl")
+        ControlFifo(str(tmp_path / "ctl"))

@@ -60,15 +60,15 @@ def test_an_unknown_exit_has_a_reason_and_no_number() -> None:
 
 def test_the_first_exit_file_that_is_there_counts(tmp_path: Path) -> None:
     (tmp_path / "copy").write_text("3\n")
-    found = read_exit_file(tmp_path / "none", tmp_path / "copy")
+    found = read_exit_file(str(tmp_path / "none"), str(tmp_path / "copy"))
     assert found is not None
     assert found.exit_code == 3
-    assert read_exit_file(tmp_path / "none") is None
+    assert read_exit_file(str(tmp_path / "none")) is None
 
 
 def test_a_long_exit_file_is_read_no_further_than_its_limit(tmp_path: Path) -> None:
     (tmp_path / "exit").write_text("1" * 10_000)
-    found = read_exit_file(tmp_path / "exit")
+    found = read_exit_file(str(tmp_path / "exit"))
     assert found is not None
     assert len(found.text) == 64
     assert found.exit_code is None

@@ -101,9 +101,9 @@ def test_the_least_that_a_spec_can_say_is_enough() -> None:
 
 def test_a_spec_that_nobody_can_read_is_absent(tmp_path: Path) -> None:
     assert inspect.container_spec(Inspection(None, "", True)) is None
-    assert runtime_spec(tmp_path / "missing") is None
+    assert runtime_spec(str(tmp_path / "missing")) is None
     (tmp_path / "empty").touch()
-    assert runtime_spec(tmp_path / "empty") is None
+    assert runtime_spec(str(tmp_path / "empty")) is None
 
 
 def test_a_spec_that_is_too_large_is_answered_without_what_may_be_large() -> None:

@@ -93,7 +93,7 @@ def test_a_file_is_watched_until_the_end_of_its_process(
 ) -> None:
     watcher = Watcher[str]()
     with closing(watcher), Process(sleeper.pid) as process:
-        watcher.watch_file(tmp_path / "oom", process, "made")
+        watcher.watch_file(str(tmp_path / "oom"), process, "made")
         watcher.watch(process, "ended")
         (tmp_path / "other").touch()
         (tmp_path / "oom").touch()

@@ -16,7 +16,6 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import Busy, Timeout
 from ocigrpc.host.cgroups.descendants import unfrozen
 from ocigrpc.host.processes.process import Process
-from ocigrpc.oci.paths import ContainerPaths
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.waiting import Deadline, Latch, Mutex
 
@@ -34,6 +33,7 @@ class Container(RecordKeeper):
     def __init__(self, record: Record, store: Store, context: Context) -> None:
         super().__init__(record, store)
         self.context = context
+        self.paths = context.paths(record.container_id)
         self.cgroups = ContainerCgroups.of(record, context.hierarchies)
         self._lock = Mutex()
         self._cgroup_lock = Mutex()
@@ -69,11 +69,6 @@ class Container(RecordKeeper):
     def runtime(self) -> Runtime:
         """Its OCI runtime; raises ``RuntimeFailed`` (RUNTIME_NOT_CONFIGURED)."""
         return self.context.runtime(self._record.runtime_handler)
-
-    @property
-    def paths(self) -> ContainerPaths:
-        """Where its files are."""
-        return self.context.paths(self._record.container_id)
 
     def is_started(self) -> bool:
         """Whether it has been started, by us or by hand.

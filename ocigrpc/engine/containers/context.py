@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -40,8 +40,7 @@ class Context:
             self.runtimes[name] = Runtime(
                 name, handler.path, argv, verb_timeout_s, mark, pauses_by_freezer=by_freezer
             )
-        # Building these paths is expensive, and happens many times in a container's life.
-        self._paths = lru_cache(1024)(partial(ContainerPaths, Path(settings.run_dir)))
+        self._run_dir = str(Path(settings.run_dir))
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -70,7 +69,7 @@ class Context:
 
     def paths(self, container_id: str) -> ContainerPaths:
         """Where the files of a container are."""
-        return self._paths(container_id)
+        return ContainerPaths(self._run_dir, container_id)
 
     def log_path(self, container_id: str) -> str:
         """Where a container's log is, unless its creator has chosen another place."""
@@ -81,8 +80,9 @@ class Context:
 
         Raises ``HostFailed`` with the path.
         """
-        paths, log_dir = self.paths(""), Path(self.settings.logs.dir)
-        for directory in (paths.bundle, paths.exits, paths.sockets, log_dir):
-            if not directory.is_dir():
+        paths = self.paths("")
+        bundles, log_dir = os.path.dirname(paths.bundle), self.settings.logs.dir
+        for directory in (bundles, paths.exits, paths.sockets, log_dir):
+            if not os.path.isdir(directory):
                 with host_failing("make", directory):
-                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)

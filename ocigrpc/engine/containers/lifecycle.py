@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import require_entry
@@ -54,7 +53,7 @@ def start(container: Container, deadline: Deadline) -> None:
     with _verb("start", container, State.CREATED, deadline=deadline) as runtime:
         _require_executable(container)
         with container.transaction("start"):
-            shown = shown_bundle(Path(container.record.bundle_path))
+            shown = shown_bundle(container.record.bundle_path)
             runtime.start(container_id, deadline, shown)
             container.update(state=State.RUNNING, started_ns=time.time_ns())
     log.info("container.started", container_id=container_id)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
 
 from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.model.record import Record
@@ -169,7 +168,7 @@ def delete_entry(
     if path:
         _unmount_own(runtime, path)
     if entry is Entry.OURS:
-        runtime.delete(record.container_id, deadline, shown_bundle(Path(record.bundle_path)))
+        runtime.delete(record.container_id, deadline, shown_bundle(record.bundle_path))
     # Runtimes succeed even when a mount has kept them from deleting it.
     if before is not None and before.is_taken and FileIdentity.of(path) == before:
         remove_tree(os.path.dirname(path), path)

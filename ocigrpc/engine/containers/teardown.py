@@ -90,8 +90,8 @@ def remove_new_log(record: Record) -> None:
 def refuse_mounts_in_the_way(container: Container) -> None:
     """Raise ``PreconditionFailed`` (MOUNT_IN_THE_WAY) for a mount where files will go."""
     record, paths = container.record, container.paths
-    shown = str(shown_bundle(paths.bundle))
-    for mount_point in mounts_at(str(paths.run_dir), *_own_paths(container)):
+    shown = shown_bundle(paths.bundle)
+    for mount_point in mounts_at(paths.run_dir, *_own_paths(container)):
         if mount_point != shown:
             raise mount_in_the_way(mount_point)
     if record.log_is_ours:
@@ -109,7 +109,7 @@ def remove_files(container: Container) -> Sequence[OcigrpcError]:
     paths = container.paths
     steps: list[Callable[[], None]] = [
         partial(hide_bundle, paths.bundle),
-        partial(remove_tree, str(paths.run_dir), *_own_paths(container)),
+        partial(remove_tree, paths.run_dir, *_own_paths(container)),
     ]
     if container.record.log_is_ours:
         steps.append(lambda: _remove_logs(container))
@@ -131,7 +131,7 @@ def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:
 
 def _own_paths(container: Container) -> Sequence[str]:
     paths = container.paths
-    return [str(path) for path in (paths.bundle, paths.exit_copy, paths.socket_link)]
+    return paths.bundle, paths.exit_copy, paths.socket_link
 
 
 def _remove_logs(container: Container) -> None:

@@ -53,7 +53,7 @@ def orphan_record(context: Context, container_id: str) -> Record:
         cgroup_parent=cgroups.parent,
         monitor_parent=cgroups.monitor_parent,
         cgroup_path=cgroups.container.path,
-        bundle_path=str(paths.bundle),
+        bundle_path=paths.bundle,
         log_path=context.log_path(container_id),
         stop_signal=signal.SIGTERM,
         log_is_ours=True,

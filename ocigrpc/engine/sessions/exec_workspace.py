@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 from collections.abc import Sequence, Set
+from pathlib import Path
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.teardown import attempt
@@ -34,7 +35,7 @@ class ExecWorkspace:
         self._is_ended = False
         self.name = name
         self.container_id = container.container_id
-        self.files = ExecFiles(container.paths.bundle / name)
+        self.files = ExecFiles(Path(container.paths.bundle, name))
         self.group = container.cgroups.container.child(name)
 
     @property
@@ -59,7 +60,7 @@ class ExecWorkspace:
         self.end_group()
         run_dir, directory = self._container.paths.run_dir, self.files.directory
         # What can't be removed is removed with the container's own directory.
-        attempt(lambda: remove_tree(str(run_dir), str(directory)))
+        attempt(lambda: remove_tree(run_dir, str(directory)))
 
     def end_group(self) -> None:
         """Kill all in the cgroup, and remove it."""

@@ -13,10 +13,10 @@ from ocigrpc.errors import HostFailed, host_failing
 from ocigrpc.host.descriptors import closing_fd
 
 
-def make_directory(path: Path) -> None:
+def make_directory(path: Path | str) -> None:
     """Make a directory that only its owner may read; raises ``HostFailed`` with the path."""
     with host_failing("make", path):
-        path.mkdir(mode=0o700)
+        os.mkdir(path, 0o700)
 
 
 def write_new_file(path: Path | str, content: bytes = b"") -> None:

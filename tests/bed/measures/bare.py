@@ -33,20 +33,20 @@ class Bare:
 
     def prepare(self, container_id: str) -> None:
         """Make all that is there before a container is run: its own bundle, and conmon's argv."""
-        paths = ContainerPaths(self.directory / "bare", container_id)
+        paths = ContainerPaths(str(self.directory / "bare"), container_id)
         for path in (paths.bundle, paths.exits, paths.sockets):
-            path.mkdir(parents=True, exist_ok=True)
+            os.makedirs(path, exist_ok=True)
         spec = json.loads((self.bundle / "config.json").read_text())
         spec["root"]["path"] = str(self.bundle / spec["root"]["path"])
         spec["linux"]["cgroupsPath"] = f"{self.cgroup_parent}/{container_id}"
-        paths.spec_file.write_text(json.dumps(spec))
+        Path(paths.spec_file).write_text(json.dumps(spec))
         self._prepared[container_id] = ConmonOptions(
             conmon_path=self.conmon_path,
             container_id=container_id,
             paths=paths,
             runtime_path=self.runtime_path,
             runtime_argv=("--root", self._root),
-            log_path=str(paths.bundle / "log"),
+            log_path=f"{paths.bundle}/log",
             log_level="warning",
         )
 
@@ -103,7 +103,7 @@ def _create(monitor: ConmonOptions) -> int:
         answer = sync.recv(4096)
     if json.loads(answer)["pid"] <= 0:
         raise RuntimeError(f"conmon reports {answer!r}")
-    return os.pidfd_open(int(monitor.paths.monitor_pid_file.read_text()))
+    return os.pidfd_open(int(Path(monitor.paths.monitor_pid_file).read_text()))
 
 
 def _popen(

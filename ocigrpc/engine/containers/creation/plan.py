@@ -155,7 +155,7 @@ class Planner:
             cgroup_parent=self._cgroups.parent,
             monitor_parent=self._cgroups.monitor_parent,
             cgroup_path=self._cgroups.container.path,
-            bundle_path=str(self._context.paths(container_id).bundle),
+            bundle_path=self._context.paths(container_id).bundle,
             log_path=log_path,
             stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
             name=request.name,
