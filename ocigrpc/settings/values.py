@@ -264,7 +264,7 @@ class Settings(_Table, frozen=True):
         Meta(description="Form of its log; auto: console on a terminal, json otherwise."),
     ] = "auto"
     event_history: Annotated[
-        int, Meta(ge=10, le=1_000_000, description="Events that are kept for WatchEvents.")
+        int, Meta(ge=10, le=1_000_000, description="Events kept for WatchEvents, at least.")
     ] = 10_000
     monitor_lost_policy: Annotated[
         MonitorLostPolicy,

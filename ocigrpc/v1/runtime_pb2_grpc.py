@@ -421,7 +421,7 @@ class RuntimeServiceServicer(object):
         list, to miss nothing. The stream never ends by itself.
 
         Events outlive the service: pass the last `cursor` as `after` to continue where you
-        stopped. The newest events are kept, as many as the settings' `event_history` (10000
+        stopped. The newest events are kept, at least as many as the settings' `event_history` (10000
         unless set); if some that you ask for are gone, `gap` names them.
 
         Errors: RESOURCE_EXHAUSTED (EVENTS_TOO_SLOW, with your `cursor` in metadata) if you read

@@ -19,6 +19,7 @@ from ocigrpc.v1.runtime_pb2 import (
     StatusRequest,
 )
 from ocigrpc.waiting import Deadline
+from tests.bed.checks.intents import intents
 from tests.bed.clients.conditions import works
 from tests.bed.clients.exec import Talk, exec_groups
 from tests.bed.clients.refusal import refused
@@ -130,8 +131,7 @@ def test_a_start_that_failed_is_not_tried_again(service: Service) -> None:
     with refused("FAILED_PRECONDITION", "WRONG_STATE"):
         service.start_container(container_id)
     service.end()
-    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store:
-        assert store.execute("SELECT * FROM intents").fetchall() == []
+    assert intents(service) == set()
     service.start()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
-from contextlib import closing
 
 import grpc
 import pytest
@@ -17,6 +15,7 @@ from ocigrpc.v1.runtime_pb2 import (
     WaitContainerRequest,
 )
 from ocigrpc.waiting import Deadline
+from tests.bed.checks.intents import intents
 from tests.bed.clients.refusal import refused
 from tests.bed.faults.runtimes import Gate
 from tests.bed.hosts.leaks import LIMIT_S, suspend, until
@@ -161,8 +160,7 @@ def test_a_stop_that_failed_is_not_finished_by_the_next_service(
         service.stop(container_id, 1000, limit_s=0.5)
     until(lambda: any(each.get("rpc") == "StopContainer" for each in service.events()))
     service.end()
-    with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store:
-        assert store.execute("SELECT * FROM intents").fetchall() == []
+    assert intents(service) == set()
     service.start()
     assert service.state(container_id) == "running"
 

@@ -18,7 +18,7 @@ from ocigrpc.errors import StoreFailed
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
-from tests.unit.test_store import RECORD
+from tests.unit.test_store import RECORD, intents
 
 EXIT = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=3)
 KILLED = ExitStatus(provenance=Provenance.EXIT_FILE, finished_ns=9, exit_code=137, signal=9)
@@ -85,7 +85,7 @@ def test_a_removed_container_is_not_written_again(container: Container, store: S
     container.update("stop")
     container.record_event(EventKind.UPDATED)
     assert store.records(ObjectKind.CONTAINER) == []
-    assert store.intents(ObjectKind.CONTAINER) == frozenset()
+    assert intents(store) == set()
     assert stored_kinds(store) == ["created", "removed"]
 
 
@@ -135,12 +135,12 @@ def test_a_stop_during_a_start_does_not_tell_the_end_before_it(
     create(container)
     with container.transaction("start"):
         container.begin("stop")
-        assert store.intents(ObjectKind.CONTAINER) == {("c1", "start"), ("c1", "stop")}
+        assert intents(store) == {("c1", "start"), ("c1", "stop")}
         container.update(state=State.STOPPED, exit_status=EXIT)
         container.update("stop")
-        assert store.intents(ObjectKind.CONTAINER) == {("c1", "start")}
+        assert intents(store) == {("c1", "start")}
         container.update(state=State.RUNNING, started_ns=5)
-    assert store.intents(ObjectKind.CONTAINER) == frozenset()
+    assert intents(store) == set()
     assert stored_kinds(store) == ["created", "started", "exited"]
 
 

@@ -12,12 +12,12 @@ import pytest
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.values import ObjectKind, State
+from ocigrpc.engine.model.values import State
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.settings.values import LimitSettings, Settings
-from tests.unit.test_store import RECORD
+from tests.unit.test_store import RECORD, intents
 
 LIMIT = 2
 
@@ -80,7 +80,7 @@ def test_what_is_remembered_stays_in_the_store_alone(
     registry.drop(container, remembered=True)
     with pytest.raises(ContainerNotFound):
         registry.get("c1")
-    assert store.intents(ObjectKind.CONTAINER) == {("c1", "create")}
+    assert intents(store) == {("c1", "create")}
     assert [each.container_id for each in registry.load()] == ["c1"]
 
 

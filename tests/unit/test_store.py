@@ -27,7 +27,7 @@ from ocigrpc.errors import StoreFailed
 from ocigrpc.host.processes.process import Identity
 from ocigrpc.waiting import Deadline
 
-Contents = tuple[list[Record], frozenset[tuple[str, str]], list[Event]]
+Contents = tuple[list[Record], list[Event]]
 
 RECORD = Record(
     container_id="c1",
@@ -69,18 +69,29 @@ def test_a_record_is_there_again_as_it_was(path: Path, store: Store) -> None:
 
 
 def test_an_intent_lasts_until_its_outcome(store: Store) -> None:
-    store.begin("stop", RECORD)
-    store.begin("remove", RECORD)
-    assert store.intents(ObjectKind.CONTAINER) == {("c1", "stop"), ("c1", "remove")}
-    store.put(RECORD, ended="stop")
-    assert store.intents(ObjectKind.CONTAINER) == {("c1", "remove")}
+    store.begin(begun("stop"))
+    store.begin(begun("stop", "remove"))
+    assert intents(store) == {("c1", "stop"), ("c1", "remove")}
+    store.put(begun("remove"))
+    assert intents(store) == {("c1", "remove")}
+
+
+def begun(*verbs: str) -> Record:
+    return msgspec.structs.replace(RECORD, begun=frozenset(verbs))
+
+
+def intents(store: Store) -> set[tuple[str, str]]:
+    """Id and verb of every change that has begun and not ended."""
+    records = store.records(ObjectKind.CONTAINER)
+    return {(record.container_id, verb) for record in records for verb in record.begun}
 
 
 def test_deleting_a_container_deletes_its_intents(store: Store) -> None:
-    store.begin("remove", RECORD)
+    store.begin(begun("remove"))
     store.delete(RECORD.key)
     assert store.records(ObjectKind.CONTAINER) == []
-    assert store.intents(ObjectKind.CONTAINER) == frozenset()
+    store.put(RECORD)
+    assert intents(store) == set()
 
 
 def test_only_the_owner_may_read_it(path: Path, store: Store) -> None:
@@ -172,8 +183,8 @@ def sound(path: Path) -> tuple[bytes, Contents]:
     """The file of a store that has ended, with rows in every table; and what it holds."""
     store = Store(path, 100)
     for number in range(40):
-        record = msgspec.structs.replace(RECORD, container_id=f"c{number}")
-        store.begin("stop", record, (Event(EventKind.STARTED, record.container_id, number),))
+        record = msgspec.structs.replace(begun("stop"), container_id=f"c{number}")
+        store.begin(record, (Event(EventKind.STARTED, record.container_id, number),))
     # One that does not fit a page.
     store.put(msgspec.structs.replace(RECORD, labels={"a": "b" * 20_000}))
     held = held_by(store)
@@ -182,11 +193,7 @@ def sound(path: Path) -> tuple[bytes, Contents]:
 
 
 def held_by(store: Store) -> Contents:
-    return (
-        store.records(ObjectKind.CONTAINER),
-        store.intents(ObjectKind.CONTAINER),
-        store._events(0, 1000),
-    )
+    return store.records(ObjectKind.CONTAINER), store._events(0, 1000)
 
 
 @pytest.mark.parametrize("size_bytes", [*range(1, 64), 4095, 4096, 4097, 5 * 4096, 9 * 4096 + 7])
@@ -233,7 +240,7 @@ def test_a_store_with_an_empty_page_is_refused(path: Path, sound: tuple[bytes, C
         assert refused(path).reason in ("STORE_CORRUPT", "STORE_FOREIGN"), where
 
 
-@pytest.mark.parametrize("table", ["records", "intents", "events", "event_log"])
+@pytest.mark.parametrize("table", ["records", "events", "event_log"])
 @pytest.mark.parametrize("change", ["DROP TABLE {}", "ALTER TABLE {} RENAME TO other"])
 def test_a_store_without_one_of_its_tables_is_refused(
     path: Path, sound: tuple[bytes, Contents], table: str, change: str
@@ -248,7 +255,7 @@ def test_a_store_without_one_of_its_tables_is_refused(
     [
         "UPDATE records SET record = replace(record, 'runc', 'crun')",
         "UPDATE records SET id = 'other' WHERE id = 'c7'",
-        "UPDATE intents SET verb = 'start' WHERE id = 'c7'",
+        "UPDATE records SET record = replace(record, 'stop', 'start')",
         "UPDATE events SET sequence = sequence - 1",
         "UPDATE event_log SET first = first - 1",
     ],
@@ -362,7 +369,7 @@ def test_what_would_be_written_to_a_file_that_is_gone_is_refused(
     store.put(RECORD)
     change(path.with_name(name))
     with pytest.raises(StoreFailed) as caught:
-        store.begin("stop", RECORD)
+        store.begin(begun("stop"))
     assert (caught.value.reason, caught.value.metadata["path"]) == ("STORE_REPLACED", str(path))
     with pytest.raises(StoreFailed):
         store.check()
@@ -387,15 +394,17 @@ def owe(store: Store, count: int) -> None:
 
 
 def test_what_is_owed_is_written_before_anything_else(store: Store) -> None:
-    store.begin("stop", RECORD)
+    store.begin(begun("stop"))
     store._db.execute("PRAGMA query_only = ON")
-    store.note(RECORD, (Event(EventKind.EXITED, "c1", 1),), ended="stop")
-    assert store.intents(ObjectKind.CONTAINER) == {("c1", "stop")}
+    store.note(RECORD, (Event(EventKind.EXITED, "c1", 1),))
+    assert intents(store) == {("c1", "stop")}
     store._db.execute("PRAGMA query_only = OFF")
-    store.delete(RECORD.key, (Event(EventKind.REMOVED, "c1", 2),))
-    assert store.intents(ObjectKind.CONTAINER) == frozenset()
-    assert store.records(ObjectKind.CONTAINER) == []
-    assert [event.kind for event in store._events(0, 10)] == [EventKind.EXITED, EventKind.REMOVED]
+    another = msgspec.structs.replace(RECORD, container_id="c2")
+    store.put(another, (Event(EventKind.CREATED, "c2", 2),))
+    assert intents(store) == set()
+    store.delete(RECORD.key, (Event(EventKind.REMOVED, "c1", 3),))
+    assert store.records(ObjectKind.CONTAINER) == [another]
+    assert [event.time_ns for event in store._events(0, 10)] == [1, 2, 3]
 
 
 def test_what_is_owed_is_written_without_another_change(store: Store) -> None:

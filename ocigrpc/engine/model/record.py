@@ -41,6 +41,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``runtime_entry`` is what the runtime keeps of the container in its own directory, if we know
     the path; without an inode until the container is made, which says that nothing was there before
     the create began, so that what is found there later is ours.
+    ``begun`` are the intents: the verbs that have begun to change it and not ended, for the next
+    start to finish or undo.
     ``container_group`` and ``monitor_group`` are its cgroups. The monitor's is below
     ``monitor_parent``, or beside the container's if that is empty.
     """
@@ -84,6 +86,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     container_group: GroupIdentity | None = None
     monitor_group: GroupIdentity | None = None
     monitor_parent: str = ""
+    begun: frozenset[str] = frozenset()
 
     @property
     def key(self) -> ObjectKey:

@@ -8,9 +8,6 @@ Exit codes of containers that ended meanwhile come from their exit files.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Set
-
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
@@ -44,15 +41,12 @@ class Recovery:
 
     def run(self) -> None:
         """Find them all; what has to be ended is, soon afterwards. Raises ``StoreFailed``."""
-        begun: dict[str, set[str]] = defaultdict(set)
-        for container_id, verb in self._registry.intents():
-            begun[container_id].add(verb)
         containers = self._registry.load()
         self._total = len(containers)
         # Before containers are found, so that no leftover changes what is found.
         self._end_leftovers()
         for container in containers:
-            self._find(container, begun[container.container_id])
+            self._find(container)
             self._found += 1
         self._find_orphans()
         self._done = True
@@ -67,14 +61,14 @@ class Recovery:
         message = f"{unfinished} containers are tidied up, after an end in the middle of a call"
         return Condition("ContainersReady", True, message=message if unfinished else "")
 
-    def _find(self, container: Container, verbs: Set[str]) -> None:
+    def _find(self, container: Container) -> None:
         if container.record.state is not State.CREATING and not container.cgroups.is_pinned:
             deadline = Deadline(self._context.settings.timeouts.undo_s)
             claim_cgroups(container, deadline)
-        if "update" in verbs:
+        if "update" in container.record.begun:
             undo_update(container)
-            verbs = verbs - {"update"}
         record = container.record
+        verbs = record.begun
         if record.state is State.CREATING:
             self.unfinished.submit(container, verbs)
             return

@@ -5,7 +5,7 @@ the damaged end of a write-ahead log, pad a file that was cut off, and change th
 service when it closes it.
 
 SQLite checks how its pages are linked, but not their content. So each table has a column
-``seal``, a checksum of the others, which the SQL function of that name computes.
+``seal``, a checksum of the others: see :func:`seal`, which is an SQL function as well.
 """
 
 from __future__ import annotations
@@ -178,12 +178,13 @@ class Database:
             return "its header is damaged"
         page_bytes, pages = _pragma(db, "page_size"), _pragma(db, "page_count")
         size_bytes = _size_bytes(self.path)
-        # Pages may be in the write-ahead log only: then quick_check finds those that are missing.
+        # Pages may be in the write-ahead log only: then the check finds those that are missing.
         if size_bytes % page_bytes or (
             size_bytes != pages * page_bytes and not _size_bytes(self._wal)
         ):
             return f"it has {size_bytes} bytes, which are not {pages} pages of {page_bytes}"
-        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        # Of indexes as well, which have no seals.
+        (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         if found != "ok":
             return str(found)
         tables = _tables(db)
@@ -191,7 +192,7 @@ class Database:
             fresh.executescript(self._schema)
             if tables != _tables(fresh):
                 return "its tables are not those of a store"
-        for table in tables:
+        for table in (name for name, sql in tables.items() if sql):
             broken = f"SELECT 1 FROM {table} WHERE seal IS NOT seal({_columns(db, table)}) LIMIT 1"
             if db.execute(broken).fetchone():
                 return f"a row of table {table} is not as it was written"
@@ -199,11 +200,12 @@ class Database:
 
 
 def add_seal(db: sqlite3.Connection) -> None:
-    """Add the SQL function ``seal``, a checksum of its arguments in order, to a connection."""
-    db.create_function("seal", -1, _seal, deterministic=True)
+    """Add :func:`seal` to a connection, as an SQL function."""
+    db.create_function("seal", -1, seal, deterministic=True)
 
 
-def _seal(*values: str | int | bytes) -> int:
+def seal(*values: str | int | bytes) -> int:
+    """The checksum of the columns of a row, in their order."""
     total = 0
     for value in values:
         content = value if isinstance(value, bytes) else str(value).encode()
@@ -212,8 +214,8 @@ def _seal(*values: str | int | bytes) -> int:
     return total
 
 
-def _tables(db: sqlite3.Connection) -> dict[str, str]:
-    """The SQL that created each table and index, by its name."""
+def _tables(db: sqlite3.Connection) -> dict[str, str | None]:
+    """The SQL that created each table, by its name, and None for the index of its key."""
     return dict(db.execute("SELECT name, sql FROM sqlite_schema"))
 
 

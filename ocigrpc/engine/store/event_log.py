@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import msgspec
 
 from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, Gap, numbered
+from ocigrpc.engine.store.database import seal
 from ocigrpc.errors import LimitReached
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline, Flag
@@ -41,7 +42,7 @@ _PAUSE_S = 0.002
 
 
 class EventLog:
-    """Numbers events, keeps the last ``history`` of them, and hands them to followers.
+    """Numbers events, keeps at least the last ``history`` of them, and hands them to followers.
 
     Numbers rise and are never reused, even if a loss of power takes the last events, or the
     store is removed: each boot of the node starts at its time in microseconds, if that is more.
@@ -69,11 +70,11 @@ class EventLog:
         if boot is None or boot[0] != boot_id():
             boot = (boot_id(), max(time.time_ns() // 1000, (last or 0) + 1))
             db.execute("DELETE FROM event_log")
-            db.execute("INSERT INTO event_log VALUES (?1, ?2, seal(?1, ?2))", boot)
+            db.execute("INSERT INTO event_log VALUES (?, ?, ?)", (*boot, seal(*boot)))
         self._last = max(last or 0, boot[1] - 1)
         self._first = first or self._last + 1
         self._trim(db, 0)
-        self._kept = min(self._kept, self._history)
+        self._kept = self._kept_with(0)
 
     def append(
         self, db: sqlite3.Connection, events: tuple[Event, ...], dropped: int = 0
@@ -85,19 +86,24 @@ class EventLog:
         if not events:
             return ()
         added = numbered(events, self._last + 1 + dropped)
-        db.executemany(
-            "INSERT INTO events VALUES (?1, ?2, seal(?1, ?2))",
-            [(event.sequence, msgspec.json.encode(event)) for event in added],
-        )
+        for event in added:
+            row = event.sequence, msgspec.json.encode(event)
+            db.execute("INSERT INTO events VALUES (?, ?, ?)", (*row, seal(*row)))
         self._trim(db, len(added))
         if dropped:
             with self._lock:
                 self._first = added[0].sequence
         return added
 
+    def _kept_with(self, added: int) -> int:
+        """How many events are kept when so many are added."""
+        kept = self._kept + added
+        # Deleting many at once costs little more than deleting one.
+        return kept if kept <= self._history + self._history // 128 else self._history
+
     def _trim(self, db: sqlite3.Connection, added: int) -> None:
-        surplus = self._kept + added - self._history
-        if surplus <= 0:
+        surplus = self._kept + added - self._kept_with(added)
+        if not surplus:
             return
         (last,) = db.execute(
             "SELECT sequence FROM events ORDER BY sequence LIMIT 1 OFFSET ?", (surplus - 1,)
@@ -112,7 +118,7 @@ class EventLog:
         if not added:
             return
         with self._lock:
-            self._kept = min(self._kept + len(added), self._history)
+            self._kept = self._kept_with(len(added))
             self._last = added[-1].sequence
             self._recent.extend(added)
             for follower in self._followers:

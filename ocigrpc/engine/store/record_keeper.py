@@ -46,9 +46,14 @@ class RecordKeeper:
         with self._record_lock:
             if self._deleted:
                 return
-            self._replace(fields)
+            begun = self._record.begun
+            self._replace({**fields, "begun": begun | {verb}})
             record, events = self._changes()
-            self._store.begin(verb, record, events)
+            try:
+                self._store.begin(record, events)
+            except StoreFailed:
+                self._replace({"begun": begun})
+                raise
             self._stored = record
 
     def update(self, ended: str = "", /, **fields: object) -> Record:
@@ -60,17 +65,17 @@ class RecordKeeper:
         can't be written, the change and its events are written as soon as it can.
         """
         with self._record_lock:
-            self._replace(fields)
+            self._replace(fields, ended)
             if ended or not self._in_transaction:
-                self._write(ended)
+                self._write()
             return self._record
 
     def commit(self, ended: str, /, **fields: object) -> None:
         """The same for what is undone when it can't be stored: raises ``StoreFailed``."""
         with self._record_lock:
-            self._replace(fields)
+            self._replace(fields, ended)
             record, events = self._changes()
-            self._store.put(record, events, ended=ended)
+            self._store.put(record, events)
             self._stored = record
 
     @contextmanager
@@ -88,13 +93,14 @@ class RecordKeeper:
         finally:
             with self._record_lock:
                 self._in_transaction = False
-                self._write(verb)
+                self._replace({}, verb)
+                self._write()
 
     def record_event(self, kind: EventKind, ended: str = "", /, **fields: object) -> None:
         """Store an event that leaves no trace in the record, as :meth:`update` does."""
         with self._record_lock:
-            self._replace(fields)
-            self._write(ended, kind)
+            self._replace(fields, ended)
+            self._write(kind)
 
     def delete(self) -> None:
         """Remove the record from the store, for good; raises ``StoreFailed``, and then it stays.
@@ -110,21 +116,25 @@ class RecordKeeper:
                     raise
             self._deleted = True
 
-    def _replace(self, fields: dict[str, object]) -> None:
+    def _replace(self, fields: dict[str, object], ended: str = "") -> None:
         state = fields.get("state")
         if isinstance(state, State) and not may_follow(self._record.state, state):
             del fields["state"]
+        if ended in self._record.begun:
+            fields["begun"] = self._record.begun - {ended}
         self._record = msgspec.structs.replace(self._record, **fields)
 
-    def _write(self, ended: str, *kinds: EventKind) -> None:
+    def _write(self, *kinds: EventKind) -> None:
         if self._deleted:
             return
         record, events = self._changes()
         more = (event_of(kind, record, time.time_ns()) for kind in kinds)
-        self._store.note(record, (*events, *more), ended=ended)
+        self._store.note(record, (*events, *more))
         self._stored = record
 
     def _changes(self) -> tuple[Record, tuple[Event, ...]]:
         """The record to store now, and the events since the one that was last stored."""
-        record = self._stored if self._in_transaction else self._record
+        record = self._record
+        if self._in_transaction:
+            record = msgspec.structs.replace(self._stored, begun=record.begun)
         return record, events_between(self._stored, record, time.time_ns())

@@ -102,10 +102,6 @@ class Registry(ABC, Generic[T]):
             if owner_id is not None:
                 raise self.name_in_use(key, owner_id)
 
-    def intents(self) -> frozenset[tuple[str, str]]:
-        """Id and verb of every change that has begun and not ended."""
-        return self._store.intents(self.kind)
-
     def load(self) -> Sequence[T]:
         """The objects that the store remembers, now in the registry."""
         with self._lock:

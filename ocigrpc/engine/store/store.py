@@ -1,4 +1,4 @@
-"""The store: the record of every object, every change that has begun but not ended, and events.
+"""The store: the record of every object, and events.
 
 SQLite in WAL mode with ``synchronous=NORMAL``: what is written survives the end of the
 service at any moment; a loss of power may take the last moments with it, but then no
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -20,31 +21,37 @@ from ocigrpc.engine.model.events import Event
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import ObjectKey, ObjectKind
 from ocigrpc.engine.store import event_log
-from ocigrpc.engine.store.database import Database
+from ocigrpc.engine.store.database import Database, seal
 from ocigrpc.engine.store.event_log import EventLog
 from ocigrpc.errors import StoreFailed
 from ocigrpc.log import get_logger
 
 log = get_logger()
 
+# With row ids, a change of a record writes one page: neither the index nor an overflow page,
+# which the index's leaves would need for most records.
 _SCHEMA = (
     """
 CREATE TABLE records (
     kind TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, seal INTEGER NOT NULL,
     PRIMARY KEY (kind, id)
-) WITHOUT ROWID;
-CREATE TABLE intents (
-    kind TEXT NOT NULL, id TEXT NOT NULL, verb TEXT NOT NULL, seal INTEGER NOT NULL,
-    PRIMARY KEY (kind, id, verb)
-) WITHOUT ROWID;
+);
 """
     + event_log.SCHEMA
 )
+_PUT = """
+INSERT INTO records VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET record = excluded.record, seal = excluded.seal
+"""
+_DELETE = "DELETE FROM records WHERE kind = ? AND id = ?"
 
 # Rises with every change of the schema, and of what the columns hold.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _RETRY_S = 1.0
+
+# A statement and its parameters.
+_Write: TypeAlias = tuple[str, tuple[str | int | bytes, ...]]
 
 # Made now: msgspec crashes when two threads make one for the same type for the first time.
 _RECORDS = {ObjectKind.CONTAINER: msgspec.json.Decoder(Record)}
@@ -52,29 +59,26 @@ _EVENT = msgspec.json.Decoder(Event)
 
 
 class _Pending:
-    """What has happened and could not be stored yet: records, ended verbs, events.
+    """What has happened and could not be stored yet: records, events.
 
     Of the events the last ``history`` are kept; how many are not is counted as ``dropped``.
     """
 
     def __init__(self, history: int) -> None:
         self.records: dict[ObjectKey, Record] = {}
-        self.ended: set[tuple[ObjectKey, str]] = set()
         self.events: deque[Event] = deque(maxlen=history)
         self.dropped = 0
 
-    def add(self, ended: str, record: Record, events: tuple[Event, ...]) -> None:
-        """Add a change, and the end of a verb unless ``ended`` is empty."""
+    def add(self, record: Record, events: tuple[Event, ...]) -> None:
+        """Add a change."""
         self.records[record.key] = record
-        if ended:
-            self.ended.add((record.key, ended))
         before = len(self.events) + len(events)
         self.events.extend(events)
         self.dropped += before - len(self.events)
 
 
 class Store:
-    """Records by kind and id, the intents of verbs that are under way, and the event log.
+    """Records by kind and id, and the event log.
 
     Events are written together with the change that they come of, or not at all. What
     :meth:`note` can't write is pending: it is written before anything else, and is tried
@@ -113,12 +117,6 @@ class Store:
             rows = self._db.execute(query, (kind,)).fetchall()
             return [_RECORDS[kind].decode(blob) for (blob,) in rows]
 
-    def intents(self, kind: ObjectKind) -> frozenset[tuple[str, str]]:
-        """Id and verb of every change of objects of a kind that has begun and not ended."""
-        with self._file.explained():
-            query = "SELECT id, verb FROM intents WHERE kind = ?"
-            return frozenset(self._db.execute(query, (kind,)).fetchall())
-
     def _events(self, after: int, limit: int) -> list[Event]:
         with self._file.explained():
             # Nobody else can read it, and what is not committed is not for the reader.
@@ -129,41 +127,31 @@ class Store:
                 ).fetchall()
             return [_EVENT.decode(blob) for (blob,) in rows]
 
-    def begin(self, verb: str, record: Record, events: tuple[Event, ...] = ()) -> None:
-        """Store that a verb is about to change an object."""
-        with self._transaction(events):
-            self._put(record)
-            self._db.execute(
-                "INSERT OR REPLACE INTO intents VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
-                (*record.key, verb),
-            )
+    def begin(self, record: Record, events: tuple[Event, ...] = ()) -> None:
+        """Store that a verb is about to change an object: it is among those ``begun``."""
+        self._change(_put(record), events=events)
 
-    def put(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
-        """Store a change; with ``ended``, as the outcome of that verb, which had begun."""
-        with self._transaction(events):
-            self._put(record)
-            self._end(record.key, ended)
+    def put(self, record: Record, events: tuple[Event, ...] = ()) -> None:
+        """Store a change."""
+        self._change(_put(record), events=events)
 
-    def note(self, record: Record, events: tuple[Event, ...] = (), *, ended: str = "") -> None:
+    def note(self, record: Record, events: tuple[Event, ...] = ()) -> None:
         """The same for what has happened, and can't be undone: if it fails, it is retried."""
         try:
-            self.put(record, events, ended=ended)
+            self.put(record, events)
         except StoreFailed as error:
             log.error("store.owing", reason=error.reason, error=error.message)
             with self._lock:
-                self._pending.add(ended, record, events)
+                self._pending.add(record, events)
                 self._has_pending.set()
 
     def delete(self, key: ObjectKey, events: tuple[Event, ...] = ()) -> None:
-        """Forget an object, and what had begun with it."""
-        with self._transaction(events):
-            self._db.execute("DELETE FROM records WHERE kind = ? AND id = ?", key)
-            self._db.execute("DELETE FROM intents WHERE kind = ? AND id = ?", key)
+        """Forget an object."""
+        self._change((_DELETE, key), events=events)
 
     def check(self) -> None:
         """Raise ``StoreFailed`` unless it can be written to."""
-        with self._transaction():
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._change((f"PRAGMA user_version = {SCHEMA_VERSION}", ()))
 
     def close(self) -> None:
         """Write all to the main file, and close it."""
@@ -173,16 +161,6 @@ class Store:
         self._retrier.join()
         with self._lock:
             self._db.close()
-
-    def _put(self, record: Record) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
-            (*record.key, msgspec.json.encode(record)),
-        )
-
-    def _end(self, key: ObjectKey, verb: str) -> None:
-        query = "DELETE FROM intents WHERE kind = ? AND id = ? AND verb = ?"
-        self._db.execute(query, (*key, verb))
 
     def _retry(self) -> None:
         """Try to write what is pending again and again; a last time at the end."""
@@ -194,21 +172,25 @@ class Store:
             log.error("store.owed_lost", ids=[key.object_id for key in self._pending.records])
 
     def _retry_once(self) -> None:
-        with suppress(StoreFailed), self._transaction():
-            pass
+        with suppress(StoreFailed):
+            self._change()
 
-    @contextmanager
-    def _transaction(self, events: tuple[Event, ...] = ()) -> Iterator[None]:
+    def _change(self, *writes: _Write, events: tuple[Event, ...] = ()) -> None:
+        """Do the writes and store the events, as one, and what is pending before them."""
         with self._lock, self._file.explained():
             self._file.require_in_place()
             pending = self._pending
-            with self._changing():
-                for record in pending.records.values():
-                    self._put(record)
-                for key, verb in pending.ended:
-                    self._end(key, verb)
-                yield
-                added = self.event_log.append(self._db, (*pending.events, *events), pending.dropped)
+            added: tuple[Event, ...] = ()
+            writes = (*map(_put, pending.records.values()), *writes)
+            events = (*pending.events, *events)
+            if len(writes) == 1 and not events:
+                # One is done whole or not at all, without a transaction around it.
+                self._db.execute(*writes[0])
+            else:
+                with self._changing():
+                    for write in writes:
+                        self._db.execute(*write)
+                    added = self.event_log.append(self._db, events, pending.dropped)
             self.event_log.publish(added)
             if pending.records:
                 log.info("store.settled", records=len(pending.records), events=len(pending.events))
@@ -227,6 +209,11 @@ class Store:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _put(record: Record) -> _Write:
+    row = *record.key, msgspec.json.encode(record)
+    return _PUT, (*row, seal(*row))
 
 
 def _require_readable(db: sqlite3.Connection) -> None:
