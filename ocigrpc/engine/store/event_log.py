@@ -37,7 +37,7 @@ PAGE = 256
 # Most events that are kept in memory.
 _RECENT = 1024
 
-# Pause between two batches, for each follower: a batch costs far more than its events do.
+# Least time between two batches, for each follower: a batch costs far more than its events do.
 _PAUSE_S = 0.002
 
 
@@ -147,11 +147,14 @@ class EventLog:
             self._followers.add(follower)
         try:
             yield EventBatch(follower.cursor, gap=gap)
+            rests_until_s = 0.0
             while True:
                 deadline.wait(follower.ready)
+                if (rest_s := rests_until_s - time.monotonic()) > 0:
+                    deadline.wait(timeout_s=rest_s)
                 yield from self._batches(follower)
                 # The more followers there are, the more events go into one message under load.
-                deadline.wait(timeout_s=_PAUSE_S * len(self._followers))
+                rests_until_s = time.monotonic() + _PAUSE_S * len(self._followers)
         finally:
             with self._lock:
                 self._followers.discard(follower)
@@ -177,8 +180,10 @@ class EventLog:
                 follower.waits = True
                 return None
             if self._recent and self._recent[0].sequence <= follower.read + 1:
-                behind = (event for event in self._recent if event.sequence > follower.read)
-                return list(itertools.islice(behind, PAGE))
+                newest_first = itertools.takewhile(
+                    lambda event: event.sequence > follower.read, reversed(self._recent)
+                )
+                return list(newest_first)[: -PAGE - 1 : -1]
             last = self._last
         page = self._stored(follower.read, PAGE)
         with self._lock:
