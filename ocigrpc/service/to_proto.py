@@ -108,19 +108,21 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
 def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummary]:
     """A container as an entry of a list, and where it stands there."""
     record = view.record
-    return record.position, container_pb2.ContainerSummary(
+    entry = container_pb2.ContainerSummary(
         container_id=record.container_id,
         name=record.name,
         state=f"CONTAINER_STATE_{view.state.name}",
         pid=view.pid,
-        created_at=timestamp(record.created_ns),
-        started_at=timestamp(record.started_ns),
         exit_status=None if view.exit_status is None else exit_status(view.exit_status),
-        labels=record.labels,
+        # An empty map would take longer than all else.
+        labels=record.labels or None,
         runtime_handler=record.runtime_handler,
         command_line=record.command_line,
         monitor_lost=record.monitor_lost,
     )
+    fill_timestamp(entry.created_at, record.created_ns)
+    fill_timestamp(entry.started_at, record.started_ns)
+    return record.position, entry
 
 
 def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
