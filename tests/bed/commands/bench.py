@@ -18,6 +18,7 @@ from tests.bed.bundles.shell_container import V2_SIDE, WITHOUT_V2_SIDE
 from tests.bed.faults.hanging import hanging_runtime
 from tests.bed.measures.calls import beside_hanging, status
 from tests.bed.measures.figures import Figure, print_table
+from tests.bed.measures.growth import growth
 from tests.bed.measures.lives import in_flight, lives
 from tests.bed.measures.logs import logs
 from tests.bed.measures.sides import PROGRAM, Bench, Bundled
@@ -38,7 +39,12 @@ WITH_RUNTIME: Mapping[str, Measure] = {
     "exec": execs,
 }
 # Of the service alone.
-ALONE: Mapping[str, Measure] = {"status": status, "hanging": beside_hanging, "logs": logs}
+ALONE: Mapping[str, Measure] = {
+    "status": status,
+    "hanging": beside_hanging,
+    "logs": logs,
+    "growth": growth,
+}
 
 _ON_CGROUP2 = (
     *("unshare", "--mount", "--propagation", "private", "sh", "-c"),

@@ -1,0 +1,95 @@
+"""Many clients of WatchEvents, as one that costs next to nothing: raw HTTP/2, by RFC 9113.
+
+gRPC's own client takes longer for each message than the service does.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from tests.bed.hosts.leaks import LIMIT_S
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0x0, 0x1, 0x4, 0x6, 0x8
+_ACK = _END_STREAM = 0x1
+_END_HEADERS = 0x4
+
+_REQUEST_HEADERS = {
+    ":method": "POST",
+    ":scheme": "http",
+    ":path": "/ocigrpc.v1.RuntimeService/WatchEvents",
+    ":authority": "localhost",
+    "content-type": "application/grpc",
+    "te": "trailers",
+}
+
+# A message without fields: not compressed, of no bytes.
+_EMPTY_MESSAGE = bytes(5)
+
+
+class Followers:
+    """``count`` streams of all events from now on, over one connection."""
+
+    def __init__(self, connection: socket.socket, count: int) -> None:
+        self._connection = connection
+        self._ids = range(1, 2 * count, 2)
+        self._received = b""
+        # RFC 7541, 6.2.2: each header as a literal, so that there is no state to keep.
+        headers = b"".join(
+            b"\0%c%b%c%b" % (len(name), name.encode(), len(value), value.encode())
+            for name, value in _REQUEST_HEADERS.items()
+        )
+        opened = [_PREFACE, _frame(_SETTINGS), _frame(_WINDOW_UPDATE, struct.pack(">I", 1 << 30))]
+        for stream in self._ids:
+            opened.append(_frame(_HEADERS, headers, _END_HEADERS, stream))
+            opened.append(_frame(_DATA, _EMPTY_MESSAGE, _END_STREAM, stream))
+        connection.sendall(b"".join(opened))
+
+    def wait_for_all(self) -> float:
+        """Wait until each stream has got a message; the moment, by ``time.perf_counter``."""
+        waiting = set(self._ids)
+        while waiting:
+            kind, flags, stream, content = self._next_frame()
+            if kind == _DATA and content:
+                waiting.discard(stream)
+            elif kind in (_SETTINGS, _PING) and not flags & _ACK:
+                answer = content if kind == _PING else b""
+                self._connection.sendall(_frame(kind, answer, _ACK))
+            elif kind == _HEADERS and flags & _END_STREAM:
+                raise AssertionError(f"stream {stream} has ended")
+        return time.perf_counter()
+
+    def _next_frame(self) -> tuple[int, int, int, bytes]:
+        header = self._read(9)
+        length = int.from_bytes(header[:3])
+        kind, flags, stream = struct.unpack(">BBI", header[3:])
+        return kind, flags, stream, self._read(length)
+
+    def _read(self, length: int) -> bytes:
+        while len(self._received) < length:
+            more = self._connection.recv(1 << 16)
+            if not more:
+                raise AssertionError("the service has closed the connection")
+            self._received += more
+        taken, self._received = self._received[:length], self._received[length:]
+        return taken
+
+
+@contextmanager
+def followers(socket_path: Path, count: int) -> Iterator[Followers]:
+    """So many followers in a ``with``, each of which is being served."""
+    with closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(LIMIT_S)
+        connection.connect(str(socket_path))
+        found = Followers(connection, count)
+        found.wait_for_all()
+        yield found
+
+
+def _frame(kind: int, content: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
+    return struct.pack(">I", len(content))[1:] + struct.pack(">BBI", kind, flags, stream) + content
