@@ -7,15 +7,16 @@ the host has; a :class:`Cgroup` is all of those together.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 
 from msgspec import Struct, structs
 
 from ocigrpc.errors import CgroupFailed, Timeout
 from ocigrpc.host.cgroups import kill as cgroup_kill
 from ocigrpc.host.cgroups.controller import NO_GROUP, ControllerGroup, Populated
-from ocigrpc.host.cgroups.freezer import freezers, polls
+from ocigrpc.host.cgroups.freezer import Freezer, freezers, polls
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline
 
@@ -41,12 +42,16 @@ class Cgroup:
     def __init__(self, path: str, groups: tuple[ControllerGroup, ...]) -> None:
         self.path = path
         self.groups = groups
-        self._freezers = freezers(groups)
         self.is_held = False
         """Whether what :meth:`frozen` reads is kept open."""
 
     def __repr__(self) -> str:
         return f"Cgroup({self.path!r})"
+
+    @cached_property
+    def _freezers(self) -> Sequence[Freezer]:
+        """Made once they are needed: a monitor's never are."""
+        return freezers(self.groups)
 
     def identity(self) -> GroupIdentity:
         """Its own once it is pinned; of the group that has the name now, or nothing, before."""
