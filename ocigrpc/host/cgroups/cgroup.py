@@ -219,19 +219,22 @@ class Cgroup:
         deadline. Raises ``Timeout``, ``Cancelled`` or ``CgroupFailed``.
         """
         retry_s = cgroup_kill.RETRY_FIRST_S
-        busy = [group for group in self.groups if not group.try_remove()]
         with self._named_timeout():
-            while busy:
+            while busy := self._remove_idle():
                 _wait_for_less(busy, deadline, retry_s)
                 retry_s = min(retry_s * 2, _RETRY_MOST_S)
-                busy = [group for group in busy if not group.try_remove()]
-        if self.is_pinned:
-            # It is gone for good, whatever gets its name.
-            self.groups = tuple(structs.replace(each, inode=NO_GROUP) for each in self.groups)
 
     def try_remove(self) -> bool:
         """Remove it and all groups below it; false where one is busy. Raises ``CgroupFailed``."""
-        return all(group.try_remove() for group in self.groups)
+        return not self._remove_idle()
+
+    def _remove_idle(self) -> list[ControllerGroup]:
+        """Remove it where it is not busy; where it is."""
+        busy = [group for group in self.groups if not group.try_remove()]
+        if self.is_pinned and not busy:
+            # It is gone for good, whatever gets its name.
+            self.groups = tuple(structs.replace(each, inode=NO_GROUP) for each in self.groups)
+        return busy
 
     def end(self, deadline: Deadline) -> None:
         """Kill all processes in it, and remove it, whatever enters it meanwhile.
@@ -239,7 +242,7 @@ class Cgroup:
         Raises what :meth:`kill` and :meth:`remove` raise.
         """
         # Most are empty by now, and to look for processes takes longer than to try.
-        if all(group.try_remove() for group in self.groups):
+        if self.try_remove():
             return
         while True:
             self.kill(deadline)
