@@ -67,11 +67,6 @@ class ExecFiles:
             return 0
 
 
-def knows_subgroups(runtime: Runtime, deadline: Deadline) -> bool:
-    """Whether the runtime can put a program into a cgroup below the container's."""
-    return "--cgroup" not in runtime.unknown_options("exec", deadline)
-
-
 def exec_argv(
     runtime: Runtime,
     container_id: str,
@@ -116,7 +111,7 @@ def write_process(files: ExecFiles, process: dict[str, object]) -> None:
 
 
 def process_of(
-    spec: Spec,
+    own: Spec,
     wanted: ExecProcess,
     files: RootFiles,
     *,
@@ -124,13 +119,13 @@ def process_of(
     rows: int = 0,
     columns: int = 0,
 ) -> dict[str, object]:
-    """``process`` of the runtime spec: the container's own, changed as ``wanted``.
+    """``process`` of the runtime spec: the container's ``own``, changed as ``wanted``.
 
     A terminal is made with its size, if one is given, since a program may read it at once.
     ``files`` are those of the container. Raises ``InvalidArgument`` for a user that is not in
     them, and when arguments and variables, with the container's own, are too long together.
     """
-    process = {**table(spec, "process"), "args": wanted.command, "terminal": terminal}
+    process = {**own, "args": wanted.command, "terminal": terminal}
     process.pop("consoleSize", None)
     if terminal and (rows or columns):
         process["consoleSize"] = {"height": rows, "width": columns}
@@ -148,9 +143,9 @@ def process_of(
     if user is not None:
         own_user = table(process, "user")
         process["user"] = {**user.to_spec(), "umask": umask_of(process)}
-        if own := table(process, "capabilities"):
+        if held := table(process, "capabilities"):
             own_uid = msgspec.convert(own_user.get("uid") or 0, int)
-            process["capabilities"] = capabilities_of_exec(own, own_uid, user.uid)
+            process["capabilities"] = capabilities_of_exec(held, own_uid, user.uid)
     return process
 
 

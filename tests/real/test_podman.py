@@ -220,7 +220,7 @@ def of_execs(podman: Podman) -> dict[str, Differences]:
             spec = ours(podman, name, "c" * 64)
             asked = ExecProcess(("true",), user=user)
             files = PlannedRoot(str(podman.rootfs), [])
-            mine = process_of(spec, asked, files, terminal=False)
+            mine = process_of(spec["process"], asked, files, terminal=False)
             # Said for this test alone.
             theirs["env"].remove("REALLY=1")
             mine["args"] = ["true"]

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from ocigrpc.errors import InvalidArgument
+from ocigrpc.oci.bundle import Spec
 from ocigrpc.oci.exec import (
     ExecFiles,
     ExecProcess,
@@ -22,18 +23,16 @@ from ocigrpc.waiting import Deadline
 
 NOWHERE = PlannedRoot("/nowhere", ())
 RUNTIME = Runtime("runc", "/nowhere/runc", ("--root", "/r"))
-SPEC: dict[str, object] = {
-    "process": {
-        "args": ["init"],
-        "cwd": "/srv",
-        "env": ["PATH=/bin", "A=1"],
-        "user": {"uid": 5, "gid": 6},
-        "terminal": True,
-        "consoleSize": {"height": 1, "width": 2},
-        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}],
-        "noNewPrivileges": True,
-        "capabilities": {"bounding": ["CAP_KILL"], "ambient": ["CAP_KILL"]},
-    },
+OWN: Spec = {
+    "args": ["init"],
+    "cwd": "/srv",
+    "env": ["PATH=/bin", "A=1"],
+    "user": {"uid": 5, "gid": 6},
+    "terminal": True,
+    "consoleSize": {"height": 1, "width": 2},
+    "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 2}],
+    "noNewPrivileges": True,
+    "capabilities": {"bounding": ["CAP_KILL"], "ambient": ["CAP_KILL"]},
 }
 
 
@@ -60,26 +59,26 @@ def test_a_detached_program_has_its_terminal_brought_to_a_socket() -> None:
 
 
 def test_a_program_inherits_all_but_arguments_and_terminal() -> None:
-    process = process_of(SPEC, ExecProcess(("ls", "-l")), NOWHERE, terminal=False)
-    own = dict(SPEC["process"])  # type: ignore[call-overload]
+    process = process_of(OWN, ExecProcess(("ls", "-l")), NOWHERE, terminal=False)
+    own = dict(OWN)
     del own["consoleSize"]
     assert process == {**own, "args": ("ls", "-l"), "terminal": False}
 
 
 def test_variables_replace_those_of_the_same_name() -> None:
     asked = ExecProcess(("x",), env={"A": "2", "B": "3=4"})
-    process = process_of(SPEC, asked, NOWHERE, terminal=False)
+    process = process_of(OWN, asked, NOWHERE, terminal=False)
     assert process["env"] == ["PATH=/bin", "A=2", "B=3=4"]
 
 
 def test_a_terminal_has_a_size_and_a_type() -> None:
-    process = process_of(SPEC, ExecProcess(("x",)), NOWHERE, terminal=True, rows=3, columns=4)
+    process = process_of(OWN, ExecProcess(("x",)), NOWHERE, terminal=True, rows=3, columns=4)
     assert process["consoleSize"] == {"height": 3, "width": 4}
     assert process["env"] == ["PATH=/bin", "A=1", "TERM=xterm"]
 
 
 def test_another_user_can_use_no_capabilities() -> None:
-    process = process_of(SPEC, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
+    process = process_of(OWN, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
     assert process["user"] == {"uid": 7, "gid": 8, "additionalGids": [8], "umask": 0o022}
     usable = ("effective", "permitted", "inheritable", "ambient")
     sets = {"bounding": ["CAP_KILL"], **{name: [] for name in usable}}
@@ -87,28 +86,27 @@ def test_another_user_can_use_no_capabilities() -> None:
 
 
 def test_another_user_has_the_containers_umask() -> None:
-    spec = {**SPEC, "process": {"args": ["init"], "cwd": "/", "user": {"umask": 0o027}}}
-    process = process_of(spec, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
+    own: Spec = {"args": ["init"], "cwd": "/", "user": {"umask": 0o027}}
+    process = process_of(own, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
     assert umask_of(process) == 0o027
     assert umask_of({"user": {"umask": 0xFFFF_FFFF}}) == 0o777
     assert umask_of({}) == 0o022
 
 
 def test_the_same_user_by_another_name_keeps_its_capabilities() -> None:
-    process = process_of(SPEC, ExecProcess(("x",), user="5:8"), NOWHERE, terminal=False)
-    own = SPEC["process"]["capabilities"]  # type: ignore[index]
-    assert process["capabilities"] == own
+    process = process_of(OWN, ExecProcess(("x",), user="5:8"), NOWHERE, terminal=False)
+    assert process["capabilities"] == OWN["capabilities"]
 
 
 def test_a_spec_without_capabilities_is_given_none() -> None:
-    spec = {**SPEC, "process": {"args": ["init"], "cwd": "/"}}
-    process = process_of(spec, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
+    own: Spec = {"args": ["init"], "cwd": "/"}
+    process = process_of(own, ExecProcess(("x",), user="7:8"), NOWHERE, terminal=False)
     assert "capabilities" not in process
 
 
 def test_an_unknown_user_is_named_by_its_field_here() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        process_of(SPEC, ExecProcess(("x",), user="alice"), NOWHERE, terminal=False)
+        process_of(OWN, ExecProcess(("x",), user="alice"), NOWHERE, terminal=False)
     assert caught.value.reason == "USER_NOT_FOUND"
     assert [each.field for each in caught.value.violations] == ["process.user"]
 
@@ -117,7 +115,7 @@ def test_more_than_a_program_can_be_given_is_refused() -> None:
     large = {f"V{number}": "x" * 100_000 for number in range(11)}
     with pytest.raises(InvalidArgument) as caught:
         process_of(
-            SPEC, ExecProcess(("x",), env=large, field="start.process"), NOWHERE, terminal=False
+            OWN, ExecProcess(("x",), env=large, field="start.process"), NOWHERE, terminal=False
         )
     assert caught.value.reason == "TOO_LONG"
     assert [each.field for each in caught.value.violations] == ["start.process.command"]

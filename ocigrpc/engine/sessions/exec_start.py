@@ -13,8 +13,8 @@ from ocigrpc.host.processes.console import Console
 from ocigrpc.host.processes.keyring import leave_session_keyring
 from ocigrpc.host.processes.stdio import Stdio
 from ocigrpc.log import get_logger
-from ocigrpc.oci.bundle import Spec, container_spec
-from ocigrpc.oci.exec import exec_argv, knows_subgroups, process_of, umask_of
+from ocigrpc.oci.bundle import Spec, container_process
+from ocigrpc.oci.exec import exec_argv, process_of, umask_of
 from ocigrpc.oci.executable import require_executable
 from ocigrpc.oci.spec.root_files import RunningRoot
 from ocigrpc.waiting import Deadline
@@ -30,7 +30,7 @@ def exec_process(container: Container, start: ExecStart) -> Spec:
     size = start.terminal_size or TerminalSize(0, 0)
     root = RunningRoot(container.init)
     process = process_of(
-        container_spec(container.paths.spec_file),
+        container_process(container.paths.spec_file),
         start.process,
         root,
         terminal=start.terminal,
@@ -63,14 +63,15 @@ def start_exec(
     child = stack.enter_context(
         Child(argv, stdio=stdio.theirs, pass_fds=held, umask=umask_of(process))
     )
-    stdio.close_theirs()
-    log.debug("exec.started", container_id=container.container_id, argv=argv)
     score = process.get("oomScoreAdj")
     if isinstance(score, int):
-        # crun does not set it, and its program inherits that of the child.
+        # crun does not set it, and its program inherits that of the child. First of all, since
+        # crun forks soon.
         child.set_oom_score_adj(score)
+    stdio.close_theirs()
+    log.debug("exec.started", container_id=container.container_id, argv=argv)
     session = ExecSession(start, workspace, stdio, child, Deadline(start.timeout_s))
-    if not knows_subgroups(container.runtime, deadline):
+    if "--cgroup" not in argv:
         session.initial_group = container.cgroups.container
     session.known_pids = container.program_pids
     stack.callback(session.close)
