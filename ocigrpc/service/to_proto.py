@@ -114,7 +114,7 @@ def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummar
         state=f"CONTAINER_STATE_{view.state.name}",
         pid=view.pid,
         exit_status=None if view.exit_status is None else exit_status(view.exit_status),
-        # An empty map would take longer than all else.
+        # Passing an empty map is expensive.
         labels=record.labels or None,
         runtime_handler=record.runtime_handler,
         command_line=record.command_line,

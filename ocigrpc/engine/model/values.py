@@ -18,7 +18,7 @@ class ObjectKind(StrEnum):
 
 
 class ObjectKey(NamedTuple):
-    """The key of a record, of its intents and of its events."""
+    """The key of a record and of its events."""
 
     kind: ObjectKind
     object_id: str
