@@ -216,8 +216,6 @@ class Deadline:
                 waitables.append(each)
             else:
                 poller.register(each, select.POLLIN)
-        if ready := _ready(poller, waitables, 0):
-            return ready
         try:
             alarm = _Alarm(poller, (*waitables, self._gone))
         except OSError:
