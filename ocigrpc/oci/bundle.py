@@ -26,7 +26,7 @@ from ocigrpc.host.files.directory import make_directory, write_new_file
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES, read_regular_file_in
 from ocigrpc.oci import go_json
 from ocigrpc.oci.paths import ContainerPaths
-from ocigrpc.oci.spec.types import OCI_VERSION, RuntimeSpec, SpecMount
+from ocigrpc.oci.spec.types import OCI_VERSION, RuntimeSpec, ShownSpec, SpecMount
 from ocigrpc.violations import (
     ARGUMENTS_LIMIT_BYTES,
     PATH_LIMIT_BYTES,
@@ -43,8 +43,10 @@ class _ProcessOnly(Struct):
 
 
 # Made at import: msgspec crashes when two threads use a type for the first time.
-_RUNTIME_SPEC = msgspec.json.Decoder(RuntimeSpec)
+_SHOWN_SPEC = msgspec.json.Decoder(ShownSpec)
 _PROCESS = msgspec.json.Decoder(_ProcessOnly)
+# What specs are converted to, for the same reason.
+msgspec.json.Decoder(RuntimeSpec)
 
 # A NUL in a text, which JSON allows and no runtime takes.
 _NUL = re.compile(rb"(?<!\\)(\\\\)*\\u0000")
@@ -133,14 +135,14 @@ def container_process(path: str) -> Spec:
     return table(container_spec(path), "process")
 
 
-def runtime_spec(path: str) -> RuntimeSpec | None:
-    """The same in types; None when the file can't be read, as while it is being written."""
+def shown_spec(path: str) -> ShownSpec | None:
+    """What a client is shown of it; None when it can't be read, as while it is being written."""
     try:
         text = _content(path)
         try:
-            return _RUNTIME_SPEC.decode(text)
+            return _SHOWN_SPEC.decode(text)
         except msgspec.DecodeError:
-            return msgspec.convert(_read_again(text), RuntimeSpec)
+            return msgspec.convert(_read_again(text), ShownSpec)
     except (OSError, ValueError):
         return None
 

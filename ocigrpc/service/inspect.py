@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.model.values import Position
-from ocigrpc.oci.spec.types import RuntimeSpec, SpecCapabilities, SpecMount, SpecUser
+from ocigrpc.oci.spec.types import ShownSpec, SpecCapabilities, SpecMount, SpecUser
 from ocigrpc.service.from_proto import container_id
 from ocigrpc.service.pages import PROCESSES_LIMIT, Page, page_of
 from ocigrpc.service.times import duration
@@ -43,10 +43,10 @@ def container_spec(found: Inspection) -> container_pb2.ContainerSpec | None:
     return message
 
 
-def _spec(spec: RuntimeSpec) -> container_pb2.ContainerSpec:
+def _spec(spec: ShownSpec) -> container_pb2.ContainerSpec:
     process = spec.process
     user = process.user or SpecUser()
-    return container_pb2.ContainerSpec(
+    message = container_pb2.ContainerSpec(
         command=process.args,
         env=dict(each.partition("=")[::2] for each in process.env or ()),
         working_dir=process.cwd,
@@ -55,11 +55,13 @@ def _spec(spec: RuntimeSpec) -> container_pb2.ContainerSpec:
         ),
         rootfs_path=spec.root.path,
         readonly_rootfs=bool(spec.root.readonly),
-        mounts=map(_mount, spec.mounts or ()),
         terminal=bool(process.terminal),
         capabilities=_capabilities(process.capabilities or SpecCapabilities()),
         no_new_privileges=bool(process.no_new_privileges),
     )
+    for mount in spec.mounts or ():
+        _add_mount(message, mount)
+    return message
 
 
 def _capabilities(sets: SpecCapabilities) -> container_pb2.Capabilities:
@@ -72,19 +74,21 @@ def _capabilities(sets: SpecCapabilities) -> container_pb2.Capabilities:
     )
 
 
-def _mount(mount: SpecMount) -> config_pb2.Mount:
-    """As it could be asked for: what has a field of its own is no option."""
-    options = mount.options or []
-    travels = [_PROPAGATIONS[each] for each in options if each in _PROPAGATIONS]
-    rest = [each for each in options if each not in _PROPAGATIONS and each != "ro"]
-    return config_pb2.Mount(
+def _add_mount(message: container_pb2.ContainerSpec, mount: SpecMount) -> None:
+    """Add it as it could be asked for: what has a field of its own is no option."""
+    added = message.mounts.add(
         container_path=mount.destination,
         host_path=mount.source or "",
         type=mount.type or "bind",
-        readonly="ro" in options,
-        propagation=travels[-1] if travels else config_pb2.MOUNT_PROPAGATION_PRIVATE,
-        options=rest,
+        propagation=config_pb2.MOUNT_PROPAGATION_PRIVATE,
     )
+    for option in mount.options or ():
+        if option == "ro":
+            added.readonly = True
+        elif option in _PROPAGATIONS:
+            added.propagation = _PROPAGATIONS[option]
+        else:
+            added.options.append(option)
 
 
 def processes_request(request: process_pb2.ListProcessesRequest) -> tuple[str, Page]:

@@ -9,8 +9,8 @@ import pytest
 
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.host.processes.usage import ProcessUsage
-from ocigrpc.oci.bundle import runtime_spec
-from ocigrpc.oci.spec.types import RuntimeSpec
+from ocigrpc.oci.bundle import shown_spec
+from ocigrpc.oci.spec.types import ShownSpec
 from ocigrpc.service import inspect
 from ocigrpc.v1 import config_pb2, container_pb2, process_pb2
 
@@ -46,7 +46,7 @@ SPEC = {
 
 
 def message(spec: object = SPEC, profile: str = "/p.json") -> container_pb2.ContainerSpec:
-    typed = msgspec.json.decode(msgspec.json.encode(spec), type=RuntimeSpec)
+    typed = msgspec.json.decode(msgspec.json.encode(spec), type=ShownSpec)
     found = inspect.container_spec(Inspection(typed, profile, True))
     assert found is not None
     return found
@@ -101,9 +101,9 @@ def test_the_least_that_a_spec_can_say_is_enough() -> None:
 
 def test_a_spec_that_nobody_can_read_is_absent(tmp_path: Path) -> None:
     assert inspect.container_spec(Inspection(None, "", True)) is None
-    assert runtime_spec(str(tmp_path / "missing")) is None
+    assert shown_spec(str(tmp_path / "missing")) is None
     (tmp_path / "empty").touch()
-    assert runtime_spec(str(tmp_path / "empty")) is None
+    assert shown_spec(str(tmp_path / "empty")) is None
 
 
 def test_a_spec_that_is_too_large_is_answered_without_what_may_be_large() -> None:

@@ -11,9 +11,9 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.processes.usage import ProcessUsage, process_usage, uid_ranges
-from ocigrpc.oci.bundle import runtime_spec
+from ocigrpc.oci.bundle import shown_spec
 from ocigrpc.oci.spec.root_files import RunningRoot
-from ocigrpc.oci.spec.types import RuntimeSpec
+from ocigrpc.oci.spec.types import ShownSpec
 from ocigrpc.oci.spec.users import user_names
 from ocigrpc.waiting import Deadline
 
@@ -24,7 +24,7 @@ _BATCH = 128
 class Inspection(Struct, frozen=True):
     """The spec of a container, None when its file can't be read, and what is known besides."""
 
-    spec: RuntimeSpec | None
+    spec: ShownSpec | None
     seccomp_profile: str
     restart_safe: bool
 
@@ -42,7 +42,7 @@ def inspect(container: Container, own_groups: Collection[str]) -> Inspection:
     paths = (container.cgroups.container.path, container.cgroups.monitor.path)
     is_ours = any(f"{path}/".startswith(f"{own}/") for path in paths for own in own_groups)
     return Inspection(
-        spec=None if record.state is State.CREATING else runtime_spec(container.paths.spec_file),
+        spec=None if record.state is State.CREATING else shown_spec(container.paths.spec_file),
         seccomp_profile=record.seccomp_profile,
         # The next start undoes what was being created.
         restart_safe=not (is_ours or record.monitor_lost or record.state is State.CREATING),

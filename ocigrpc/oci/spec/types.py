@@ -168,3 +168,41 @@ class RuntimeSpec(SpecPart):
     vm: object = None
     zos: object = None
     freebsd: object = None
+
+
+class ShownProcess(SpecPart):
+    """What a client is shown of ``process``."""
+
+    args: list[str]
+    cwd: str
+    terminal: bool | None = None
+    user: SpecUser | None = None
+    env: list[str] | None = None
+    capabilities: SpecCapabilities | None = None
+    no_new_privileges: bool | None = None
+
+
+class ShownRule(SpecPart):
+    """A rule of ``linux.seccomp``; rules are only counted."""
+
+
+class ShownSeccomp(SpecPart):
+    """What a client is shown of ``linux.seccomp``."""
+
+    default_action: str
+    syscalls: list[ShownRule] | None = None
+
+
+class ShownLinux(SpecPart):
+    """What a client is shown of ``linux``."""
+
+    seccomp: ShownSeccomp | None = None
+
+
+class ShownSpec(SpecPart):
+    """What a client is shown of a spec: decoded for every status, it leaves out the rest."""
+
+    process: ShownProcess
+    root: SpecRoot
+    mounts: list[SpecMount] | None = None
+    linux: ShownLinux | None = None
