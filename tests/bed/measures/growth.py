@@ -34,7 +34,9 @@ def growth(bench: Bench) -> Iterator[Figure]:
     service = bench.service
     live = min(_LIVE, _LIVE_PER_SAMPLE * bench.samples)
     count = min(_ALL, _ALL_PER_SAMPLE * bench.samples)
-    yield at_most("ready, empty, s", [_restart_s(bench) for _ in range(_RESTARTS)], 0.5)
+    yield at_most(
+        "ready, empty, s", [_restart_s(bench) for _ in range(min(_RESTARTS, bench.samples))], 0.5
+    )
     grown = _Grown(bench)
     grown.grow(1)
     first_ms, one = grown.create_ms(), usage_of(service.pid)
@@ -42,7 +44,7 @@ def growth(bench: Bench) -> Iterator[Figure]:
     many = usage_of(service.pid)
     yield at_most(f"descriptors a container, {live} live", [(many.fds - one.fds) / (live - 1)], 4)
     yield at_most(f"memory, {live} live, MiB", [many.rss / 1024], 60)
-    yield at_most(f"idle, {live} live, % of a core", [_idle_percent(service.pid)], 0.5)
+    yield at_most(f"idle, {live} live, % of a core", [grown.idle_percent()], 0.5)
     yield factor_at_most(f"create, 1 and {live} live, ms", first_ms, grown.create_ms(), 1.2)
     yield at_most(f"event to {_FOLLOWERS} followers, ms", grown.event_ms(), 20)
     grown.grow(count)
@@ -95,12 +97,19 @@ class _Grown:
         name, took_ms = self._live[0], []
         changes = itertools.cycle((self._service.pause, self._service.resume))
         with followers(self._service.directory / "socket", _FOLLOWERS) as all_followers:
-            for change in itertools.islice(changes, _EVENTS):
+            for change in itertools.islice(changes, min(_EVENTS, self._samples)):
                 time.sleep(_REST_S)
                 began_s = time.perf_counter()
                 change(name)
                 took_ms.append((all_followers.wait_for_all() - began_s) * 1000)
         return took_ms
+
+    def idle_percent(self) -> float:
+        """How much of a core the service takes while nothing is asked of it."""
+        pid = self._service.pid
+        began_s, before_s = time.perf_counter(), processor_s(pid)
+        time.sleep(min(_IDLE_S, self._samples))
+        return 100 * (processor_s(pid) - before_s) / (time.perf_counter() - began_s)
 
     def recovery_s(self) -> float:
         """How long it takes after an end by SIGKILL until the service is ready again."""
@@ -115,13 +124,6 @@ def _restart_s(bench: Bench) -> float:
     """How long a service without containers takes until it is ready."""
     bench.service.end()
     return _took_ms(bench.service.start) / 1000
-
-
-def _idle_percent(pid: int) -> float:
-    """How much of a core it takes while nothing is asked of it."""
-    began_s, before_s = time.perf_counter(), processor_s(pid)
-    time.sleep(_IDLE_S)
-    return 100 * (processor_s(pid) - before_s) / (time.perf_counter() - began_s)
 
 
 def _took_ms(do: Callable[[], object]) -> float:
