@@ -27,20 +27,23 @@ _ROUND = 3 * _IN_FLIGHT
 def lives(bench: Bench) -> Iterator[Figure]:
     """Lives one after the other, and what one takes of the service's processor time."""
     times, sides = Times(), bench.sides(*PROGRAM)
-    _turns(sides, Times(), bench.service.pid, min(_WARM_UP, bench.samples))
-    _turns(sides, times, bench.service.pid, bench.samples)
+    _turns(sides, Times(), min(_WARM_UP, bench.samples))
+    _turns(sides, times, bench.samples)
     yield factor_at_most("create+start, ms", *times.pair("create+start"), 1.08)
     yield added_at_most("stop+remove, ms", *times.pair("stop+remove"), 1.5)
+    _, served = sides
+    # Alone, since what others do between takes its data out of the processor's caches.
+    for number in range(bench.samples):
+        began_s = processor_s(bench.service.pid)
+        _life(served, Times(), f"alone-{number}")
+        times.add("processor", (processor_s(bench.service.pid) - began_s) * 1000)
     yield at_most("processor of a life, ms", times["processor"], 8)
 
 
-def _turns(sides: Sequence[Side], times: Times, pid: int, count: int) -> None:
+def _turns(sides: Sequence[Side], times: Times, count: int) -> None:
     for number in range(count):
-        # The time of the bare life belongs to it: what the service does after its answers.
-        began_s = processor_s(pid)
-        for side in reversed(sides):
+        for side in sides:
             _life(side, times, f"{side.name}-{number}")
-        times.add("processor", (processor_s(pid) - began_s) * 1000)
 
 
 def _life(side: Side, times: Times, container_id: str) -> None:
