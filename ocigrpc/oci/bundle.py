@@ -49,7 +49,7 @@ _PROCESS = msgspec.json.Decoder(_ProcessOnly)
 msgspec.json.Decoder(RuntimeSpec)
 
 # A NUL in a text, which JSON allows and no runtime takes.
-_NUL = re.compile(rb"(?<!\\)(\\\\)*\\u0000")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000")
 
 # The hooks that a runtime runs in the bundle's directory; createContainer's run in the root.
 _HOOKS_IN_BUNDLE = ("prestart", "createRuntime", "poststart", "poststop")

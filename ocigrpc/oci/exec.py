@@ -81,8 +81,8 @@ def exec_argv(
 
     ``subgroup`` is the program's cgroup below the container's; it must exist. A runtime without
     that option, as runc before 1.1 and crun before 1.0, puts the program into the container's
-    cgroup: see :func:`knows_subgroups`. Raises ``PreconditionFailed`` (OPTION_UNKNOWN) for a
-    runtime that lacks another option.
+    cgroup; then the command line has no "--cgroup". Raises ``PreconditionFailed``
+    (OPTION_UNKNOWN) for a runtime that lacks another option.
 
     With ``detach`` the runtime ends when the program runs, and the caller waits for the program.
     It relays nothing: the program gets the runtime's standard streams, and its terminal, if it

@@ -189,7 +189,9 @@ def _named(members: dict[str, object] | _Members, fields: _Fields) -> dict[str, 
 
 def _together(earlier: object, later: object) -> object:
     if isinstance(earlier, _OBJECT) and isinstance(later, _OBJECT):
-        return _Members([*_members(earlier), *_members(later)])
+        both = earlier if isinstance(earlier, _Members) else _Members(earlier.items())
+        both.extend(_members(later))
+        return both
     return later
 
 

@@ -24,6 +24,8 @@ class Listener(NamedTuple):
     address: str
     """As in the log: ``unix:`` and the path, or ``tcp:`` and the address."""
     is_read_only: bool = False
+    identifies_peers: bool = False
+    """Whether all calls come from a proxy, which names the process; others name themselves."""
 
     def check(self, method: Method) -> None:
         """Raise ``PermissionDenied`` if a method may not be called here."""
@@ -49,7 +51,7 @@ class Listener(NamedTuple):
             proven = cast(Mapping[str, Iterable[bytes]], context.auth_context())
             # grpc writes ipv6:%5B::1%5D:7443.
             return {"peer": _certified(proven) or "tcp:" + unquote(address.partition(":")[2])}
-        peer = peer_at(address)
+        peer = peer_at(address) if self.identifies_peers else None
         process = {"peer_pid": peer.pid or None, "peer_uid": peer.uid} if peer else {}
         return {"peer": self.address, **process}
 

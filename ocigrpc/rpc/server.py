@@ -131,7 +131,7 @@ def serving(services: Sequence[Service], settings: Settings) -> Iterator[Server]
     with ExitStack() as stack:
         running = Server(services, settings)
         for socket, is_read_only in _sockets(settings):
-            listener = Listener(f"unix:{socket.path}", is_read_only)
+            listener = Listener(f"unix:{socket.path}", is_read_only, socket.identify_peers)
             server = stack.enter_context(running.at(listener))
             stack.enter_context(open_unix_socket(server, socket))
             running.addresses.append(listener.address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
@@ -529,6 +530,23 @@ def test_another_group_of_the_name_of_one_that_is_pinned_is_not_touched(
         pinned.add(process.pid)
     group.thaw()
     assert process.poll() is None
+
+
+def test_processes_are_killed_where_the_group_cannot_be_removed(
+    group: Cgroup,
+    start: Callable[..., subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    group.create()
+    process = start(SLEEP, group)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rmdir", refuse)
+        with pytest.raises(CgroupFailed):
+            group.end(Deadline(LIMIT_S))
+    assert process.wait(LIMIT_S) == -signal.SIGKILL
 
 
 def test_a_group_of_another_boot_is_nobodys(group: Cgroup) -> None:

@@ -27,6 +27,12 @@ exec runc "$@"
 """
 
 
+_LOOKING = """#!/bin/sh
+case "$*" in *" delete "*) cat {files} </dev/null >{notes} ;; esac
+exec runc "$@"
+"""
+
+
 def run_until_ready(service: Service, script: str) -> str:
     container_id = service.run(script)
     until(lambda: service.output(container_id) == ["ready"])
@@ -41,6 +47,14 @@ def is_frozen(service: Service, container_id: str) -> bool:
         if (group / "freezer.state").exists():
             return (group / "freezer.state").read_text() == "FROZEN\n"
     return any("frozen 1" in (group / "cgroup.events").read_text() for group in groups)
+
+
+def freezer_files(service: Service, container_id: str) -> list[Path]:
+    """Those by which its cgroup is frozen, in every hierarchy."""
+    path = service.status(container_id).cgroup_path.lstrip("/")
+    names = ("freezer.state", "cgroup.freeze")
+    files = [root / path / name for root in service.host.cgroup_roots for name in names]
+    return [file for file in files if file.exists()]
 
 
 def runtime_state(service: Service, container_id: str) -> str:
@@ -155,6 +169,25 @@ def test_the_runtime_is_run_if_the_settings_or_its_name_say_so(
     assert service.state(container_id) == "running"
     verbs = notes.read_text().split() if notes.exists() else []
     assert [verb for verb in verbs if verb in ("pause", "resume")] == ["pause", "resume"] * is_run
+
+
+def test_a_runtime_never_has_to_delete_what_is_frozen(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    # It would take it for alive, and kill whatever has the number of its first process now.
+    script, notes = tmp_path / "runc", tmp_path / "notes"
+    script.write_text(_LOOKING.format(files="", notes="/dev/null"))
+    script.chmod(0o755)
+    service = start_service(runtimes={"runc": {"path": str(script)}})
+    container_id = service.run()
+    service.kill(container_id)
+    service.wait(container_id)
+    files = freezer_files(service, container_id)
+    for file in files:
+        file.write_text("FROZEN" if file.name == "freezer.state" else "1")
+    script.write_text(_LOOKING.format(files=" ".join(map(str, files)), notes=notes))
+    service.remove(container_id)
+    assert set(notes.read_text().split()) <= {"THAWED", "0"}
 
 
 def test_what_was_answered_last_holds_for_each_of_many_that_are_paused_at_once(

@@ -74,6 +74,18 @@ def test_a_monitor_there_is_found_again_after_a_crash(service: Service) -> None:
     until(lambda: monitors(service, container_id) == [])
 
 
+def test_no_group_of_a_monitor_stays_when_the_service_dies_right_after_an_exit(
+    service: Service,
+) -> None:
+    container_id = service.run()
+    service.kill(container_id)
+    service.wait(container_id)
+    service.die()
+    service.start()
+    until(lambda: monitors(service, container_id) == [])
+    assert service.state(container_id) == "stopped"
+
+
 @pytest.mark.parametrize("die", [Service.end, Service.die])
 def test_a_monitor_stays_where_it_is_when_the_setting_changes(
     rootfs: Path, die: Callable[[Service], None]

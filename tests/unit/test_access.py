@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
+import grpc
 import msgspec
 import pytest
 
@@ -48,6 +50,17 @@ def test_every_rpc_either_changes_something_or_is_read_only() -> None:
 def test_a_door_that_is_not_read_only_is_for_every_rpc() -> None:
     for method in METHODS:
         Listener("unix:/s").check(method)
+
+
+def test_a_name_that_a_client_gives_itself_proves_nothing() -> None:
+    class Context:
+        def peer(self) -> str:
+            return "unix-abstract:ocigrpc-dead-1-0-0"
+
+    context = cast(grpc.ServicerContext, Context())
+    assert Listener("unix:/s").caller(context) == {"peer": "unix:/s"}
+    named = Listener("unix:/s", identifies_peers=True).caller(context)
+    assert named == {"peer": "unix:/s", "peer_pid": 1, "peer_uid": 0}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -165,6 +166,47 @@ def test_one_change_may_have_more_events_than_are_kept(open_store: OpenStore) ->
     many = tuple(Event(EventKind.STARTED, "c1", index) for index in range(5))
     store.put(RECORD, many)
     assert [event.time_ns for event in published(store)] == [3, 4]
+
+
+def test_a_write_that_fails_makes_no_gap(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    write(store, HISTORY)
+    kept = sequences(store)
+
+    def fail(*arguments: Any) -> None:
+        append(*arguments)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        append = store.event_log.append
+        patched.setattr(store.event_log, "append", fail)
+        with pytest.raises(StoreFailed):
+            write(store, 3)
+    assert first_news(store, kept[0] - 1).gap is None
+    assert sequences(store, kept[0] - 1) == kept
+
+
+def test_the_gap_of_events_that_were_never_stored_ends_where_others_follow(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    write(store, 1)
+    (cursor,) = sequences(store)
+
+    def fail(*_: object, **__: object) -> None:
+        raise StoreFailed("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put", fail)
+        for index in range(HISTORY + 3):
+            store.note(RECORD, (Event(EventKind.STARTED, "c1", index),))
+    write(store, 1)
+    first, *rest = all_news(store, cursor)
+    found = [event.sequence for news in rest for event in news.events]
+    assert len(found) == HISTORY
+    assert first.gap == Gap(cursor + 1, found[0] - 1)
 
 
 # Where a follower begins.

@@ -88,13 +88,18 @@ class ExitMonitor:
         else:
             container.init.close()
 
+    def tidy(self, container: Container) -> None:
+        """Tidy up after a container whose end was recorded by a service that died since."""
+        if container.cgroups.monitor.exists():
+            self._janitor.submit(self._tidy, container)
+
     def _watch_oom_file(self, container: Container, init: Process) -> None:
         made, path = Happening(self._oom_file_made, container), container.paths.oom_file
         # If that fails, OOM kills are counted only when the container ends.
         attempt(lambda: self._watcher.watch_file(path, init, made))
 
     def close(self) -> None:
-        """End the threads, soon even if tidying hangs; containers live on, unwatched."""
+        """End the threads, soon even if a cgroup stays busy; containers live on, unwatched."""
         self._watcher.stop()
         self._thread.join()
         self._watcher.close()
@@ -195,10 +200,10 @@ class ExitMonitor:
 
     def _over(self, container: Container) -> None:
         """Tidy up after a container that has ended, or its monitor; not if it is removed by now."""
-        if container.removed.is_set():
-            self.when_over(container)
-        else:
-            self._janitor.submit(self._tidy, container)
+        # Not in this thread: the log's disk may hang, and then no other end would be noticed.
+        self._janitor.submit(
+            self.when_over if container.removed.is_set() else self._tidy, container
+        )
 
     def _tidy(self, container: Container) -> None:
         self.when_over(container)

@@ -13,7 +13,7 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import Claim, delete_entry, refuse_entry_mounts
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import OcigrpcError, host_failure
+from ocigrpc.errors import CgroupFailed, OcigrpcError, host_failure
 from ocigrpc.host.files.tree import mount_in_the_way, mounts_at, refuse_mounts, remove_tree
 from ocigrpc.host.processes.programs import find_program
 from ocigrpc.log import get_logger
@@ -53,6 +53,9 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
         lambda: _end_monitor(cgroups, deadline),
         claim.pin_container,
         lambda: cgroups.container.kill(deadline),
+        # A runtime takes a frozen container for one that lives, and would kill the process that
+        # has its number now.
+        cgroups.container.thaw,
         *(partial(delete_entry, each, record, cgroups, deadline) for each in runtimes),
         lambda: cgroups.remove_monitor(deadline),
         lambda: cgroups.remove_container(deadline),
@@ -63,8 +66,11 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
 def _end_monitor(cgroups: ContainerCgroups, deadline: Deadline) -> None:
     # Mostly it has ended. Then removing its group takes less than to see that it is empty; but
     # scopes are for systemd to remove.
-    if cgroups.by_systemd or not cgroups.monitor.try_remove():
-        cgroups.monitor.kill(deadline)
+    if not cgroups.by_systemd:
+        with suppress(CgroupFailed):
+            if cgroups.monitor.try_remove():
+                return
+    cgroups.monitor.kill(deadline)
 
 
 def claim_cgroups(container: Container, deadline: Deadline) -> None:

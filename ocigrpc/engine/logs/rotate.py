@@ -115,23 +115,32 @@ class Rotation:
 
     def _retry(self) -> None:
         with self._lock:
-            failed, self._failed, self._retry_s = self._failed, set(), math.inf
+            failed, self._retry_s = list(self._failed), math.inf
         for container in failed:
             self._attempt(container)
 
     def _attempt(self, container: Container, renamed: int = 0) -> None:
         """Keep the files of a log, until its container has ended; on failure, retry later."""
-        try:
-            # One thread at a time for each log, so that a slow disk delays no other log.
-            with container.log_names() as is_ours:
+        # One thread at a time for each log, so that a slow disk delays no other log.
+        with container.log_names() as is_ours:
+            try:
                 self._keep(container, renamed, is_ours)
-        except (OcigrpcError, OSError) as error:
-            # It may have been cut off between two numbers.
-            container.log_is_rotated = True
-            with self._lock:
-                self._failed.add(container)
-                self._retry_s = min(self._retry_s, time.monotonic() + _RETRY_S)
-            self._wake.set()
+            except (OcigrpcError, OSError) as error:
+                # It may have been cut off between two numbers.
+                container.log_is_rotated = True
+                self._note_failed(container, error)
+            else:
+                with self._lock:
+                    self._failed.discard(container)
+
+    def _note_failed(self, container: Container, error: OcigrpcError | OSError) -> None:
+        """Have it tried again later; only the first of several failures is logged."""
+        with self._lock:
+            is_known = container in self._failed
+            self._failed.add(container)
+            self._retry_s = min(self._retry_s, time.monotonic() + _RETRY_S)
+        self._wake.set()
+        if not is_known:
             failure = host_failure(error)
             log.error(
                 "log.rotation_failed",

@@ -75,6 +75,7 @@ class Recovery:
         if record.exit_status is not None:
             container.settled.set()
             container.exited.set()
+            self._exits.tidy(container)
         else:
             if record.init is not None:
                 container.init = Process.find(record.init)

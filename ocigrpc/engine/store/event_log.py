@@ -57,6 +57,8 @@ class EventLog:
         self._recent: deque[Event] = deque(maxlen=min(history, _RECENT))
         self._kept = 0
         self._first = 0
+        # The same without the transaction that is under way.
+        self._first_stored = 0
         self._last = 0
 
     # What the store calls, in its transactions and with its lock held.
@@ -75,6 +77,7 @@ class EventLog:
         self._first = first or self._last + 1
         self._trim(db, 0)
         self._kept = self._kept_with(0)
+        self._first_stored = self._first
 
     def append(
         self, db: sqlite3.Connection, events: tuple[Event, ...], dropped: int = 0
@@ -92,7 +95,7 @@ class EventLog:
         self._trim(db, len(added))
         if dropped:
             with self._lock:
-                self._first = added[0].sequence
+                self._first = max(self._first, added[0].sequence)
         return added
 
     def _kept_with(self, added: int) -> int:
@@ -113,6 +116,11 @@ class EventLog:
             self._first = last + 1
         db.execute("DELETE FROM events WHERE sequence <= ?", (last,))
 
+    def roll_back(self) -> None:
+        """Undo what :meth:`append` has done: none of its transaction is stored."""
+        with self._lock:
+            self._first = self._first_stored
+
     def publish(self, added: tuple[Event, ...]) -> None:
         """Wake the followers for events that are stored for good."""
         if not added:
@@ -120,6 +128,7 @@ class EventLog:
         with self._lock:
             self._kept = self._kept_with(len(added))
             self._last = added[-1].sequence
+            self._first_stored = self._first
             self._recent.extend(added)
             for follower in self._followers:
                 follower.notify(added, self._history // 2)

@@ -41,7 +41,7 @@ CREATE TABLE records (
 )
 _PUT = """
 INSERT INTO records VALUES (?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET record = excluded.record, seal = excluded.seal
+ON CONFLICT (kind, id) DO UPDATE SET record = excluded.record, seal = excluded.seal
 """
 _DELETE = "DELETE FROM records WHERE kind = ? AND id = ?"
 
@@ -208,6 +208,7 @@ class Store:
             # SQLite has rolled back by itself after some errors, as when the disk is full.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            self.event_log.roll_back()
             raise
 
 

@@ -242,8 +242,9 @@ class Cgroup:
         Raises what :meth:`kill` and :meth:`remove` raise.
         """
         # Most are empty by now, and to look for processes takes longer than to try.
-        if self.try_remove():
-            return
+        with suppress(CgroupFailed):
+            if self.try_remove():
+                return
         while True:
             self.kill(deadline)
             try:

@@ -21,6 +21,8 @@ _CHUNK_BYTES = 1 << 14
 # The ``inode`` of a group that is known not to exist, whatever has its name.
 NO_GROUP = -1
 
+_BALANCE = "cpuset.sched_load_balance"
+
 
 class ControllerGroup(Struct, frozen=True, omit_defaults=True):
     """A cgroup as one hierarchy has it: ``directory`` is below the mount point ``top``.
@@ -88,10 +90,11 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
         """
         fresh = _make(self.directory, self.top, undo)
         if "cpuset" in self.controllers:
-            # It is in the scheduling domain of its parent anyhow; as one of its own, the kernel
-            # would rebuild all domains when it is filled, which takes longest of all here.
-            if fresh:
-                self.write("cpuset.sched_load_balance", "0", gone_is_fine=True)
+            # While the top one balances, all are in its scheduling domain. Then this says nothing,
+            # but that the kernel need not rebuild the domains when it is filled in, which takes
+            # longest of all here.
+            if fresh and _read(f"{self.top}/{_BALANCE}") == "1\n":
+                self.write(_BALANCE, "0", gone_is_fine=True)
             # A v1 cpuset starts empty, and attaching to an empty one is ENOSPC.
             for name in ("cpuset.cpus", "cpuset.mems"):
                 _inherit(self.directory, self.top, name)

@@ -91,6 +91,8 @@ class Inotify:
     def close(self) -> None:
         """End all its watches."""
         os.close(self._fd)
+        # A late call must not change what has that number by then.
+        self._fd = -1
 
 
 def _events(data: bytes, position: int) -> Iterator[Event]:

@@ -110,9 +110,11 @@ def _open(directory: _Directory, name: str, path: str, mounts: list[str]) -> _Di
         return None
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
-    if statx("", fd).mount_id == directory.mount_id:
-        return _Directory(fd, directory.mount_id)
-    os.close(fd)
+    with ExitStack() as undo:
+        undo.callback(os.close, fd)
+        if statx("", fd).mount_id == directory.mount_id:
+            undo.pop_all()
+            return _Directory(fd, directory.mount_id)
     mounts.append(path)
     return None
 

@@ -145,8 +145,10 @@ class _Create:
         with self._phases():
             self._launch(bounded)
         self._made = True
-        self.end()
-        container.settled.set()
+        try:
+            self.end()
+        finally:
+            container.settled.set()
         return container
 
     def end(self) -> None:
