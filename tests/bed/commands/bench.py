@@ -21,12 +21,9 @@ from tests.bed.measures.figures import Figure, print_table
 from tests.bed.measures.growth import growth
 from tests.bed.measures.lives import in_flight, lives
 from tests.bed.measures.logs import logs
-from tests.bed.measures.sides import PROGRAM, Bench, Bundled
+from tests.bed.measures.sides import Bench
 from tests.bed.measures.verbs import execs, pause_many, pause_one
 from tests.bed.services.serving import sandbox
-
-# For tools that measure lives in other ways.
-__all__ = ["PROGRAM", "Bundled"]
 
 Measure = Callable[[Bench], Iterator[Figure]]
 
