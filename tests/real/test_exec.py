@@ -117,7 +117,8 @@ def test_a_timeout_ends_a_stream(service: Service) -> None:
 
 def test_a_timeout_holds_for_a_client_that_does_not_read(service: Service) -> None:
     container_id = service.run()
-    talk = Talk(service, container_id, "yes", timeout=seconds(0.7))
+    # Long enough to be seen on a busy host.
+    talk = Talk(service, container_id, "yes", timeout=seconds(2))
     until(lambda: len(exec_groups(service)) > 0)
     until(lambda: nothing_runs_but(service, container_id))
     with refused("DEADLINE_EXCEEDED", "EXEC_TIMEOUT"):

@@ -84,8 +84,9 @@ def test_many_silent_clients_take_no_place_from_others_for_long(
     silent = [begun(served.channel, path, nothing_until(silence), None) for _ in range(MANY)]
     until(served.is_answered)
     codes = {failure_of(functools.partial(next, call)).code for call in silent}
-    # Those for whom there was no thread were refused by grpc.
-    assert codes == {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    # Those for whom there was no thread were refused by grpc; on a busy host, there may be none.
+    assert grpc.StatusCode.CANCELLED in codes
+    assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert check(served.channel).status == SERVING
 
 
