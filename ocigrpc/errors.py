@@ -8,9 +8,7 @@ make them again from what it was sent; ``of`` is the short form of those whose m
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import ClassVar, NamedTuple, Self
 
 # Longest text of a program that an error carries: statuses travel in trailers.
@@ -67,16 +65,17 @@ class InvalidArgument(OcigrpcError):
 
     reason = "INVALID_ARGUMENT"
     more_reasons = (
-        "ACCOUNTS_UNREADABLE CAPABILITY_NOT_HELD CONFLICT DEVICE_NOT_FOUND DUPLICATE EMPTY_KEY "
-        "GROUP_NOT_FOUND HOST_PATH_NOT_FOUND INVALID_BUNDLE INVALID_CGROUP_PARENT "
-        "INVALID_CONTAINER_ID INVALID_INTERVAL INVALID_KIND INVALID_LOG_PATH INVALID_NAME "
-        "INVALID_PAGE_TOKEN INVALID_POLICY INVALID_SIGNAL INVALID_SPEC INVALID_STATE "
-        "INVALID_STREAM INVALID_TIMEOUT LOG_DIRECTORY_MISSING MALFORMED MALFORMED_MESSAGE "
-        "MOUNT_NOT_SHARED NAMESPACE_NOT_FOUND NAMESPACE_WRONG_TYPE NOT_APPLICABLE NOT_AVAILABLE "
-        "NOT_A_DEVICE NOT_SUPPORTED NUL_BYTE OUT_OF_RANGE PATH_IS_ROOT PATH_NOT_ABSOLUTE REQUIRED "
-        "ROOTFS_NOT_FOUND SECCOMP_MALFORMED SECCOMP_UNREADABLE START_AGAIN START_MISSING "
-        "SYSCTL_NOT_NAMESPACED TOO_LARGE TOO_LONG TOO_MANY UNKNOWN_CAPABILITY UNKNOWN_ENUM "
-        "UNKNOWN_RLIMIT UNKNOWN_RUNTIME_HANDLER USER_NOT_FOUND"
+        "ACCOUNTS_UNREADABLE ARCHIVE_MALFORMED CAPABILITY_NOT_HELD CONFLICT DEVICE_NOT_FOUND "
+        "DUPLICATE EMPTY_KEY GROUP_NOT_FOUND HOST_PATH_NOT_FOUND INVALID_BUNDLE "
+        "INVALID_CGROUP_PARENT INVALID_CONTAINER_ID INVALID_IMAGE_NAME INVALID_INTERVAL "
+        "INVALID_KIND INVALID_LOG_PATH INVALID_NAME INVALID_PAGE_TOKEN INVALID_PLATFORM "
+        "INVALID_POLICY INVALID_SIGNAL INVALID_SPEC INVALID_STATE INVALID_STREAM INVALID_TIMEOUT "
+        "LOG_DIRECTORY_MISSING MALFORMED MALFORMED_MESSAGE MOUNT_NOT_SHARED NAMESPACE_NOT_FOUND "
+        "NAMESPACE_WRONG_TYPE NOT_APPLICABLE NOT_AVAILABLE NOT_A_DEVICE NOT_SUPPORTED NUL_BYTE "
+        "OUT_OF_RANGE PATH_IS_ROOT PATH_NOT_ABSOLUTE REQUIRED ROOTFS_NOT_FOUND SECCOMP_MALFORMED "
+        "SECCOMP_UNREADABLE SOURCE_UNREADABLE START_AGAIN START_MISSING SYSCTL_NOT_NAMESPACED "
+        "TOO_LARGE TOO_LONG TOO_MANY UNKNOWN_CAPABILITY UNKNOWN_ENUM UNKNOWN_RLIMIT "
+        "UNKNOWN_RUNTIME_HANDLER USER_NOT_FOUND"
     )
 
     def __init__(self, message: str, /, *, reason: str = "", **metadata: object) -> None:
@@ -119,7 +118,7 @@ class InvalidSettings(OcigrpcError):
     reason = "INVALID_SETTINGS"
     more_reasons = (
         "CERTIFICATE_UNUSABLE OPEN_FILES_LIMIT SOCKET_DIRECTORY_CLOSED SOCKET_DIRECTORY_UNSAFE "
-        "SOCKET_IN_USE SOCKET_PATH_TAKEN UNKNOWN_GROUP"
+        "SOCKET_PATH_TAKEN UNKNOWN_GROUP"
     )
 
 
@@ -132,6 +131,12 @@ class ContainerNotFound(OcigrpcError):
     def of(cls, container_id: str) -> Self:
         """The error for a container that does not exist."""
         return cls(f"no container {container_id!r}", container_id=container_id)
+
+
+class PathNotFound(OcigrpcError):
+    """The container has no such file or directory."""
+
+    reason = "PATH_NOT_FOUND"
 
 
 class ContainerExists(OcigrpcError):
@@ -158,10 +163,10 @@ class PreconditionFailed(OcigrpcError):
 
     reason = "PRECONDITION_FAILED"
     more_reasons = (
-        "BUNDLE_EXISTS CGROUP_NOT_OURS LOG_DIRECTORY_MISSING LOG_EXISTS LOG_MISSING "
-        "LOG_NOT_ROTATED MONITOR_LOST MOUNT_IN_THE_WAY NO_TERMINAL OPTION_UNKNOWN "
-        "PROCESS_OUTSIDE_CGROUP RUNTIME_CONTAINER_REPLACED STDIN_NOT_OPEN STDIN_STAYS_OPEN "
-        "STILL_FROZEN"
+        "BUNDLE_EXISTS CGROUP_NOT_OURS FILE_CHANGED LOG_DIRECTORY_MISSING LOG_EXISTS LOG_MISSING "
+        "LOG_NOT_ROTATED MONITOR_LOST MOUNT_IN_THE_WAY NOT_A_DIRECTORY NO_TERMINAL "
+        "OPTION_UNKNOWN PATH_READ_ONLY PATH_UNUSABLE PROCESS_OUTSIDE_CGROUP "
+        "RUNTIME_CONTAINER_REPLACED STDIN_NOT_OPEN STDIN_STAYS_OPEN STILL_FROZEN WRONG_FILE_TYPE"
     )
 
 
@@ -195,8 +200,8 @@ class LimitReached(OcigrpcError):
 
     reason = "LIMIT_REACHED"
     more_reasons = (
-        "ATTACH_TOO_SLOW EVENTS_TOO_SLOW TOO_MANY_CALLS TOO_MANY_CONTAINERS TOO_MANY_LEFT "
-        "TOO_MANY_OPEN_FILES TOO_MANY_STREAMS"
+        "ATTACH_TOO_SLOW DISK_FULL EVENTS_TOO_SLOW TOO_MANY_CALLS TOO_MANY_CONTAINERS "
+        "TOO_MANY_LEFT TOO_MANY_OPEN_FILES TOO_MANY_STREAMS"
     )
 
 
@@ -205,7 +210,7 @@ class Timeout(OcigrpcError):
 
     reason = "TIMEOUT"
     more_reasons = (
-        "CREATE_TIMEOUT EXEC_TIMEOUT LOG_REOPEN_TIMEOUT PAUSE_TIMEOUT REMOVE_TIMEOUT "
+        "CREATE_TIMEOUT EXEC_TIMEOUT LOG_REOPEN_TIMEOUT PAUSE_TIMEOUT PULL_STALLED REMOVE_TIMEOUT "
         "REQUEST_TIMEOUT RUNTIME_TIMEOUT STOP_TIMEOUT"
     )
 
@@ -248,8 +253,7 @@ class CannotRun(RuntimeFailed):
     more_reasons = (
         "HOOK_FAILED LIMIT_REFUSED MEMORY_ABOVE_SWAP MEMORY_IN_USE MEMORY_LIMIT_TOO_LOW "
         "MOUNT_FAILED NAMESPACE_UNUSABLE PROGRAM_KILLED PROGRAM_NOT_EXECUTABLE PROGRAM_NOT_FOUND "
-        "RLIMIT_REFUSED SECCOMP_REFUSED SECURITY_LABEL_UNUSABLE SYSCTL_REFUSED "
-        "WORKING_DIR_UNUSABLE"
+        "RLIMIT_REFUSED SECCOMP_REFUSED SECURITY_LABEL_UNUSABLE SYSCTL_REFUSED WORKING_DIR_UNUSABLE"
     )
 
 
@@ -275,7 +279,8 @@ class StoreFailed(OcigrpcError):
 
     reason = "STORE_FAILED"
     more_reasons = (
-        "STORE_CORRUPT STORE_FOREIGN STORE_MISSING STORE_NEWER STORE_OLDER STORE_REPLACED"
+        "STORE_CORRUPT STORE_FOREIGN STORE_MISSING STORE_NEWER STORE_OLDER STORE_OUTDATED "
+        "STORE_REPLACED"
     )
 
 
@@ -286,35 +291,5 @@ class HostFailed(OcigrpcError):
     more_reasons = (
         "ADDRESS_UNUSABLE DIRECTORY_IN_USE DIRECTORY_UNUSABLE KEYRING_FAILED MONITOR_NOT_FOUND "
         "NOT_ROOT NO_WATCHES_LEFT PROGRAM_BROKEN PROGRAM_NOT_FOUND PROGRAM_NOT_STARTED "
-        "SECCOMP_PROFILE_BROKEN"
+        "SECCOMP_PROFILE_BROKEN SOCKET_IN_USE"
     )
-
-
-def host_failure(error: OSError | OcigrpcError) -> OcigrpcError:
-    """The error that a caller gets for an ``OSError``; any other is its own.
-
-    ``LimitReached`` (TOO_MANY_OPEN_FILES), else ``HostFailed`` with the ``path``, if any.
-    """
-    if isinstance(error, OcigrpcError):
-        return error
-    text = error.strerror or str(error)
-    path = error.filename
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return LimitReached(text, reason="TOO_MANY_OPEN_FILES", error=text)
-    if not isinstance(path, str | bytes):
-        return HostFailed(f"the host refuses: {text}", error=text)
-    name = path if isinstance(path, str) else path.decode(errors="replace")
-    return HostFailed(f"the host refuses {name}: {text}", path=name, error=text)
-
-
-@contextmanager
-def host_failing(verb: str, path: object = "") -> Iterator[None]:
-    """Raise an ``OSError`` of the block as ``HostFailed``: what can't be done, to what ``path``."""
-    try:
-        yield
-    except OSError as error:
-        text = error.strerror or str(error)
-        failure = HostFailed(f"can't {verb} {path}".rstrip() + f": {text}", error=text)
-        if path:
-            failure.metadata["path"] = str(path)
-        raise failure from error

@@ -1,8 +1,8 @@
 """How long a call may take, and what it can wait for.
 
-A ``Deadline`` goes down the floors with every request. Every wait is a ``poll``, by
-:meth:`Deadline.wait`, which ends as well when the caller cancels. It takes file descriptors,
-and things that have none, such as a ``Latch``; for those it opens one eventfd while it waits.
+A ``Deadline`` goes down the floors with every request. Every wait is a :meth:`Deadline.wait`,
+which ends as well when the caller cancels. It takes file descriptors, and things that have none,
+such as a ``Latch``; for both together it opens one eventfd while it waits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from ocigrpc.closing import Closing
@@ -67,8 +68,30 @@ class EventFd(Closing):
                 self._fd = -1
 
 
+class _Bell:
+    """What ends the waits of one thread without a descriptor; any thread may ring it."""
+
+    __slots__ = ("_silence",)
+
+    def __init__(self) -> None:
+        # A lock costs a tenth of an eventfd and a poll.
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """End the current wait, or the next one."""
+        # It has been rung already, and the wait has not ended yet.
+        with suppress(RuntimeError):
+            self._silence.release()
+
+    def wait(self, limit_s: float) -> Sequence[int]:
+        """Wait until it is rung, or ``limit_s`` have passed; no descriptors."""
+        self._silence.acquire(timeout=min(limit_s, threading.TIMEOUT_MAX))
+        return ()
+
+
 class Waitable(ABC):
-    """Something that is ready or not, and needs no descriptor until somebody waits for it.
+    """Something that is ready or not, and needs no descriptor.
 
     A waiting thread adds a function that wakes it, and discards it after the wait; see
     :meth:`Deadline.wait`.
@@ -93,17 +116,6 @@ class Waitable(ABC):
         """Have it called no more, from the moment that this returns."""
         with self._lock:
             self._wakers = tuple(each for each in self._wakers if each != waker)
-
-    def wait(self) -> None:
-        """Wait until it is ready, however long that takes, without a descriptor."""
-        woken = threading.Event()
-        self.add(woken.set)
-        try:
-            while not self.is_ready():
-                woken.wait()
-                woken.clear()
-        finally:
-            self.discard(woken.set)
 
     def _wake(self) -> None:
         """Wake all waiting threads; the caller holds the lock."""
@@ -206,36 +218,40 @@ class Deadline:
         """Those of ``wanted`` that are ready, as soon as one is.
 
         A descriptor is ready when it is readable or closed at its other end, and is returned
-        as its number. Empty if ``timeout_s`` passes first. Raises ``Timeout`` at the deadline
-        and ``Cancelled`` when the caller goes.
+        as its number; they are looked at in the order that they are given in. Empty if
+        ``timeout_s`` passes first. Raises ``Timeout`` at the deadline and ``Cancelled`` when the
+        caller goes.
         """
         until_s = min(self._expires_s, time.monotonic() + timeout_s)
-        poller, waitables = select.poll(), list[Waitable]()
+        waitables = [each for each in wanted if isinstance(each, Waitable)]
+        wakers = (*waitables, self._gone)
+        if len(waitables) == len(wanted):
+            bell = _Bell()
+            with _woken(wakers, bell.ring):
+                return self._wait_until(until_s, waitables, bell.wait)
+        poller = select.poll()
         for each in wanted:
-            if isinstance(each, Waitable):
-                waitables.append(each)
-            else:
+            if not isinstance(each, Waitable):
                 poller.register(each, select.POLLIN)
         try:
-            alarm = _Alarm(poller, (*waitables, self._gone))
+            alarm = EventFd()
         except OSError:
             # No descriptor can be opened: a wait must not fail because of that.
-            return self._wait_until(until_s, poller, waitables, None)
-        with alarm:
-            return self._wait_until(until_s, poller, waitables, alarm)
+            return self._wait_until(until_s, waitables, partial(_polled, poller, None))
+        with alarm, _woken(wakers, alarm.set):
+            poller.register(alarm, select.POLLIN)
+            return self._wait_until(until_s, waitables, partial(_polled, poller, alarm))
 
     def _wait_until(
-        self, until_s: float, poller: select.poll, waitables: list[Waitable], alarm: EventFd | None
+        self, until_s: float, waitables: Sequence[Waitable], sleep: Callable[[float], Sequence[int]]
     ) -> Sequence[int | Waitable]:
-        longest_ms = _CHECK_MS if alarm is None else _DAY_MS
+        """Wait by ``sleep``, which takes the longest time in seconds, and returns descriptors."""
         while True:
-            # Only after all can set the alarm, so that none is missed.
+            # Only after all can end the sleep, so that none is missed.
             is_ready = self.cancelled or any(each.is_ready() for each in waitables)
-            limit_ms = min(max(until_s - time.monotonic(), 0.0) * 1000, longest_ms)
-            ready = _ready(poller, waitables, 0 if is_ready else limit_ms)
-            if alarm is not None and alarm.fileno() in ready:
-                ready.remove(alarm.fileno())
-                alarm.clear()
+            limit_s = 0.0 if is_ready else max(until_s - time.monotonic(), 0.0)
+            ready: list[int | Waitable] = [*sleep(limit_s)]
+            ready += (each for each in waitables if each.is_ready())
             if ready:
                 return ready
             self.check()
@@ -243,31 +259,26 @@ class Deadline:
                 return []
 
 
-def _ready(
-    poller: select.poll, waitables: Sequence[Waitable], limit_ms: float
-) -> list[int | Waitable]:
-    readable: list[int | Waitable] = [fd for fd, _ in poller.poll(limit_ms)]
-    if waitables:
-        readable += [each for each in waitables if each.is_ready()]
-    return readable
-
-
-class _Alarm(EventFd):
-    """An eventfd that each of these sets, until it is closed and never after that."""
-
-    def __init__(self, poller: select.poll, waitables: Sequence[Waitable]) -> None:
-        """Raises ``OSError``."""
-        super().__init__()
-        self._waitables = waitables
-        poller.register(self, select.POLLIN)
+@contextmanager
+def _woken(waitables: Sequence[Waitable], waker: Callable[[], None]) -> Iterator[None]:
+    """Have each of these call ``waker`` in a ``with``, and never after that."""
+    for each in waitables:
+        each.add(waker)
+    try:
+        yield
+    finally:
         for each in waitables:
-            each.add(self.set)
+            each.discard(waker)
 
-    def close(self) -> None:
-        """Close it, and have nothing set it."""
-        for each in self._waitables:
-            each.discard(self.set)
-        super().close()
+
+def _polled(poller: select.poll, alarm: EventFd | None, limit_s: float) -> Sequence[int]:
+    """The descriptors that are ready in ``limit_s`` or, without an alarm, soon."""
+    longest_ms = _CHECK_MS if alarm is None else _DAY_MS
+    ready = [fd for fd, _ in poller.poll(min(limit_s * 1000, longest_ms))]
+    if alarm is not None and alarm.fileno() in ready:
+        ready.remove(alarm.fileno())
+        alarm.clear()
+    return ready
 
 
 class Mutex(Waitable):

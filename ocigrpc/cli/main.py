@@ -1,141 +1,181 @@
-"""The ``ocigrpc`` command: its flags, and the functions of its commands.
+"""The ``ocigrpc`` command: its options, its commands, and how all of them end.
 
-Exit status: 0 when all went well, 1 when the service can't start or fails, 2 for wrong
-flags or settings, 141 when its output has no reader. Each failure is one line on standard
-error.
+Exit status: 0 when all went well, 1 for a failure, 2 for a wrong command line or wrong settings,
+141 when the output has no reader, 130 after SIGINT. ``run``, ``exec``, ``attach`` and ``wait`` end
+with the exit code of their program, and with 125, 126 or 127 for failures, as in podman. Each
+failure is one line on standard error.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Sequence
 
-import msgspec
+import click
+from click.shell_completion import shell_complete
 
 from ocigrpc import __version__
-from ocigrpc.cli.protos import write_protos
-from ocigrpc.errors import InvalidSettings
-from ocigrpc.settings.sources import CONFIG_VARIABLE, DEFAULT_CONFIG_PATH, load_settings
-from ocigrpc.settings.table import Setting, settings_table
+from ocigrpc.cli.completion import VARIABLE as COMPLETION_VARIABLE
+from ocigrpc.cli.failures import (
+    EXIT_BY_SIGNAL,
+    EXIT_FAILED,
+    EXIT_OURS,
+    EXIT_USAGE,
+    Failed,
+    complain,
+    explain,
+    program_status,
+)
+from ocigrpc.cli.lazy_group import LazyGroup
+from ocigrpc.cli.session import Session
+from ocigrpc.cli.streams import OutputLost, prepare_streams, whole_output
+from ocigrpc.errors import OcigrpcError
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-# Added to the number of a signal, as shells do.
-EXIT_BY_SIGNAL = 128
+_COMMANDS = {
+    "attach": "ocigrpc.cli.programs.attach:attach",
+    "backup": "ocigrpc.cli.backup:backup",
+    "completion": "ocigrpc.cli.completion:completion",
+    "cp": "ocigrpc.cli.copying.cp:cp",
+    "create": "ocigrpc.cli.programs.run:create",
+    "doctor": "ocigrpc.cli.doctor.command:doctor",
+    "events": "ocigrpc.cli.views.events:events",
+    "exec": "ocigrpc.cli.programs.exec:exec_command",
+    "image": "ocigrpc.cli.images.image_group:image",
+    "images": "ocigrpc.cli.images.images:images",
+    "inspect": "ocigrpc.cli.views.inspect:inspect",
+    "install-units": "ocigrpc.cli.install_units:install_units",
+    "kill": "ocigrpc.cli.verbs:kill",
+    "load": "ocigrpc.cli.images.archives:load",
+    "logs": "ocigrpc.cli.views.logs:logs",
+    "pause": "ocigrpc.cli.verbs:pause",
+    "protos": "ocigrpc.cli.protos:protos",
+    "ps": "ocigrpc.cli.views.ps:ps",
+    "pull": "ocigrpc.cli.images.pull:pull",
+    "resume": "ocigrpc.cli.verbs:resume",
+    "rm": "ocigrpc.cli.verbs:rm",
+    "rmi": "ocigrpc.cli.images.rmi:rmi",
+    "run": "ocigrpc.cli.programs.run:run",
+    "save": "ocigrpc.cli.images.archives:save",
+    "serve": "ocigrpc.cli.daemon.commands:serve_command",
+    "settings": "ocigrpc.cli.daemon.commands:settings_command",
+    "start": "ocigrpc.cli.verbs:start",
+    "stats": "ocigrpc.cli.views.stats:stats",
+    "stop": "ocigrpc.cli.verbs:stop",
+    "system": "ocigrpc.cli.images.system_group:system",
+    "tag": "ocigrpc.cli.images.tag:tag",
+    "top": "ocigrpc.cli.views.top:top",
+    "update": "ocigrpc.cli.programs.update:update",
+    "version": "ocigrpc.cli.views.version:version",
+    "wait": "ocigrpc.cli.verbs:wait",
+}
+
+# What other engines call them.
+_OTHER_NAMES = {"unpause": "resume", "ls": "ps", "list": "ps", "remove": "rm"}
+
+# Their exit status is a program's, so that failures of our own need others.
+_LIKE_PROGRAMS = ("run", "exec", "attach", "wait")
+
+
+class _Main(LazyGroup):
+    """The group of all commands, which makes the session before one of them runs."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; a usage error for one that is elsewhere that of another."""
+        if cmd_name in _OTHER_NAMES and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {cmd_name!r}; did you mean {_OTHER_NAMES[cmd_name]!r}?")
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command of the context; its result, or the exit status of a failure."""
+        ctx.obj = Session.of(ctx.params)
+        ctx.params.clear()
+        try:
+            return super().invoke(ctx)
+        except OcigrpcError as error:
+            explain(error, debug=ctx.obj.debug)
+            like_program = ctx.invoked_subcommand in _LIKE_PROGRAMS
+            return program_status(error) if like_program else EXIT_FAILED
+
+
+def _options() -> list[click.Parameter]:
+    path = click.Path(exists=True, dir_okay=False)
+    return [
+        click.Option(
+            ["--address"],
+            envvar="OCIGRPC_ADDRESS",
+            show_envvar=True,
+            default="unix:///run/ocigrpc/ocigrpc.sock",
+            show_default=True,
+            help="Of the service: the path of its socket, unix:///PATH, or HOST:PORT.",
+        ),
+        click.Option(["--tls-cert"], type=path, help="Your certificate, for HOST:PORT; PEM."),
+        click.Option(["--tls-key"], type=path, help="Its private key; PEM."),
+        click.Option(["--tls-ca"], type=path, help="Who may have signed the service's; PEM."),
+        click.Option(["--debug"], is_flag=True, help="Show all that is known of a failure."),
+    ]
+
+
+cli = _Main(
+    "ocigrpc",
+    _COMMANDS,
+    params=_options(),
+    help_text="A container runtime service for one node, and its client.",
+)
+click.version_option(__version__, prog_name="ocigrpc", message="%(prog)s %(version)s")(cli)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``argv`` is without the program's name, by default the process's own."""
+    prepare_streams()
     try:
-        with _whole_output():
-            return _run(argv)
+        with whole_output():
+            return _run(_words(sys.argv[1:] if argv is None else argv))
     except BrokenPipeError:
         # The status of a program that SIGPIPE ends, as it ends most programs.
         return EXIT_BY_SIGNAL + signal.SIGPIPE
-    except OSError as error:
-        print(f"ocigrpc: can't write to standard output: {error.strerror}", file=sys.stderr)
+    except OutputLost as error:
+        complain(f"can't write to standard output: {error.strerror}")
         return EXIT_FAILED
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    flags: dict[str, str] = vars(_parser().parse_args(argv))
-    command = flags.pop("command")
-    if command == "protos":
-        return _write_protos(flags["directory"])
-    config_path = flags.pop("config", None)
+def _words(argv: Sequence[str]) -> list[str]:
+    """The arguments, which are UTF-8 whatever the locale says."""
+    return [os.fsencode(word).decode(errors="surrogateescape") for word in argv]
+
+
+def _run(argv: list[str]) -> int:
+    # Not click's own main, which ends the process with another status when a reader goes.
+    if instruction := os.environ.get(COMPLETION_VARIABLE):
+        return shell_complete(cli, {}, "ocigrpc", COMPLETION_VARIABLE, instruction)
+    # Known from the words, since options before it may be wrong.
+    command = next((word for word in argv if word in _COMMANDS), "")
+    failed, wrong = (EXIT_OURS,) * 2 if command in _LIKE_PROGRAMS else (EXIT_FAILED, EXIT_USAGE)
     try:
-        settings = load_settings(environ=os.environ, flags=flags, config_path=config_path)
-    except InvalidSettings as error:
-        print(f"ocigrpc: {error.message}", file=sys.stderr)
-        return EXIT_USAGE
-    if command == "settings":
-        print(msgspec.json.format(msgspec.json.encode(settings.effective())).decode())
-        return 0
-    # Imported here, since it loads gRPC, which no other command should wait for.
-    from ocigrpc.cli.serve import serve
-
-    return 0 if serve(settings) else EXIT_FAILED
-
-
-@contextmanager
-def _whole_output() -> Iterator[None]:
-    """Raise ``OSError`` unless all output of the block is written, even if the block exits."""
-    try:
-        try:
-            yield
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except OSError:
-        # Otherwise the interpreter tries again at its end, and prints a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with cli.make_context("ocigrpc", argv) as ctx:
+            status = cli.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "ocigrpc"
+        return _complained(f"{error.format_message()} See '{path} --help'.", wrong)
+    except click.ClickException as error:
+        return _complained(error.format_message(), EXIT_USAGE)
+    except UnicodeEncodeError as error:
+        return _complained(f"{error.object!r} is not {error.encoding.upper()}", wrong)
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_BY_SIGNAL + signal.SIGINT
+    except Failed as failure:
+        return _complained(failure.message, failure.status)
+    except (BrokenPipeError, OutputLost):
         raise
-
-
-def _write_protos(directory: str) -> int:
-    try:
-        written = write_protos(Path(directory))
     except OSError as error:
-        print(f"ocigrpc: can't write to {directory}: {error.strerror}", file=sys.stderr)
-        return EXIT_FAILED
-    print(*written, sep="\n")
-    return 0
+        place = f"{error.filename}: " if error.filename else ""
+        return _complained(f"{place}{error.strerror or error}", failed)
+    return status if isinstance(status, int) else 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # Without the usage, which with a flag for each setting would hide the message.
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="ocigrpc", description="A container runtime service for one node.")
-    parser.add_argument("--version", action="version", version=f"ocigrpc {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, help_text in (
-        ("serve", "Run the service until SIGTERM, SIGINT, SIGQUIT or SIGHUP."),
-        ("settings", "Print the settings in force as JSON."),
-    ):
-        # No abbreviations, since new settings would change their meaning.
-        command = commands.add_parser(
-            name,
-            help=help_text,
-            description=help_text,
-            allow_abbrev=False,
-            usage=f"ocigrpc {name} [--config PATH] [--SETTING VALUE]...",
-        )
-        _add_flags(command)
-    help_text = "Write the .proto files of the API below a directory, and print their paths."
-    protos = commands.add_parser("protos", help=help_text, description=help_text)
-    protos.add_argument("directory", metavar="DIR", help="Made if it is missing.")
-    return parser
-
-
-def _add_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--config",
-        metavar="PATH",
-        default=argparse.SUPPRESS,
-        help=f"Settings file (default: {DEFAULT_CONFIG_PATH} if it exists) [{CONFIG_VARIABLE}]",
-    )
-    for setting in settings_table():
-        command.add_argument(
-            setting.flag,
-            dest=setting.key,
-            metavar=_metavar(setting),
-            default=argparse.SUPPRESS,
-            help=f"{setting.description} (default: {setting.default}) [{setting.variable}]",
-        )
-
-
-def _metavar(setting: Setting) -> str:
-    if setting.choices:
-        return "|".join(setting.choices)
-    unit = setting.key.rpartition("_")[2].upper()
-    return "JSON" if setting.is_table else {"S": "SECONDS"}.get(unit, unit)
+def _complained(message: str, status: int) -> int:
+    complain(message)
+    return status

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
-import ocigrpc
+import click
 
-_PACKAGE = "ocigrpc/v1"
+from ocigrpc.cli.failures import Failed
+from ocigrpc.contract import PACKAGE, contract_files
+
+
+@click.command("protos")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+def protos(directory: Path) -> None:
+    """Write the API's files below a directory, and print their paths.
+
+    They are the .proto files, and the gRPC service config. The directory is made if it is missing.
+    """
+    try:
+        written = write_protos(directory)
+    except OSError as error:
+        raise Failed(f"can't write to {directory}: {error.strerror}") from error
+    for path in written:
+        click.echo(path)
 
 
 def write_protos(directory: Path) -> list[Path]:
-    """Write the ``.proto`` files below ``directory``, by the paths that they import each other.
+    """Write the contract's files below ``directory``, by the paths that they import each other.
 
-    The paths of the files, sorted. Raises ``OSError``.
+    Their paths, sorted. Raises ``OSError``.
     """
-    target = directory / _PACKAGE
+    target = directory / PACKAGE
     target.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, text in sorted(_protos().items()):
+    for name, text in sorted(contract_files().items()):
         (target / name).write_text(text)
         written.append(target / name)
     return written
-
-
-def _protos() -> dict[str, str]:
-    """The texts by the names of the files."""
-    # A wheel has them beside the code made from them; a clone has them once, where they are edited.
-    clone = Path(ocigrpc.__file__).parents[1] / "protos" / _PACKAGE
-    found = [each for each in files("ocigrpc.v1").iterdir() if each.name.endswith(".proto")]
-    return {each.name: each.read_text() for each in found or clone.glob("*.proto")}

@@ -37,8 +37,17 @@ def keep_log(log_path: str, files: int) -> int:
     log = _identity(log_path)
     if log is None:
         return 0
-    count = _number_filled(log_path, files, log)
     held, following = held_path(log_path), next_path(log_path)
+    if not (os.access(held, os.F_OK) or os.access(following, os.F_OK)):
+        # A new log. If something comes in between, what follows looks at each name.
+        with suppress(FileExistsError, FileNotFoundError):
+            _make_spare(log_path)
+            os.link(log_path, held)
+            os.link(spare_path(log_path), following)
+            return 0
+        # If conmon has begun the next one by now, that is no name that somebody else has given.
+        log = _identity(log_path) or log
+    count = _number_filled(log_path, files, log)
     # If the log is another file by now, the event of that rename leads to another call.
     with suppress(FileNotFoundError):
         if _identity(held) != log and _identity(following) == log:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from operator import attrgetter
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
 
+from ocigrpc.engine.containers.auto_removal import AutoRemoval
 from ocigrpc.engine.containers.cgroups import parents
-from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.creation.create import Creation
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
@@ -26,14 +24,18 @@ from ocigrpc.engine.containers.resources.stats import (
 from ocigrpc.engine.containers.resources.update import limits_in_force, update
 from ocigrpc.engine.containers.status import (
     ALIVE,
-    observe,
+    observe_all,
     require_state,
     runtime_info,
     states_of,
     status,
 )
 from ocigrpc.engine.containers.stop import remove, stop
+from ocigrpc.engine.copying.archive_in import CopyTarget, copy_into
+from ocigrpc.engine.copying.archive_out import CopySource, PathStat, copy_out
+from ocigrpc.engine.gauges import Gauges
 from ocigrpc.engine.health import Health
+from ocigrpc.engine.images.images import Images
 from ocigrpc.engine.logs.logs import Logs
 from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
@@ -48,15 +50,17 @@ from ocigrpc.engine.model.values import (
     State,
     Versions,
 )
-from ocigrpc.engine.recovery.orphans import refuse_lost_store
+from ocigrpc.engine.recovery.opening import open_store
 from ocigrpc.engine.recovery.recovery import Recovery
 from ocigrpc.engine.sessions.attach import AttachBacklogs, attach
 from ocigrpc.engine.sessions.exec import Execs
 from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerNotFound
+from ocigrpc.host.archives.unpack import Unpacked
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.cgroups.limits import Limits
+from ocigrpc.metrics import Reading
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
@@ -77,12 +81,16 @@ class Engine:
         self._creation = Creation(context, registry, exits)
         self._execs = Execs(registry)
         self._backlogs = AttachBacklogs()
-        self._event_log = store.event_log
+        self._store = store
         self._own_groups = context.hierarchies.all_groups_of("self")
         self._logs = Logs(context)
+        self._creation.meanwhile = self._logs.rotation.watch
         exits.when_over = self._logs.rotation.watch
         self._recovery = Recovery(context, registry, exits)
         self._health = Health(context, store, self._recovery)
+        self._gauges = Gauges(context, store, registry)
+        self.images = Images(context.settings, store)
+        context.roots = self.images.roots
 
     @classmethod
     @contextmanager
@@ -97,31 +105,40 @@ class Engine:
         with ExitStack() as undo:
             for parent in reversed(parents(context.hierarchies, settings)):
                 undo.callback(parent.remove_if_empty)
-            path = Path(settings.root_dir) / "ocigrpc.db"
-            refuse_lost_store(path, context)
-            store = Store(path, settings.event_history)
-            undo.callback(store.close)
+            store = undo.enter_context(open_store(context))
             registry = ContainerRegistry(context, store)
             undo.callback(registry.let_go)
-            exits = ExitMonitor(context)
-            undo.callback(exits.close)
+            removal = undo.enter_context(closing(AutoRemoval(registry)))
+            exits = undo.enter_context(closing(ExitMonitor(context, removal.submit)))
             engine = cls(context, store, registry, exits)
             undo.callback(engine._logs.close)
             undo.callback(engine._creation.close)
             undo.callback(engine._recovery.unfinished.close)
+            undo.callback(engine.images.close)
             yield engine
 
     def require_working(self, deadline: Deadline) -> None:
         """Raise ``HostFailed``, ``CgroupFailed`` or ``Timeout`` if it can make no container."""
         self._health.require_working(deadline)
 
+    def require_serving(self, deadline: Deadline) -> None:
+        """Raise what makes some condition false, as far as it shows at little cost."""
+        self._health.require_serving(deadline)
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on; see ``ocigrpc.settings.reload`` for which may differ."""
+        self._context.reload(settings)
+        self._registry.limit_to(settings.limits.containers)
+        self.images.reload(settings)
+
     def recover(self) -> None:
         """Find the containers that are there already; until then, only ask for conditions.
 
-        What was cut off is finished or undone afterwards, beside other calls. Raises
-        ``StoreFailed``.
+        What was cut off is ended afterwards, beside other calls. Raises ``StoreFailed``.
         """
+        self.images.end_leftovers()
         self._recovery.run()
+        self.images.recover()
         for container in self._registry.all():
             if container.record.state is not State.CREATING:
                 self._logs.rotation.watch(container)
@@ -143,15 +160,26 @@ class Engine:
         return self._context.settings.effective()
 
     def counts(self, deadline: Deadline) -> Counts:
-        """What there is; no program is run. Raises ``Timeout`` or ``Cancelled``."""
+        """What there is; runs no program. Raises ``StoreFailed``, ``Timeout`` or ``Cancelled``."""
         # A condition that used up the deadline, as when systemd hangs, must still be reported.
         return self._health.counts(states_of(self._registry.all(), deadline.for_answer()))
+
+    def states(self, deadline: Deadline) -> Sequence[State]:
+        """Of all containers, once the store was read. Raises ``StoreFailed`` or ``Timeout``."""
+        self._health.require_store(deadline)
+        return tuple(states_of(self._registry.all(), deadline))
+
+    def busy(self) -> Mapping[str, str]:
+        """The verbs that are changing containers now, by their ids."""
+        return {each.container_id: each.verb for each in self._registry.all() if each.verb}
+
+    def readings(self) -> Iterator[Reading]:
+        """What there is, as metrics show it; no program is run, and no disk waited for."""
+        return self._gauges.read()
 
     def create(self, request: CreateRequest, deadline: Deadline, *, start: bool = False) -> Created:
         """Make a container that is ready to start, and ``start`` it unless it has been."""
         container = self._creation.create(request, deadline)
-        if not container.removed.is_set():
-            self._logs.rotation.watch(container)
         if start:
             start_created(container, deadline)
         return Created(container.container_id, container.init_pid)
@@ -170,9 +198,8 @@ class Engine:
 
     def stop(self, container_id: str, timeout_s: float | None, deadline: Deadline) -> None:
         """End a container; ``timeout_s`` None is the settings' own."""
-        if timeout_s is None:
-            timeout_s = self._context.settings.timeouts.stop_s
-        stop(self._registry.get(container_id), timeout_s, deadline)
+        wanted_s = self._context.settings.timeouts.stop_s if timeout_s is None else timeout_s
+        stop(self._registry.get(container_id), wanted_s, deadline)
 
     def kill(self, container_id: str, number: int, everyone: bool, deadline: Deadline) -> None:
         """Send signal ``number`` to the first process, or to every one."""
@@ -185,8 +212,7 @@ class Engine:
 
     def remove(self, container_id: str, force: bool, deadline: Deadline) -> None:
         """Remove a container with everything that was made for it."""
-        container = self._registry.find(container_id)
-        if container is not None:
+        if (container := self._registry.find(container_id)) is not None:
             remove(container, self._registry, force, deadline)
 
     def status(self, container_id: str, deadline: Deadline) -> ContainerView:
@@ -214,23 +240,9 @@ class Engine:
 
         Nothing is run or waited for.
         """
+        observed = observe_all(self._registry.matching(container_filter, after))
         states = container_filter.states
-        for container in self._matching(container_filter, after):
-            observed = observe(container)
-            if not states or observed.state in states:
-                yield observed
-
-    def _matching(
-        self, container_filter: ContainerFilter, after: Position | None
-    ) -> Sequence[Container]:
-        """Those that match but for their state, which has to be observed, oldest first."""
-        matching = (
-            each
-            for each in self._registry.all()
-            if container_filter.may_match(each.record)
-            and (after is None or after < each.record.position)
-        )
-        return sorted(matching, key=attrgetter("record.position"))
+        return (each for each in observed if each.state in states) if states else observed
 
     def update(self, container_id: str, resources: Resources, deadline: Deadline) -> Limits:
         """Change the limits that are set in ``resources``; what all are afterwards."""
@@ -247,11 +259,8 @@ class Engine:
     def list_stats(
         self, container_filter: ContainerFilter, deadline: Deadline, after: Position | None = None
     ) -> Iterator[ContainerStats]:
-        """What the containers that match use, oldest first, without those that have stopped.
-
-        Behind ``after``, as they are taken.
-        """
-        matching = self._matching(container_filter, after)
+        """What those of :meth:`list_containers` use that have not stopped, as they are taken."""
+        matching = self._registry.matching(container_filter, after)
         return stats_of_all(matching, container_filter.states, deadline)
 
     def watch_stats(
@@ -272,8 +281,7 @@ class Engine:
         """Block until the container has ended; how it did."""
         container = self._registry.get(container_id)
         deadline.wait(container.exited, container.removed)
-        exit_status = container.record.exit_status
-        if exit_status is None:
+        if (exit_status := container.record.exit_status) is None:
             raise ContainerNotFound.of(container.container_id)
         return exit_status
 
@@ -281,7 +289,21 @@ class Engine:
         self, after: int | None, event_filter: EventFilter, deadline: Deadline
     ) -> Iterator[EventBatch]:
         """What happens to containers, behind the event ``after``, without end."""
-        return self._event_log.follow(after, event_filter, deadline)
+        return self._store.event_log.follow(after, event_filter, deadline)
+
+    def copy_out(self, source: CopySource, deadline: Deadline) -> Generator[PathStat | bytes]:
+        """What is at a path in a container, and then the pieces of an archive of it."""
+        return copy_out(self._registry.get(source.container_id), source, deadline)
+
+    def copy_into(
+        self, target: CopyTarget, chunks: Iterable[bytes], deadline: Deadline
+    ) -> Unpacked:
+        """Put the files of an archive into a container; how much that was."""
+        return copy_into(self._registry.get(target.container_id), target, chunks, deadline)
+
+    def backup_store(self, deadline: Deadline) -> Iterator[bytes]:
+        """A copy of the store, in pieces."""
+        return self._store.backup(deadline)
 
     def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:
         """Run a program in a container to its end."""
@@ -293,5 +315,6 @@ class Engine:
 
     def attach(self, start: AttachStart, inputs: Inputs, deadline: Deadline) -> Generator[Reply]:
         """Attach to a container's first process."""
-        container = self._registry.get(start.container_id)
-        return attach(container, start, inputs, self._backlogs, deadline)
+        return attach(
+            self._registry.get(start.container_id), start, inputs, self._backlogs, deadline
+        )

@@ -15,7 +15,7 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, OcigrpcError
 from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.processes.programs import find_program, program_version, require_program
-from ocigrpc.oci.options import Option
+from ocigrpc.oci.options import Option, Options
 from ocigrpc.oci.runtime import OPTIONS as RUNTIME_OPTIONS
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.spec.seccomp import check_host_profile, host_profile
@@ -24,6 +24,8 @@ from ocigrpc.waiting import Deadline
 
 _VERSION_TIMEOUT_S = 5.0
 _SYSTEMD_TIMEOUT_S = 5.0
+# Before systemd is asked again for health checks, which look every second.
+_SYSTEMD_PAUSE_S = 5.0
 
 # Reason of a condition that is true, though a program does not know all that we pass.
 _LOST = "OptionsUnknown"
@@ -37,6 +39,7 @@ class Health:
         self._store = store
         self._recovery = recovery
         self._began_ns = time.monotonic_ns()
+        self._next_ping_s = 0.0
 
     def versions(self, deadline: Deadline) -> Versions:
         """The version that each program reports, in at most a few seconds each."""
@@ -76,6 +79,27 @@ class Health:
             store_bytes=self._store.size_bytes(),
         )
 
+    def require_store(self, deadline: Deadline) -> None:
+        """Raise ``StoreFailed`` or ``Timeout`` unless the store is in place and can be read."""
+        self._store.probe(deadline)
+
+    def require_serving(self, deadline: Deadline) -> None:
+        """Raise what is wrong, as far as it shows without running a program or writing anything.
+
+        ``StoreFailed`` or ``Timeout`` for the store, ``HostFailed`` when conmon or the default
+        runtime is not there, or the host's seccomp profile can't be used, ``CgroupFailed`` or
+        ``Timeout`` for the cgroups.
+        """
+        self._store.require_working(deadline)
+        settings = self._context.settings
+        require_program(settings.conmon.path)
+        require_program(settings.runtimes[settings.default_runtime].path)
+        check_host_profile()
+        for parent in parents(self._context.hierarchies, settings):
+            parent.require_writable()
+        if settings.cgroup.manager is CgroupManager.SYSTEMD:
+            self._require_systemd(deadline)
+
     def require_working(self, deadline: Deadline) -> None:
         """Raise what would keep every container from being made.
 
@@ -97,6 +121,13 @@ class Health:
             return error.metadata["path"]
         return "" if host is None else host.path
 
+    def _require_systemd(self, deadline: Deadline) -> None:
+        """Raise ``CgroupFailed`` or ``Timeout`` unless it answers, or has just done so."""
+        if time.monotonic() < self._next_ping_s:
+            return
+        systemd.ping(deadline.within(_SYSTEMD_TIMEOUT_S))
+        self._next_ping_s = time.monotonic() + _SYSTEMD_PAUSE_S
+
     def _runtimes(self, deadline: Deadline) -> Condition:
         default = self._context.settings.default_runtime
         broken = {
@@ -111,24 +142,17 @@ class Health:
             problem
             for name, runtime in sorted(self._context.runtimes.items())
             if name not in broken
-            for problem in self._lost_by_runtime(runtime, deadline)
+            for problem in lost_by_runtime(runtime, deadline)
         ]
         message = "; ".join([*broken.values(), *lost])
         return Condition("RuntimeReady", True, _LOST if lost else "", message)
-
-    def _lost_by_runtime(self, runtime: Runtime, deadline: Deadline) -> Iterator[str]:
-        for verb, options in RUNTIME_OPTIONS.items():
-            unknown = runtime.unknown_options(verb, deadline.within(_VERSION_TIMEOUT_S))
-            yield from _lost(f"{runtime.path} {verb}".rstrip(), options, unknown)
 
     def _monitor(self, deadline: Deadline) -> Condition:
         problem = program_problem(self._context.settings.conmon.path, deadline)
         if problem:
             return Condition("MonitorReady", False, "ConmonBroken", problem)
-        path = find_program(self._context.settings.conmon.path) or ""
-        bounded = deadline.within(_VERSION_TIMEOUT_S)
-        unknown = self._context.conmon_options.unknown([path], CONMON_OPTIONS, bounded)
-        lost = list(_lost(path, CONMON_OPTIONS, unknown))
+        path, options = self._context.settings.conmon.path, self._context.conmon_options
+        lost = list(lost_by_conmon(path, options, deadline))
         return Condition("MonitorReady", True, _LOST if lost else "", "; ".join(lost))
 
 
@@ -153,6 +177,20 @@ def probe_cgroups(context: Context, deadline: Deadline) -> None:
             probe.create()
         finally:
             probe.remove_if_empty()
+
+
+def lost_by_runtime(runtime: Runtime, deadline: Deadline) -> Iterator[str]:
+    """What does not work because an OCI runtime lacks options. Raises ``Cancelled``."""
+    for verb, options in RUNTIME_OPTIONS.items():
+        unknown = runtime.unknown_options(verb, deadline.within(_VERSION_TIMEOUT_S))
+        yield from _lost(f"{runtime.path} {verb}".rstrip(), options, unknown)
+
+
+def lost_by_conmon(path: str, options: Options, deadline: Deadline) -> Iterator[str]:
+    """What does not work because conmon lacks options. Raises ``Cancelled``."""
+    program = find_program(path) or path
+    unknown = options.unknown([program], CONMON_OPTIONS, deadline.within(_VERSION_TIMEOUT_S))
+    yield from _lost(program, CONMON_OPTIONS, unknown)
 
 
 def _lost(program: str, options: Sequence[Option], unknown: frozenset[str]) -> Iterator[str]:

@@ -17,11 +17,13 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import msgspec
 from msgspec import Struct
 
-from ocigrpc.errors import HostFailed, InvalidArgument, cut, host_failing
+from ocigrpc.errors import HostFailed, InvalidArgument, cut
+from ocigrpc.failing import host_failing
 from ocigrpc.host.files.directory import make_directory, write_new_file
 from ocigrpc.host.files.regular import SIZE_LIMIT_BYTES, read_regular_file_in
 from ocigrpc.oci import go_json
@@ -135,16 +137,30 @@ def container_process(path: str) -> Spec:
     return table(container_spec(path), "process")
 
 
-def shown_spec(path: str) -> ShownSpec | None:
-    """What a client is shown of it; None when it can't be read, as while it is being written."""
-    try:
-        text = _content(path)
+class SpecFile(NamedTuple):
+    """The file of a container's spec, as it is now: written again, it is not equal any more."""
+
+    path: str
+    inode: int
+    size_bytes: int
+    changed_ns: int
+
+    @classmethod
+    def at(cls, path: str) -> Self | None:
+        """The one at a path; None when there is none."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        return cls(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def shown(self) -> ShownSpec:
+        """What a client is shown of it; raises ``OSError`` or ``ValueError``."""
+        text = _content(self.path)
         try:
             return _SHOWN_SPEC.decode(text)
         except msgspec.DecodeError:
             return msgspec.convert(_read_again(text), ShownSpec)
-    except (OSError, ValueError):
-        return None
 
 
 def _content(path: str) -> bytes:

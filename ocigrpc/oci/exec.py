@@ -12,6 +12,8 @@ or may leave others running, is detached; ``ocigrpc.host.processes.reaper`` wait
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -58,6 +60,37 @@ class ExecFiles:
         """Process id of the program; the runtime writes it when the program runs."""
         self.log = directory / "log"
         """The runtime's own errors, as JSON lines."""
+        self._made = -1
+
+    def make(self, process: dict[str, object]) -> None:
+        """Make the directory, hold it open, and write the process to it.
+
+        Raises ``HostFailed`` with the path, or ``OSError`` when it can't be opened.
+        """
+        make_directory(self.directory)
+        self._made = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        write_new_file(self.process, msgspec.json.encode(process))
+
+    def close(self) -> None:
+        """Hold the directory that was made no longer."""
+        if self._made >= 0:
+            os.close(self._made)
+            self._made = -1
+
+    def remove(self) -> bool:
+        """Remove the directory that was made, with these files; False where it has more in it.
+
+        Whatever is mounted there by now is left alone: the directory itself is still open.
+        """
+        if self._made < 0:
+            return False
+        with suppress(OSError):
+            for path in (self.process, self.pid, self.log):
+                with suppress(FileNotFoundError):
+                    os.unlink(path.name, dir_fd=self._made)
+            os.rmdir(self.directory)
+            return True
+        return False
 
     def pid_written(self) -> int:
         """The program's process id; 0 before it is written."""
@@ -102,12 +135,6 @@ def exec_argv(
         *options,
         container_id,
     ]
-
-
-def write_process(files: ExecFiles, process: dict[str, object]) -> None:
-    """Make the directory, and write the process to it; raises ``HostFailed`` with the path."""
-    make_directory(files.directory)
-    write_new_file(files.process, msgspec.json.encode(process))
 
 
 def process_of(
@@ -177,20 +204,31 @@ def exec_failure(
 ) -> RuntimeFailed | WrongState | None:
     """Why the runtime could not run the program; None if the exit code is the program's.
 
-    ``WrongState`` when the container was paused at that moment, though it may run again.
     For a file that the kernel won't execute, runc first writes the pid as if the program
     ran; then it ends with exit code 1 and an error on standard error only, which counts as
     the program's.
     """
-    output = cut(logged_error(files.log))
-    if files.pid_written() and not output:
+    if files.pid_written() and not logged_error(files.log):
         return None
+    return not_run(files, container_id, stderr)
+
+
+def not_run(
+    files: ExecFiles, container_id: str, stderr: str, unseen: str = ""
+) -> RuntimeFailed | WrongState:
+    """Why the runtime could not run the program.
+
+    ``WrongState`` when the container was paused at that moment, though it may run again.
+    ``unseen`` is what is known if it has logged nothing, and what it has printed is not.
+    """
+    output = cut(logged_error(files.log))
     if any(paused in output for paused in _PAUSED):
         return WrongState.of(container_id, "paused", "running")
     output = output or cut(stderr)
     return classified(
         RuntimeFailed(
-            f"the OCI runtime could not run the program: {output or 'it printed nothing'}",
+            "the OCI runtime could not run the program: "
+            f"{output or unseen or 'it printed nothing'}",
             reason="EXEC_FAILED",
             verb="exec",
             container_id=container_id,

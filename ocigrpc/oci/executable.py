@@ -73,7 +73,7 @@ def require_executable(process: Mapping[str, object], read_head: ReadHead) -> No
 
 def _require(path: str, head: bytes, cwd: str, read_head: ReadHead) -> None:
     for _ in range(_INTERPRETERS_LIMIT):
-        interpreter = _interpreter(head)
+        interpreter = interpreter_of(head)
         if interpreter is None:
             if head[:4] != b"\x7fELF" and not _has_more_formats():
                 problem = f"{path!r} is neither a binary nor a script with an interpreter"
@@ -103,7 +103,7 @@ def _candidates(process: _Process) -> Iterator[str]:
         yield posixpath.join(cwd, directory, program)
 
 
-def _interpreter(head: bytes) -> str | None:
+def interpreter_of(head: bytes) -> str | None:
     """The interpreter of a script, or the dynamic loader of a binary; None if there is none."""
     if head.startswith(b"#!"):
         parts = head[2:_SCRIPT_BYTES].split(b"\n")[0].split()

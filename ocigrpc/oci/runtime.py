@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import msgspec
 from msgspec import Struct, field
 
-from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut, host_failing
+from ocigrpc.errors import HostFailed, RuntimeFailed, Timeout, cut
+from ocigrpc.failing import host_failing
 from ocigrpc.host.processes.child import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
 from ocigrpc.host.processes.programs import find_program
+from ocigrpc.metrics import RUNTIME_RUNS
 from ocigrpc.oci.options import Option, Options, require_option
 from ocigrpc.oci.runtime_errors import classified
+from ocigrpc.traces import span_of
 from ocigrpc.waiting import Deadline
 
 # Error of runc, with cgroup v1, when the kernel did not freeze all processes within a fifth of a
@@ -41,8 +45,11 @@ _CLONE = re.compile(r"((?:runc|crun)\.)[A-Za-z0-9]{6}")
 # them six times as long.
 _STATE_LIMIT_BYTES = 8 << 20
 
-_LOG_LOST = "its errors are taken from its standard error"
-_DETACHED_LOST = "Exec has no terminals, and Exec and ExecSync have no keep_running"
+_LOG_LOST = (
+    "its errors are taken from its standard error, and those of a program of Exec with detach and "
+    "without a terminal are not known"
+)
+_DETACHED_LOST = "Exec has no terminals, and Exec and ExecSync have no keep_running or detach"
 
 # The options that we pass to a runtime, by verb; the empty verb has those before any verb.
 OPTIONS: Mapping[str, Sequence[Option]] = {
@@ -99,9 +106,13 @@ class Runtime(Struct, frozen=True):
     pauses_by_freezer: bool = False
     """Whether freezing the cgroup is all that its pause does, and need not be done by it."""
 
-    def unknown_options(self, verb: str, deadline: Deadline) -> frozenset[str]:
-        """Those of ``OPTIONS`` that this binary does not know; raises ``Cancelled``."""
-        argv = self.argv(verb) if verb else self.argv()
+    def unknown_options(self, verb: str, deadline: Deadline, path: str = "") -> frozenset[str]:
+        """Those of ``OPTIONS`` that this binary does not know; raises ``Cancelled``.
+
+        ``path`` is where :meth:`find` has just found it.
+        """
+        program = [path, *self.global_argv] if path else self.argv()
+        argv = [*program, verb] if verb else program
         return self.options.unknown(argv, OPTIONS[verb], deadline, self.env)
 
     def log_argv(self, path: Path, deadline: Deadline) -> tuple[str, ...]:
@@ -230,10 +241,27 @@ class Runtime(Struct, frozen=True):
         cwd: str | None = None,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
     ) -> Completed:
-        try:
-            bounded = deadline.within(self.verb_timeout_s)
-            argv = self.argv(verb, *arguments)
+        bounded = deadline.within(self.verb_timeout_s)
+        argv = self.argv(verb, *arguments)
+        RUNTIME_RUNS.add(self.name, verb)
+        with span_of(f"{self.name} {verb}"), self._explained(verb):
             ended = run(argv, bounded, env=self.env, cwd=cwd, output_limit_bytes=output_limit_bytes)
+            if ended.returncode != 0:
+                output = cut(ended.failure_text)
+                raise RuntimeFailed(
+                    f"{self.name} {verb} failed with status {ended.returncode}: {output}",
+                    verb=verb,
+                    runtime_handler=self.name,
+                    returncode=ended.returncode,
+                    output=output,
+                )
+        return ended
+
+    @contextmanager
+    def _explained(self, verb: str) -> Iterator[None]:
+        """Raise the errors of a run that does not come to its end as those of the runtime."""
+        try:
+            yield
         except Timeout as error:
             raise Timeout(
                 f"{self.name} {verb} did not end in time",
@@ -245,16 +273,6 @@ class Runtime(Struct, frozen=True):
             raise RuntimeFailed(
                 error.message, reason="RUNTIME_NOT_FOUND", verb=verb, **error.metadata
             ) from error
-        if ended.returncode != 0:
-            output = cut(ended.failure_text)
-            raise RuntimeFailed(
-                f"{self.name} {verb} failed with status {ended.returncode}: {output}",
-                verb=verb,
-                runtime_handler=self.name,
-                returncode=ended.returncode,
-                output=output,
-            )
-        return ended
 
 
 def pauses_by_freezer(path: str) -> bool:

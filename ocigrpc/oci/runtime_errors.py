@@ -83,9 +83,10 @@ _CAUSES = (
         exit_code=NOT_EXECUTABLE_CODE,
     ),
     _cause(
-        # From runc, when its process in the container was killed before it executed the program.
+        # From either, when its process in the container was gone before it executed the program.
         "PROGRAM_KILLED",
-        "container process: read init-p: (connection reset by peer|EOF)",
+        "container process: read init-p: (connection reset by peer|EOF)",  # runc
+        "^writing to pipe: Broken pipe$",  # crun, which now and then loses what that one said
         exit_code=KILLED_CODE,
     ),
     # After the programs: a failed search for one may mention a directory, too.

@@ -14,7 +14,8 @@ import stat
 from contextlib import ExitStack
 from pathlib import Path
 
-from ocigrpc.errors import HostFailed, host_failing
+from ocigrpc.errors import HostFailed
+from ocigrpc.failing import host_failing
 from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.directory import make_directory, write_new_file
 from ocigrpc.host.files.mounts import bind_directory, bind_file, unmount

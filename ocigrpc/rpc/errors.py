@@ -10,7 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from ocigrpc import errors
+from ocigrpc import errors, image_errors
 from ocigrpc.errors import InvalidArgument, OcigrpcError, Violation, cut
 
 # ``domain`` of every ``google.rpc.ErrorInfo``.
@@ -24,6 +24,8 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidSettings: grpc.StatusCode.INTERNAL,
     errors.ContainerNotFound: grpc.StatusCode.NOT_FOUND,
+    image_errors.ImageNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.PathNotFound: grpc.StatusCode.NOT_FOUND,
     errors.ContainerExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PreconditionFailed: grpc.StatusCode.FAILED_PRECONDITION,
@@ -41,7 +43,35 @@ _CODES: Mapping[type[OcigrpcError], grpc.StatusCode] = {
     errors.CgroupFailed: grpc.StatusCode.INTERNAL,
     errors.StoreFailed: grpc.StatusCode.INTERNAL,
     errors.HostFailed: grpc.StatusCode.INTERNAL,
+    image_errors.RegistryUnauthorized: grpc.StatusCode.UNAUTHENTICATED,
+    image_errors.RegistryUnreachable: grpc.StatusCode.UNAVAILABLE,
+    image_errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    image_errors.ImageUnusable: grpc.StatusCode.FAILED_PRECONDITION,
+    image_errors.ImagesFailed: grpc.StatusCode.INTERNAL,
 }
+
+# What an operator can correct, and no client; these kinds, and these reasons of others.
+_OF_NODE = (
+    errors.InvalidSettings,
+    errors.LimitReached,
+    errors.Timeout,
+    errors.RuntimeFailed,
+    errors.MonitorFailed,
+    errors.CgroupFailed,
+    errors.StoreFailed,
+    errors.HostFailed,
+    image_errors.ImagesFailed,
+    image_errors.StorageFull,
+)
+_REASONS_OF_NODE = frozenset({"CGROUP_NOT_OURS", "MOUNT_IN_THE_WAY", "STILL_FROZEN"})
+# Of those kinds: a time that the client has set, a client that does not read or write, and a
+# container that ended by itself.
+_REASONS_OF_CLIENT = frozenset(
+    {
+        *("TIMEOUT", "EXEC_TIMEOUT", "REQUEST_TIMEOUT", "ATTACH_TOO_SLOW", "EVENTS_TOO_SLOW"),
+        *("CONTAINER_ENDED", *errors.CannotRun.reasons()),
+    }
+)
 
 # More than the path of any field has.
 _FIELD_LIMIT_BYTES = 512
@@ -54,6 +84,13 @@ _TEXT_LIMITS_BYTES = (errors.PROGRAM_TEXT_LIMIT_BYTES, 1024, 512, 256, 128, 64)
 def code_of(error: OcigrpcError) -> grpc.StatusCode:
     """The status code of this kind of error, or of the kind that it is derived from."""
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+
+
+def is_of_node(error: OcigrpcError) -> bool:
+    """Whether somebody should look at the node, or its settings; no other request would help."""
+    if error.reason in _REASONS_OF_CLIENT:
+        return False
+    return isinstance(error, _OF_NODE) or error.reason in _REASONS_OF_NODE
 
 
 def status_of(error: OcigrpcError) -> grpc.Status:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -19,33 +18,32 @@ from ocigrpc.errors import (
     NotImplementedHere,
     OcigrpcError,
     Timeout,
-    cut,
-    host_failure,
 )
-from ocigrpc.log import bind_log, get_logger
+from ocigrpc.failing import host_failure
+from ocigrpc.log import bind_log
 from ocigrpc.rpc.admission import Admission, shutting_down
 from ocigrpc.rpc.bounds import check_counts
 from ocigrpc.rpc.call import Call
-from ocigrpc.rpc.errors import code_of, status_of
+from ocigrpc.rpc.call_log import CallLog
+from ocigrpc.rpc.errors import status_of
 from ocigrpc.rpc.first_message import FirstMessageTimeout
 from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import Method, MethodTable
 from ocigrpc.rpc.pool import close_after_call
+from ocigrpc.traces import begin_call
 
-# Most streams of health and reflection at the same time.
+# Most streams of health and reflection at the same time; channelz has none.
 OTHER_STREAMS_LIMIT = 16
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
-log = get_logger()
-
 
 class Interceptor(grpc.ServerInterceptor):
     """Serves the RPCs of all shapes; their handlers get a :class:`Call` as the context.
 
-    Services without policies in ``methods``, health and reflection, only get limits.
+    Services without policies in ``methods``, health, reflection and channelz, only get limits.
     ``count_limits`` is for :func:`check_counts`.
     """
 
@@ -55,11 +53,13 @@ class Interceptor(grpc.ServerInterceptor):
         listener: Listener,
         methods: MethodTable,
         count_limits: Mapping[str, int],
+        call_log: CallLog,
     ) -> None:
         self._admission = admission
         self._listener = listener
         self._methods = methods
         self._count_limits = count_limits
+        self._call_log = call_log
         self._first_message = FirstMessageTimeout()
         self._other_streams = threading.Semaphore(OTHER_STREAMS_LIMIT)
         self._handlers: dict[str, _Handler] = {}
@@ -136,9 +136,10 @@ class Interceptor(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> Iterator[tuple[Call, object]]:
         """The admitted call, and its encoded request, or the iterator of its requests."""
-        began_ns = time.perf_counter_ns()
         call = Call(method, self._listener, context, self._admission.count_streams)
-        # grpc runs each RPC in its own context, so the variables end with it.
+        began_ns = call.began_ns
+        # grpc runs each RPC in its own context, so the span and the variables end with it.
+        begin_call(method.known_name, context.invocation_metadata)
         bind_log(request_id=call.request_id, rpc=method.name, **self._listener.caller(context))
         try:
             self._listener.check(method)
@@ -151,12 +152,18 @@ class Interceptor(grpc.ServerInterceptor):
         except Exception as error:
             # The failure is not kept in a variable: its traceback refers to this frame, and would
             # keep everything that the call holds until the garbage collector runs.
-            context.abort_with_status(_logged_status(error, call, began_ns))
+            context.abort_with_status(self._logged_status(error, call, began_ns))
         except GeneratorExit:
-            # The client left the stream between two responses.
-            _log_failure(Cancelled("the caller has gone"), None, began_ns)
+            # The client left the stream between two responses, or did not read the last one.
+            gone = shutting_down() if call.dismissed else Cancelled("the caller has gone")
+            self._call_log.failed(method, gone, None, began_ns)
             raise
-        log.info("rpc.finished", code="OK", duration_ms=_ms_since(began_ns))
+        self._call_log.finished(method, began_ns)
+
+    def _logged_status(self, error: Exception, call: Call, began_ns: int) -> grpc.Status:
+        failure = _failure(error, call)
+        self._call_log.failed(call.method, failure, error, began_ns)
+        return status_of(failure)
 
     def _encoded(
         self, handler: _Handler, messages: Iterator[bytes], context: grpc.ServicerContext
@@ -172,11 +179,7 @@ class Interceptor(grpc.ServerInterceptor):
         handle, decode = _function(handler), self._decoder(handler)
         is_stream = handler.request_streaming or handler.response_streaming
 
-        # Keeps the attributes by which health requests not to occupy a thread per stream.
-        @functools.wraps(handle)
-        def bounded(
-            messages: Iterator[bytes], context: grpc.ServicerContext, *rest: object
-        ) -> object:
+        def bounded(messages: Iterator[bytes], context: grpc.ServicerContext) -> object:
             try:
                 if is_stream:
                     self._count_stream(context)
@@ -184,7 +187,7 @@ class Interceptor(grpc.ServerInterceptor):
                 request = encoded if handler.request_streaming else decode(encoded)
             except OcigrpcError as error:
                 context.abort_with_status(status_of(error))
-            return handle(request, context, *rest)
+            return handle(request, context)
 
         return bounded
 
@@ -221,12 +224,6 @@ class Interceptor(grpc.ServerInterceptor):
             places.release()
 
 
-def _logged_status(error: Exception, call: Call, began_ns: int) -> grpc.Status:
-    failure = _failure(error, call)
-    _log_failure(failure, error, began_ns)
-    return status_of(failure)
-
-
 def _failure(error: Exception, call: Call) -> OcigrpcError:
     """The error that the client gets for an exception, with all that is known of it."""
     failure = _translated(error, call)
@@ -251,23 +248,6 @@ def _translated(error: Exception, call: Call) -> OcigrpcError:
         f"a defect of the service; its log has more on request {call.request_id}",
         request_id=call.request_id,
     )
-
-
-def _log_failure(failure: OcigrpcError, error: Exception | None, began_ns: int) -> None:
-    unexpected = error is not None and not isinstance(error, OcigrpcError | grpc.RpcError)
-    (log.error if unexpected else log.warning)(
-        "rpc.finished",
-        code=code_of(failure).name,
-        duration_ms=_ms_since(began_ns),
-        reason=failure.reason,
-        message=cut(failure.message),
-        metadata={key: cut(value) for key, value in failure.metadata.items()},
-        exc_info=error if unexpected else None,
-    )
-
-
-def _ms_since(began_ns: int) -> float:
-    return (time.perf_counter_ns() - began_ns) // 1000 / 1000
 
 
 def _function(handler: _Handler) -> Callable[..., Any]:

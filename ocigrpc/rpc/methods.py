@@ -14,6 +14,10 @@ from ocigrpc.errors import cut
 # Longest name of an unknown method in the log and in the answer.
 _NAME_LIMIT_BYTES = 64
 
+# What metrics and traces call all methods that a service does not have, and their budget: clients
+# can invent any number of names.
+UNKNOWN = "unknown"
+
 # Clients round up the time that they send, by at most this share: grpc sends no more than three
 # digits of it.
 _ROUNDING_SHARE = 0.01
@@ -53,6 +57,8 @@ class Method(NamedTuple):
     before the client's own deadline. 0 if even the last moment can matter to the client."""
     answer_limit_s: float = math.inf
     """Most seconds that are reserved for the answer, besides the clients' rounding."""
+    is_single: bool = False
+    """Whether only one may run at a time, at all listeners together, whatever the limits."""
 
     @property
     def service_name(self) -> str:
@@ -65,9 +71,20 @@ class Method(NamedTuple):
         return self.full_name.rpartition("/")[2]
 
     @property
+    def known_name(self) -> str:
+        """The full name, in which ``unknown`` is all that the service does not have."""
+        return self.full_name if self.budget else f"{self.service_name}/{UNKNOWN}"
+
+    @property
     def is_stream(self) -> bool:
         """Whether it may never end by itself, so that it is dismissed when the service stops."""
         return self.kind in (Kind.WAIT, Kind.STREAM)
+
+    def places(self, unary_limit: int, stream_limit: int) -> int:
+        """The number of calls in its budget."""
+        if self.is_single:
+            return 1
+        return stream_limit if self.is_long else unary_limit
 
     def work_s(self, remaining_s: float) -> float:
         """The part of the client's remaining time that the work itself may take."""
@@ -113,7 +130,7 @@ class MethodTable:
         return {
             "": unary_limit,
             **{
-                method.budget: stream_limit if method.is_long else unary_limit
+                method.budget: method.places(unary_limit, stream_limit)
                 for method in self._rows.values()
             },
         }

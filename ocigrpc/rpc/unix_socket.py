@@ -9,7 +9,7 @@ import re
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from ocigrpc.errors import HostFailed, InvalidSettings
 from ocigrpc.host.files.directory import trust_problem
 from ocigrpc.rpc.listener import CONNECTIONS_LIMIT
 from ocigrpc.rpc.peer_proxy import PeerProxy
+from ocigrpc.settings.access import MetricsSettings
 
 # Longest path of a unix socket; unix(7).
 PATH_LIMIT_BYTES = 107
@@ -43,54 +44,117 @@ class UnixSocket(NamedTuple):
     """Whether the calling processes are known, by a :class:`PeerProxy`."""
 
 
-@contextmanager
-def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[None]:
-    """Start ``server`` behind a socket file, which appears when it serves.
+def metrics_socket(metrics: MetricsSettings) -> UnixSocket:
+    """Where metrics are served, if that is a socket."""
+    return UnixSocket("metrics.address", metrics.socket_path, metrics.mode, metrics.group)
 
-    A socket without a listener is replaced; the file is removed at the end, unless it is another
-    service's by then. Raises ``InvalidSettings`` when the path is unusable or in use,
-    ``HostFailed`` when the host refuses it.
+
+@contextmanager
+def open_unix_socket(server: grpc.Server, wanted: UnixSocket) -> Iterator[str]:
+    """Start ``server`` behind a socket file; see :func:`socket_file` for the rest.
+
+    The address in the block is one at which this process can connect even if clients have all
+    connections: behind a proxy the same, which keeps one for it, or else a second one of the
+    server, whose file is removed, so that nobody else finds it.
+    """
+    with ExitStack() as stack:
+        own_address = f"unix:{wanted.path}"
+
+        def listen(outside: str, inside: str) -> None:
+            nonlocal own_address
+            server.add_insecure_port(f"unix:{inside}")
+            if wanted.identify_peers:
+                server.start()
+                # Later than the file is removed.
+                stack.callback(_proxy(outside, inside).close, _LAST_ANSWERS_S)
+            else:
+                server.add_insecure_port(f"unix:{outside}")
+                server.start()
+                own = os.open(inside, os.O_PATH | os.O_CLOEXEC)
+                stack.callback(os.close, own)
+                own_address = f"unix:/proc/self/fd/{own}"
+
+        stack.enter_context(socket_file(wanted, listen))
+        yield own_address
+
+
+@contextmanager
+def socket_file(wanted: UnixSocket, listen: Callable[[str, str], None]) -> Iterator[None]:
+    """Have a socket file, which appears when its socket listens.
+
+    ``listen`` has a socket listen at the first of two paths, which is renamed afterwards, and may
+    use the second one meanwhile. A socket without a listener is replaced; the file is removed at
+    the end, unless it is another service's by then. Raises ``InvalidSettings`` when the path is
+    unusable, ``HostFailed`` when it is in use or the host refuses it.
     """
     path = wanted.path
-    try:
-        gid = _gid(wanted)
-        _refuse_directory(wanted, gid)
+    with _explained(path):
+        gid = check_place(wanted)
         _refuse_taken(wanted)
-        proxy, ours = _publish(server, wanted, gid)
-    except (OSError, RuntimeError) as error:
-        text = error.strerror if isinstance(error, OSError) else str(error)
-        raise HostFailed(f"can't listen on {path}: {text}", path=path, error=text) from error
+        with _hidden(path) as (outside, inside):
+            listen(outside, inside)
+            if gid is not None:
+                os.chown(outside, -1, gid)
+            os.chmod(outside, wanted.mode)
+            ours = _identity(outside)
+            os.rename(outside, path)
     try:
         yield
     finally:
         with suppress(OSError):
             if _identity(path) == ours:
                 os.unlink(path)
-        if proxy:
-            proxy.close(_LAST_ANSWERS_S)
 
 
-def _publish(
-    server: grpc.Server, wanted: UnixSocket, gid: int | None
-) -> tuple[PeerProxy | None, tuple[int, int]]:
-    """Bind in a private directory, and rename the socket to its place when it is served."""
-    directory = os.path.dirname(wanted.path)
-    with tempfile.TemporaryDirectory(prefix=".", dir=directory) as hidden, ExitStack() as failed:
+@contextmanager
+def take_over_socket(
+    server: grpc.Server, wanted: UnixSocket, listener: socket.socket
+) -> Iterator[PeerProxy]:
+    """Start ``server`` behind a listening socket, which like its file remains the caller's.
+
+    Connections wait in it until the proxy is to accept them. Its permissions are those that it
+    has. Errors are those of :func:`open_unix_socket`.
+    """
+    with _explained(wanted.path):
+        _refuse_directory(wanted, None)
+        with _hidden(wanted.path) as (_, inside):
+            server.add_insecure_port(f"unix:{inside}")
+            server.start()
+            proxy = PeerProxy(listener.dup(), inside, CONNECTIONS_LIMIT, hands_over=True)
+    try:
+        yield proxy
+    finally:
+        proxy.close(_LAST_ANSWERS_S)
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text = error.strerror if isinstance(error, OSError) else str(error)
+        raise HostFailed(f"can't listen on {path}: {text}", path=path, error=text) from error
+
+
+@contextmanager
+def _hidden(path: str) -> Iterator[tuple[str, str]]:
+    """Two paths for sockets that nobody finds, on the file system of ``path``."""
+    with tempfile.TemporaryDirectory(prefix=".", dir=os.path.dirname(path)) as hidden:
         outside, inside = f"{hidden}/o", f"{hidden}/i"
         if len(inside.encode()) > PATH_LIMIT_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        server.add_insecure_port(f"unix:{inside if wanted.identify_peers else outside}")
-        server.start()
-        proxy = _proxy(outside, inside) if wanted.identify_peers else None
-        if proxy:
-            failed.callback(proxy.close, 0)
-        if gid is not None:
-            os.chown(outside, -1, gid)
-        os.chmod(outside, wanted.mode)
-        ours = _identity(outside)
-        os.rename(outside, wanted.path)
-        failed.pop_all()
-    return proxy, ours
+        yield outside, inside
+
+
+def check_place(wanted: UnixSocket) -> int | None:
+    """The group of a socket, None for the service's own.
+
+    Raises ``InvalidSettings`` if it does not exist, or if the directory is not safe, or closed to
+    it; ``OSError`` if the directory can't be examined.
+    """
+    gid = _gid(wanted)
+    _refuse_directory(wanted, gid)
+    return gid
 
 
 def _proxy(outside: str, inside: str) -> PeerProxy:
@@ -149,8 +213,14 @@ def _refuse_taken(wanted: UnixSocket) -> None:
     except OSError as error:
         # A socket that can't be probed, as with a full backlog, may well have a listener.
         problem = f"is there, and can't be probed for a listener: {error.strerror or error}"
-        raise _unusable(wanted, problem, "SOCKET_PATH_TAKEN") from error
-    raise _unusable(wanted, "has another service listening on it", "SOCKET_IN_USE")
+        raise _in_use(wanted, problem) from error
+    raise _in_use(wanted, "has another service listening on it")
+
+
+def _in_use(wanted: UnixSocket, problem: str) -> HostFailed:
+    """Not wrong settings: the other service may end."""
+    message = f"{wanted.setting}: {wanted.path} {problem}"
+    return HostFailed(message, reason="SOCKET_IN_USE", path=wanted.path)
 
 
 def _unusable(wanted: UnixSocket, problem: str, reason: str, **metadata: object) -> InvalidSettings:

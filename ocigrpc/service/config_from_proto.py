@@ -74,6 +74,7 @@ def container_config(
             tuple(message.readonly_paths.paths) if message.HasField("readonly_paths") else None
         ),
         readonly_rootfs=message.readonly_rootfs,
+        image=message.image,
         hostname=message.hostname,
         sysctls=dict(message.sysctls),
         namespaces=tuple(_namespace(violations, *each) for each in enumerate(message.namespaces)),

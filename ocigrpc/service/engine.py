@@ -7,6 +7,8 @@ from typing import Protocol
 
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.containers.resources.stats import ContainerStats
+from ocigrpc.engine.copying.archive_in import CopyTarget
+from ocigrpc.engine.copying.archive_out import CopySource, PathStat
 from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
 from ocigrpc.engine.model.record import ContainerFilter, ContainerView
@@ -20,6 +22,7 @@ from ocigrpc.engine.model.values import (
     Versions,
 )
 from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
+from ocigrpc.host.archives.unpack import Unpacked
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.waiting import Deadline
@@ -69,6 +72,11 @@ class Engine(Protocol):
     def watch_events(
         self, after: int | None, event_filter: EventFilter, deadline: Deadline
     ) -> Iterator[EventBatch]: ...
+    def copy_out(self, source: CopySource, deadline: Deadline) -> Generator[PathStat | bytes]: ...
+    def copy_into(
+        self, target: CopyTarget, chunks: Iterable[bytes], deadline: Deadline
+    ) -> Unpacked: ...
+    def backup_store(self, deadline: Deadline) -> Iterator[bytes]: ...
     def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult: ...
     def exec(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Generator[Reply]: ...
     def attach(

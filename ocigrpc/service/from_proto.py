@@ -22,6 +22,7 @@ from ocigrpc.engine.model.values import (
     BundleSource,
     ConfigSource,
     CreateRequest,
+    ObjectKind,
     SpecSource,
     State,
 )
@@ -74,6 +75,10 @@ _POLICIES: dict[int, MonitorLostPolicy | None] = {
 }
 _STATES = {container_pb2.ContainerState.Value(f"CONTAINER_STATE_{e.name}"): e for e in State}
 _EVENT_KINDS = {event_pb2.EventKind.Value(f"EVENT_KIND_{e.name}"): e for e in EventKind}
+_OBJECTS: Mapping[int, ObjectKind] = {
+    event_pb2.OBJECT_KIND_CONTAINER: ObjectKind.CONTAINER,
+    event_pb2.OBJECT_KIND_IMAGE: ObjectKind.IMAGE,
+}
 _LOG_STREAMS = {log_pb2.LogStream.Value(f"LOG_STREAM_{e.name}"): e for e in Stream}
 
 
@@ -97,19 +102,20 @@ def stop_request(request: runtime_pb2.StopContainerRequest) -> tuple[str, float 
     """Container id, and timeout in seconds; None if the settings decide."""
     if not request.HasField("timeout"):
         return container_id(request), None
-    return container_id(request), _seconds(request.timeout)
+    return container_id(request), seconds(request.timeout)
 
 
 def limit_s(timeout: Duration) -> float:
     """The timeout in seconds; infinite if there is none."""
-    return _seconds(timeout) or math.inf
+    return seconds(timeout) or math.inf
 
 
-def _seconds(timeout: Duration) -> float:
+def seconds(timeout: Duration, field: str = "timeout") -> float:
+    """The timeout in seconds; 0 if there is none. Raises ``InvalidArgument``."""
     timeout_s = seconds_of(timeout)
     if timeout_s is None or timeout_s > TIMEOUT_LIMIT_S:
         problem = "must be a duration that is not negative, of 24 hours at most"
-        raise InvalidArgument.of("timeout", problem, reason="INVALID_TIMEOUT")
+        raise InvalidArgument.of(field, problem, reason="INVALID_TIMEOUT")
     return timeout_s
 
 
@@ -186,6 +192,7 @@ def create_request(request: runtime_pb2.CreateContainerRequest) -> CreateRequest
         cgroup_parent=request.cgroup_parent,
         no_pivot=request.no_pivot,
         monitor_lost_policy=_POLICIES[policy],
+        auto_remove=request.auto_remove,
     )
 
 
@@ -259,13 +266,19 @@ def watch_events_request(
     violations = Violations()
     kinds = _known(violations, "filter.kinds", asked.kinds, _EVENT_KINDS, reason="INVALID_KIND")
     check_labels(violations, "filter.label_selector", asked.label_selector)
-    violations.text("filter.container_id", asked.container_id, WANTED_LIMIT_BYTES)
+    objects = _known(violations, "filter.objects", asked.objects, _OBJECTS, reason="INVALID_KIND")
+    for field, wanted_id in (("container_id", asked.container_id), ("image_id", asked.image_id)):
+        violations.text(f"filter.{field}", wanted_id, WANTED_LIMIT_BYTES)
+    default = event_pb2.OBJECT_KIND_IMAGE if asked.image_id else event_pb2.OBJECT_KIND_CONTAINER
+    both = bool(asked.container_id and asked.image_id)
+    violations.allow(not both, "filter.image_id", "can't be with container_id", "CONFLICT")
     violations.allow(request.after >= 0, "after", "is negative", "OUT_OF_RANGE")
     violations.raise_any()
     event_filter = EventFilter(
-        object_id=asked.container_id,
+        object_id=asked.container_id or asked.image_id,
         marks=frozenset(marks_of(asked.label_selector)),
         kinds=kinds,
+        object_kinds=objects or frozenset({_OBJECTS[default]}),
     )
     return request.after if request.HasField("after") else None, event_filter
 

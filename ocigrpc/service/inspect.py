@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING
+
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.model.values import Position
+from ocigrpc.oci.bundle import SpecFile
 from ocigrpc.oci.spec.types import ShownSpec, SpecCapabilities, SpecMount, SpecUser
 from ocigrpc.service.from_proto import container_id
-from ocigrpc.service.pages import PROCESSES_LIMIT, Page, page_of
+from ocigrpc.service.pages import PROCESSES_LIMIT, Page, page_of, size_of
 from ocigrpc.service.times import duration
 from ocigrpc.v1 import config_pb2, container_pb2, process_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 # Most that a spec takes in an answer: with labels and annotations, it fits the 4 MiB that clients
 # of gRPC accept by default.
 SPEC_LIMIT_BYTES = 2 << 20
+
+# How many specs are kept as messages, which takes a few KiB for each, and of which files at most.
+_KEPT, _KEPT_BYTES = 64, 64 << 10
 
 _PROPAGATIONS = {
     prefix + word: number
@@ -26,21 +36,34 @@ _PROPAGATIONS = {
 
 
 def container_spec(found: Inspection) -> container_pb2.ContainerSpec | None:
-    """What a container runs; None when its spec can't be read."""
-    spec = found.spec
-    if spec is None:
+    """What a container runs, not to be changed; None when its spec can't be read."""
+    file = found.spec
+    if file is None:
         return None
+    message = _kept_message if file.size_bytes <= _KEPT_BYTES else _message
+    try:
+        return message(file, found.seccomp_profile)
+    except (OSError, ValueError):
+        return None
+
+
+def _message(file: SpecFile, seccomp_profile: str) -> container_pb2.ContainerSpec:
+    spec = file.shown()
     message = _spec(spec)
     seccomp = spec.linux.seccomp if spec.linux is not None else None
     if seccomp is not None:
         message.seccomp.default_action = seccomp.default_action
         message.seccomp.rules = len(seccomp.syscalls or ())
-        message.seccomp.profile_path = found.seccomp_profile
+        message.seccomp.profile_path = seccomp_profile
     if message.ByteSize() > SPEC_LIMIT_BYTES:
         message.ClearField("env")
         message.ClearField("mounts")
         message.truncated = True
     return message
+
+
+# To read and convert a spec would be half of a status, and clients ask for the same few often.
+_kept_message = functools.lru_cache(maxsize=_KEPT)(_message)
 
 
 def _spec(spec: ShownSpec) -> container_pb2.ContainerSpec:
@@ -98,10 +121,12 @@ def processes_request(request: process_pb2.ListProcessesRequest) -> tuple[str, P
     return wanted_id, page._replace(size=min(page.size or PROCESSES_LIMIT, PROCESSES_LIMIT))
 
 
-def listed_process(process: ContainerProcess) -> tuple[Position, process_pb2.Process]:
-    """A process as an entry of a list, and where it stands there."""
+def add_process(
+    entries: RepeatedCompositeFieldContainer[process_pb2.Process], process: ContainerProcess
+) -> tuple[Position, int]:
+    """Add a process to a list: where it stands there, and the size of its entry."""
     usage, user = process
-    return (usage.pid, ""), process_pb2.Process(
+    entry = entries.add(
         pid=usage.pid,
         container_pid=usage.container_pid,
         parent_pid=usage.parent_pid,
@@ -111,3 +136,4 @@ def listed_process(process: ContainerProcess) -> tuple[Position, process_pb2.Pro
         command=usage.command,
         user=user,
     )
+    return (usage.pid, ""), size_of(entry)

@@ -12,8 +12,8 @@ from ocigrpc.violations import ARGUMENTS_LIMIT
 # ``ocigrpc.v1.RuntimeService``.
 SERVICE_NAME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].full_name
 
-# Most seconds of the client's time that are reserved for the answer of a call whose request says
-# how long it may take; more would cut that short.
+# Most seconds of the client's time that are reserved for the answer of a call that may take long;
+# more would cut that short.
 _ANSWER_S = 0.5
 
 
@@ -31,6 +31,10 @@ def _watch(name: str, kind: Kind = Kind.STREAM) -> Method:
 
 def _exec(name: str, kind: Kind) -> Method:
     return _method(name, kind, "Exec")._replace(is_long=True, answer_limit_s=_ANSWER_S)
+
+
+def _copy(name: str) -> Method:
+    return _method(name, Kind.STREAM)._replace(is_long=True, answer_limit_s=_ANSWER_S)
 
 
 METHODS = (
@@ -52,11 +56,16 @@ METHODS = (
     _method("RemoveContainer", Kind.RESCUE),
     _exec("ExecSync", Kind.WAIT),
     _exec("Exec", Kind.STREAM),
+    # Only for administrators, since it reads any file of a container.
+    _copy("CopyOut"),
+    _copy("CopyInto"),
     _watch("WaitContainer", Kind.WAIT),
     _watch("ContainerLogs"),
     _watch("WatchEvents"),
     _watch("WatchStats"),
     _watch("Attach")._replace(is_read_only=False),
+    # Only for administrators, since it takes room on the store's disk.
+    _watch("BackupStore")._replace(is_read_only=False, is_single=True),
 )
 
 # Limits of lists and maps in requests that differ from the general one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -31,7 +31,9 @@ _ENTRY_BYTES = 8
 
 _TOKEN_LIMIT_BYTES = 512
 
+_E = TypeVar("_E", bound="_Entries")
 _M = TypeVar("_M", bound=Message)
+_T = TypeVar("_T")
 
 
 class Page(NamedTuple):
@@ -53,6 +55,10 @@ class _Token(msgspec.Struct, frozen=True, array_like=True):
 
 # Made at import: msgspec crashes when two threads use a type for the first time.
 _TOKEN = msgspec.json.Decoder(_Token)
+
+
+class _Entries(Protocol):
+    def __delitem__(self, index: int, /) -> None: ...
 
 
 class _Paged(Protocol):
@@ -92,20 +98,30 @@ def filtered_page_of(request: _Filtered) -> Page:
     return page_of(request, request.filter.SerializeToString(deterministic=True))
 
 
-def first_page(items: Iterable[tuple[Position, _M]], page: Page) -> tuple[list[_M], str]:
-    """The items that fit the page, and the token of the next page, empty for the last one."""
-    messages: list[_M] = []
+def fill_page(
+    entries: _E, items: Iterable[_T], add: Callable[[_E, _T], tuple[Position, int]], page: Page
+) -> str:
+    """Fill a list of an answer; the token of the next page, empty for the last one.
+
+    ``add`` makes an entry of an item, and gives where it stands and its size in bytes. It makes
+    the entry in place: protobuf copies a message that is passed.
+    """
     size_bytes = 0
     last: Position | None = None
-    for position, message in items:
-        size_bytes += message.ByteSize() + _ENTRY_BYTES
-        full = len(messages) == page.size > 0 or size_bytes > ANSWER_LIMIT_BYTES
-        if last is not None and full:
+    for count, item in enumerate(items):
+        position, entry_bytes = add(entries, item)
+        size_bytes += entry_bytes
+        if last is not None and (count == page.size > 0 or size_bytes > ANSWER_LIMIT_BYTES):
+            del entries[-1]
             token = msgspec.json.encode(_Token(*last, page.filter_mark))
-            return messages, base64.urlsafe_b64encode(token).decode()
-        messages.append(message)
+            return base64.urlsafe_b64encode(token).decode()
         last = position
-    return messages, ""
+    return ""
+
+
+def size_of(entry: Message) -> int:
+    """The most bytes that an entry of a list takes."""
+    return entry.ByteSize() + _ENTRY_BYTES
 
 
 def parts(messages: Iterable[_M]) -> Iterator[list[_M]]:
@@ -113,10 +129,10 @@ def parts(messages: Iterable[_M]) -> Iterator[list[_M]]:
     part: list[_M] = []
     size_bytes = 0
     for message in messages:
-        size_bytes += message.ByteSize() + _ENTRY_BYTES
+        size_bytes += size_of(message)
         if part and size_bytes > ANSWER_LIMIT_BYTES:
             yield part
-            part, size_bytes = [], message.ByteSize() + _ENTRY_BYTES
+            part, size_bytes = [], size_of(message)
         part.append(message)
     yield part
 

@@ -13,6 +13,7 @@ from ocigrpc.rpc.call import Call
 from ocigrpc.rpc.methods import Service
 from ocigrpc.service import (
     config_from_proto,
+    copy,
     from_proto,
     inspect,
     pages,
@@ -24,7 +25,15 @@ from ocigrpc.service import (
 )
 from ocigrpc.service.engine import Engine
 from ocigrpc.service.methods import COUNT_LIMITS, METHODS, SERVICE_NAME
-from ocigrpc.v1 import attach_pb2, event_pb2, exec_pb2, log_pb2, process_pb2, runtime_pb2_grpc
+from ocigrpc.v1 import (
+    attach_pb2,
+    copy_pb2,
+    event_pb2,
+    exec_pb2,
+    log_pb2,
+    process_pb2,
+    runtime_pb2_grpc,
+)
 from ocigrpc.v1 import runtime_pb2 as v1
 
 
@@ -128,8 +137,9 @@ class RuntimeService:
         container_id, page = inspect.processes_request(request)
         after_pid = page.after[0] if page.after else 0
         found = self._engine.processes(container_id, after_pid, call.deadline)
-        processes, token = pages.first_page(map(inspect.listed_process, found), page)
-        return process_pb2.ListProcessesResponse(processes=processes, next_page_token=token)
+        answer = process_pb2.ListProcessesResponse()
+        answer.next_page_token = pages.fill_page(answer.processes, found, inspect.add_process, page)
+        return answer
 
     def ListContainers(
         self, request: v1.ListContainersRequest, call: Call
@@ -137,8 +147,9 @@ class RuntimeService:
         """Those that match."""
         wanted, page = from_proto.container_filter(request), pages.filtered_page_of(request)
         views = self._engine.list_containers(wanted, page.after)
-        containers, token = pages.first_page(map(to_proto.listed, views), page)
-        return v1.ListContainersResponse(containers=containers, next_page_token=token)
+        entries: list[bytes] = []
+        next_page_token = pages.fill_page(entries, views, to_proto.add_listed, page)
+        return to_proto.list_response(entries, next_page_token)
 
     def WaitContainer(
         self, request: v1.WaitContainerRequest, call: Call
@@ -190,8 +201,11 @@ class RuntimeService:
         """The usage of those that match."""
         wanted, page = from_proto.container_filter(request), pages.filtered_page_of(request)
         found = self._engine.list_stats(wanted, call.deadline, page.after)
-        used, token = pages.first_page(map(stats_to_proto.listed_stats, found), page)
-        return v1.ListContainerStatsResponse(stats=used, next_page_token=token)
+        answer = v1.ListContainerStatsResponse()
+        answer.next_page_token = pages.fill_page(
+            answer.stats, found, stats_to_proto.add_stats, page
+        )
+        return answer
 
     def WatchStats(
         self, request: v1.WatchStatsRequest, call: Call
@@ -227,6 +241,31 @@ class RuntimeService:
             closing(self._engine.attach(start, inputs, call.deadline)) as replies,
         ):
             yield from map(session_to_proto.attach_response, replies)
+
+    def CopyOut(
+        self, request: copy_pb2.CopyOutRequest, call: Call
+    ) -> Iterator[copy_pb2.CopyOutResponse]:
+        """What is at a path in it, and an archive of that."""
+        with closing(self._engine.copy_out(copy.copy_source(request), call.deadline)) as content:
+            yield from map(copy.copy_out_response, content)
+
+    def CopyInto(
+        self, messages: Iterator[copy_pb2.CopyIntoRequest], call: Call
+    ) -> copy_pb2.CopyIntoResponse:
+        """Put the files of an archive into it."""
+        with streams.queued(messages, copy.copy_target, copy.chunk, len, call.deadline) as (
+            target,
+            chunks,
+        ):
+            unpacked = self._engine.copy_into(target, chunks.each(call.deadline), call.deadline)
+        return copy.copy_into_response(unpacked)
+
+    def BackupStore(
+        self, request: v1.BackupStoreRequest, call: Call
+    ) -> Iterator[v1.BackupStoreResponse]:
+        """A copy of the store."""
+        for piece in self._engine.backup_store(call.deadline):
+            yield v1.BackupStoreResponse(content=piece)
 
 
 def runtime_service(engine: Engine) -> Service:

@@ -48,6 +48,8 @@ def exec_start(request: exec_pb2.ExecRequest) -> ExecStart:
     """The program to run, from the first message. Raises ``InvalidArgument``."""
     start = request.start
     with _start_of(request):
+        if start.stdin and start.detach:
+            raise InvalidArgument.of("stdin", "is not sent with detach", reason="CONFLICT")
         return ExecStart(
             container_id=from_proto.container_id(start),
             process=structs.replace(_process(start.process), field="start.process"),
@@ -55,7 +57,8 @@ def exec_start(request: exec_pb2.ExecRequest) -> ExecStart:
             stdin=start.stdin,
             terminal=start.terminal,
             terminal_size=_start_size(start),
-            keep_running=start.keep_running,
+            keep_running=start.keep_running or start.detach,
+            detach=start.detach,
         )
 
 
@@ -69,6 +72,7 @@ def attach_start(request: attach_pb2.AttachRequest) -> AttachStart:
             stdout=start.stdout,
             stderr=start.stderr,
             terminal_size=_start_size(start),
+            block_timeout_s=from_proto.seconds(start.block_timeout, "block_timeout"),
         )
 
 

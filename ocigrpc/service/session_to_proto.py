@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocigrpc.engine.sessions.messages import Attached, ExecExit, ExecResult, Reply
+from ocigrpc.engine.sessions.messages import Attached, ExecExit, ExecResult, ExecStarted, Reply
 from ocigrpc.v1 import attach_pb2, exec_pb2
 
 
@@ -21,6 +21,8 @@ def exec_response(answer: Reply) -> exec_pb2.ExecResponse:
     """One answer of Exec."""
     if isinstance(answer, ExecExit):
         return exec_pb2.ExecResponse(exit=_exit(answer))
+    if isinstance(answer, ExecStarted):
+        return exec_pb2.ExecResponse(started=exec_pb2.ExecStarted(pid=answer.pid))
     assert not isinstance(answer, Attached), "is no answer of an exec"
     if answer.is_stderr:
         return exec_pb2.ExecResponse(stderr=answer.data)
@@ -31,7 +33,7 @@ def attach_response(answer: Reply) -> attach_pb2.AttachResponse:
     """One answer of Attach."""
     if isinstance(answer, Attached):
         return attach_pb2.AttachResponse(attached=attach_pb2.Attached())
-    assert not isinstance(answer, ExecExit), "is no answer of an attach"
+    assert not isinstance(answer, ExecStarted | ExecExit), "is no answer of an attach"
     if answer.is_stderr:
         return attach_pb2.AttachResponse(stderr=answer.data)
     return attach_pb2.AttachResponse(stdout=answer.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,9 +11,12 @@ from ocigrpc.engine.containers.resources.stats import ContainerStats
 from ocigrpc.engine.model.values import Position
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.cgroups.stats import CpuUsage, Pressure, PressureLine
-from ocigrpc.service.pages import parts
+from ocigrpc.service.pages import parts, size_of
 from ocigrpc.service.times import duration, timestamp
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 
 def limits(found: Limits) -> config_pb2.LinuxContainerResources:
@@ -47,9 +51,12 @@ def stats_messages(
     yield runtime_pb2.WatchStatsResponse(stats=held)
 
 
-def listed_stats(stats: ContainerStats) -> tuple[Position, stats_pb2.ContainerStats]:
-    """The same as an entry of a list."""
-    return stats.record.position, container_stats(stats)
+def add_stats(
+    entries: RepeatedCompositeFieldContainer[stats_pb2.ContainerStats], stats: ContainerStats
+) -> tuple[Position, int]:
+    """Add the usage of a container to a list: where it stands there, and the size of its entry."""
+    entries.append(container_stats(stats))
+    return stats.record.position, size_of(entries[-1])
 
 
 def container_stats(stats: ContainerStats) -> stats_pb2.ContainerStats:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
@@ -16,7 +18,9 @@ from ocigrpc.engine.model.values import (
     Condition,
     Counts,
     ExitStatus,
+    ObjectKind,
     Position,
+    State,
     Versions,
 )
 from ocigrpc.service.times import duration, fill_timestamp, timestamp
@@ -25,6 +29,14 @@ from ocigrpc.v1 import container_pb2, event_pb2, log_pb2, runtime_pb2
 # Longest message of several events; one event alone may be longer.
 EVENTS_MESSAGE_BYTES = 256 << 10
 
+# Longest entry of a list that is kept, for as long as its container is shown in the same way.
+# Making one takes ten times as long as finding it again. Labels make some a hundred times longer.
+_KEPT_BYTES = 4 << 10
+_listed: WeakKeyDictionary[ContainerView, bytes] = WeakKeyDictionary()
+
+_STATES = {
+    each: container_pb2.ContainerState.Value(f"CONTAINER_STATE_{each.name}") for each in State
+}
 _STREAMS = {
     Stream.STDOUT: log_pb2.LOG_STREAM_STDOUT,
     Stream.STDERR: log_pb2.LOG_STREAM_STDERR,
@@ -100,18 +112,44 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
         stdin=record.stdin,
         monitor_lost=record.monitor_lost,
         monitor_lost_policy=f"MONITOR_LOST_POLICY_{record.monitor_lost_policy.name}",
+        auto_remove=record.auto_remove,
+        image_id=record.image_id,
+        image_name=record.image_name,
         runtime_state=view.runtime_state,
         message=view.message,
     )
 
 
-def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummary]:
-    """A container as an entry of a list, and where it stands there."""
+def add_listed(entries: list[bytes], view: ContainerView) -> tuple[Position, int]:
+    """Add a container to a list: where it stands there, and the size of its entry.
+
+    The entry is an encoded answer with nothing else in it: see :func:`list_response`.
+    """
+    encoded = _listed.get(view)
+    if encoded is None:
+        encoded = _encoded(view)
+        if len(encoded) <= _KEPT_BYTES:
+            _listed[view] = encoded
+    entries.append(encoded)
+    return view.record.position, len(encoded)
+
+
+def list_response(
+    entries: Iterable[bytes], next_page_token: str
+) -> runtime_pb2.ListContainersResponse:
+    """The answer of all entries: encoded messages that are joined are one with all they list."""
+    answer = runtime_pb2.ListContainersResponse.FromString(b"".join(entries))
+    answer.next_page_token = next_page_token
+    return answer
+
+
+def _encoded(view: ContainerView) -> bytes:
     record = view.record
-    entry = container_pb2.ContainerSummary(
+    answer = runtime_pb2.ListContainersResponse()
+    entry = answer.containers.add(
         container_id=record.container_id,
         name=record.name,
-        state=f"CONTAINER_STATE_{view.state.name}",
+        state=_STATES[view.state],
         pid=view.pid,
         exit_status=None if view.exit_status is None else exit_status(view.exit_status),
         # Passing an empty map is expensive.
@@ -119,10 +157,12 @@ def listed(view: ContainerView) -> tuple[Position, container_pb2.ContainerSummar
         runtime_handler=record.runtime_handler,
         command_line=record.command_line,
         monitor_lost=record.monitor_lost,
+        image_id=record.image_id,
+        image_name=record.image_name,
     )
     fill_timestamp(entry.created_at, record.created_ns)
     fill_timestamp(entry.started_at, record.started_ns)
-    return record.position, entry
+    return answer.SerializeToString()
 
 
 def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
@@ -137,8 +177,14 @@ def exit_status(ended: ExitStatus) -> container_pb2.ExitStatus:
     )
 
 
-def watch_events_responses(batch: EventBatch) -> Iterator[event_pb2.WatchEventsResponse]:
+# Of the last batch alone: all followers get the same one at the same time.
+@lru_cache(maxsize=1)
+def watch_events_responses(batch: EventBatch) -> Sequence[event_pb2.WatchEventsResponse]:
     """The events of a batch in messages, each with the cursor after its last event."""
+    return tuple(_watch_events_responses(batch))
+
+
+def _watch_events_responses(batch: EventBatch) -> Iterator[event_pb2.WatchEventsResponse]:
     gap = event_pb2.EventGap(first=batch.gap.first, last=batch.gap.last) if batch.gap else None
     events: list[event_pb2.ContainerEvent] = []
     size_bytes = 0
@@ -156,7 +202,8 @@ def _event(event: Event) -> event_pb2.ContainerEvent:
         sequence=event.sequence,
         time=timestamp(event.time_ns),
         kind=f"EVENT_KIND_{event.kind.name}",
-        container_id=event.object_id,
+        container_id=event.object_id if event.object_kind is ObjectKind.CONTAINER else "",
+        image_id=event.object_id if event.object_kind is ObjectKind.IMAGE else "",
         name=event.name,
         exit_status=exit_status(event.exit_status) if event.exit_status else None,
     )

@@ -7,14 +7,15 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
+from ocigrpc.settings.access import TcpSettings
 from ocigrpc.settings.values import (
     CgroupManager,
     RuntimeHandler,
     Settings,
-    TcpSettings,
     encode_hook,
 )
 
@@ -25,6 +26,9 @@ _SIZE_LIMIT_BYTES = 256 << 10
 
 # See systemd.unit(5) and systemd.slice(5): dashes separate the names of nested slices.
 _SLICE = re.compile(r"(-|[\w:.\\@]+(-[\w:.\\@]+)*)\.slice", re.ASCII)
+_MOUNT_OPTION = re.compile(
+    "(?:metacopy|index)=(?:on|off)|redirect_dir=(?:on|follow|nofollow|off)|xino=(?:on|off|auto)"
+)
 _RUNTIME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 # The settings that mutual TLS needs, all of them.
@@ -85,6 +89,7 @@ def _checked(settings: Settings) -> Iterator[tuple[str, str]]:
         if list(directories.values()).count(path) > 1:
             yield key, f"{', '.join(directories)} must be three directories"
     yield "conmon.path", _program_problem(settings.conmon.path)
+    yield from _images_problems(settings, directories.values())
     manager = settings.cgroup.manager
     yield "cgroup.parent", cgroup_parent_problem(manager, settings.cgroup.parent)
     if monitors := settings.conmon.cgroup_parent:
@@ -95,6 +100,32 @@ def _checked(settings: Settings) -> Iterator[tuple[str, str]]:
         names = ", ".join(sorted(settings.runtimes))
         yield "default_runtime", f"{settings.default_runtime!r} is not one of runtimes: {names}"
     yield from _access_problems(settings)
+
+
+def _images_problems(settings: Settings, taken: Collection[str]) -> Iterator[tuple[str, str]]:
+    """``taken`` are directories that are for something else."""
+    root, run = settings.images_root, settings.images_run
+    for key, path in (("images.root", root), ("images.run", run)):
+        yield key, path_problem(path) or ("is for something else" if path in taken else "")
+        # skopeo gets both in one word, in which these mean something.
+        if set(path) & set("[]+@:"):
+            yield key, "must not have any of the characters [ ] + @ and :"
+    if root == run:
+        yield "images.run", "must be another directory than images.root"
+    yield "images.skopeo", _program_problem(settings.images.skopeo)
+    for name in ("policy", "registries_conf", "registries_d", "auth_file"):
+        if path := getattr(settings.images, name):
+            yield f"images.{name}", path_problem(path)
+    for option in settings.images.mount_options:
+        yield "images.mount_options", _mount_option_problem(option)
+
+
+def _mount_option_problem(option: str) -> str:
+    if option == "volatile":
+        return "'volatile' would leave, after a loss of power, what the kernel refuses to mount"
+    if not _MOUNT_OPTION.fullmatch(option):
+        return f"{option!r} is none of metacopy, redirect_dir, index and xino with its value"
+    return ""
 
 
 def cgroup_parent_problem(cgroup_manager: str, cgroup_parent: str) -> str:
@@ -148,6 +179,10 @@ def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "readonly_socket.path", problem
         if settings.readonly_socket.path == settings.socket.path:
             yield "readonly_socket.path", "must not be socket.path, where everything is allowed"
+    if settings.metrics.address:
+        yield "metrics.address", _metrics_problem(settings)
+    if settings.traces.endpoint:
+        yield "traces.endpoint", url_problem(settings.traces.endpoint)
     tls_files = ((key, getattr(settings.tls, key.partition(".")[2])) for key in TLS_KEYS)
     given = {key: path for key, path in tls_files if path}
     for key, path in given.items():
@@ -161,6 +196,18 @@ def _access_problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "tcp.insecure_loopback", _NO_ADDRESS
 
 
+def _metrics_problem(settings: Settings) -> str:
+    metrics = settings.metrics
+    if not metrics.address.startswith("unix:"):
+        problem = _address_problem(metrics.address)
+        return problem and f"{problem}, or a path such as unix:///run/ocigrpc/metrics.sock"
+    if problem := _socket_path_problem(metrics.socket_path):
+        return problem
+    if metrics.socket_path in (settings.socket.path, settings.readonly_socket.path):
+        return "must be another socket than those that clients connect to"
+    return ""
+
+
 def _socket_path_problem(path: str) -> str:
     """See unix(7)."""
     if len(path.encode()) > 107:
@@ -171,16 +218,34 @@ def _socket_path_problem(path: str) -> str:
     return path_problem(path)
 
 
+def _address_problem(text: str) -> str:
+    try:
+        TcpAddress.parse(text)
+    except ValueError:
+        return "must be an IP address and a port, such as 127.0.0.1:7443 or [::1]:7443"
+    return ""
+
+
+def url_problem(text: str) -> str:
+    """Why this is no address that HTTP can be spoken at; empty if it is."""
+    try:
+        url = urlsplit(text)
+        # Reading the port checks it.
+        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        usable = False
+    # Settings are shown to everybody who may ask for Status.
+    if not usable or "@" in url.netloc or url.query or url.fragment:
+        return "must be a URL such as http://127.0.0.1:4318, without a password or a query"
+    return "" if text.isprintable() and len(text) <= 1024 else "is too long or can't be printed"
+
+
 def _tcp_problems(tcp: TcpSettings, tls: Collection[str]) -> Iterator[tuple[str, str]]:
     """``tls`` has the keys of the files of TLS that are given."""
-    try:
-        address = TcpAddress.parse(tcp.address)
-    except ValueError:
-        yield (
-            "tcp.address",
-            "must be an IP address and a port, such as 127.0.0.1:7443 or [::1]:7443",
-        )
+    if problem := _address_problem(tcp.address):
+        yield "tcp.address", problem
         return
+    address = TcpAddress.parse(tcp.address)
     if not tcp.insecure_loopback:
         for key in TLS_KEYS:
             if key not in tls:

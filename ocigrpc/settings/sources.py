@@ -25,6 +25,8 @@ CONFIG_LIMIT_BYTES = 1 << 20
 CONFIG_VARIABLE = "OCIGRPC_CONFIG"
 
 _PREFIX = "OCIGRPC_"
+# The second one names the service to its clients.
+_NO_SETTINGS = (CONFIG_VARIABLE, "OCIGRPC_ADDRESS")
 _SETTINGS = {each.key: each for each in settings_table()}
 _VARIABLES = {each.variable: each.key for each in settings_table()}
 _TABLES = {key.partition(".")[0] for key in _SETTINGS if "." in key}
@@ -98,7 +100,7 @@ def _all_given(
     for key, value in _read(path, must_exist=named is not None).items():
         yield from _given_in_file(path, key, value)
     for name, text in sorted(environ.items()):
-        if name.startswith(_PREFIX) and name != CONFIG_VARIABLE:
+        if name.startswith(_PREFIX) and name not in _NO_SETTINGS:
             yield _Given("environment", name, _VARIABLES.get(name, name), text)
     for key, text in flags.items():
         flag = _SETTINGS[key].flag if key in _SETTINGS else f"--{key}"

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple, get_args, get_origin
 from msgspec import Meta, Struct
 from msgspec.structs import FieldInfo, fields
 
-from ocigrpc.settings.values import FileMode, Settings, encode_hook
+from ocigrpc.settings.access import FileMode
+from ocigrpc.settings.values import Settings, encode_hook
 
 
 class Setting(NamedTuple):
@@ -24,7 +25,7 @@ class Setting(NamedTuple):
     choices: tuple[str, ...]
     """The only values allowed; empty when there is no such list."""
     is_table: bool
-    """Whether it has keys of its own, which are written as JSON outside the file."""
+    """Whether it has several values, which are written as JSON outside the file."""
 
 
 def settings_table() -> list[Setting]:
@@ -50,7 +51,7 @@ def _setting(table: str, defaults: Struct, field: FieldInfo) -> Setting:
         default=_text(default),
         type=field.type,
         choices=_choices(field.type),
-        is_table=isinstance(default, dict),
+        is_table=isinstance(default, dict | tuple),
     )
 
 
@@ -72,4 +73,6 @@ def _text(value: object) -> str:
         return encode_hook(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(value) if isinstance(value, dict) else str(value) or '""'
+    if isinstance(value, dict | tuple):
+        return ", ".join(value) or "[]"
+    return str(value) or '""'

@@ -13,15 +13,27 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from ocigrpc.log import LogFormat, LogLevel
+from ocigrpc.settings.access import (
+    FileMode,
+    MetricsSettings,
+    ReadonlySocketSettings,
+    SocketSettings,
+    Table,
+    TcpSettings,
+    TlsSettings,
+    TracesSettings,
+)
+from ocigrpc.settings.images import ImagesSettings
 
 _DAY_S = 86400.0
 
 _Timeout = Annotated[float, Meta(gt=0, le=_DAY_S)]
 _Threads = Annotated[int, Meta(ge=1, le=4096)]
 _PausedBy = Literal["auto", "freezer", "runtime"]
+LoggedCalls = Literal["all", "changes", "none"]
 _ConmonLogLevel = Literal["error", "warning", "info", "debug", "trace"]
 
 
@@ -42,68 +54,7 @@ class MonitorLostPolicy(StrEnum):
 _DEFAULT_PARENT = {CgroupManager.CGROUPFS: "/ocigrpc", CgroupManager.SYSTEMD: "machine.slice"}
 
 
-class FileMode(int):
-    """Permission bits, written as octal text such as ``"0660"``."""
-
-
-class _Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the settings file."""
-
-
-class SocketSettings(_Table, frozen=True):
-    """The unix socket."""
-
-    path: Annotated[
-        str, Meta(description="Unix socket that clients connect to; at most 107 bytes.")
-    ] = "/run/ocigrpc/ocigrpc.sock"
-    mode: Annotated[FileMode, Meta(description="Permissions of the socket, in octal.")] = FileMode(
-        0o660
-    )
-    group: Annotated[
-        str, Meta(description="Group of the socket, a name or a number. Empty: the service's own.")
-    ] = ""
-    identify_peers: Annotated[
-        bool, Meta(description="Log which process and user call; adds about 0.1 ms to a call.")
-    ] = True
-
-
-class ReadonlySocketSettings(SocketSettings, frozen=True):
-    """The unix socket at which nothing can be changed."""
-
-    path: Annotated[
-        str, Meta(description="A second socket, for calls that change nothing. Empty: none.")
-    ] = ""
-
-
-class TcpSettings(_Table, frozen=True):
-    """The TCP port."""
-
-    address: Annotated[
-        str,
-        Meta(
-            description="IP address and port, such as 127.0.0.1:7443 or [::1]:7443, to serve with"
-            " mutual TLS 1.3. Empty: none."
-        ),
-    ] = ""
-    insecure_loopback: Annotated[
-        bool,
-        Meta(description="Serve a loopback address without TLS, to every user of the host."),
-    ] = False
-
-
-class TlsSettings(_Table, frozen=True):
-    """What mutual TLS needs, all of it."""
-
-    cert_path: Annotated[
-        str, Meta(description="Certificate of the service, in PEM, with its intermediate ones.")
-    ] = ""
-    key_path: Annotated[str, Meta(description="Its private key, in PEM.")] = ""
-    client_ca_path: Annotated[
-        str, Meta(description="Certificates of the authorities of clients, in PEM.")
-    ] = ""
-
-
-class LogsSettings(_Table, frozen=True):
+class LogsSettings(Table, frozen=True):
     """Logs of containers."""
 
     dir: Annotated[
@@ -123,7 +74,7 @@ class LogsSettings(_Table, frozen=True):
     ] = 5
 
 
-class CgroupSettings(_Table, frozen=True):
+class CgroupSettings(Table, frozen=True):
     """Where containers are, and what makes their cgroups."""
 
     manager: Annotated[
@@ -143,7 +94,7 @@ class CgroupSettings(_Table, frozen=True):
             msgspec.structs.force_setattr(self, "parent", _DEFAULT_PARENT[self.manager])
 
 
-class ConmonSettings(_Table, frozen=True):
+class ConmonSettings(Table, frozen=True):
     """The monitor of each container."""
 
     path: Annotated[
@@ -161,7 +112,7 @@ class ConmonSettings(_Table, frozen=True):
     ] = ""
 
 
-class TimeoutSettings(_Table, frozen=True):
+class TimeoutSettings(Table, frozen=True):
     """How long things may take, in seconds."""
 
     verb_s: Annotated[
@@ -185,7 +136,7 @@ class TimeoutSettings(_Table, frozen=True):
     ] = 30.0
 
 
-class LimitSettings(_Table, frozen=True):
+class LimitSettings(Table, frozen=True):
     """Limits of what exists and runs at once."""
 
     containers: Annotated[
@@ -216,7 +167,7 @@ class LimitSettings(_Table, frozen=True):
     ] = 512
 
 
-class RuntimeHandler(_Table, frozen=True):
+class RuntimeHandler(Table, frozen=True):
     """An OCI runtime that containers can name."""
 
     path: Annotated[str, Meta(description="Absolute path, or a name to look up on PATH.")]
@@ -243,7 +194,7 @@ class RuntimeHandler(_Table, frozen=True):
     ] = "auto"
 
 
-class Settings(_Table, frozen=True):
+class Settings(Table, frozen=True):
     """All settings.
 
     Types and bounds are checked when text is decoded into it, the rules between and
@@ -263,6 +214,20 @@ class Settings(_Table, frozen=True):
         LogFormat,
         Meta(description="Form of its log; auto: console on a terminal, json otherwise."),
     ] = "auto"
+    log_calls: Annotated[
+        LoggedCalls,
+        Meta(
+            description="Calls whose end is logged at level info, not debug: all, those that change"
+            " something or are refused, or none. Failures of the node are warnings in any case."
+        ),
+    ] = "changes"
+    channelz: Annotated[
+        bool,
+        Meta(
+            description="Serve gRPC's channelz, which shows connections and calls, to clients that"
+            " may change something. It names the addresses of all clients."
+        ),
+    ] = False
     event_history: Annotated[
         int, Meta(ge=10, le=1_000_000, description="Events kept for WatchEvents, at least.")
     ] = 10_000
@@ -296,6 +261,19 @@ class Settings(_Table, frozen=True):
     logs: LogsSettings = LogsSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     limits: LimitSettings = LimitSettings()
+    images: ImagesSettings = ImagesSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
+
+    @property
+    def images_root(self) -> str:
+        """Where images are, whether or not ``images.root`` says so."""
+        return self.images.root or f"{self.root_dir}/images"
+
+    @property
+    def images_run(self) -> str:
+        """What ``images.run`` means."""
+        return self.images.run or f"{self.run_dir}/images"
 
     def effective(self) -> dict[str, object]:
         """Every setting, named as in the settings file, in types that JSON has."""

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from ocigrpc.v1 import terminal_pb2 as ocigrpc_dot_v1_dot_terminal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ocigrpc/v1/attach.proto\x12\nocigrpc.v1\x1a\x19ocigrpc/v1/terminal.proto\"\xae\x01\n\rAttachRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.ocigrpc.v1.AttachStartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12*\n\x06resize\x18\x03 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSizeH\x00\x12-\n\x0b\x63lose_stdin\x18\x04 \x01(\x0b\x32\x16.ocigrpc.v1.CloseStdinH\x00\x42\x07\n\x05input\"\x83\x01\n\x0b\x41ttachStart\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\x08\x12\x0e\n\x06stdout\x18\x03 \x01(\x08\x12\x0e\n\x06stderr\x18\x04 \x01(\x08\x12/\n\rterminal_size\x18\x05 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSize\"h\n\x0e\x41ttachResponse\x12(\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x14.ocigrpc.v1.AttachedH\x00\x12\x10\n\x06stdout\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06output\"\n\n\x08\x41ttachedB1\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ocigrpc/v1/attach.proto\x12\nocigrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19ocigrpc/v1/terminal.proto\"\xae\x01\n\rAttachRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.ocigrpc.v1.AttachStartH\x00\x12\x0f\n\x05stdin\x18\x02 \x01(\x0cH\x00\x12*\n\x06resize\x18\x03 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSizeH\x00\x12-\n\x0b\x63lose_stdin\x18\x04 \x01(\x0b\x32\x16.ocigrpc.v1.CloseStdinH\x00\x42\x07\n\x05input\"\xb5\x01\n\x0b\x41ttachStart\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05stdin\x18\x02 \x01(\x08\x12\x0e\n\x06stdout\x18\x03 \x01(\x08\x12\x0e\n\x06stderr\x18\x04 \x01(\x08\x12/\n\rterminal_size\x18\x05 \x01(\x0b\x32\x18.ocigrpc.v1.TerminalSize\x12\x30\n\rblock_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"h\n\x0e\x41ttachResponse\x12(\n\x08\x61ttached\x18\x01 \x01(\x0b\x32\x14.ocigrpc.v1.AttachedH\x00\x12\x10\n\x06stdout\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06output\"\n\n\x08\x41ttachedB1\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +34,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ocigrpc.v1.attach_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\nocigrpc.v1P\001Z\024ocigrpc/v1;ocigrpcv1\252\002\nOcigrpc.V1'
-  _globals['_ATTACHREQUEST']._serialized_start=67
-  _globals['_ATTACHREQUEST']._serialized_end=241
-  _globals['_ATTACHSTART']._serialized_start=244
-  _globals['_ATTACHSTART']._serialized_end=375
-  _globals['_ATTACHRESPONSE']._serialized_start=377
-  _globals['_ATTACHRESPONSE']._serialized_end=481
-  _globals['_ATTACHED']._serialized_start=483
-  _globals['_ATTACHED']._serialized_end=493
+  _globals['_ATTACHREQUEST']._serialized_start=99
+  _globals['_ATTACHREQUEST']._serialized_end=273
+  _globals['_ATTACHSTART']._serialized_start=276
+  _globals['_ATTACHSTART']._serialized_end=457
+  _globals['_ATTACHRESPONSE']._serialized_start=459
+  _globals['_ATTACHRESPONSE']._serialized_end=563
+  _globals['_ATTACHED']._serialized_start=565
+  _globals['_ATTACHED']._serialized_end=575
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
 from ocigrpc.v1 import terminal_pb2 as _terminal_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -19,18 +22,20 @@ class AttachRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[AttachStart, _Mapping]] = ..., stdin: _Optional[bytes] = ..., resize: _Optional[_Union[_terminal_pb2.TerminalSize, _Mapping]] = ..., close_stdin: _Optional[_Union[_terminal_pb2.CloseStdin, _Mapping]] = ...) -> None: ...
 
 class AttachStart(_message.Message):
-    __slots__ = ("container_id", "stdin", "stdout", "stderr", "terminal_size")
+    __slots__ = ("container_id", "stdin", "stdout", "stderr", "terminal_size", "block_timeout")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     STDIN_FIELD_NUMBER: _ClassVar[int]
     STDOUT_FIELD_NUMBER: _ClassVar[int]
     STDERR_FIELD_NUMBER: _ClassVar[int]
     TERMINAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     stdin: bool
     stdout: bool
     stderr: bool
     terminal_size: _terminal_pb2.TerminalSize
-    def __init__(self, container_id: _Optional[str] = ..., stdin: bool = ..., stdout: bool = ..., stderr: bool = ..., terminal_size: _Optional[_Union[_terminal_pb2.TerminalSize, _Mapping]] = ...) -> None: ...
+    block_timeout: _duration_pb2.Duration
+    def __init__(self, container_id: _Optional[str] = ..., stdin: bool = ..., stdout: bool = ..., stderr: bool = ..., terminal_size: _Optional[_Union[_terminal_pb2.TerminalSize, _Mapping]] = ..., block_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("attached", "stdout", "stderr")

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from ocigrpc.v1 import container_pb2 as ocigrpc_dot_v1_dot_container__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ocigrpc/v1/event.proto\x12\nocigrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aocigrpc/v1/container.proto\"\xc2\x01\n\x0e\x43ontainerEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.ocigrpc.v1.EventKind\x12\x14\n\x0c\x63ontainer_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12+\n\x0b\x65xit_status\x18\x06 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\"\xc3\x01\n\x0b\x45ventFilter\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x42\n\x0elabel_selector\x18\x02 \x03(\x0b\x32*.ocigrpc.v1.EventFilter.LabelSelectorEntry\x12$\n\x05kinds\x18\x03 \x03(\x0e\x32\x15.ocigrpc.v1.EventKind\x1a\x34\n\x12LabelSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x08\x45ventGap\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"[\n\x12WatchEventsRequest\x12\x12\n\x05\x61\x66ter\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.ocigrpc.v1.EventFilterB\x08\n\x06_after\"t\n\x13WatchEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\x12!\n\x03gap\x18\x02 \x01(\x0b\x32\x14.ocigrpc.v1.EventGap\x12*\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1a.ocigrpc.v1.ContainerEvent*\xfe\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VENT_KIND_CREATED\x10\x01\x12\x16\n\x12\x45VENT_KIND_STARTED\x10\x02\x12\x15\n\x11\x45VENT_KIND_PAUSED\x10\x03\x12\x16\n\x12\x45VENT_KIND_RESUMED\x10\x04\x12\x16\n\x12\x45VENT_KIND_UPDATED\x10\x05\x12\x1b\n\x17\x45VENT_KIND_MONITOR_LOST\x10\x06\x12\x12\n\x0e\x45VENT_KIND_OOM\x10\x07\x12\x15\n\x11\x45VENT_KIND_EXITED\x10\x08\x12\x16\n\x12\x45VENT_KIND_REMOVED\x10\tB1\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ocigrpc/v1/event.proto\x12\nocigrpc.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aocigrpc/v1/container.proto\"\xd4\x01\n\x0e\x43ontainerEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04kind\x18\x03 \x01(\x0e\x32\x15.ocigrpc.v1.EventKind\x12\x14\n\x0c\x63ontainer_id\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12+\n\x0b\x65xit_status\x18\x06 \x01(\x0b\x32\x16.ocigrpc.v1.ExitStatus\x12\x10\n\x08image_id\x18\x07 \x01(\t\"\xfe\x01\n\x0b\x45ventFilter\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x42\n\x0elabel_selector\x18\x02 \x03(\x0b\x32*.ocigrpc.v1.EventFilter.LabelSelectorEntry\x12$\n\x05kinds\x18\x03 \x03(\x0e\x32\x15.ocigrpc.v1.EventKind\x12\'\n\x07objects\x18\x04 \x03(\x0e\x32\x16.ocigrpc.v1.ObjectKind\x12\x10\n\x08image_id\x18\x05 \x01(\t\x1a\x34\n\x12LabelSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x08\x45ventGap\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"[\n\x12WatchEventsRequest\x12\x12\n\x05\x61\x66ter\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\'\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x17.ocigrpc.v1.EventFilterB\x08\n\x06_after\"t\n\x13WatchEventsResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\x12!\n\x03gap\x18\x02 \x01(\x0b\x32\x14.ocigrpc.v1.EventGap\x12*\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x1a.ocigrpc.v1.ContainerEvent*\xc5\x02\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VENT_KIND_CREATED\x10\x01\x12\x16\n\x12\x45VENT_KIND_STARTED\x10\x02\x12\x15\n\x11\x45VENT_KIND_PAUSED\x10\x03\x12\x16\n\x12\x45VENT_KIND_RESUMED\x10\x04\x12\x16\n\x12\x45VENT_KIND_UPDATED\x10\x05\x12\x1b\n\x17\x45VENT_KIND_MONITOR_LOST\x10\x06\x12\x12\n\x0e\x45VENT_KIND_OOM\x10\x07\x12\x15\n\x11\x45VENT_KIND_EXITED\x10\x08\x12\x16\n\x12\x45VENT_KIND_REMOVED\x10\t\x12\x15\n\x11\x45VENT_KIND_PULLED\x10\n\x12\x15\n\x11\x45VENT_KIND_TAGGED\x10\x0b\x12\x17\n\x13\x45VENT_KIND_UNTAGGED\x10\x0c*[\n\nObjectKind\x12\x1b\n\x17OBJECT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15OBJECT_KIND_CONTAINER\x10\x01\x12\x15\n\x11OBJECT_KIND_IMAGE\x10\x02\x42\x31\n\nocigrpc.v1P\x01Z\x14ocigrpc/v1;ocigrpcv1\xaa\x02\nOcigrpc.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +36,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\nocigrpc.v1P\001Z\024ocigrpc/v1;ocigrpcv1\252\002\nOcigrpc.V1'
   _globals['_EVENTFILTER_LABELSELECTORENTRY']._loaded_options = None
   _globals['_EVENTFILTER_LABELSELECTORENTRY']._serialized_options = b'8\001'
-  _globals['_EVENTKIND']._serialized_start=747
-  _globals['_EVENTKIND']._serialized_end=1001
+  _globals['_EVENTKIND']._serialized_start=824
+  _globals['_EVENTKIND']._serialized_end=1149
+  _globals['_OBJECTKIND']._serialized_start=1151
+  _globals['_OBJECTKIND']._serialized_end=1242
   _globals['_CONTAINEREVENT']._serialized_start=100
-  _globals['_CONTAINEREVENT']._serialized_end=294
-  _globals['_EVENTFILTER']._serialized_start=297
-  _globals['_EVENTFILTER']._serialized_end=492
-  _globals['_EVENTFILTER_LABELSELECTORENTRY']._serialized_start=440
-  _globals['_EVENTFILTER_LABELSELECTORENTRY']._serialized_end=492
-  _globals['_EVENTGAP']._serialized_start=494
-  _globals['_EVENTGAP']._serialized_end=533
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=535
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=626
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=628
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=744
+  _globals['_CONTAINEREVENT']._serialized_end=312
+  _globals['_EVENTFILTER']._serialized_start=315
+  _globals['_EVENTFILTER']._serialized_end=569
+  _globals['_EVENTFILTER_LABELSELECTORENTRY']._serialized_start=517
+  _globals['_EVENTFILTER_LABELSELECTORENTRY']._serialized_end=569
+  _globals['_EVENTGAP']._serialized_start=571
+  _globals['_EVENTGAP']._serialized_end=610
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=612
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=703
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=705
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=821
 # @@protoc_insertion_point(module_scope)

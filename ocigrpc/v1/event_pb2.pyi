@@ -23,6 +23,15 @@ class EventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_KIND_OOM: _ClassVar[EventKind]
     EVENT_KIND_EXITED: _ClassVar[EventKind]
     EVENT_KIND_REMOVED: _ClassVar[EventKind]
+    EVENT_KIND_PULLED: _ClassVar[EventKind]
+    EVENT_KIND_TAGGED: _ClassVar[EventKind]
+    EVENT_KIND_UNTAGGED: _ClassVar[EventKind]
+
+class ObjectKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OBJECT_KIND_UNSPECIFIED: _ClassVar[ObjectKind]
+    OBJECT_KIND_CONTAINER: _ClassVar[ObjectKind]
+    OBJECT_KIND_IMAGE: _ClassVar[ObjectKind]
 EVENT_KIND_UNSPECIFIED: EventKind
 EVENT_KIND_CREATED: EventKind
 EVENT_KIND_STARTED: EventKind
@@ -33,25 +42,33 @@ EVENT_KIND_MONITOR_LOST: EventKind
 EVENT_KIND_OOM: EventKind
 EVENT_KIND_EXITED: EventKind
 EVENT_KIND_REMOVED: EventKind
+EVENT_KIND_PULLED: EventKind
+EVENT_KIND_TAGGED: EventKind
+EVENT_KIND_UNTAGGED: EventKind
+OBJECT_KIND_UNSPECIFIED: ObjectKind
+OBJECT_KIND_CONTAINER: ObjectKind
+OBJECT_KIND_IMAGE: ObjectKind
 
 class ContainerEvent(_message.Message):
-    __slots__ = ("sequence", "time", "kind", "container_id", "name", "exit_status")
+    __slots__ = ("sequence", "time", "kind", "container_id", "name", "exit_status", "image_id")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     EXIT_STATUS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     time: _timestamp_pb2.Timestamp
     kind: EventKind
     container_id: str
     name: str
     exit_status: _container_pb2.ExitStatus
-    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[EventKind, str]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., exit_status: _Optional[_Union[_container_pb2.ExitStatus, _Mapping]] = ...) -> None: ...
+    image_id: str
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[_Union[EventKind, str]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., exit_status: _Optional[_Union[_container_pb2.ExitStatus, _Mapping]] = ..., image_id: _Optional[str] = ...) -> None: ...
 
 class EventFilter(_message.Message):
-    __slots__ = ("container_id", "label_selector", "kinds")
+    __slots__ = ("container_id", "label_selector", "kinds", "objects", "image_id")
     class LabelSelectorEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,10 +79,14 @@ class EventFilter(_message.Message):
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_SELECTOR_FIELD_NUMBER: _ClassVar[int]
     KINDS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     label_selector: _containers.ScalarMap[str, str]
     kinds: _containers.RepeatedScalarFieldContainer[EventKind]
-    def __init__(self, container_id: _Optional[str] = ..., label_selector: _Optional[_Mapping[str, str]] = ..., kinds: _Optional[_Iterable[_Union[EventKind, str]]] = ...) -> None: ...
+    objects: _containers.RepeatedScalarFieldContainer[ObjectKind]
+    image_id: str
+    def __init__(self, container_id: _Optional[str] = ..., label_selector: _Optional[_Mapping[str, str]] = ..., kinds: _Optional[_Iterable[_Union[EventKind, str]]] = ..., objects: _Optional[_Iterable[_Union[ObjectKind, str]]] = ..., image_id: _Optional[str] = ...) -> None: ...
 
 class EventGap(_message.Message):
     __slots__ = ("first", "last")

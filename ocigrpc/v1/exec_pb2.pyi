@@ -78,7 +78,7 @@ class ExecRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[ExecStart, _Mapping]] = ..., stdin: _Optional[bytes] = ..., resize: _Optional[_Union[_terminal_pb2.TerminalSize, _Mapping]] = ..., close_stdin: _Optional[_Union[_terminal_pb2.CloseStdin, _Mapping]] = ...) -> None: ...
 
 class ExecStart(_message.Message):
-    __slots__ = ("container_id", "process", "stdin", "terminal", "terminal_size", "timeout", "keep_running")
+    __slots__ = ("container_id", "process", "stdin", "terminal", "terminal_size", "timeout", "keep_running", "detach")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     STDIN_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,7 @@ class ExecStart(_message.Message):
     TERMINAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     KEEP_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    DETACH_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     process: ExecProcess
     stdin: bool
@@ -93,14 +94,23 @@ class ExecStart(_message.Message):
     terminal_size: _terminal_pb2.TerminalSize
     timeout: _duration_pb2.Duration
     keep_running: bool
-    def __init__(self, container_id: _Optional[str] = ..., process: _Optional[_Union[ExecProcess, _Mapping]] = ..., stdin: bool = ..., terminal: bool = ..., terminal_size: _Optional[_Union[_terminal_pb2.TerminalSize, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keep_running: bool = ...) -> None: ...
+    detach: bool
+    def __init__(self, container_id: _Optional[str] = ..., process: _Optional[_Union[ExecProcess, _Mapping]] = ..., stdin: bool = ..., terminal: bool = ..., terminal_size: _Optional[_Union[_terminal_pb2.TerminalSize, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keep_running: bool = ..., detach: bool = ...) -> None: ...
 
 class ExecResponse(_message.Message):
-    __slots__ = ("stdout", "stderr", "exit")
+    __slots__ = ("stdout", "stderr", "exit", "started")
     STDOUT_FIELD_NUMBER: _ClassVar[int]
     STDERR_FIELD_NUMBER: _ClassVar[int]
     EXIT_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
     stdout: bytes
     stderr: bytes
     exit: ExecExit
-    def __init__(self, stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., exit: _Optional[_Union[ExecExit, _Mapping]] = ...) -> None: ...
+    started: ExecStarted
+    def __init__(self, stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., exit: _Optional[_Union[ExecExit, _Mapping]] = ..., started: _Optional[_Union[ExecStarted, _Mapping]] = ...) -> None: ...
+
+class ExecStarted(_message.Message):
+    __slots__ = ("pid",)
+    PID_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    def __init__(self, pid: _Optional[int] = ...) -> None: ...

@@ -5,6 +5,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from ocigrpc.v1 import attach_pb2 as _attach_pb2
 from ocigrpc.v1 import config_pb2 as _config_pb2
 from ocigrpc.v1 import container_pb2 as _container_pb2
+from ocigrpc.v1 import copy_pb2 as _copy_pb2
 from ocigrpc.v1 import event_pb2 as _event_pb2
 from ocigrpc.v1 import exec_pb2 as _exec_pb2
 from ocigrpc.v1 import log_pb2 as _log_pb2
@@ -130,7 +131,7 @@ class Condition(_message.Message):
     def __init__(self, type: _Optional[str] = ..., status: _Optional[_Union[ConditionStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class CreateContainerRequest(_message.Message):
-    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot", "stdin_once", "monitor_lost_policy", "start")
+    __slots__ = ("bundle_path", "spec_json", "config", "container_id", "name", "runtime_handler", "stdin", "terminal", "log_path", "log_size_max_bytes", "stop_signal", "labels", "annotations", "cgroup_parent", "no_pivot", "stdin_once", "monitor_lost_policy", "start", "auto_remove")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +164,7 @@ class CreateContainerRequest(_message.Message):
     STDIN_ONCE_FIELD_NUMBER: _ClassVar[int]
     MONITOR_LOST_POLICY_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
+    AUTO_REMOVE_FIELD_NUMBER: _ClassVar[int]
     bundle_path: str
     spec_json: str
     config: _config_pb2.ContainerConfig
@@ -181,7 +183,8 @@ class CreateContainerRequest(_message.Message):
     stdin_once: bool
     monitor_lost_policy: _container_pb2.MonitorLostPolicy
     start: bool
-    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ..., stdin_once: bool = ..., monitor_lost_policy: _Optional[_Union[_container_pb2.MonitorLostPolicy, str]] = ..., start: bool = ...) -> None: ...
+    auto_remove: bool
+    def __init__(self, bundle_path: _Optional[str] = ..., spec_json: _Optional[str] = ..., config: _Optional[_Union[_config_pb2.ContainerConfig, _Mapping]] = ..., container_id: _Optional[str] = ..., name: _Optional[str] = ..., runtime_handler: _Optional[str] = ..., stdin: bool = ..., terminal: bool = ..., log_path: _Optional[str] = ..., log_size_max_bytes: _Optional[int] = ..., stop_signal: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., cgroup_parent: _Optional[str] = ..., no_pivot: bool = ..., stdin_once: bool = ..., monitor_lost_policy: _Optional[_Union[_container_pb2.MonitorLostPolicy, str]] = ..., start: bool = ..., auto_remove: bool = ...) -> None: ...
 
 class CreateContainerResponse(_message.Message):
     __slots__ = ("container_id", "pid")
@@ -396,3 +399,13 @@ class WatchStatsResponse(_message.Message):
     stats: _containers.RepeatedCompositeFieldContainer[_stats_pb2.ContainerStats]
     more: bool
     def __init__(self, stats: _Optional[_Iterable[_Union[_stats_pb2.ContainerStats, _Mapping]]] = ..., more: bool = ...) -> None: ...
+
+class BackupStoreRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BackupStoreResponse(_message.Message):
+    __slots__ = ("content",)
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    def __init__(self, content: _Optional[bytes] = ...) -> None: ...

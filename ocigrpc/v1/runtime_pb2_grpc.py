@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from ocigrpc.v1 import attach_pb2 as ocigrpc_dot_v1_dot_attach__pb2
+from ocigrpc.v1 import copy_pb2 as ocigrpc_dot_v1_dot_copy__pb2
 from ocigrpc.v1 import event_pb2 as ocigrpc_dot_v1_dot_event__pb2
 from ocigrpc.v1 import exec_pb2 as ocigrpc_dot_v1_dot_exec__pb2
 from ocigrpc.v1 import log_pb2 as ocigrpc_dot_v1_dot_log__pb2
@@ -155,6 +156,21 @@ class RuntimeServiceStub(object):
                 request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.SerializeToString,
                 response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsResponse.FromString,
                 _registered_method=True)
+        self.CopyOut = channel.unary_stream(
+                '/ocigrpc.v1.RuntimeService/CopyOut',
+                request_serializer=ocigrpc_dot_v1_dot_copy__pb2.CopyOutRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_copy__pb2.CopyOutResponse.FromString,
+                _registered_method=True)
+        self.CopyInto = channel.stream_unary(
+                '/ocigrpc.v1.RuntimeService/CopyInto',
+                request_serializer=ocigrpc_dot_v1_dot_copy__pb2.CopyIntoRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_copy__pb2.CopyIntoResponse.FromString,
+                _registered_method=True)
+        self.BackupStore = channel.unary_stream(
+                '/ocigrpc.v1.RuntimeService/BackupStore',
+                request_serializer=ocigrpc_dot_v1_dot_runtime__pb2.BackupStoreRequest.SerializeToString,
+                response_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.BackupStoreResponse.FromString,
+                _registered_method=True)
 
 
 class RuntimeServiceServicer(object):
@@ -187,14 +203,16 @@ class RuntimeServiceServicer(object):
         is not the service's, and it is left as it is; CGROUP_IN_USE: the new cgroup already has
         processes, or a scope of its name exists), FAILED_PRECONDITION (LOG_EXISTS: the file
         that the service would create as the log exists; BUNDLE_EXISTS: so does the container's
-        own directory; or the runtime can't do what you ask for, with its message as `output`:
+        own directory; IMAGE_TOO_DEEP: `config.image` has more layers than this kernel can mount;
+        or the runtime can't do what you ask for, with its message as `output`:
         PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and PROGRAM_KILLED (before it began), with the
         `exit_code` that a shell would return, 127, 126 and 137; WORKING_DIR_UNUSABLE,
         HOOK_FAILED, MOUNT_FAILED, NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED,
         SECCOMP_REFUSED, SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED),
         INVALID_ARGUMENT (for limits also NOT_SUPPORTED and NOT_AVAILABLE, as in
-        UpdateContainerResources), DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata:
-        spawn, cgroup, monitor, sync or runtime), INTERNAL. After any error nothing of the
+        UpdateContainerResources), NOT_FOUND (IMAGE_NOT_FOUND: `config.image` is not there, and is
+        not pulled), DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
+        monitor, sync or runtime), INTERNAL (also STORAGE_DAMAGED, as in ImageService). After any error nothing of the
         container is left. When undoing it takes longer than your deadline allows, `undone` in
         the metadata of CREATE_TIMEOUT is "false", and a repeated request waits for the undoing.
 
@@ -323,7 +341,8 @@ class RuntimeServiceServicer(object):
 
     def WaitContainer(self, request, context):
         """Blocks until the container has ended, and returns its exit status; at once if it has
-        already ended. Your own deadline is the only limit, so set one.
+        already ended. Your own deadline is the only limit, so set one. For a container with
+        `auto_remove`, wait before you start it: afterwards it may be gone.
 
         Errors: NOT_FOUND also if the container is gone without an exit status, because its create
         was undone; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) if too many calls already wait.
@@ -390,10 +409,11 @@ class RuntimeServiceServicer(object):
     def Exec(self, request_iterator, context):
         """Runs a program in a running container, with streams for its input and output. You
         receive every byte of its output, and then its exit code; while you don't read, the
-        program has to wait. It ends as with ExecSync, unless you set `keep_running`.
+        program has to wait. It ends as with ExecSync, unless you set `keep_running`, or `detach`,
+        with which the call ends as soon as the program runs.
 
         Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
-        RESOURCE_EXHAUSTED (TOO_MANY_LEFT).
+        RESOURCE_EXHAUSTED (TOO_MANY_LEFT, also with `detach`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -402,8 +422,9 @@ class RuntimeServiceServicer(object):
     def Attach(self, request_iterator, context):
         """Streams the input and output of a container's first process, from CREATED on until the
         container ends; the answers end after its last byte. Any number of clients receive the
-        same output. A client that does not read never delays the container: when 4 MiB wait
-        for it, or its share of 128 MiB if there are more than 32 clients, it is disconnected.
+        same output. A client that does not read never delays the container, unless it asks for that
+        with `block_timeout`: when 4 MiB wait for it, or its share of 128 MiB if there are more than
+        32 clients, it is disconnected.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE if the container has stopped; STDIN_NOT_OPEN,
         STDIN_STAYS_OPEN, NO_TERMINAL if it was not created for what you ask);
@@ -488,6 +509,62 @@ class RuntimeServiceServicer(object):
         itself.
 
         Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyOut(self, request, context):
+        """What is at a path in a container, and a tar archive of it. Nothing runs in the container, so
+        it may be paused. One that has a first process is read as its programs see it, with all
+        mounts, even if it ends meanwhile; of a stopped one there is the root filesystem alone,
+        without mounts. Links never lead out of the root. What lies deeper than 128 directories is
+        refused, and file systems in which the kernel makes the files, such as /proc, are empty
+        directories unless the path is in them. The container's programs may change the files
+        meanwhile, and each is read when it is reached. The archive is whole only if the stream ends
+        without an error. The call is not served at a read-only address, since it reads any file.
+
+        Errors: NOT_FOUND (PATH_NOT_FOUND, or CONTAINER_NOT_FOUND also when it is removed meanwhile);
+        FAILED_PRECONDITION (NOT_A_DIRECTORY: a part of the path, or what it ends with "/" at, is none;
+        FILE_CHANGED: a file became shorter while it was read; PATH_UNUSABLE: it can't be read for
+        another cause, which `error` has; WRONG_STATE while the container is CREATING);
+        RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyInto(self, request_iterator, context):
+        """Writes the files of a tar archive to a directory in a container, as its programs see it or,
+        once it has stopped, to its root filesystem alone. Nothing runs in the container. Names
+        begin at the directory whatever they are: "/" at their beginning, and ".." that would lead
+        above, are left out, for hard links as well. No link below the directory is followed.
+        Missing directories on the way to a file are made; files and links are replaced by new ones,
+        directories are kept. Extended attributes are those that CopyOut gives, others are ignored.
+        Devices are made as well. What was written before an error, or before you cancel, stays; of
+        the file that it happens in, nothing does.
+
+        Errors: NOT_FOUND (PATH_NOT_FOUND: there is no such directory); INVALID_ARGUMENT
+        (ARCHIVE_MALFORMED, also if its end is missing); FAILED_PRECONDITION (NOT_A_DIRECTORY: the
+        path, or a name on the way to a file, is none; WRONG_FILE_TYPE with `keep_types`;
+        MOUNT_IN_THE_WAY: a directory to be replaced has a mount in it; PATH_READ_ONLY;
+        PATH_UNUSABLE: it can't be written for another cause, which `error` has; WRONG_STATE while
+        the container is CREATING); RESOURCE_EXHAUSTED (DISK_FULL, TOO_MANY_STREAMS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BackupStore(self, request, context):
+        """A copy of the service's store, as it is when the first piece is sent: the records of all
+        containers, and the events that are kept. Changes of containers go on meanwhile. The pieces
+        are the content of a file that can be put in the store's place while the service does not
+        run. The copy is whole only if the stream ends without an error. It takes room on the store's
+        disk until the stream ends, so one such call runs at a time, whatever the address; it is not
+        served at a read-only one.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) while another one runs; INTERNAL (STORE_FAILED)
+        if the store can't be read, or its disk has no room for a copy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -610,6 +687,21 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
                     servicer.WatchStats,
                     request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.FromString,
                     response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsResponse.SerializeToString,
+            ),
+            'CopyOut': grpc.unary_stream_rpc_method_handler(
+                    servicer.CopyOut,
+                    request_deserializer=ocigrpc_dot_v1_dot_copy__pb2.CopyOutRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_copy__pb2.CopyOutResponse.SerializeToString,
+            ),
+            'CopyInto': grpc.stream_unary_rpc_method_handler(
+                    servicer.CopyInto,
+                    request_deserializer=ocigrpc_dot_v1_dot_copy__pb2.CopyIntoRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_copy__pb2.CopyIntoResponse.SerializeToString,
+            ),
+            'BackupStore': grpc.unary_stream_rpc_method_handler(
+                    servicer.BackupStore,
+                    request_deserializer=ocigrpc_dot_v1_dot_runtime__pb2.BackupStoreRequest.FromString,
+                    response_serializer=ocigrpc_dot_v1_dot_runtime__pb2.BackupStoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1234,6 +1326,87 @@ class RuntimeService(object):
             '/ocigrpc.v1.RuntimeService/WatchStats',
             ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsRequest.SerializeToString,
             ocigrpc_dot_v1_dot_runtime__pb2.WatchStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyOut(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/CopyOut',
+            ocigrpc_dot_v1_dot_copy__pb2.CopyOutRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_copy__pb2.CopyOutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyInto(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/ocigrpc.v1.RuntimeService/CopyInto',
+            ocigrpc_dot_v1_dot_copy__pb2.CopyIntoRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_copy__pb2.CopyIntoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BackupStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ocigrpc.v1.RuntimeService/BackupStore',
+            ocigrpc_dot_v1_dot_runtime__pb2.BackupStoreRequest.SerializeToString,
+            ocigrpc_dot_v1_dot_runtime__pb2.BackupStoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,8 +14,8 @@ Errors that any call may return, besides those named at each call:
                        or map has more than 1024 entries, or more than its own
                        comment allows
   NOT_FOUND            CONTAINER_NOT_FOUND: no such container_id
-  PERMISSION_DENIED    READ_ONLY: the call changes something, but came in at a
-                       read-only address
+  PERMISSION_DENIED    READ_ONLY: the call changes something, or is CopyOut or BackupStore,
+                       but came in at a read-only address
   FAILED_PRECONDITION  RUNTIME_CONTAINER_REPLACED: the call needs the OCI runtime,
                        which now has somebody else's container with this id
   ABORTED              CONTAINER_BUSY: another change of this container did not
@@ -39,9 +39,9 @@ Errors that any call may return, besides those named at each call:
 
 The service uses nine tenths of your deadline, so that its own error, which is more
 precise, reaches you before the deadline passes. StopContainer, Exec and ExecSync, whose
-requests have a timeout of their own, leave the same tenth, but at most half a second and
-one hundredth of the deadline. WaitContainer, ContainerLogs, Attach, WatchEvents and
-WatchStats use all of it.
+requests have a timeout of their own, and CopyOut and CopyInto leave the same tenth, but at
+most half a second and one hundredth of the deadline. WaitContainer, ContainerLogs, Attach,
+WatchEvents, WatchStats and BackupStore use all of it.
 
 Repeat a call that changes something with the container's id, not with its name. After a
 container is removed, its name is free, and so is its id: a late repetition then reaches the
@@ -51,6 +51,7 @@ generates, are unambiguous.
 
 from collections import abc as _abc
 from ocigrpc.v1 import attach_pb2 as _attach_pb2
+from ocigrpc.v1 import copy_pb2 as _copy_pb2
 from ocigrpc.v1 import event_pb2 as _event_pb2
 from ocigrpc.v1 import exec_pb2 as _exec_pb2
 from ocigrpc.v1 import log_pb2 as _log_pb2
@@ -83,14 +84,16 @@ class RuntimeServiceStub:
     is not the service's, and it is left as it is; CGROUP_IN_USE: the new cgroup already has
     processes, or a scope of its name exists), FAILED_PRECONDITION (LOG_EXISTS: the file
     that the service would create as the log exists; BUNDLE_EXISTS: so does the container's
-    own directory; or the runtime can't do what you ask for, with its message as `output`:
+    own directory; IMAGE_TOO_DEEP: `config.image` has more layers than this kernel can mount;
+    or the runtime can't do what you ask for, with its message as `output`:
     PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and PROGRAM_KILLED (before it began), with the
     `exit_code` that a shell would return, 127, 126 and 137; WORKING_DIR_UNUSABLE,
     HOOK_FAILED, MOUNT_FAILED, NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED,
     SECCOMP_REFUSED, SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED),
     INVALID_ARGUMENT (for limits also NOT_SUPPORTED and NOT_AVAILABLE, as in
-    UpdateContainerResources), DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata:
-    spawn, cgroup, monitor, sync or runtime), INTERNAL. After any error nothing of the
+    UpdateContainerResources), NOT_FOUND (IMAGE_NOT_FOUND: `config.image` is not there, and is
+    not pulled), DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
+    monitor, sync or runtime), INTERNAL (also STORAGE_DAMAGED, as in ImageService). After any error nothing of the
     container is left. When undoing it takes longer than your deadline allows, `undone` in
     the metadata of CREATE_TIMEOUT is "false", and a repeated request waits for the undoing.
 
@@ -179,7 +182,8 @@ class RuntimeServiceStub:
     """
     WaitContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.WaitContainerRequest, _runtime_pb2.WaitContainerResponse]
     """Blocks until the container has ended, and returns its exit status; at once if it has
-    already ended. Your own deadline is the only limit, so set one.
+    already ended. Your own deadline is the only limit, so set one. For a container with
+    `auto_remove`, wait before you start it: afterwards it may be gone.
 
     Errors: NOT_FOUND also if the container is gone without an exit status, because its create
     was undone; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) if too many calls already wait.
@@ -230,16 +234,18 @@ class RuntimeServiceStub:
     Exec: _grpc.StreamStreamMultiCallable[_exec_pb2.ExecRequest, _exec_pb2.ExecResponse]
     """Runs a program in a running container, with streams for its input and output. You
     receive every byte of its output, and then its exit code; while you don't read, the
-    program has to wait. It ends as with ExecSync, unless you set `keep_running`.
+    program has to wait. It ends as with ExecSync, unless you set `keep_running`, or `detach`,
+    with which the call ends as soon as the program runs.
 
     Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
-    RESOURCE_EXHAUSTED (TOO_MANY_LEFT).
+    RESOURCE_EXHAUSTED (TOO_MANY_LEFT, also with `detach`).
     """
     Attach: _grpc.StreamStreamMultiCallable[_attach_pb2.AttachRequest, _attach_pb2.AttachResponse]
     """Streams the input and output of a container's first process, from CREATED on until the
     container ends; the answers end after its last byte. Any number of clients receive the
-    same output. A client that does not read never delays the container: when 4 MiB wait
-    for it, or its share of 128 MiB if there are more than 32 clients, it is disconnected.
+    same output. A client that does not read never delays the container, unless it asks for that
+    with `block_timeout`: when 4 MiB wait for it, or its share of 128 MiB if there are more than
+    32 clients, it is disconnected.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE if the container has stopped; STDIN_NOT_OPEN,
     STDIN_STAYS_OPEN, NO_TERMINAL if it was not created for what you ask);
@@ -305,6 +311,50 @@ class RuntimeServiceStub:
 
     Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
     """
+    CopyOut: _grpc.UnaryStreamMultiCallable[_copy_pb2.CopyOutRequest, _copy_pb2.CopyOutResponse]
+    """What is at a path in a container, and a tar archive of it. Nothing runs in the container, so
+    it may be paused. One that has a first process is read as its programs see it, with all
+    mounts, even if it ends meanwhile; of a stopped one there is the root filesystem alone,
+    without mounts. Links never lead out of the root. What lies deeper than 128 directories is
+    refused, and file systems in which the kernel makes the files, such as /proc, are empty
+    directories unless the path is in them. The container's programs may change the files
+    meanwhile, and each is read when it is reached. The archive is whole only if the stream ends
+    without an error. The call is not served at a read-only address, since it reads any file.
+
+    Errors: NOT_FOUND (PATH_NOT_FOUND, or CONTAINER_NOT_FOUND also when it is removed meanwhile);
+    FAILED_PRECONDITION (NOT_A_DIRECTORY: a part of the path, or what it ends with "/" at, is none;
+    FILE_CHANGED: a file became shorter while it was read; PATH_UNUSABLE: it can't be read for
+    another cause, which `error` has; WRONG_STATE while the container is CREATING);
+    RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+    """
+    CopyInto: _grpc.StreamUnaryMultiCallable[_copy_pb2.CopyIntoRequest, _copy_pb2.CopyIntoResponse]
+    """Writes the files of a tar archive to a directory in a container, as its programs see it or,
+    once it has stopped, to its root filesystem alone. Nothing runs in the container. Names
+    begin at the directory whatever they are: "/" at their beginning, and ".." that would lead
+    above, are left out, for hard links as well. No link below the directory is followed.
+    Missing directories on the way to a file are made; files and links are replaced by new ones,
+    directories are kept. Extended attributes are those that CopyOut gives, others are ignored.
+    Devices are made as well. What was written before an error, or before you cancel, stays; of
+    the file that it happens in, nothing does.
+
+    Errors: NOT_FOUND (PATH_NOT_FOUND: there is no such directory); INVALID_ARGUMENT
+    (ARCHIVE_MALFORMED, also if its end is missing); FAILED_PRECONDITION (NOT_A_DIRECTORY: the
+    path, or a name on the way to a file, is none; WRONG_FILE_TYPE with `keep_types`;
+    MOUNT_IN_THE_WAY: a directory to be replaced has a mount in it; PATH_READ_ONLY;
+    PATH_UNUSABLE: it can't be written for another cause, which `error` has; WRONG_STATE while
+    the container is CREATING); RESOURCE_EXHAUSTED (DISK_FULL, TOO_MANY_STREAMS).
+    """
+    BackupStore: _grpc.UnaryStreamMultiCallable[_runtime_pb2.BackupStoreRequest, _runtime_pb2.BackupStoreResponse]
+    """A copy of the service's store, as it is when the first piece is sent: the records of all
+    containers, and the events that are kept. Changes of containers go on meanwhile. The pieces
+    are the content of a file that can be put in the store's place while the service does not
+    run. The copy is whole only if the stream ends without an error. It takes room on the store's
+    disk until the stream ends, so one such call runs at a time, whatever the address; it is not
+    served at a read-only one.
+
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) while another one runs; INTERNAL (STORE_FAILED)
+    if the store can't be read, or its disk has no room for a copy.
+    """
 
 class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages the containers of one node."""
@@ -342,14 +392,16 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         is not the service's, and it is left as it is; CGROUP_IN_USE: the new cgroup already has
         processes, or a scope of its name exists), FAILED_PRECONDITION (LOG_EXISTS: the file
         that the service would create as the log exists; BUNDLE_EXISTS: so does the container's
-        own directory; or the runtime can't do what you ask for, with its message as `output`:
+        own directory; IMAGE_TOO_DEEP: `config.image` has more layers than this kernel can mount;
+        or the runtime can't do what you ask for, with its message as `output`:
         PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and PROGRAM_KILLED (before it began), with the
         `exit_code` that a shell would return, 127, 126 and 137; WORKING_DIR_UNUSABLE,
         HOOK_FAILED, MOUNT_FAILED, NAMESPACE_UNUSABLE, SYSCTL_REFUSED, RLIMIT_REFUSED,
         SECCOMP_REFUSED, SECURITY_LABEL_UNUSABLE, MEMORY_LIMIT_TOO_LOW, LIMIT_REFUSED),
         INVALID_ARGUMENT (for limits also NOT_SUPPORTED and NOT_AVAILABLE, as in
-        UpdateContainerResources), DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata:
-        spawn, cgroup, monitor, sync or runtime), INTERNAL. After any error nothing of the
+        UpdateContainerResources), NOT_FOUND (IMAGE_NOT_FOUND: `config.image` is not there, and is
+        not pulled), DEADLINE_EXCEEDED (CREATE_TIMEOUT, with `phase` in metadata: spawn, cgroup,
+        monitor, sync or runtime), INTERNAL (also STORAGE_DAMAGED, as in ImageService). After any error nothing of the
         container is left. When undoing it takes longer than your deadline allows, `undone` in
         the metadata of CREATE_TIMEOUT is "false", and a repeated request waits for the undoing.
 
@@ -498,7 +550,8 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _runtime_pb2.WaitContainerResponse:
         """Blocks until the container has ended, and returns its exit status; at once if it has
-        already ended. Your own deadline is the only limit, so set one.
+        already ended. Your own deadline is the only limit, so set one. For a container with
+        `auto_remove`, wait before you start it: afterwards it may be gone.
 
         Errors: NOT_FOUND also if the container is gone without an exit status, because its create
         was undone; RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) if too many calls already wait.
@@ -573,10 +626,11 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Iterator[_exec_pb2.ExecResponse]:
         """Runs a program in a running container, with streams for its input and output. You
         receive every byte of its output, and then its exit code; while you don't read, the
-        program has to wait. It ends as with ExecSync, unless you set `keep_running`.
+        program has to wait. It ends as with ExecSync, unless you set `keep_running`, or `detach`,
+        with which the call ends as soon as the program runs.
 
         Errors: those of ExecSync; INVALID_ARGUMENT (START_MISSING, START_AGAIN);
-        RESOURCE_EXHAUSTED (TOO_MANY_LEFT).
+        RESOURCE_EXHAUSTED (TOO_MANY_LEFT, also with `detach`).
         """
 
     @_abc_1.abstractmethod
@@ -587,8 +641,9 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Iterator[_attach_pb2.AttachResponse]:
         """Streams the input and output of a container's first process, from CREATED on until the
         container ends; the answers end after its last byte. Any number of clients receive the
-        same output. A client that does not read never delays the container: when 4 MiB wait
-        for it, or its share of 128 MiB if there are more than 32 clients, it is disconnected.
+        same output. A client that does not read never delays the container, unless it asks for that
+        with `block_timeout`: when 4 MiB wait for it, or its share of 128 MiB if there are more than
+        32 clients, it is disconnected.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE if the container has stopped; STDIN_NOT_OPEN,
         STDIN_STAYS_OPEN, NO_TERMINAL if it was not created for what you ask);
@@ -683,6 +738,68 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
         itself.
 
         Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+
+    @_abc_1.abstractmethod
+    def CopyOut(
+        self,
+        request: _copy_pb2.CopyOutRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_copy_pb2.CopyOutResponse]:
+        """What is at a path in a container, and a tar archive of it. Nothing runs in the container, so
+        it may be paused. One that has a first process is read as its programs see it, with all
+        mounts, even if it ends meanwhile; of a stopped one there is the root filesystem alone,
+        without mounts. Links never lead out of the root. What lies deeper than 128 directories is
+        refused, and file systems in which the kernel makes the files, such as /proc, are empty
+        directories unless the path is in them. The container's programs may change the files
+        meanwhile, and each is read when it is reached. The archive is whole only if the stream ends
+        without an error. The call is not served at a read-only address, since it reads any file.
+
+        Errors: NOT_FOUND (PATH_NOT_FOUND, or CONTAINER_NOT_FOUND also when it is removed meanwhile);
+        FAILED_PRECONDITION (NOT_A_DIRECTORY: a part of the path, or what it ends with "/" at, is none;
+        FILE_CHANGED: a file became shorter while it was read; PATH_UNUSABLE: it can't be read for
+        another cause, which `error` has; WRONG_STATE while the container is CREATING);
+        RESOURCE_EXHAUSTED (TOO_MANY_STREAMS).
+        """
+
+    @_abc_1.abstractmethod
+    def CopyInto(
+        self,
+        request_iterator: _abc.Iterator[_copy_pb2.CopyIntoRequest],
+        context: _grpc.ServicerContext,
+    ) -> _copy_pb2.CopyIntoResponse:
+        """Writes the files of a tar archive to a directory in a container, as its programs see it or,
+        once it has stopped, to its root filesystem alone. Nothing runs in the container. Names
+        begin at the directory whatever they are: "/" at their beginning, and ".." that would lead
+        above, are left out, for hard links as well. No link below the directory is followed.
+        Missing directories on the way to a file are made; files and links are replaced by new ones,
+        directories are kept. Extended attributes are those that CopyOut gives, others are ignored.
+        Devices are made as well. What was written before an error, or before you cancel, stays; of
+        the file that it happens in, nothing does.
+
+        Errors: NOT_FOUND (PATH_NOT_FOUND: there is no such directory); INVALID_ARGUMENT
+        (ARCHIVE_MALFORMED, also if its end is missing); FAILED_PRECONDITION (NOT_A_DIRECTORY: the
+        path, or a name on the way to a file, is none; WRONG_FILE_TYPE with `keep_types`;
+        MOUNT_IN_THE_WAY: a directory to be replaced has a mount in it; PATH_READ_ONLY;
+        PATH_UNUSABLE: it can't be written for another cause, which `error` has; WRONG_STATE while
+        the container is CREATING); RESOURCE_EXHAUSTED (DISK_FULL, TOO_MANY_STREAMS).
+        """
+
+    @_abc_1.abstractmethod
+    def BackupStore(
+        self,
+        request: _runtime_pb2.BackupStoreRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_runtime_pb2.BackupStoreResponse]:
+        """A copy of the service's store, as it is when the first piece is sent: the records of all
+        containers, and the events that are kept. Changes of containers go on meanwhile. The pieces
+        are the content of a file that can be put in the store's place while the service does not
+        run. The copy is whole only if the stream ends without an error. It takes room on the store's
+        disk until the stream ends, so one such call runs at a time, whatever the address; it is not
+        served at a read-only one.
+
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_STREAMS) while another one runs; INTERNAL (STORE_FAILED)
+        if the store can't be read, or its disk has no room for a copy.
         """
 
 def add_RuntimeServiceServicer_to_server(servicer: RuntimeServiceServicer, server: _grpc.Server) -> None: ...

@@ -23,9 +23,17 @@ Runtimes = dict[str, dict[str, str]]
 
 @pytest.fixture(scope="session")
 def rootfs() -> Iterator[Path]:
-    """A busybox for all to read; where every host sees it."""
+    """A busybox for all to read, with a ``/tmp`` to write to; where every host sees it."""
     with tempfile.TemporaryDirectory(prefix="ocigrpc-rootfs-", dir="/var/tmp") as directory:
         yield make_rootfs(Path(directory))
+
+
+@pytest.fixture(autouse=True)
+def _no_files_of_others(rootfs: Path) -> Iterator[None]:
+    """What a test's containers wrote to ``/tmp`` is no other test's to find."""
+    yield
+    for left in (rootfs / "tmp").iterdir():
+        left.unlink()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.bed.clients.exec import exec_sync, shell
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
 
 WHO = "echo $(id -u):$(id -g) $(grep Groups: /proc/self/status)"
@@ -51,7 +51,7 @@ def config(
 
 def create(service: Service, wanted: config_pb2.ContainerConfig) -> str:
     request = runtime_pb2.CreateContainerRequest(config=wanted)
-    return service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    return service.client.create_container(request).container_id
 
 
 def run(service: Service, wanted: config_pb2.ContainerConfig) -> str:

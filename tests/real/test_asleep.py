@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.v1 import runtime_pb2
 from tests.bed.clients.exec import Talk, exec_groups, exec_sync, shell
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import cgroup2_host, native
-from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
+from tests.bed.hosts.leaks import pids_in, until
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
@@ -296,5 +295,4 @@ def test_a_pause_that_is_told_is_one_of_all(frozen_service: Service) -> None:
     assert frozen_service.state(container_id) == "paused"
     states = {Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]}
     assert states <= {"D", "S"}
-    request = runtime_pb2.ResumeContainerRequest(container_id=container_id)
-    frozen_service.rpc.ResumeContainer(request, timeout=LIMIT_S)
+    frozen_service.resume(container_id)

@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.v1 import attach_pb2
 from ocigrpc.v1.terminal_pb2 import CloseStdin, TerminalSize
-from tests.bed.clients.error_info import error_details
+from tests.bed.clients.error_info import code_of, error_details
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, suspend, until
 from tests.bed.services.service import Service
@@ -34,11 +35,12 @@ class Client:
         start = attach_pb2.AttachStart(container_id=container_id, **fields)
         self._messages: queue.Queue[attach_pb2.AttachRequest | None] = queue.Queue()
         self._messages.put(attach_pb2.AttachRequest(start=start))
-        self.call: Any = service.rpc.Attach(iter(self._messages.get, None), timeout=limit_s)
+        messages = iter(self._messages.get, None)
+        self._stream = service.client.attach(messages, timeout_s=limit_s)
         self.stdout = b""
         self.stderr = b""
         try:
-            assert next(self.call).HasField("attached")
+            assert next(self._stream).HasField("attached")
         except BaseException:
             self._messages.put(None)
             raise
@@ -54,7 +56,7 @@ class Client:
         self._messages.put(attach_pb2.AttachRequest(close_stdin=CloseStdin()))
 
     def read_next(self) -> None:
-        message = next(self.call)
+        message = next(self._stream)
         self.stdout += message.stdout
         self.stderr += message.stderr
 
@@ -64,14 +66,14 @@ class Client:
 
     def read_all(self) -> None:
         try:
-            for message in self.call:
+            for message in self._stream:
                 self.stdout += message.stdout
                 self.stderr += message.stderr
         finally:
             self._messages.put(None)
 
     def leave(self) -> None:
-        self.call.cancel()
+        self._stream.close()
         self._messages.put(None)
 
 
@@ -221,6 +223,58 @@ def test_a_slow_client_is_dropped_and_never_holds_up_the_container(service: Serv
     assert 3 << 20 <= len(client.stdout) < 30_000_000
 
 
+# Without newlines, each of which would be a line in the log.
+_WRITING = "head -c 30000000 /dev/zero; touch /dev/shm/over; exec sleep 1000"
+
+
+def run_blocked(service: Service, script: str, limit_s: float) -> tuple[str, Client]:
+    """A container whose program waits for a client that does not read."""
+    container_id = service.create(script).container_id
+    client = Client(service, container_id, block_timeout=Duration(seconds=round(limit_s)))
+    service.start_container(container_id)
+    monitor = service.monitor_pid(container_id)
+    until(lambda: "sock" in Path(f"/proc/{monitor}/wchan").read_text())
+    return container_id, client
+
+
+def is_over(service: Service, container_id: str) -> bool:
+    """Whether the program has written all."""
+    return os.path.exists(f"/proc/{service.status(container_id).pid}/root/dev/shm/over")
+
+
+def test_a_program_waits_for_a_client_that_asks_for_it(service: Service) -> None:
+    container_id, client = run_blocked(service, _WRITING, LIMIT_S)
+    assert not is_over(service, container_id)
+    client.read(lambda: len(client.stdout) >= 30_000_000)
+    assert client.stdout == bytes(30_000_000)
+    until(lambda: is_over(service, container_id))
+    client.leave()
+
+
+def test_a_program_goes_on_when_the_client_it_waits_for_goes(service: Service) -> None:
+    container_id, client = run_blocked(service, _WRITING, 3600)
+    client.leave()
+    until(lambda: is_over(service, container_id))
+
+
+def test_a_program_waits_no_longer_than_the_client_has_asked_for(service: Service) -> None:
+    container_id, client = run_blocked(service, _WRITING, 1)
+    until(lambda: is_over(service, container_id))
+    with refused("RESOURCE_EXHAUSTED", "ATTACH_TOO_SLOW"):
+        client.read_all()
+    assert client.stdout == bytes(len(client.stdout))
+
+
+def test_a_container_ends_though_its_client_does_not_read(service: Service) -> None:
+    container_id, client = run_blocked(service, _WRITING, 3600)
+    service.stop(container_id, timeout_s=0)
+    ended = service.wait(container_id)
+    assert ended.exit_code == 128 + signal.SIGKILL
+    # What had been written by then is there.
+    client.read_all()
+    assert len(client.stdout) > 256 << 10
+
+
 def test_a_program_that_reads_nothing_is_not_held_up_by_who_types(service: Service) -> None:
     container_id = service.run("while :; do echo tick; sleep 0.02; done", stdin=True)
     client = Client(service, container_id, stdin=True)
@@ -267,15 +321,15 @@ def test_attached_clients_are_let_go_when_the_container_is_removed(service: Serv
 
 def test_the_first_message_must_be_the_start(service: Service) -> None:
     with refused("INVALID_ARGUMENT", "START_MISSING"):
-        list(service.rpc.Attach(iter([attach_pb2.AttachRequest(stdin=b"x")]), timeout=LIMIT_S))
+        list(service.wire.Attach(iter([attach_pb2.AttachRequest(stdin=b"x")]), timeout=LIMIT_S))
 
 
 def attach_and_leave(service: Service, container_id: str, limit_s: float) -> str:
     """How that was refused, if it was."""
     try:
         Client(service, container_id, limit_s).leave()
-    except grpc.RpcError as error:
-        return error_details(error)[0].reason or error.code().name
+    except OcigrpcError as error:
+        return error_details(error)[0].reason or code_of(error).name
     return ""
 
 

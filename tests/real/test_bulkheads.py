@@ -79,7 +79,7 @@ def creation(service: Service, container_id: str) -> pb.CreateContainerRequest:
 
 def others(service: Service, fresh: str, live: str) -> Mapping[str, Callable[[], object]]:
     """A call of every RPC, on a container that waits to be started and one that runs."""
-    rpc = service.rpc
+    rpc = service.wire
     start = attach_pb2.AttachRequest(start=attach_pb2.AttachStart(container_id=live, stdout=True))
     logs = log_pb2.ContainerLogsRequest(container_id=live)
     return {
@@ -124,18 +124,18 @@ def begin_all(service: Service, verb: str) -> list[Pending]:
     """More calls than may run at once, which run into the verb."""
     if verb != "create":
         return [
-            verb_calls.begin(service.rpc, verb, creation(service, ONE), HANG_S)
+            verb_calls.begin(service.wire, verb, creation(service, ONE), HANG_S)
             for _ in range(CALLS)
         ]
     requests = [creation(service, f"{ONE}-{number}") for number in range(CALLS)]
-    return [verb_calls.begin(service.rpc, verb, request, HANG_S) for request in requests]
+    return [verb_calls.begin(service.wire, verb, request, HANG_S) for request in requests]
 
 
 @pytest.mark.parametrize("verb", RPCS)
 def test_calls_that_hang_hold_up_no_other_rpc(
     service: Service, switches: Switches, verb: str
 ) -> None:
-    verb_calls.make_ready(service.rpc, verb, creation(service, ONE), LIMIT_S)
+    verb_calls.make_ready(service.wire, verb, creation(service, ONE), LIMIT_S)
     fresh = service.create(container_id="fresh", runtime_handler="runc").container_id
     live = service.run(container_id="live", runtime_handler="runc")
     with switches.on(verb, HANGS):
@@ -158,10 +158,10 @@ def test_calls_that_hang_hold_up_no_other_rpc(
 def test_statuses_that_wait_for_a_runtime_hold_up_no_others(
     service: Service, switches: Switches
 ) -> None:
-    service.rpc.CreateContainer(creation(service, ONE), timeout=LIMIT_S)
+    service.client.create_container(creation(service, ONE))
     verbose = pb.ContainerStatusRequest(container_id=ONE, verbose=True)
     with switches.on("state", HANGS):
-        calls = [service.rpc.ContainerStatus.future(verbose, timeout=HANG_S) for _ in range(CALLS)]
+        calls = [service.wire.ContainerStatus.future(verbose, timeout=HANG_S) for _ in range(CALLS)]
         until(lambda: len(list(children(service.pid))) == ASKING_LIMIT)
         until(lambda: sum(call.done() for call in calls) == CALLS - ASKING_LIMIT)
         with ThreadPoolExecutor(ASKING_LIMIT) as pool:
@@ -177,13 +177,14 @@ def test_statuses_that_wait_for_a_runtime_hold_up_no_others(
 def test_a_status_that_only_a_runtime_knows_is_refused_when_too_many_wait_for_one(
     service: Service, switches: Switches
 ) -> None:
-    verb_calls.make_ready(service.rpc, "pause", creation(service, ONE), LIMIT_S)
+    verb_calls.make_ready(service.wire, "pause", creation(service, ONE), LIMIT_S)
     argv = ["runc", "--root", str(service.directory / "runc"), "pause", ONE]
     subprocess.run(service.host.command(argv), check=True, timeout=LIMIT_S)
     verbose = pb.ContainerStatusRequest(container_id=ONE, verbose=True)
     with switches.on("state", HANGS):
         calls = [
-            service.rpc.ContainerStatus.future(verbose, timeout=HANG_S) for _ in range(ASKING_LIMIT)
+            service.wire.ContainerStatus.future(verbose, timeout=HANG_S)
+            for _ in range(ASKING_LIMIT)
         ]
         until(lambda: len(list(children(service.pid))) == ASKING_LIMIT)
         with refused("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS") as refusal:
@@ -198,10 +199,10 @@ def test_a_status_that_only_a_runtime_knows_is_refused_when_too_many_wait_for_on
 def test_changes_of_one_container_that_wait_leave_room_for_those_of_others(
     service: Service, switches: Switches
 ) -> None:
-    service.rpc.CreateContainer(creation(service, ONE), timeout=LIMIT_S)
+    service.client.create_container(creation(service, ONE))
     start = pb.StartContainerRequest(container_id=ONE)
     with switches.on("start", HANGS):
-        calls = [service.rpc.StartContainer.future(start, timeout=HANG_S) for _ in range(CALLS)]
+        calls = [service.wire.StartContainer.future(start, timeout=HANG_S) for _ in range(CALLS)]
         switches.wait()
         until(lambda: any(call.done() for call in calls))
         with refused("ABORTED", "CONTAINER_BUSY"):

@@ -87,7 +87,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdin, process.stdout):
         assert stream is not None
         stream.close()
-    process.wait()
+    # Not for ever: one that is frozen does not end.
+    process.wait(LIMIT_S)
 
 
 def directories(hierarchies: Hierarchies, group: Cgroup) -> list[Path]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import grpc
@@ -17,36 +16,12 @@ from ocigrpc.v1.runtime_pb2 import ListContainersRequest
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.loads.connections import connect, is_served, room_for_descriptors
 from tests.real.conftest import StartService
 from tests.real.test_tls import Served
 
 CONNECTIONS = 1024
-
-
-@contextmanager
-def room_for_descriptors() -> Iterator[None]:
-    """This process may open as many files in the block as it is allowed at all."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def connect(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(LIMIT_S)
-    connection.connect(str(path))
-    return connection
-
-
-def is_served(connection: socket.socket) -> bool:
-    """Whether the service speaks first, as in HTTP/2, and does not just close it."""
-    try:
-        return connection.recv(1) != b""
-    except ConnectionResetError:
-        return False
+"""Where peers are identified, the last is for the service itself."""
 
 
 def wait_for_close(connection: socket.socket, deadline: Deadline) -> None:
@@ -57,9 +32,11 @@ def wait_for_close(connection: socket.socket, deadline: Deadline) -> None:
         received = connection.recv(4096)
 
 
-@pytest.mark.parametrize("identify_peers", ["true", "false"])
+@pytest.mark.parametrize(
+    ("identify_peers", "room"), [("true", CONNECTIONS - 1), ("false", CONNECTIONS)]
+)
 def test_a_way_in_takes_no_more_connections_than_it_has_room_for(
-    start_service: StartService, tmp_path: Path, identify_peers: str
+    start_service: StartService, tmp_path: Path, identify_peers: str, room: int
 ) -> None:
     service = start_service(
         readonly_socket_path=tmp_path / "readonly",
@@ -70,9 +47,17 @@ def test_a_way_in_takes_no_more_connections_than_it_has_room_for(
             stack.enter_context(closing(connect(tmp_path / "readonly")))
             for _ in range(CONNECTIONS + 10)
         ]
-        assert sum(map(is_served, connections)) == CONNECTIONS
+        assert sum(map(is_served, connections)) == room
         # By another way in.
         assert service.ids() == []
+
+
+def test_a_service_that_has_its_socket_for_itself_pings_the_watchdog(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", str(int(LIMIT_S * 1e6)))
+    service = start_service(socket_identify_peers="false")
+    service.wait_for_word("WATCHDOG=1")
 
 
 def test_a_connection_that_does_not_end_its_handshake_is_closed(
@@ -102,7 +87,7 @@ def test_request_lines_name_the_process_and_the_user_of_a_local_client(
     start_service: StartService, directory_for_all: Path
 ) -> None:
     path = directory_for_all / "socket"
-    service = start_service(readonly_socket_path=path, readonly_socket_mode="0666")
+    service = start_service(readonly_socket_path=path, readonly_socket_mode="0666", log_calls="all")
     with grpc.insecure_channel(f"unix:{path}") as channel:
         # grpc connects when it is told to, as the user that this process is then.
         os.seteuid(4711)

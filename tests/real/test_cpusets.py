@@ -8,15 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import grpc
 import pytest
 
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.cgroups import cpuset
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from tests.bed.clients.exec import exec_sync, shell
 from tests.bed.clients.limits import directories, files, in_force, is_v2, send_back, update
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.real.conftest import StartService, with_controllers
 
@@ -47,8 +46,8 @@ def probed(service: Service, container_id: str) -> Iterator[list[str]]:
     def probe() -> None:
         while not over.is_set():
             try:
-                answer = exec_sync(service, container_id, shell("echo well"), limit_s=5 * LIMIT_S)
-            except grpc.RpcError as error:
+                answer = exec_sync(service, container_id, shell("echo well"))
+            except OcigrpcError as error:
                 wrong.append(str(error))
             else:
                 if answer.stdout != b"well\n":
@@ -80,14 +79,13 @@ def test_a_program_of_exec_gets_the_cpus_that_its_container_gets(any_service: Se
     update(any_service, container_id, cpuset_cpus="0-1")
     step = "touch /dev/shm/step; while [ -e /dev/shm/step ]; do sleep 0.1; done"
     script = f"{ALLOWED}; {step}; {ALLOWED}; {step}; {ALLOWED}"
-    limit_s = 5 * LIMIT_S
     with ThreadPoolExecutor(1) as pool:
-        program = pool.submit(exec_sync, any_service, container_id, shell(script), limit_s=limit_s)
+        program = pool.submit(exec_sync, any_service, container_id, shell(script))
         for cpus in ("0", "1"):
             arrived = shell("until [ -e /dev/shm/step ]; do sleep 0.1; done")
-            exec_sync(any_service, container_id, arrived, limit_s=limit_s)
+            exec_sync(any_service, container_id, arrived)
             update(any_service, container_id, cpuset_cpus=cpus)
-            exec_sync(any_service, container_id, shell("rm /dev/shm/step"), limit_s=limit_s)
+            exec_sync(any_service, container_id, shell("rm /dev/shm/step"))
     assert program.result().stdout.decode().split() == ["0-1", "0", "1"]
 
 

@@ -95,16 +95,17 @@ def moments() -> Iterator[Moment]:
 
     yield Moment("remove", "before", f"{store}.begin", "running")
     yield Moment("remove_stopped", "before", f"{store}.begin", "stopped", 42)
+    yield Moment("remove", "after", f"{cgroup}.kill", "gone", 137)
     for verb, ended in (("remove", 137), ("remove_stopped", 42)):
         yield Moment(verb, "after", f"{store}.begin", "gone", ended)
-        yield Moment(verb, "after", f"{cgroup}.kill", "gone", ended)
+        yield Moment(verb, "after", f"{cgroup}.try_remove", "gone", ended)
         yield Moment(verb, "before", f"{runtime}.delete", "gone", ended)
         yield Moment(verb, "after", f"{runtime}.delete", "gone", ended)
         yield Moment(verb, "after", f"{teardown}:end_processes", "gone", ended)
         yield Moment(verb, "after", f"{teardown}:remove_files", "gone", ended)
         yield Moment(verb, "after", f"{store}.delete", "gone", ended)
 
-    yield Moment("exec", "after", "ocigrpc.engine.sessions.exec:write_process", "running")
+    yield Moment("exec", "after", "ocigrpc.oci.exec:ExecFiles.make", "running")
     yield Moment("exec", "after", f"{cgroup}.create", "running")
     yield Moment("exec", "after", child, "running")
     yield Moment("exec", "after", "ocigrpc.oci.exec:ExecFiles.pid_written", "running")

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import grpc
 import pytest
 
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.host.processes.process import Process
 from tests.bed.checks.integrity import expect_integrity
 from tests.bed.clients.events import Events
@@ -137,7 +137,7 @@ def test_limits_that_were_changed_in_part_are_put_back(
             switches.wait()
             assert files(service, container_id) == {**before, **weight_file(service, 777)}
             service.die()
-        with pytest.raises(grpc.RpcError):
+        with pytest.raises(OcigrpcError):
             updating.result()
         service.start()
         assert files(service, container_id) == before

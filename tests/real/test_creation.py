@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.host.cgroups.hierarchy import Hierarchies, Kind
-from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.bundles.bundle import make_bundle, spec_json
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Fields, Service
 
 SAY_HELLO = ("/bin/sh", "-c", "echo hello; exit 5")
@@ -23,7 +21,7 @@ SAY_HELLO = ("/bin/sh", "-c", "echo hello; exit 5")
 
 def life(service: Service, request: CreateContainerRequest) -> tuple[int, list[str]]:
     """The exit code and output of the container of a request."""
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     return service.wait(container_id).exit_code, service.output(container_id)
 
@@ -58,7 +56,7 @@ def test_a_spec_may_not_choose_its_cgroup(service: Service) -> None:
     spec = json.loads(spec_json(service.rootfs, SAY_HELLO))
     spec["linux"]["cgroupsPath"] = "/somewhere/else"
     request = CreateContainerRequest(spec_json=json.dumps(spec), container_id="mine")
-    service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    service.client.create_container(request)
     path = f"{service.cgroup_parent}/ocigrpc-container-mine"
     assert service.status("mine").cgroup_path == path
     assert path in Path(f"/proc/{service.status('mine').pid}/cgroup").read_text()
@@ -213,7 +211,7 @@ def test_a_spoiled_bundle_is_refused_and_leaves_nothing(
     spoil(bundle)
     request = CreateContainerRequest(bundle_path=str(bundle), container_id="one")
     with refused("INVALID_ARGUMENT", reason) as refusal:
-        service.rpc.CreateContainer(request, timeout=LIMIT_S)
+        service.client.create_container(request)
     assert refusal.fields == ["bundle_path"]
     assert service.ids() == []
     assert service.leaks() == []
@@ -224,7 +222,7 @@ def test_a_config_whose_rootfs_is_missing_is_refused(service: Service) -> None:
     request.config.rootfs_path = "/no/such/rootfs"
     request.config.command.append("/bin/true")
     with refused("INVALID_ARGUMENT") as refusal:
-        service.rpc.CreateContainer(request, timeout=LIMIT_S)
+        service.client.create_container(request)
     assert refusal.fields == ["config.rootfs_path"]
     assert service.leaks() == []
 
@@ -296,10 +294,10 @@ def test_files_of_cgroup2_are_refused_where_an_update_refuses_them(service: Serv
     ):
         if Hierarchies.detect().kind is not Kind.V2:
             with refused("INVALID_ARGUMENT", "NOT_APPLICABLE") as refusal:
-                service.rpc.CreateContainer(request, timeout=LIMIT_S)
+                service.client.create_container(request)
             assert refusal.fields == [field]
         else:
-            service.rpc.CreateContainer(request, timeout=LIMIT_S)
+            service.client.create_container(request)
 
 
 def test_a_name_stands_for_the_id_in_every_request(any_service: Service) -> None:
@@ -310,8 +308,7 @@ def test_a_name_stands_for_the_id_in_every_request(any_service: Service) -> None
     any_service.resume(name)
     assert any_service.status(name).container_id == container_id
     assert "state" in any_service.info(name)
-    exec_ = exec_pb2.ExecSyncRequest(container_id=name, process={"command": ["echo", "here"]})
-    assert any_service.rpc.ExecSync(exec_, timeout=LIMIT_S).stdout == b"here\n"
+    assert any_service.client.exec_sync(name, ["echo", "here"]).stdout == b"here\n"
     any_service.stop(name, 0)
     assert any_service.wait(name).exit_code == 137
     any_service.remove(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from ocigrpc.errors import CannotRun, ContainerNotFound, OcigrpcError, WrongState
 from ocigrpc.host.descriptors import PER_CONTAINER
 from ocigrpc.v1 import attach_pb2, config_pb2, event_pb2, exec_pb2, log_pb2, runtime_pb2
 from tests.bed.clients.exec import Talk, exec_sync, shell
@@ -54,6 +55,12 @@ def expect_held(service: Service, before: Counter[str], more: int = 0) -> None:
         pytest.fail(f"{held(service) - before} more than before, of {more + ONCE}")
 
 
+def waits(service: Service) -> int:
+    """How many calls of WaitContainer wait now."""
+    status = service.client.status()
+    return status.streams["WaitContainer"]
+
+
 def test_a_container_takes_four_descriptors_while_it_lives_and_none_afterwards(
     any_service: Service,
 ) -> None:
@@ -73,17 +80,16 @@ def test_a_container_takes_four_descriptors_while_it_lives_and_none_afterwards(
     expect_held(service, before)
 
 
-def test_a_wait_takes_one_descriptor_for_as_long_as_it_lasts(service: Service) -> None:
+def test_a_wait_takes_no_descriptor(service: Service) -> None:
     container_id = service.run()
     request = runtime_pb2.WaitContainerRequest(container_id=container_id)
     before = held(service)
-    calls = [service.rpc.WaitContainer.future(request, timeout=LIMIT_S) for _ in range(WAITS)]
-    # That all have arrived is seen by what they hold: one each.
-    until(lambda: held(service).total() >= before.total() + WAITS)
-    expect_held(service, before, WAITS)
+    calls = [service.wire.WaitContainer.future(request, timeout=LIMIT_S) for _ in range(WAITS)]
+    until(lambda: waits(service) == WAITS)
+    expect_held(service, before)
     for call in calls[1:]:
         call.cancel()
-    expect_held(service, before, 1)
+    until(lambda: waits(service) == 1)
     service.stop(container_id, 0)
     assert calls[0].result().exit_status.exit_code == 137
     expect_held(service, before)
@@ -92,13 +98,13 @@ def test_a_wait_takes_one_descriptor_for_as_long_as_it_lasts(service: Service) -
 def test_what_runs_already_goes_on_while_no_more_can_be_opened(service: Service) -> None:
     container_id = service.run("read a; exit 7", stdin=True)
     request = runtime_pb2.WaitContainerRequest(container_id=container_id)
-    ended = service.rpc.WaitContainer.future(request, timeout=LIMIT_S)
+    ended = service.wire.WaitContainer.future(request, timeout=LIMIT_S)
     talk = Talk(service, container_id, "echo up; while read a; do echo $a; done", stdin=True)
     talk.read(lambda: b"up" in talk.stdout)
     start = attach_pb2.AttachStart(container_id=container_id, stdin=True)
     requests: queue.Queue[attach_pb2.AttachRequest | None] = queue.Queue()
     requests.put(attach_pb2.AttachRequest(start=start))
-    attached = service.rpc.Attach(iter(requests.get, None), timeout=LIMIT_S)
+    attached = service.client.attach(iter(requests.get, None), timeout_s=LIMIT_S)
     next(attached)
     with descriptors_below(service, LASTING):
         for number in range(20):
@@ -153,7 +159,6 @@ class Calls:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._rpc = service.rpc
         chatter = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
         self._id = service.run(chatter, stdin=True)
 
@@ -168,10 +173,10 @@ class Calls:
     def attach(self) -> None:
         """A client of Attach that leaves after some output."""
         start = attach_pb2.AttachStart(container_id=self._id, stdin=True, stdout=True)
-        call = self._rpc.Attach(iter([attach_pb2.AttachRequest(start=start)]), timeout=LIMIT_S)
-        for _ in range(2):
-            next(call)
-        call.cancel()
+        requests = [attach_pb2.AttachRequest(start=start)]
+        with self._service.client.attach(requests, timeout_s=LIMIT_S) as stream:
+            for _ in range(2):
+                next(stream)
 
     def exec(self) -> None:
         """Clients of Exec that stay to the end, and that leave."""
@@ -188,22 +193,22 @@ class Calls:
         """Programs that end, that take too long, and that there are not."""
         assert exec_sync(self._service, self._id, shell("exit 3")).exit.exit_code == 3
         for program in (shell("exec sleep 1000"), exec_pb2.ExecProcess(command=["none"])):
-            with pytest.raises(grpc.RpcError):
+            with pytest.raises(OcigrpcError):
                 exec_sync(self._service, self._id, program, timeout_s=0.2)
 
     def read(self) -> None:
         """Streams that are left, and answers."""
+        client = self._service.client
         logs = responses(self._service, self._id, follow=True)
-        events = self._rpc.WatchEvents(event_pb2.WatchEventsRequest(), timeout=LIMIT_S)
-        stats = self._rpc.WatchStats(runtime_pb2.WatchStatsRequest(), timeout=LIMIT_S)
+        events = client.watch_events(timeout_s=LIMIT_S)
+        stats = client.watch_stats(timeout_s=LIMIT_S)
         for stream in (logs, events, stats):
             next(stream)
-            stream.cancel()
+            stream.close()
         assert list(responses(self._service, self._id))
-        request = runtime_pb2.ContainerStatsRequest(container_id=self._id)
-        self._rpc.ContainerStats(request, timeout=LIMIT_S)
+        client.container_stats(self._id)
         self._service.status(self._id)
-        self._rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S)
+        client.status()
 
     def live(self) -> None:
         """A whole life."""
@@ -217,16 +222,16 @@ class Calls:
 
     def fail(self) -> None:
         """Calls that are refused, by us and by the runtime."""
-        with pytest.raises(grpc.RpcError):
+        with pytest.raises(ContainerNotFound):
             self._service.status("none")
-        with pytest.raises(grpc.RpcError):
+        with pytest.raises(WrongState):
             self._service.start_container(self._id)
-        with pytest.raises(grpc.RpcError):
+        with pytest.raises(CannotRun):
             self._service.create_command("/none")
 
     def _cut_off_calls(self) -> list[Callable[[float], object]]:
         """Calls that get so many seconds."""
-        rpc, container_id = self._rpc, self._id
+        rpc, container_id = self._service.wire, self._id
         process = shell("exec sleep 1000")
         attach = attach_pb2.AttachStart(container_id=container_id, stdout=True)
         start = exec_pb2.ExecStart(container_id=container_id, process=process, terminal=True)
@@ -276,7 +281,7 @@ def test_more_containers_than_the_limit_carries_are_refused_with_what_they_want(
 @pytest.mark.parametrize("containers", [0, 128])
 def test_as_many_containers_as_the_limit_carries_are_taken(rootfs: Path, containers: int) -> None:
     with native() as host, serving(limited(host), rootfs, limits_containers=containers) as service:
-        status = service.rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S)
+        status = service.client.status()
         assert status.settings.fields["limits"].struct_value["containers"] == 128
 
 

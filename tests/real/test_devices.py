@@ -12,7 +12,6 @@ import pytest
 
 from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 
 FUSE = "10 229"
@@ -34,7 +33,7 @@ def devices() -> Iterator[Path]:
 def printed(service: Service, config: config_pb2.ContainerConfig) -> list[str]:
     """What the container of a config writes, which ends well."""
     request = runtime_pb2.CreateContainerRequest(config=config)
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     service.wait(container_id)
     output = service.output(container_id)

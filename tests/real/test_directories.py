@@ -9,10 +9,12 @@ import signal
 import grpc
 import pytest
 
-from ocigrpc.v1 import attach_pb2, config_pb2, runtime_pb2
+from ocigrpc.v1 import attach_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ExitProvenance
+from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.bed.clients.conditions import works
 from tests.bed.clients.exec import exec_sync, process
+from tests.bed.clients.limits import update
 from tests.bed.clients.logs import reopen
 from tests.bed.clients.refusal import refused
 from tests.bed.faults.scarcity import LASTING, descriptors_below, descriptors_left
@@ -98,13 +100,10 @@ def test_without_its_run_directory_the_service_goes_on(service: Service) -> None
         exec_sync(service, running, process("/bin/true"))
     assert refusal.metadata["path"] == f"{bundle}/config.json"
     with refused("INTERNAL", "HOST_FAILED") as refusal:
-        update = runtime_pb2.UpdateContainerResourcesRequest(
-            container_id=running, resources=config_pb2.LinuxContainerResources(pids_limit=50)
-        )
-        service.rpc.UpdateContainerResources(update, timeout=LIMIT_S)
+        update(service, running, pids_limit=50)
     assert refusal.metadata["path"] == str(bundle)
     with refused("INTERNAL", "HOST_FAILED") as refusal:
-        next(service.rpc.Attach(iter([attaching]), timeout=LIMIT_S))
+        next(service.client.attach([attaching], timeout_s=LIMIT_S))
     assert refusal.metadata["path"] == str(bundle)
     service.pause(running)
     service.resume(running)
@@ -124,7 +123,7 @@ def test_without_its_bundle_a_container_can_be_ended_and_removed(service: Servic
         exec_sync(service, container_id, process("/bin/true"))
     attaching = attach_pb2.AttachRequest(start=attach_pb2.AttachStart(container_id=container_id))
     with refused("INTERNAL", "HOST_FAILED"):
-        next(service.rpc.Attach(iter([attaching]), timeout=LIMIT_S))
+        next(service.client.attach([attaching], timeout_s=LIMIT_S))
     service.remove(container_id, force=True)
     assert ends_with_7(service, other)
 
@@ -155,8 +154,12 @@ def test_without_its_socket_file_only_those_who_are_connected_reach_the_service(
     container_id = ready(service)
     (service.directory / "socket").unlink()
     assert service.state(container_id) == "running"
-    with pytest.raises(grpc.RpcError) as caught:
-        exec_sync(service, container_id, process("/bin/true"))
+    address = f"unix:{service.directory}/socket"
+    with (
+        grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        RuntimeServiceStub(channel).Version(runtime_pb2.VersionRequest(), timeout=LIMIT_S)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     service.end()
     service.start()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ocigrpc.v1 import config_pb2, runtime_pb2
+from ocigrpc.v1 import runtime_pb2
 from ocigrpc.v1.container_pb2 import ExitProvenance
 from tests.bed.clients.conditions import works
 from tests.bed.clients.events import Events, word
@@ -22,7 +22,7 @@ from tests.bed.clients.logs import contents, reopen, responses
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.disks import FILLING, PAGE_BYTES, Disk, disk
 from tests.bed.hosts.host import native
-from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
 from tests.real.conftest import serving
 
@@ -79,7 +79,7 @@ def ready(service: Service) -> str:
 
 
 def store_condition(service: Service) -> runtime_pb2.Condition:
-    conditions = service.rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S).conditions
+    conditions = service.client.status().conditions
     return next(each for each in conditions if each.type == "StoreReady")
 
 
@@ -285,11 +285,8 @@ def test_with_no_room_for_bundles_what_needs_no_file_works(disks: Disks) -> None
             exec_sync(service, container_id, process("/bin/true"))
         assert refusal.metadata["path"].startswith(bundle)
         assert refusal.metadata["error"] == NO_SPACE
-        update = runtime_pb2.UpdateContainerResourcesRequest(
-            container_id=container_id, resources=config_pb2.LinuxContainerResources(pids_limit=50)
-        )
         with refused("INTERNAL", "HOST_FAILED") as refusal:
-            service.rpc.UpdateContainerResources(update, timeout=LIMIT_S)
+            update(service, container_id, pids_limit=50)
         assert refusal.metadata["path"] == bundle
         service.pause(container_id)
         service.resume(container_id)

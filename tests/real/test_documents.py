@@ -27,7 +27,7 @@ from ocigrpc.waiting import Deadline
 from tests.bed import REPOSITORY
 from tests.bed.commands.go_program import go_program
 from tests.bed.commands.picture import lines, steady
-from tests.bed.documents import OPERATING, Block, programs
+from tests.bed.documents import OPERATING, README, Block, programs
 
 SERVE = "scripts/serve"
 SHORTER = {
@@ -40,13 +40,21 @@ RUN_BY_CI = {
     "scripts/test",
     "scripts/test quick",
     "scripts/lint",
+    "scripts/interop",
     "scripts/protos --check",
     "scripts/node make /var/tmp/ocigrpc-node",
     "scripts/node enter /var/tmp/ocigrpc-node cat /etc/os-release",
     "scripts/node test /var/tmp/ocigrpc-node",
 }
 """Commands of scripts/test and .ci/run."""
-RUN_BY_TESTS = {"systemctl": "test_unit_file", "runc delete": "test_recovery"}
+RUN_BY_TESTS = {
+    "systemctl": "test_unit_file",
+    "apt-get": "test_package",
+    "runc delete": "test_recovery",
+    "curl -s": "test_metrics",
+    "grpc.channelz": "test_channelz",
+    "pull docker.io": "images/test_command_pull",
+}
 """Parts of the commands that need a host or a service of their own, and the tests that run them."""
 
 _LIMIT_S = 480.0
@@ -57,6 +65,7 @@ _PRIVATE = (
     "/run/runc",
     "/srv",
     "/opt/ocigrpc",
+    "/var/backups",
     "/var/lib/containers",
     "/run/containers",
     "/run/libpod",
@@ -110,7 +119,7 @@ BLOCKS = list(programs())
 BY_TESTS = [
     block
     for block in BLOCKS
-    if block.document == OPERATING and any(each in block.text for each in RUN_BY_TESTS)
+    if block.document in (README, OPERATING) and any(each in block.text for each in RUN_BY_TESTS)
 ]
 SESSION = [block for block in BLOCKS if block.command not in RUN_BY_CI and block not in BY_TESTS]
 
@@ -224,7 +233,7 @@ def _empty(group: Cgroup) -> None:
 @pytest.mark.parametrize("block", SESSION, ids=str)
 def test_a_block_does_what_is_shown(session: Session, block: Block) -> None:
     outcome = session.of(block)
-    is_error = block.shown.startswith("ERROR:")
+    is_error = block.shown.startswith(("ERROR:", "ocigrpc: "))
     assert (outcome.failures > 0) == is_error, outcome
     if block.shown_as == "json":
         assert _status_alone(json.loads(_steady(outcome.out))) == json.loads(_steady(block.shown))

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from grpc import RpcError
-
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.v1 import container_pb2, runtime_pb2
 from tests.bed.clients.events import Events, word
 from tests.bed.clients.refusal import refused
@@ -183,7 +182,7 @@ def run_with_little_memory(service: Service, script: str) -> str:
     config = service.config(script)
     config.resources.memory_limit_in_bytes = 16 << 20
     request = runtime_pb2.CreateContainerRequest(config=config)
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     return container_id
 
@@ -246,7 +245,7 @@ def test_in_a_wave_with_the_service_killed_in_its_middle_no_event_is_lost_or_dou
     def live(number: int) -> None:
         # What is cut off here, the service undoes or finishes when it is up again. grpc
         # says by ValueError that the connection has been closed.
-        with suppress(RpcError, ValueError):
+        with suppress(OcigrpcError, ValueError):
             service.remove(service.run("exit 3", name=f"n{number}"), force=True)
 
     with ThreadPoolExecutor(4) as pool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import grpc
 import pytest
 
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1.terminal_pb2 import TerminalSize
 from tests.bed.clients.exec import (
@@ -50,6 +50,23 @@ def test_standard_output_and_error_are_apart(service: Service) -> None:
     assert (talk.stdout, talk.stderr) == (b"good\n", b"bad\n")
     assert talk.exit is not None
     assert talk.exit.exit_code == 7
+
+
+def test_what_the_runtime_says_of_a_failure_is_no_output(any_service: Service) -> None:
+    start = exec_pb2.ExecStart(container_id=any_service.run(), process=process("missing"))
+    call = any_service.client.exec([exec_pb2.ExecRequest(start=start)], timeout_s=LIMIT_S)
+    with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND"):
+        raise AssertionError(next(call))
+
+
+def test_an_error_that_is_written_at_once_arrives_before_the_end(any_service: Service) -> None:
+    script = "head -c 100000 /dev/zero >&2; while [ ! -e /tmp/go ]; do sleep 0.05; done"
+    container_id = any_service.run()
+    talk = Talk(any_service, container_id, script)
+    talk.read(lambda: len(talk.stderr) == 100_000)
+    exec_sync(any_service, container_id, process("touch", "/tmp/go"))
+    talk.read_all()
+    assert talk.stderr == bytes(100_000)
 
 
 def test_standard_input_ends_when_told(service: Service) -> None:
@@ -173,9 +190,9 @@ def test_a_container_that_is_removed_ends_its_programs(service: Service) -> None
 
 def test_the_first_message_must_be_the_start(service: Service) -> None:
     with refused("INVALID_ARGUMENT", "START_MISSING"):
-        list(service.rpc.Exec(iter([exec_pb2.ExecRequest(stdin=b"x")]), timeout=LIMIT_S))
+        list(service.wire.Exec(iter([exec_pb2.ExecRequest(stdin=b"x")]), timeout=LIMIT_S))
     with refused("INVALID_ARGUMENT", "START_MISSING"):
-        list(service.rpc.Exec(iter([]), timeout=LIMIT_S))
+        list(service.wire.Exec(iter([]), timeout=LIMIT_S))
 
 
 def test_a_second_start_is_refused_and_ends_the_program(service: Service) -> None:
@@ -184,7 +201,7 @@ def test_a_second_start_is_refused_and_ends_the_program(service: Service) -> Non
         start=exec_pb2.ExecStart(container_id=container_id, process=process("sleep", "1000"))
     )
     with refused("INVALID_ARGUMENT", "START_AGAIN"):
-        list(service.rpc.Exec(iter([start, start]), timeout=LIMIT_S))
+        list(service.client.exec([start, start], timeout_s=LIMIT_S))
     until(lambda: nothing_runs_but(service, container_id))
 
 
@@ -218,6 +235,6 @@ def test_a_client_that_does_not_read_frees_its_thread_at_once_when_it_leaves(
 def may_exec(service: Service, container_id: str) -> bool:
     try:
         exec_sync(service, container_id, process("true"))
-    except grpc.RpcError:
+    except OcigrpcError:
         return False
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from uuid import uuid4
 
 import pytest
 
@@ -86,7 +85,7 @@ def test_a_program_that_does_not_end_is_ended_by_its_timeout(any_service: Servic
 
 def test_daemons_that_have_ended_are_swept_up_after(service: Service) -> None:
     container_id = service.run()
-    go = f"/tmp/{uuid4().hex}-go"
+    go = "/tmp/go"
     script = f"(exec >/dev/null 2>&1; while [ ! -e {go} ]; do sleep 0.02; done) & :"
     for _ in range(3):
         exec_sync(service, container_id, shell(script), keep_running=True)
@@ -133,7 +132,7 @@ def test_a_daemon_outlives_the_service(start_service: StartService) -> None:
 
 def test_one_that_holds_the_output_of_exec_keeps_the_call(any_service: Service) -> None:
     container_id = any_service.run()
-    go = f"/tmp/{uuid4().hex}-go"
+    go = "/tmp/go"
     script = f"(while [ ! -e {go} ]; do sleep 0.02; done; echo late) & echo soon"
     talk = Talk(any_service, container_id, script, keep_running=True)
     talk.read(lambda: b"soon" in talk.stdout)

@@ -12,7 +12,6 @@ from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.bundles.bundle import spec_json
 from tests.bed.clients.exec import exec_sync, shell
 from tests.bed.hosts.host import cgroup2_host, native
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
@@ -58,7 +57,7 @@ def test_a_program_has_what_the_first_process_has(
         spec["process"]["capabilities"]["permitted"] = ["CAP_KILL"]
         spec["process"]["user"]["umask"] = 0o27
     request = CreateContainerRequest(spec_json=json.dumps(spec))
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     result = exec_sync(service, container_id, shell(LOOK))
     shown = result.stdout.decode().splitlines()

@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from uuid import uuid4
 
-import grpc
 import pytest
 
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1.terminal_pb2 import TerminalSize
 from tests.bed.clients.error_info import error_details
@@ -130,8 +129,8 @@ def test_a_program_that_is_not_there_is_told(any_service: Service) -> None:
     start = exec_pb2.ExecStart(
         container_id=container_id, process=process("/not/there"), terminal=True
     )
-    with pytest.raises(grpc.RpcError) as caught:
-        list(any_service.rpc.Exec(iter([exec_pb2.ExecRequest(start=start)]), timeout=LIMIT_S))
+    with pytest.raises(OcigrpcError) as caught:
+        list(any_service.client.exec([exec_pb2.ExecRequest(start=start)], timeout_s=LIMIT_S))
     info, _ = error_details(caught.value)
     assert "/not/there" in info.metadata["output"]
     assert nothing_made_is_left(any_service, container_id)
@@ -141,7 +140,7 @@ def test_a_terminal_that_is_kept_outlives_the_service(start_service: StartServic
     service = start_service()
     container_id = service.run()
     # Hung up, its program would end.
-    go = f"/tmp/{uuid4().hex}-go"
+    go = "/tmp/go"
     script = f"echo up; while [ ! -e {go} ]; do sleep 0.05; done; touch {go}ne"
     talk = Talk(service, container_id, script, terminal=True, keep_running=True)
     talk.read(lambda: b"up" in talk.stdout)

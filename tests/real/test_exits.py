@@ -14,7 +14,7 @@ import pytest
 
 from ocigrpc.v1.container_pb2 import ExitProvenance, ExitStatus
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.bed.hosts.leaks import LIMIT_S, below, suspend, until
+from tests.bed.hosts.leaks import below, suspend, until
 from tests.bed.services.service import Service
 
 LIVES = 500
@@ -163,7 +163,7 @@ def test_a_death_for_want_of_memory_is_told_from_that_of_a_child(
     config.resources.memory_limit_in_bytes = 32 << 20
     config.resources.memory_swap_limit_in_bytes = 32 << 20
     request = CreateContainerRequest(config=config)
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     exit_status = service.wait(container_id)
     assert (exit_status.exit_code, exit_status.oom_killed) == (exit_code, oom_killed)

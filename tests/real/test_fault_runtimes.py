@@ -74,14 +74,14 @@ def test_a_create_that_hangs_times_out_and_leaves_nothing(
 def test_the_clients_shorter_deadline_undoes_a_create(faulty: Service, gate: Gate) -> None:
     request = CreateContainerRequest(config=faulty.config("true"), runtime_handler="hangs-long")
     with refused("DEADLINE_EXCEEDED", "CREATE_TIMEOUT") as refusal:
-        faulty.rpc.CreateContainer(request, timeout=4)
+        faulty.wire.CreateContainer(request, timeout=4)
     assert refusal.metadata["phase"] == "runtime"
     until(lambda: faulty.ids() == [] and faulty.leaks() == [])
 
 
 def test_a_client_that_goes_away_undoes_a_create(faulty: Service, gate: Gate) -> None:
     request = CreateContainerRequest(config=faulty.config("true"), runtime_handler="gated")
-    call = faulty.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = faulty.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     assert faulty.leaks()
     call.cancel()
@@ -92,9 +92,9 @@ def test_the_same_request_waits_for_a_create_under_way(faulty: Service, gate: Ga
     request = CreateContainerRequest(
         config=faulty.config("exec sleep 1000"), runtime_handler="gated", container_id="one"
     )
-    first = faulty.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    first = faulty.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
-    again = faulty.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    again = faulty.wire.CreateContainer.future(request, timeout=LIMIT_S)
     assert faulty.state("one") == "creating"
     with refused("ALREADY_EXISTS", "CONTAINER_EXISTS"):
         faulty.create("true", container_id="one")
@@ -172,14 +172,15 @@ def test_a_pause_that_the_kernel_never_gets_done_times_out(faulty: Service) -> N
 
 
 def test_a_pause_that_fails_because_of_a_stop_says_so(faulty: Service, gate: Gate) -> None:
-    script = 'trap "echo asked" TERM; while :; do sleep 0.1; done'
+    script = 'trap "echo asked" TERM; echo up; while :; do sleep 0.1; done'
     container_id = faulty.run(script, runtime_handler="finds-thawed")
+    until(lambda: faulty.output(container_id) == ["up"])
     pause = PauseContainerRequest(container_id=container_id)
-    paused = faulty.rpc.PauseContainer.future(pause, timeout=LIMIT_S)
+    paused = faulty.wire.PauseContainer.future(pause, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     stop = StopContainerRequest(container_id=container_id, timeout=Duration(seconds=1000))
-    stopped = faulty.rpc.StopContainer.future(stop, timeout=LIMIT_S)
-    until(lambda: faulty.output(container_id) == ["asked"])
+    stopped = faulty.wire.StopContainer.future(stop, timeout=LIMIT_S)
+    until(lambda: faulty.output(container_id) == ["up", "asked"])
     gate.open()
     with refused("ABORTED", "CONTAINER_BUSY") as refusal:
         paused.result()
@@ -201,7 +202,7 @@ def test_a_state_that_hangs_is_unknown_by_the_deadline_while_list_is_fast(
 ) -> None:
     container_id = paused_by_hand(faulty, "state-hangs")
     request = ContainerStatusRequest(container_id=container_id)
-    status = faulty.rpc.ContainerStatus.future(request, timeout=LIMIT_S)
+    status = faulty.wire.ContainerStatus.future(request, timeout=LIMIT_S)
     began_s = time.monotonic()
     assert faulty.ids() == [container_id]
     assert time.monotonic() - began_s < VERB_TIMEOUT_S / 2

@@ -9,12 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor import ServiceDescriptor
 
 from ocigrpc.service.methods import SERVICE_NAME
-from ocigrpc.v1 import runtime_pb2
+from ocigrpc.v1 import image_pb2, runtime_pb2
 from tests.bed.commands.go_program import go_program
 from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
+
+RUNTIME = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"]
+IMAGES = image_pb2.DESCRIPTOR.services_by_name["ImageService"]
 
 _LIMIT_S = 30.0
 _STATUS_BASE = 64
@@ -145,22 +149,27 @@ def test_it_lists_the_services(grpcurl: Grpcurl) -> None:
     assert grpcurl.says("list").split() == [
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
+        IMAGES.full_name,
         SERVICE_NAME,
     ]
 
 
-def test_it_lists_every_rpc(grpcurl: Grpcurl) -> None:
-    service = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"]
-    listed = grpcurl.says("list", SERVICE_NAME).split()
-    assert sorted(listed) == sorted(method.full_name for method in service.methods)
+@pytest.mark.parametrize("known", [RUNTIME, IMAGES], ids=lambda each: each.name)
+def test_it_lists_every_rpc(grpcurl: Grpcurl, known: ServiceDescriptor) -> None:
+    listed = grpcurl.says("list", known.full_name).split()
+    assert sorted(listed) == sorted(method.full_name for method in known.methods)
 
 
-def test_it_describes_every_rpc_and_every_message(grpcurl: Grpcurl) -> None:
-    described = grpcurl.says("describe", SERVICE_NAME)
-    for method in runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].methods:
+@pytest.mark.parametrize("known", [RUNTIME, IMAGES], ids=lambda each: each.name)
+def test_it_describes_every_rpc(grpcurl: Grpcurl, known: ServiceDescriptor) -> None:
+    described = grpcurl.says("describe", known.full_name)
+    for method in known.methods:
         asks = "stream " * method.client_streaming + f".{method.input_type.full_name}"
         answers = "stream " * method.server_streaming + f".{method.output_type.full_name}"
         assert f"rpc {method.name} ( {asks} ) returns ( {answers} );" in described
+
+
+def test_it_describes_every_message(grpcurl: Grpcurl) -> None:
     request = grpcurl.says("describe", "ocigrpc.v1.CreateContainerRequest")
     for field in runtime_pb2.CreateContainerRequest.DESCRIPTOR.fields:
         assert f" {field.name} = {field.number};" in request

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.v1.runtime_pb2 import StatusRequest
 from tests.bed.clients.conditions import works
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import private_systemd_host
-from tests.bed.hosts.leaks import LIMIT_S, below, pids_in, suspend
+from tests.bed.hosts.leaks import below, pids_in, suspend, until
 from tests.bed.services.service import Service
 from tests.real.conftest import serving, used
+from tests.rpc.running import NOT_SERVING, SERVING, check
 
 TIMEOUT_S = 5.0
 
@@ -93,6 +93,13 @@ def test_a_removal_is_refused_in_time_and_can_be_repeated(service: Service, prog
 @PROGRAMS
 def test_status_says_so(service: Service, program: str) -> None:
     with hanging(service, program):
-        conditions = service.rpc.Status(StatusRequest(), timeout=LIMIT_S).conditions
+        conditions = service.client.status().conditions
     ready = {each.type: works(each) for each in conditions}
     assert (ready["CgroupsReady"], ready["RuntimeReady"]) == (False, True)
+
+
+@PROGRAMS
+def test_meanwhile_the_service_does_not_serve(service: Service, program: str) -> None:
+    with hanging(service, program):
+        until(lambda: check(service.channel).status == NOT_SERVING)
+    until(lambda: check(service.channel).status == SERVING)

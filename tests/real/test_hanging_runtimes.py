@@ -11,8 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from ocigrpc.v1 import runtime_pb2
 from tests.bed.clients import verb_calls
 from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.clients.limits import update
 from tests.bed.clients.refusal import refused
-from tests.bed.clients.verb_calls import VERBS, Pending, make_ready, update_of
+from tests.bed.clients.verb_calls import VERBS, Pending, make_ready
 from tests.bed.faults.runtimes import FLOODS, HANGS, HANGS_WHEN_DONE, Switches
 from tests.bed.hosts.host import native
 from tests.bed.hosts.leaks import LIMIT_S, children, until
@@ -85,18 +86,18 @@ def creation(service: Service, handler: str = "switched") -> runtime_pb2.CreateC
 
 def prepare(service: Service, verb: str) -> None:
     """The container ONE in the state that the verb wants; none for a create."""
-    make_ready(service.rpc, verb, creation(service), LIMIT_S)
+    make_ready(service.wire, verb, creation(service), LIMIT_S)
 
 
 def begin(service: Service, verb: str, timeout_s: float = CALL_LIMIT_S) -> Pending:
     """The call that runs into a verb of the runtime, under way."""
-    return verb_calls.begin(service.rpc, verb, creation(service), timeout_s)
+    return verb_calls.begin(service.wire, verb, creation(service), timeout_s)
 
 
 def begin_hastily(service: Service, verb: str, timeout_s: float = CALL_LIMIT_S) -> Pending:
     """The same; of a create and an exec, which have limits of their own, with short ones."""
     create, exec_timeout = creation(service, "hasty"), Duration(seconds=EXEC_TIMEOUT_S)
-    return verb_calls.begin(service.rpc, verb, create, timeout_s, exec_timeout)
+    return verb_calls.begin(service.wire, verb, create, timeout_s, exec_timeout)
 
 
 def live_beside(service: Service) -> None:
@@ -105,7 +106,7 @@ def live_beside(service: Service) -> None:
     service.pause(container_id)
     service.resume(container_id)
     assert exec_sync(service, container_id, shell("exit 3")).exit.exit_code == 3
-    service.rpc.UpdateContainerResources(update_of(container_id), timeout=LIMIT_S)
+    update(service, container_id, pids_limit=50)
     assert service.state(container_id) == "running"
     assert "state" in service.info(container_id)
     assert container_id in service.ids()

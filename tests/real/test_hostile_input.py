@@ -90,7 +90,7 @@ def test_what_the_service_can_judge_itself_is_not_left_to_the_runtime(
     config = service.config("exec sleep 1000")
     config.MergeFrom(text_format.Parse(part, ContainerConfig()))
     with refused("INVALID_ARGUMENT") as refusal:
-        service.rpc.CreateContainer(CreateContainerRequest(config=config), timeout=LIMIT_S)
+        service.client.create_container(CreateContainerRequest(config=config))
     assert refusal.fields == [f"config.{NEVER_GRANTED[part]}"]
 
 
@@ -107,5 +107,5 @@ def test_nor_is_what_can_be_judged_of_a_program(service: Service, part: str, fie
     process = text_format.Parse(part, ExecProcess())
     request = ExecSyncRequest(container_id=service.run(), process=process)
     with refused("INVALID_ARGUMENT") as refusal:
-        service.rpc.ExecSync(request, timeout=LIMIT_S)
+        service.wire.ExecSync(request, timeout=LIMIT_S)
     assert refusal.fields == [field]

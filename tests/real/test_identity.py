@@ -40,7 +40,8 @@ def rewrite(service: Service, **identities: Identity) -> None:
     """Change ``init`` and ``monitor`` in the records of a service that is down."""
     with closing(sqlite3.connect(service.directory / "root/ocigrpc.db")) as store, store:
         add_seal(store)
-        for kind, name, blob in store.execute("SELECT kind, id, record FROM records").fetchall():
+        rows = store.execute("SELECT kind, id, record FROM records WHERE kind = 'container'")
+        for kind, name, blob in rows.fetchall():
             record = json.loads(blob)
             for key, identity in identities.items():
                 record[key] |= identity

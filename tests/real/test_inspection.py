@@ -19,15 +19,14 @@ from tests.bed.services.service import Service
 
 
 def inspected(service: Service, container_id: str) -> runtime_pb2.ContainerStatusResponse:
-    request = runtime_pb2.ContainerStatusRequest(container_id=container_id)
-    return service.rpc.ContainerStatus(request, timeout=LIMIT_S)
+    return service.client.container_status(container_id)
 
 
 def processes(service: Service, container_id: str, page_size: int = 0) -> list[process_pb2.Process]:
     request = process_pb2.ListProcessesRequest(container_id=container_id, page_size=page_size)
     found: list[process_pb2.Process] = []
     while True:
-        page = service.rpc.ListProcesses(request, timeout=LIMIT_S)
+        page = service.wire.ListProcesses(request, timeout=LIMIT_S)
         assert len(page.processes) <= (page_size or 1000)
         found += page.processes
         if not page.next_page_token:
@@ -41,12 +40,12 @@ def create_and_start(
     request = runtime_pb2.CreateContainerRequest(
         config=service.config(script), container_id=container_id, start=True
     )
-    return service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    return service.client.create_container(request)
 
 
 def run(service: Service, request: runtime_pb2.CreateContainerRequest) -> str:
     request.start = True
-    return service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    return service.client.create_container(request).container_id
 
 
 def test_the_config_of_a_container_can_be_asked_of_it(any_service: Service) -> None:
@@ -59,7 +58,7 @@ def test_the_config_of_a_container_can_be_asked_of_it(any_service: Service) -> N
     config.add_ambient_capabilities.append("NET_ADMIN")
     config.mounts.add(container_path="/data", host_path="/usr", readonly=True, options=["nosuid"])
     request = runtime_pb2.CreateContainerRequest(config=config)
-    container_id = any_service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = any_service.client.create_container(request).container_id
     for _ in ("created", "running"):
         answer = inspected(any_service, container_id)
         spec = answer.spec
@@ -99,13 +98,13 @@ def test_the_seccomp_profile_in_force_is_named(service: Service, tmp_path: Path)
         (
             config_pb2.SeccompProfile(),
             True,
-            service.rpc.Status(runtime_pb2.StatusRequest()).default_seccomp_profile,
+            service.client.status().default_seccomp_profile,
         ),
     ):
         config = service.config("exec sleep 1000")
         config.seccomp.CopyFrom(seccomp)
         request = runtime_pb2.CreateContainerRequest(config=config)
-        container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+        container_id = service.client.create_container(request).container_id
         found = inspected(service, container_id).spec
         assert found.HasField("seccomp") == has_filter
         assert found.seccomp.profile_path == path
@@ -203,7 +202,7 @@ def test_processes_of_a_container_that_ended_are_none_and_of_no_container_not_fo
 
 def test_status_counts_what_there_is(service: Service) -> None:
     def counts() -> runtime_pb2.StatusResponse:
-        return service.rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S)
+        return service.client.status()
 
     before = counts()
     ended = service.run("exit 0")
@@ -241,7 +240,7 @@ def test_a_start_that_fails_says_what_is_left(service: Service, tmp_path: Path) 
     request = runtime_pb2.CreateContainerRequest(config=config, container_id="bad", start=True)
     try:
         with refused("FAILED_PRECONDITION", "PROGRAM_NOT_EXECUTABLE") as refusal:
-            service.rpc.CreateContainer(request, timeout=LIMIT_S)
+            service.client.create_container(request)
     finally:
         program.unlink()
     assert refusal.metadata["container_id"] == "bad"
@@ -251,12 +250,12 @@ def test_a_start_that_fails_says_what_is_left(service: Service, tmp_path: Path) 
 def test_one_that_was_killed_before_its_start_has_not_been_started(service: Service) -> None:
     config = service.config("exec sleep 1000")
     request = runtime_pb2.CreateContainerRequest(config=config, container_id="killed")
-    service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    service.client.create_container(request)
     service.kill("killed", "KILL")
     service.wait("killed")
     request.start = True
     with refused("FAILED_PRECONDITION", "WRONG_STATE") as refusal:
-        service.rpc.CreateContainer(request, timeout=LIMIT_S)
+        service.client.create_container(request)
     assert refusal.metadata["left"] == "stopped"
 
 
@@ -267,6 +266,6 @@ def test_a_create_that_fails_leaves_nothing_to_start(service: Service) -> None:
         start=True,
     )
     with refused("FAILED_PRECONDITION", "PROGRAM_NOT_FOUND") as refusal:
-        service.rpc.CreateContainer(request, timeout=LIMIT_S)
+        service.client.create_container(request)
     assert "left" not in refusal.metadata
     assert service.ids() == []

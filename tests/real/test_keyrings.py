@@ -16,7 +16,6 @@ from ocigrpc.v1 import runtime_pb2
 from tests.bed.clients.exec import exec_sync, process
 from tests.bed.hosts import keys
 from tests.bed.hosts.host import native
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
@@ -58,7 +57,7 @@ def run(service: Service, command: list[str], change: str) -> str:
     privileged = {"privileged": True} if change == "privileged" else {}
     text = json.dumps(spec(service, command, change, **privileged))
     request = runtime_pb2.CreateContainerRequest(spec_json=text)
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     return container_id
 

@@ -14,6 +14,7 @@ from ocigrpc.service.from_proto import LABELS_LIMIT_BYTES
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.bed.clients.exec import exec_sync, shell
+from tests.bed.clients.limits import update
 from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.real.conftest import crun_host, serving, used
@@ -54,9 +55,7 @@ def test_a_container_with_the_largest_annotations_and_labels_lives_as_any_other(
     assert exec_sync(service, container_id, shell("exit 3")).exit.exit_code == 3
     service.pause(container_id)
     service.resume(container_id)
-    resources = pb.UpdateContainerResourcesRequest(container_id=container_id)
-    resources.resources.pids_limit = 50
-    service.rpc.UpdateContainerResources(resources, timeout=LIMIT_S)
+    update(service, container_id, pids_limit=50)
     info = service.info(container_id)
     assert ("state" in info) != ("state_error" in info)
     service.stop(container_id, 0)
@@ -74,12 +73,12 @@ def test_one_that_was_paused_by_hand_is_seen_whatever_its_annotations(service: S
 
 def test_annotations_of_a_spec_may_be_as_long(service: Service) -> None:
     request = pb.CreateContainerRequest(config=service.config("exec sleep 1000"))
-    made = service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    made = service.client.create_container(request)
     text = (service.directory / "run/containers" / made.container_id / "config.json").read_text()
     spec = json.loads(text)
     spec["annotations"] = {"own": "v" * 200_000}
     again = pb.CreateContainerRequest(spec_json=json.dumps(spec), annotations=ANNOTATIONS)
-    container_id = service.rpc.CreateContainer(again, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(again).container_id
     service.start_container(container_id)
     assert service.state(container_id) == "running"
 
@@ -89,11 +88,11 @@ def test_lists_of_the_largest_containers_fit_every_client(service: Service) -> N
         service.create(labels=LABELS, annotations={"a": "v" * 200_000}).container_id
         for _ in range(MANY)
     ]
-    # Which do take no more than 4 MiB.
-    assert service.ids() == made
+    # Which do take no more than 4 MiB, as the stub does.
+    assert list_ids(service) == made
     assert stats_ids(service) == made
     request = pb.WatchStatsRequest(interval=Duration(seconds=60))
-    watch = service.rpc.WatchStats(request, timeout=LIMIT_S)
+    watch = service.wire.WatchStats(request, timeout=LIMIT_S)
     seen: list[str] = []
     for message in watch:
         seen += [each.container_id for each in message.stats]
@@ -103,11 +102,22 @@ def test_lists_of_the_largest_containers_fit_every_client(service: Service) -> N
     assert seen == made
 
 
+def list_ids(service: Service) -> list[str]:
+    """The containers on all pages of ListContainers."""
+    request, found = pb.ListContainersRequest(), list[str]()
+    while True:
+        answer = service.wire.ListContainers(request, timeout=LIMIT_S)
+        found += [each.container_id for each in answer.containers]
+        if not answer.next_page_token:
+            return found
+        request.page_token = answer.next_page_token
+
+
 def stats_ids(service: Service) -> list[str]:
     """The containers on all pages of ListContainerStats."""
     request, found = pb.ListContainerStatsRequest(page_size=7), list[str]()
     while True:
-        answer = service.rpc.ListContainerStats(request, timeout=LIMIT_S)
+        answer = service.wire.ListContainerStats(request, timeout=LIMIT_S)
         assert len(answer.stats) <= 7
         found += [each.container_id for each in answer.stats]
         if not answer.next_page_token:
@@ -125,17 +135,14 @@ def test_events_are_small_whatever_the_labels_and_can_be_filtered_by_them(
         service.resume(container_id)
         service.remove(container_id, force=True)
     wanted = event_pb2.EventFilter(label_selector={"big": "v" * 200_000})
-    watch = service.rpc.WatchEvents(
-        event_pb2.WatchEventsRequest(after=0, filter=wanted), timeout=LIMIT_S
-    )
     kinds = []
-    for message in watch:
-        for event in message.events:
-            assert event.container_id == labelled
-            assert event.ByteSize() < 1024
-            kinds.append(event.kind)
-        if event_pb2.EVENT_KIND_REMOVED in kinds:
-            break
-    watch.cancel()
+    with service.client.watch_events(0, wanted, timeout_s=LIMIT_S) as watch:
+        for message in watch:
+            for event in message.events:
+                assert event.container_id == labelled
+                assert event.ByteSize() < 1024
+                kinds.append(event.kind)
+            if event_pb2.EVENT_KIND_REMOVED in kinds:
+                break
     assert kinds[0] == event_pb2.EVENT_KIND_CREATED
     assert len(kinds) == 6

@@ -70,7 +70,7 @@ def test_limits_of_a_config_are_answered_and_what_is_answered_can_be_sent_back(
     config = any_service.config("exec sleep 1000")
     config.resources.CopyFrom(config_pb2.LinuxContainerResources(**EVERYTHING))  # type: ignore[arg-type]
     request = runtime_pb2.CreateContainerRequest(config=config)
-    container_id = any_service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = any_service.client.create_container(request).container_id
     after = in_force(any_service, container_id)
     before = files(any_service, container_id)
     assert EVERYTHING.items() <= numbers(after).items()
@@ -222,7 +222,7 @@ def test_what_the_group_above_lacks_is_named_and_nothing_is_changed(
     config = any_service.config("true")
     config.resources.CopyFrom(config_pb2.LinuxContainerResources(**{name: NO_CPU}))  # type: ignore[arg-type]
     with refused("INVALID_ARGUMENT", "NOT_AVAILABLE") as refusal:
-        any_service.rpc.CreateContainer(runtime_pb2.CreateContainerRequest(config=config))
+        any_service.client.create_container(runtime_pb2.CreateContainerRequest(config=config))
     assert refusal.fields == [f"config.resources.{name}"]
 
 
@@ -296,7 +296,7 @@ def test_huge_pages_are_limited_or_the_field_is_named(any_service: Service) -> N
         config = any_service.config("true")
         config.resources.hugepage_limits.append(limit)
         with refused("INVALID_ARGUMENT", "NOT_SUPPORTED") as refusal:
-            any_service.rpc.CreateContainer(runtime_pb2.CreateContainerRequest(config=config))
+            any_service.client.create_container(runtime_pb2.CreateContainerRequest(config=config))
         assert refusal.fields == ["config.resources.hugepage_limits"]
         return
     for number in (0, page_sizes()[size] * 3, -1):
@@ -319,7 +319,7 @@ def test_what_the_kernel_refuses_of_a_spec_is_typed(any_service: Service) -> Non
     spec["linux"]["resources"]["pids"] = {"limit": 1 << 40}
     request = runtime_pb2.CreateContainerRequest(spec_json=json.dumps(spec))
     with refused("FAILED_PRECONDITION", "LIMIT_REFUSED") as refusal:
-        any_service.rpc.CreateContainer(request, timeout=LIMIT_S)
+        any_service.client.create_container(request)
     assert "pids.max" in refusal.metadata["output"]
 
 
@@ -437,7 +437,7 @@ def test_files_of_cgroup2_on_a_host_of_v1_are_refused_for_old_and_new_containers
     config = service.config("true")
     config.resources.unified.update(unified)
     with refused("INVALID_ARGUMENT", "NOT_APPLICABLE") as refusal:
-        service.rpc.CreateContainer(runtime_pb2.CreateContainerRequest(config=config))
+        service.client.create_container(runtime_pb2.CreateContainerRequest(config=config))
     assert refusal.fields == ["config.resources.unified"]
 
 
@@ -530,7 +530,7 @@ def test_limits_are_restored_when_the_client_leaves(hanging: Service) -> None:
         resources=config_pb2.LinuxContainerResources(pids_limit=44, cpu_shares=700),
     )
     with pytest.raises(grpc.RpcError) as caught:
-        hanging.rpc.UpdateContainerResources(request, timeout=0.5)
+        hanging.wire.UpdateContainerResources(request, timeout=0.5)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     # Waits for its turn, behind the update that is given up.
     with refused("FAILED_PRECONDITION", "WRONG_STATE"):

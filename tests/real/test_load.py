@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ocigrpc.v1 import event_pb2, runtime_pb2
+from ocigrpc.v1 import runtime_pb2
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.hosts.usage import usage_of
@@ -61,12 +61,10 @@ def test_of_a_minute_of_load_no_answer_is_a_defect_and_nothing_is_kept(
 
 def use_threads(service: Service) -> None:
     """Have streams open on all threads for them: they are made then, and kept for what comes."""
-    request = event_pb2.WatchEventsRequest()
     with ExitStack() as stack:
-        calls = [service.rpc.WatchEvents(request, timeout=LIMIT_S) for _ in range(STREAM_THREADS)]
-        for call in calls:
-            stack.callback(call.cancel)
-            next(call)
+        watches = [service.client.watch_events(timeout_s=LIMIT_S) for _ in range(STREAM_THREADS)]
+        for watch in watches:
+            next(stack.enter_context(watch))
 
 
 def peak_memory(service: Service, duration_s: float) -> int:

@@ -36,7 +36,7 @@ SPARE_SUFFIXES = {".held", ".next", ".tmp"}
 """Of what is there beside a log for the next rotation."""
 
 WRITING = "i=0; while :; do i=$((i+1)); echo $i; done"
-SPEAKING = "echo begun; trap 'echo asked; exit' TERM; while :; do sleep 0.05; done"
+SPEAKING = "trap 'echo asked; exit' TERM; echo begun; while :; do sleep 0.05; done"
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_reopening_waits_for_no_stop(service: Service, directory: Path) -> None:
     until(lambda: service.output(container_id) == ["begun"])
     stop = runtime_pb2.StopContainerRequest(container_id=container_id)
     stop.timeout.FromSeconds(10)
-    stopping = service.rpc.StopContainer.future(stop, timeout=LIMIT_S)
+    stopping = service.wire.StopContainer.future(stop, timeout=LIMIT_S)
     rotate(service, container_id, "old")
     assert not stopping.done()
     service.stop(container_id, 0)
@@ -216,7 +216,7 @@ def test_no_log_outgrows_its_bound_under_writers_in_full_flood(start_service: St
     until_tidy(path)
     assert sum(file.stat().st_size for file in path.parent.iterdir()) <= 3 * LIMIT_BYTES
     for each in following:
-        each.call.cancel()
+        each.leave()
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import grpc
 import pytest
 
+from ocigrpc.errors import OcigrpcError
+from ocigrpc.v1.log_pb2 import ContainerLogsResponse as Answer
 from ocigrpc.waiting import Deadline
 from tests.bed.clients.logs import numbers, reopen, responses
 from tests.bed.hosts.leaks import LIMIT_S
@@ -88,7 +89,7 @@ def rotating(service: Service, log: Path, directives: str) -> Iterator[str]:
     def reopen_if_written() -> None:
         try:
             reopen(service, container_id)
-        except grpc.RpcError:
+        except OcigrpcError:
             assert service.state(container_id) == "stopped"
 
     logrotate = Logrotate(log, directives, reopen_if_written)
@@ -118,13 +119,13 @@ def test_a_slow_follower_loses_nothing_when_logrotate_rotates(
     assert parts.splitlines() == numbers(1, LINES)
 
 
-def next_in_thread(call: Iterator[object]) -> Callable[[], list[object]]:
+def next_in_thread(call: Iterator[Answer]) -> Callable[[], list[Answer]]:
     """Have the first message of a call read, so that it has begun; what it was."""
-    found: list[object] = []
+    found: list[Answer] = []
     thread = threading.Thread(target=lambda: found.append(next(call)))
     thread.start()
 
-    def joined() -> list[object]:
+    def joined() -> list[Answer]:
         thread.join(LIMIT_S)
         return found
 

@@ -11,7 +11,6 @@ import pytest
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import Host, native
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.real.conftest import crun_host, serving
 
@@ -37,7 +36,7 @@ def test_a_create_with_too_little_memory_says_so_and_leaves_nothing(
     config = service.config("exec sleep 1000")
     config.resources.memory_limit_in_bytes = pages * PAGE_BYTES
     with refused("FAILED_PRECONDITION", "MEMORY_LIMIT_TOO_LOW") as refusal:
-        service.rpc.CreateContainer(CreateContainerRequest(config=config), timeout=LIMIT_S)
+        service.client.create_container(CreateContainerRequest(config=config))
     assert refusal.metadata["output"]
     assert service.ids() == []
     assert service.leaks() == []

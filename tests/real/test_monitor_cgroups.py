@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
+from ocigrpc.errors import CannotRun
 from tests.bed.hosts.host import native, systemd_host
 from tests.bed.hosts.leaks import below, pids_in, until
 from tests.bed.services.service import Service
@@ -59,7 +59,7 @@ def test_a_monitor_is_below_their_own_group_until_it_ends(service: Service) -> N
 
 
 def test_a_create_that_fails_leaves_no_group_of_a_monitor(service: Service) -> None:
-    with pytest.raises(grpc.RpcError):
+    with pytest.raises(CannotRun):
         service.create_command("/no/such/program")
     assert [path for parent in parents(service) for path in below(parent, "ocigrpc-*")] == []
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Unpack
 
 import grpc
@@ -20,22 +20,12 @@ from ocigrpc.v1.container_pb2 import (
 )
 from tests.bed.checks.unknown_exit import expect_unknown_exit
 from tests.bed.clients.events import Events, word
-from tests.bed.hosts.leaks import LIMIT_S, below, pids_in, suspend, until
+from tests.bed.faults.monitors import hanging_monitor, monitors
+from tests.bed.hosts.leaks import LIMIT_S, below, pids_in, until
 from tests.bed.services.service import Fields, Service
 from tests.real.conftest import StartService
 
 STUBBORN = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
-
-
-def monitors(service: Service, container_ids: Sequence[str]) -> list[int]:
-    """The pids of the monitors, as we see them: those on the host may be other numbers."""
-    return [
-        pid
-        for container_id in container_ids
-        for root in service.host.cgroup_roots
-        for group in below(root, f"ocigrpc-conmon-{container_id}*")
-        for pid in pids_in(group)
-    ]
 
 
 def kill_monitors(service: Service, *container_ids: str) -> None:
@@ -154,7 +144,9 @@ def test_a_request_goes_before_the_settings(start_service: StartService) -> None
     left = service.run(monitor_lost_policy=MONITOR_LOST_POLICY_LEAVE)
     killed = service.run()
     events = Events(service)
-    kill_monitors(service, left, killed)
+    # In this order: the container of the second one ends at once.
+    kill_monitors(service, left)
+    kill_monitors(service, killed)
     seen = events.until("exited")
     assert sorted(map(word, seen)) == ["exited", "monitor_lost", "monitor_lost"]
     assert seen[-1].container_id == killed
@@ -210,18 +202,6 @@ def test_the_policy_holds_for_a_monitor_that_died_while_the_service_was_down(
     assert events.words_until("exited") == ["monitor_lost", "exited"]
 
 
-@contextmanager
-def hanging(service: Service, container_id: str) -> Iterator[int]:
-    """The pid of a monitor that does nothing in the block, even if its container ends."""
-    (pid,) = set(monitors(service, [container_id]))
-    suspend(pid)
-    try:
-        yield pid
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-
-
 @pytest.fixture
 def impatient(start_service: StartService) -> Service:
     """A service that gives a monitor little time."""
@@ -230,7 +210,7 @@ def impatient(start_service: StartService) -> Service:
 
 def test_a_hanging_monitor_is_killed_by_a_stop(impatient: Service) -> None:
     container_id = impatient.run()
-    with hanging(impatient, container_id):
+    with hanging_monitor(impatient, container_id):
         impatient.stop(container_id, 0)
         expect_unknown_exit(impatient, container_id, "MONITOR_HUNG")
         assert not impatient.status(container_id).monitor_lost
@@ -239,7 +219,7 @@ def test_a_hanging_monitor_is_killed_by_a_stop(impatient: Service) -> None:
 def test_a_stop_waits_for_the_program_and_not_for_its_hanging_monitor(impatient: Service) -> None:
     container_id = impatient.run("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done")
     until(lambda: impatient.output(container_id) == ["ready"])
-    with hanging(impatient, container_id):
+    with hanging_monitor(impatient, container_id):
         impatient.stop(container_id, 600.0)
         expect_unknown_exit(impatient, container_id, "MONITOR_HUNG")
 
@@ -250,7 +230,7 @@ def test_a_hanging_monitor_does_not_keep_its_container_from_being_removed(
 ) -> None:
     container_id = make(impatient)
     events = Events(impatient, container_id=container_id)
-    with hanging(impatient, container_id):
+    with hanging_monitor(impatient, container_id):
         impatient.remove(container_id, force=True)
     seen = events.until("removed")
     assert [word(event) for event in seen] == ["exited", "removed"]
@@ -264,7 +244,7 @@ def test_a_hanging_monitor_of_what_ended_while_the_service_was_down_is_killed_by
     container_id = impatient.run()
     pid = impatient.status(container_id).pid
     impatient.die()
-    with hanging(impatient, container_id):
+    with hanging_monitor(impatient, container_id):
         os.kill(pid, signal.SIGKILL)
         impatient.start()
         assert impatient.state(container_id) == "stopped"
@@ -274,10 +254,10 @@ def test_a_hanging_monitor_of_what_ended_while_the_service_was_down_is_killed_by
 
 def test_short_deadlines_add_up_to_the_time_of_a_hanging_monitor(impatient: Service) -> None:
     container_id = impatient.run()
-    with hanging(impatient, container_id):
+    with hanging_monitor(impatient, container_id):
         for _ in range(100):
             with suppress(grpc.RpcError):
-                impatient.stop(container_id, 0, limit_s=0.3)
+                impatient.stop_by(container_id, 0, deadline_s=0.3)
                 break
         expect_unknown_exit(impatient, container_id, "MONITOR_HUNG")
 
@@ -285,7 +265,7 @@ def test_short_deadlines_add_up_to_the_time_of_a_hanging_monitor(impatient: Serv
 def test_a_monitor_that_comes_to_itself_in_time_is_believed(service: Service) -> None:
     container_id = service.run()
     with ThreadPoolExecutor(1) as pool:
-        with hanging(service, container_id):
+        with hanging_monitor(service, container_id):
             stop = pool.submit(service.stop, container_id, 0)
             until(lambda: service.state(container_id) == "stopped")
             known = service.status(container_id).exit_status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -154,7 +153,7 @@ def test_a_mount_that_comes_during_a_removal_is_left(
     path = service.directory / BUNDLE / "mounted"
     path.mkdir()
     request = RemoveContainerRequest(container_id=ID, force=True)
-    call = service.rpc.RemoveContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.RemoveContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     with mounted(path, "--bind", str(kept)):
         gate.open()
@@ -193,7 +192,7 @@ def test_a_create_that_fails_leaves_a_mount_and_is_undone_once_it_is_unmounted(
     request = CreateContainerRequest(
         config=service.config("true"), runtime_handler="hangs", container_id=ID
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     path = service.directory / BUNDLE / "mounted"
     path.mkdir()
@@ -271,7 +270,7 @@ def test_what_a_killed_runtime_has_left_is_undone_with_its_create(
     request = CreateContainerRequest(
         config=service.config("true"), runtime_handler="killed-hangs", container_id=ID
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     assert own_mounts(service)
     if end == "cancel":
@@ -302,7 +301,7 @@ def test_anothers_mount_beside_that_of_a_killed_runtime_is_left(
     request = CreateContainerRequest(
         config=service.config("true"), runtime_handler="killed-hangs", container_id=ID
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     path = service.directory / "runc" / ID / "mounted"
     path.mkdir()
@@ -350,9 +349,14 @@ def test_nothing_is_removed_of_a_tree_with_a_mount(tmp_path: Path, kept: Path) -
     assert not tree.exists()
 
 
-def test_a_tree_that_is_too_deep_is_left(tmp_path: Path) -> None:
+def test_a_mount_is_found_at_any_depth(tmp_path: Path, kept: Path) -> None:
     tree = tmp_path / "tree"
-    Path(tree, *["a"] * 200).mkdir(parents=True)
-    with pytest.raises(OSError, match="levels"):
-        remove_tree(str(tmp_path), str(tree))
-    shutil.rmtree(tree)
+    deep = Path(tree, *["a"] * 300)
+    deep.mkdir(parents=True)
+    with mounted(deep, "--bind", str(kept)):
+        with pytest.raises(PreconditionFailed) as caught:
+            remove_tree(str(tmp_path), str(tree))
+        assert caught.value.metadata["path"] == str(deep)
+    expect_kept(kept)
+    remove_tree(str(tmp_path), str(tree))
+    assert not tree.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.v1 import runtime_pb2
+from ocigrpc.v1 import exec_pb2, runtime_pb2
 from tests.bed.clients.conditions import works
 from tests.bed.clients.exec import (
     Talk,
@@ -19,6 +19,7 @@ from tests.bed.clients.exec import (
     process,
     shell,
 )
+from tests.bed.clients.limits import update
 from tests.bed.clients.logs import lines
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
@@ -69,7 +70,7 @@ def script(directory: Path, text: str, option: str, count: str = "") -> str:
 
 
 def condition(service: Service, kind: str) -> runtime_pb2.Condition:
-    answer = service.rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S)
+    answer = service.client.status()
     return next(each for each in answer.conditions if each.type == kind)
 
 
@@ -200,6 +201,14 @@ def test_a_runtime_without_a_log_of_its_own_works(
     container_id = service.run()
     assert exec_sync(service, container_id, process("true")).exit.exit_code == 0
     assert option in condition(service, "RuntimeReady").message
+    # What it prints to a terminal's client, and to one that leaves it at once.
+    program = process("true", working_dir="/missing")
+    for detach in (False, True):
+        start = exec_pb2.ExecStart(
+            container_id=container_id, process=program, terminal=True, detach=detach
+        )
+        with refused("FAILED_PRECONDITION", "WORKING_DIR_UNUSABLE"):
+            list(service.client.exec([exec_pb2.ExecRequest(start=start)], timeout_s=LIMIT_S))
 
 
 def test_limits_can_not_be_changed_without_resources(
@@ -207,10 +216,9 @@ def test_limits_can_not_be_changed_without_resources(
 ) -> None:
     old = script(directory, RUNC, "--resources")
     service = start_service(runtimes={"old": {"path": old}}, default_runtime="old")
-    request = runtime_pb2.UpdateContainerResourcesRequest(container_id=service.run())
-    request.resources.pids_limit = 77
+    container_id = service.run()
     with refused("FAILED_PRECONDITION", "OPTION_UNKNOWN"):
-        service.rpc.UpdateContainerResources(request, timeout=LIMIT_S)
+        update(service, container_id, pids_limit=77)
 
 
 @pytest.mark.parametrize("option", ["--log-level", "--leave-stdin-open", "--persist-dir"])

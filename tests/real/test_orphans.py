@@ -55,12 +55,12 @@ def test_a_pause_that_was_cut_off_never_comes(
     service = start_service(runtimes=faulty_runtimes)
     container_id = service.run(runtime_handler="gated-pause")
     request = PauseContainerRequest(container_id=container_id)
-    call = service.rpc.PauseContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.PauseContainer.future(request, timeout=LIMIT_S)
     restart_once_begun(service, gate)
     assert call.exception() is not None
     assert runtimes_at_work(faulty_runtimes) == []
     assert service.state(container_id) == "running"
-    call = service.rpc.PauseContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.PauseContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     gate.open()
     call.result()
@@ -73,7 +73,7 @@ def test_a_removal_that_was_cut_off_does_not_touch_the_next_of_its_id(
     service = start_service(runtimes=faulty_runtimes)
     container_id = service.run(runtime_handler="gated-delete", container_id="one")
     request = RemoveContainerRequest(container_id=container_id, force=True)
-    call = service.rpc.RemoveContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.RemoveContainer.future(request, timeout=LIMIT_S)
     restart_once_begun(service, gate)
     assert call.exception() is not None
     # The next service removes it itself; the one before would have been let go with it.

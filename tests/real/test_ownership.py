@@ -16,8 +16,8 @@ from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from ocigrpc.waiting import Deadline
 from tests.bed.checks.strangers import Strangers, stranger
 from tests.bed.clients.exec import exec_sync, process
+from tests.bed.clients.limits import update
 from tests.bed.clients.refusal import refused
-from tests.bed.clients.verb_calls import update_of
 from tests.bed.faults.runtimes import Gate
 from tests.bed.hosts.leaks import LIMIT_S, pids_in, until
 from tests.bed.services.service import Service
@@ -115,7 +115,7 @@ def test_an_id_that_another_takes_during_a_create_is_refused_and_the_other_lives
     request = CreateContainerRequest(
         config=service.config("exec sleep 1000"), runtime_handler="gated", container_id=ID
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     with strangers.have(ID):
         if end == "death":
@@ -137,7 +137,7 @@ def test_an_id_that_another_takes_while_a_create_hangs_is_left_to_the_other(
     request = CreateContainerRequest(
         config=service.config("true"), runtime_handler="hangs", container_id=ID
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     with strangers.have(ID):
         call.cancel()
@@ -179,7 +179,7 @@ def test_a_container_deleted_by_hand_whose_id_another_has_is_removed_alone(
 VERBS: dict[str, Callable[[Service], object]] = {
     "pause": lambda service: service.pause(ID),
     "exec": lambda service: exec_sync(service, ID, process("touch", "/here")),
-    "update": lambda service: service.rpc.UpdateContainerResources(update_of(ID), timeout=LIMIT_S),
+    "update": lambda service: update(service, ID, pids_limit=50),
 }
 
 
@@ -309,7 +309,7 @@ def test_a_process_that_comes_where_a_container_is_being_made_lives_on_after_a_c
     request = CreateContainerRequest(
         config=service.config("true"), runtime_handler="gated", container_id=ID
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     with kept_process(service, f"{path}{ID}"):
         restart_after_death(service)
@@ -361,6 +361,29 @@ def test_what_the_store_has_lost_is_removed_but_not_another_of_its_id(
         until(lambda: not bundle.exists())
         assert logged(service, "container.orphan_found") == [ID]
         until(lambda: service.ids() == [])
+
+
+def test_a_frozen_process_in_a_cgroup_of_the_name_of_what_the_store_has_lost_stays_frozen(
+    start_service: StartService,
+) -> None:
+    service = start_service()
+    service.run(container_id=ID)
+    bundle = service.directory / "run/containers" / ID
+    spec = (bundle / "config.json").read_text()
+    path = service.status(ID).cgroup_path
+    service.remove(ID, force=True)
+    group = Hierarchies.detect().group(path)
+    with kept_process(service, path):
+        group.freeze(Deadline(LIMIT_S))
+        try:
+            bundle.mkdir()
+            (bundle / "config.json").write_text(spec)
+            restart_after_death(service)
+            until(lambda: not bundle.exists())
+            assert logged(service, "cgroup.of_another", "path") == [path]
+            assert group.frozen()
+        finally:
+            group.thaw()
 
 
 def start_scope(service: Service, unit: str, slice_name: str) -> subprocess.Popen[bytes]:

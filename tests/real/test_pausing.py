@@ -92,7 +92,7 @@ def create_writer(service: Service, disk: SlowDisk) -> runtime_pb2.CreateContain
     config = service.config(f"{WRITE.format('/disk')}; sleep 1000")
     config.mounts.add(container_path="/disk", host_path=str(disk.path))
     create = runtime_pb2.CreateContainerRequest(config=config)
-    return service.rpc.CreateContainer(create, timeout=LIMIT_S)
+    return service.client.create_container(create)
 
 
 def start_and_stick(
@@ -113,7 +113,7 @@ def test_a_container_that_cannot_be_frozen_in_time_runs_on_and_can_be_paused_lat
     with disk.stuck():
         start_and_stick(service, disk, created)
         with refused("DEADLINE_EXCEEDED") as refusal:
-            service.rpc.PauseContainer(pause, timeout=3)
+            service.wire.PauseContainer(pause, timeout=3)
         assert refusal.reason in ("PAUSE_TIMEOUT", "RUNTIME_TIMEOUT")
         until(lambda: service.state(container_id) == "running")
     service.pause(container_id)
@@ -131,9 +131,9 @@ def test_a_pause_that_waits_for_a_process_gives_way_to_a_stop(
     stop = runtime_pb2.StopContainerRequest(container_id=created.container_id, timeout=Duration())
     with disk.stuck():
         start_and_stick(service, disk, created)
-        paused = service.rpc.PauseContainer.future(pause, timeout=LIMIT_S)
+        paused = service.wire.PauseContainer.future(pause, timeout=LIMIT_S)
         until(lambda: service.state(created.container_id) == "paused")
-        stopped = service.rpc.StopContainer.future(stop, timeout=LIMIT_S)
+        stopped = service.wire.StopContainer.future(stop, timeout=LIMIT_S)
         with refused("ABORTED", "CONTAINER_BUSY") as refusal:
             paused.result()
         assert refusal.metadata["verb"] == "stop"
@@ -150,7 +150,7 @@ def test_a_pause_that_the_service_died_over_and_that_cannot_be_done_is_undone(
     pause = runtime_pb2.PauseContainerRequest(container_id=created.container_id)
     with disk.stuck():
         start_and_stick(service, disk, created)
-        paused = service.rpc.PauseContainer.future(pause, timeout=LIMIT_S)
+        paused = service.wire.PauseContainer.future(pause, timeout=LIMIT_S)
         until(lambda: service.state(created.container_id) == "paused")
         service.die()
         assert paused.exception() is not None

@@ -15,7 +15,6 @@ from ocigrpc.v1 import config_pb2, runtime_pb2
 from tests.bed.bundles.bundle import make_rootfs
 from tests.bed.clients.exec import exec_sync, process, shell
 from tests.bed.hosts.host import native
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
@@ -65,7 +64,7 @@ def run(service: Service, command: Sequence[str], **fields: object) -> str:
         **fields,  # type: ignore[arg-type]  # as in the message
     )
     request = runtime_pb2.CreateContainerRequest(config=config)
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     return container_id
 

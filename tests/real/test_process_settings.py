@@ -14,7 +14,6 @@ from ocigrpc.v1 import runtime_pb2
 from tests.bed.bundles.bundle import make_rootfs, spec_json
 from tests.bed.clients.exec import exec_sync, shell
 from tests.bed.hosts.host import Host, native
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
 from tests.real.conftest import crun_host
@@ -68,7 +67,7 @@ def test_a_program_has_the_usual_settings(
     config = service.config(f"{SETTINGS}\nexec sleep 1000")
     config.user, config.hostname = user, "box"
     create = runtime_pb2.CreateContainerRequest(config=config)
-    container_id = service.rpc.CreateContainer(create, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(create).container_id
     service.start_container(container_id)
     for other in ("", "root", "alice"):
         result = exec_sync(service, container_id, shell(SETTINGS, user=other))
@@ -87,7 +86,7 @@ def test_a_program_of_exec_has_the_umask_of_a_spec(service: Service) -> None:
     # Made where more is allowed.
     del spec["process"]["rlimits"]
     request = runtime_pb2.CreateContainerRequest(spec_json=json.dumps(spec))
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     for user in ("", "alice"):
         result = exec_sync(service, container_id, shell("umask", user=user))

@@ -11,12 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from ocigrpc.v1.event_pb2 import EventFilter, EventKind, WatchEventsRequest
+from ocigrpc.v1.event_pb2 import EventFilter, EventKind
 from ocigrpc.v1.runtime_pb2 import (
     CreateContainerRequest,
     CreateContainerResponse,
+    ListContainersRequest,
     StartContainerRequest,
-    StatusRequest,
 )
 from ocigrpc.waiting import Deadline
 from tests.bed.checks.intents import intents
@@ -39,7 +39,7 @@ def begin_create(
         container_id="one",
         log_path=log_path,
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     return call
 
@@ -58,10 +58,9 @@ def kinds(service: Service, container_id: str, last: EventKind) -> list[EventKin
     """What is told of a container from its first event to the ``last``."""
     wanted = EventFilter(container_id=container_id)
     found: list[EventKind] = []
-    watch = service.rpc.WatchEvents(WatchEventsRequest(after=0, filter=wanted), timeout=LIMIT_S)
-    while last not in found:
-        found += [event.kind for event in next(watch).events]
-    watch.cancel()
+    with service.client.watch_events(0, wanted, timeout_s=LIMIT_S) as watch:
+        while last not in found:
+            found += [event.kind for event in next(watch).events]
     return found
 
 
@@ -110,7 +109,7 @@ def test_a_start_that_was_cut_off_is_finished_and_told_once(
     service = start_service(runtimes=faulty_runtimes)
     service.create(container_id="one", runtime_handler="gated-start")
     request = StartContainerRequest(container_id="one")
-    call = service.rpc.StartContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.StartContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     restart_after_death(service)
     assert call.exception() is not None
@@ -226,14 +225,15 @@ def test_until_all_are_found_status_says_how_far_it_is(start_service: StartServi
     fuse.write_text(f"hold {place}")
     os.mkfifo(fuse.with_suffix(".gate"))
     service.launch("tests.bed.faults.crashing", str(fuse), place)
+    service.wait_for_word("STATUS=Finding containers again")
     service.connect()
-    status = service.rpc.Status(StatusRequest(), timeout=LIMIT_S, wait_for_ready=True)
+    status = service.client.status()
     recovered = status.conditions[-1]
     assert (recovered.type, works(recovered)) == ("ContainersReady", False)
     assert recovered.reason == "Recovering"
     assert "0 of 1" in recovered.message
     with refused("UNAVAILABLE", "RECOVERING"):
-        service.ids()
+        service.wire.ListContainers(ListContainersRequest(), timeout=LIMIT_S)
     with fuse.with_suffix(".gate").open("w"):
         service.wait_for_word("READY=1")
     assert service.ids() == [container_id]

@@ -157,7 +157,7 @@ def test_a_stop_that_failed_is_not_finished_by_the_next_service(
     container_id = service.run("trap '' TERM; echo ready; while :; do sleep 0.05; done")
     until(lambda: service.output(container_id) == ["ready"])
     with pytest.raises(grpc.RpcError):
-        service.stop(container_id, 1000, limit_s=0.5)
+        service.stop_by(container_id, 1000, deadline_s=0.5)
     until(lambda: any(each.get("rpc") == "StopContainer" for each in service.events()))
     service.end()
     assert intents(service) == set()
@@ -179,7 +179,7 @@ def begin_create(service: Service, gate: Gate) -> grpc.Future[CreateContainerRes
     request = CreateContainerRequest(
         config=service.config("exec sleep 1000"), runtime_handler="gated", container_id="one"
     )
-    call = service.rpc.CreateContainer.future(request, timeout=LIMIT_S)
+    call = service.wire.CreateContainer.future(request, timeout=LIMIT_S)
     gate.wait(Deadline(LIMIT_S))
     return call
 
@@ -189,7 +189,7 @@ def test_a_wait_in_flight_is_unavailable_when_the_service_ends(
 ) -> None:
     service = start_service()
     request = WaitContainerRequest(container_id=service.run())
-    wait = service.rpc.WaitContainer.future(request, timeout=LIMIT_S)
+    wait = service.wire.WaitContainer.future(request, timeout=LIMIT_S)
     # Answered after the wait has been taken in, since both are on one connection.
     service.ids()
     service.terminate()

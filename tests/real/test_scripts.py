@@ -75,7 +75,7 @@ def test_what_is_asked_for_is_run_by_itself(tree: Path) -> None:
     assert tests == ["python", "-m", "pytest", "-k", "quick", "tests/unit"]
 
 
-@pytest.mark.parametrize("name", ["bench", "demo", "fuzz", "serve", "soak", "test"])
+@pytest.mark.parametrize("name", ["bench", "demo", "fuzz", "pictures", "serve", "soak", "test"])
 def test_without_root_or_sudo_a_script_says_so_at_once_and_makes_nothing(name: str) -> None:
     # Another user, who may read the same files; a sudo in there has no rights.
     ended = subprocess.run(

@@ -21,9 +21,10 @@ from tests.bed.bundles.shell_container import RUNTIMES, Ended, ShellContainers, 
 from tests.bed.clients.conditions import works
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import Host, native
-from tests.bed.hosts.leaks import LIMIT_S
+from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
+from tests.rpc.running import NOT_SERVING, SERVING, check
 
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 ADMIN = ("SYS_ADMIN",)
@@ -196,7 +197,7 @@ class Overlaid:
 
     def status(self) -> tuple[str, bool]:
         """The profile in force, and whether it can be read."""
-        answer = self.service.rpc.Status(runtime_pb2.StatusRequest(), timeout=LIMIT_S)
+        answer = self.service.client.status()
         (condition,) = [each for each in answer.conditions if each.type == "SeccompReady"]
         assert works(condition) or condition.reason == "SeccompProfileBroken"
         return answer.default_seccomp_profile, works(condition)
@@ -206,7 +207,7 @@ class Overlaid:
         config = self.service.config(script)
         config.MergeFrom(config_pb2.ContainerConfig(**fields))
         request = runtime_pb2.CreateContainerRequest(config=config)
-        container_id = self.service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+        container_id = self.service.client.create_container(request).container_id
         self.service.start_container(container_id)
         return self.service.wait(container_id).exit_code
 
@@ -252,6 +253,14 @@ def test_a_default_that_is_broken_is_nobodys_licence(overlaid: Overlaid) -> None
     assert overlaid.code("true") == 0
 
 
+def test_while_the_profile_is_broken_the_service_does_not_serve(overlaid: Overlaid) -> None:
+    channel = overlaid.service.channel
+    overlaid.put(HOST_PROFILES[0], "{")
+    until(lambda: check(channel).status == NOT_SERVING)
+    overlaid.put(HOST_PROFILES[0], None)
+    until(lambda: check(channel).status == SERVING)
+
+
 def test_a_spec_with_conditions_is_refused_for_the_runtime_would_not_see_them(
     service: Service,
 ) -> None:
@@ -260,6 +269,6 @@ def test_a_spec_with_conditions_is_refused_for_the_runtime_would_not_see_them(
     spec["linux"]["seccomp"] = allow_list({**rule, "includes": {"caps": ["CAP_SYS_ADMIN"]}})
     del spec["linux"]["seccomp"]["archMap"]
     with refused("INVALID_ARGUMENT", "INVALID_SPEC"):
-        service.rpc.CreateContainer(
-            runtime_pb2.CreateContainerRequest(spec_json=json.dumps(spec)), timeout=LIMIT_S
+        service.client.create_container(
+            runtime_pb2.CreateContainerRequest(spec_json=json.dumps(spec))
         )

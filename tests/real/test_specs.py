@@ -56,7 +56,7 @@ def run_alone(bundle: Path) -> list[str]:
 
 
 def run_by_service(service: Service, request: CreateContainerRequest) -> Sequence[str]:
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     assert service.wait(container_id).exit_code == 0, service.output(container_id, "stderr")
     output = service.output(container_id)

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.v1.runtime_pb2 import StatusRequest, VersionRequest
 from tests.bed.clients.conditions import works
 from tests.bed.clients.exec import exec_sync, shell
 from tests.bed.hosts.host import Host, native
-from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
 from tests.real.conftest import StartService
 
@@ -22,7 +20,7 @@ def first_line(*argv: str) -> str:
 
 
 def test_version_tells_those_of_the_programs(service: Service) -> None:
-    version = service.rpc.Version(VersionRequest(), timeout=LIMIT_S)
+    version = service.client.version()
     assert (version.runtime_name, version.runtime_api_version) == ("ocigrpc", "v1")
     assert version.conmon_version == first_line("conmon", "--version")
     assert {each.name: each.version for each in version.runtime_handlers} == {
@@ -31,7 +29,7 @@ def test_version_tells_those_of_the_programs(service: Service) -> None:
 
 
 def test_status_says_that_all_is_well(service: Service) -> None:
-    status = service.rpc.Status(StatusRequest(), timeout=LIMIT_S)
+    status = service.client.status()
     assert [(each.type, works(each), each.reason) for each in status.conditions] == [
         (name, True, "")
         for name in (
@@ -48,10 +46,10 @@ def test_status_says_that_all_is_well(service: Service) -> None:
 
 def test_status_and_version_name_a_missing_runtime(start_service: StartService) -> None:
     service = start_service(runtimes={"ghost": {"path": "/no/such/ghost"}})
-    conditions = service.rpc.Status(StatusRequest(), timeout=LIMIT_S).conditions
+    conditions = service.client.status().conditions
     assert conditions[0].type == "RuntimeReady"
     assert "/no/such/ghost" in conditions[0].message
-    version = service.rpc.Version(VersionRequest(), timeout=LIMIT_S)
+    version = service.client.version()
     assert {each.name: bool(each.version) for each in version.runtime_handlers} == {
         "crun": True,
         "ghost": False,
@@ -66,10 +64,22 @@ def test_status_names_a_monitor_that_has_gone(start_service: StartService, tmp_p
     service = start_service(conmon_path=conmon)
     service.run()
     conmon.unlink()
-    condition = service.rpc.Status(StatusRequest(), timeout=LIMIT_S).conditions[1]
+    condition = service.client.status().conditions[1]
     assert (condition.type, works(condition)) == ("MonitorReady", False)
     assert condition.reason
     assert str(conmon) in condition.message
+
+
+def test_a_service_loads_nothing_that_it_does_not_use(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    service = start_service()
+    service.stop(service.run(), 1)
+    lines = (service.directory / "events").read_text().splitlines()
+    loaded = {line.rpartition("|")[2].strip() for line in lines}
+    assert "grpc" in loaded
+    assert not {"asyncio.events", "google.protobuf.text_format", "grpc.aio._server", "ssl"} & loaded
 
 
 def refusal_to_start(
@@ -177,3 +187,16 @@ def test_a_second_service_on_the_same_run_directory_is_refused(
     assert event["reason"] == "DIRECTORY_IN_USE"
     assert (event["path"], event["pid"]) == (f"{service.directory}/run", str(service.pid))
     assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"socket_group": "nosuchgroup"}, "socket.path"),
+        ({"limits_containers": 1_000_000}, "limits.containers"),
+    ],
+)
+def test_settings_that_are_found_wrong_late_have_the_status_of_wrong_settings(
+    tmp_path: Path, rootfs: Path, settings: dict[str, object], key: str
+) -> None:
+    assert refusal_to_start(tmp_path, rootfs, **settings)["key"] == key

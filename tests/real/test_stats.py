@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol
 
-import grpc
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
+from ocigrpc import Client
+from ocigrpc.client import Stream
+from ocigrpc.errors import OcigrpcError, Timeout
 from ocigrpc.v1 import config_pb2, runtime_pb2, stats_pb2
-from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.bed.clients.limits import directories
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.host import booted_by_systemd
@@ -27,33 +26,21 @@ BUSY = "while :; do :; done"
 HOLDS_30_MB = "x=$(yes | head -c 30000000); echo; sleep 1000; true"
 
 
-class Watch(Iterator[runtime_pb2.WatchStatsResponse], Protocol):
-    """Messages of WatchStats, as long as it is not cancelled."""
-
-    def cancel(self) -> bool: ...
-
-
 def stats(service: Service, container_id: str) -> stats_pb2.ContainerStats:
-    request = runtime_pb2.ContainerStatsRequest(container_id=container_id)
-    return service.rpc.ContainerStats(request, timeout=LIMIT_S).stats
+    return service.client.container_stats(container_id)
 
 
 def listed(service: Service, **fields: object) -> list[str]:
     """The containers that have stats, of those that match a filter."""
     wanted = runtime_pb2.ContainerFilter(**fields)  # type: ignore[arg-type]
-    request = runtime_pb2.ListContainerStatsRequest(filter=wanted)
-    found = service.rpc.ListContainerStats(request, timeout=LIMIT_S).stats
-    return [each.container_id for each in found]
+    return [each.container_id for each in service.client.list_container_stats(wanted)]
 
 
 def watch(
     service: Service, interval_ms: int, timeout_s: float = LIMIT_S, **fields: object
-) -> Watch:
-    request = runtime_pb2.WatchStatsRequest(
-        filter=runtime_pb2.ContainerFilter(**fields)  # type: ignore[arg-type]
-    )
-    request.interval.FromMilliseconds(interval_ms)
-    return service.rpc.WatchStats(request, timeout=timeout_s)
+) -> Stream[Sequence[stats_pb2.ContainerStats]]:
+    wanted = runtime_pb2.ContainerFilter(**fields)  # type: ignore[arg-type]
+    return service.client.watch_stats(wanted, interval_ms / 1000, timeout_s=timeout_s)
 
 
 def run_limited(service: Service, script: str, **limits: int) -> str:
@@ -63,7 +50,7 @@ def run_limited(service: Service, script: str, **limits: int) -> str:
         config_pb2.LinuxContainerResources(**limits)  # type: ignore[arg-type]
     )
     request = runtime_pb2.CreateContainerRequest(config=config)
-    container_id = service.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+    container_id = service.client.create_container(request).container_id
     service.start_container(container_id)
     return container_id
 
@@ -249,8 +236,8 @@ def test_a_container_that_goes_meanwhile_is_left_out_of_the_list(any_service: Se
 
 def test_watched_stats_come_at_an_interval_that_does_not_drift(service: Service) -> None:
     service.run(BUSY)
-    messages = list(islice(watch(service, 100), 21))
-    times_ms = [message.stats[0].read_at.ToNanoseconds() / 1e6 for message in messages]
+    moments = list(islice(watch(service, 100), 21))
+    times_ms = [moment[0].read_at.ToNanoseconds() / 1e6 for moment in moments]
     since_first = [each - times_ms[0] for each in times_ms]
     # On a busy machine one or the other is late or left out, but the beat is kept.
     late_ms = [each % 100 for each in since_first[1:]]
@@ -260,17 +247,17 @@ def test_watched_stats_come_at_an_interval_that_does_not_drift(service: Service)
 
 def test_watched_stats_grow_and_show_containers_made_later(service: Service) -> None:
     with_app = watch(service, 100, label_selector={"app": "web"})
-    assert list(next(with_app).stats) == []
+    assert list(next(with_app)) == []
     container_id = service.run(BUSY, labels={"app": "web"})
-    found = [message.stats[0] for message in islice(filter(has_stats, with_app), 3)]
+    found = [moment[0] for moment in islice(filter(has_stats, with_app), 3)]
     assert {each.container_id for each in found} == {container_id}
     assert found[0].cpu.usage.ToNanoseconds() < found[-1].cpu.usage.ToNanoseconds()
     service.kill(container_id)
-    assert next(message for message in with_app if not message.stats)
+    assert any(not moment for moment in with_app)
 
 
-def has_stats(message: runtime_pb2.WatchStatsResponse) -> bool:
-    return bool(message.stats) and message.stats[0].cpu.usage.ToNanoseconds() > 0
+def has_stats(moment: Sequence[stats_pb2.ContainerStats]) -> bool:
+    return bool(moment) and moment[0].cpu.usage.ToNanoseconds() > 0
 
 
 @pytest.mark.parametrize("leave", ["cancel", "disconnect"])
@@ -278,36 +265,30 @@ def test_a_client_that_leaves_frees_its_thread_at_once(
     start_service: StartService, leave: str
 ) -> None:
     service = start_service(limits_stream_threads=1)
-    address = f"unix:{service.directory}/socket"
-    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        request = runtime_pb2.WatchStatsRequest(interval=Duration(seconds=3600))
-        messages = RuntimeServiceStub(channel).WatchStats(request, timeout=LIMIT_S)
-        next(messages)
+    with Client(service.client.address) as client:
+        moments = client.watch_stats(interval_s=3600, timeout_s=LIMIT_S)
+        next(moments)
         with refused("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS"):
             next(watch(service, 100))
         if leave == "cancel":
-            messages.cancel()
+            moments.close()
         else:
-            channel.close()
+            client.close()
         assert until(lambda: can_watch(service)) < 2
 
 
 def can_watch(service: Service) -> bool:
-    messages = watch(service, 100)
     try:
-        next(messages)
-    except grpc.RpcError:
+        with watch(service, 100) as moments:
+            next(moments)
+    except OcigrpcError:
         return False
-    messages.cancel()
     return True
 
 
 def test_a_watch_ends_at_its_deadline(service: Service) -> None:
-    messages = watch(service, 200, timeout_s=0.5)
-    with pytest.raises(grpc.RpcError) as caught:
-        for _ in messages:
-            pass
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    with pytest.raises(Timeout):
+        list(watch(service, 200, timeout_s=0.5))
 
 
 @pytest.mark.parametrize("interval_ms", [-1000, 0, 99, 3_600_001])
@@ -320,6 +301,6 @@ def test_a_wrong_interval_is_refused(service: Service, interval_ms: int) -> None
 def test_without_an_interval_it_is_a_second(service: Service) -> None:
     service.run()
     request = runtime_pb2.WatchStatsRequest()
-    messages = list(islice(service.rpc.WatchStats(request, timeout=LIMIT_S), 2))
+    messages = list(islice(service.wire.WatchStats(request, timeout=LIMIT_S), 2))
     first_ms, last_ms = (each.stats[0].read_at.ToMilliseconds() for each in messages)
     assert 900 < last_ms - first_ms < 1900

@@ -139,7 +139,7 @@ def test_status_and_list_answer_at_once_during_a_stop(service: Service) -> None:
 def test_a_stop_that_outlasts_the_clients_deadline_may_be_repeated(service: Service) -> None:
     container_id = ready(service, STUBBORN)
     with pytest.raises(grpc.RpcError) as caught:
-        service.stop(container_id, 600, limit_s=0.5)
+        service.stop_by(container_id, 600, deadline_s=0.5)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert service.state(container_id) == "running"
     service.stop(container_id, 0)
@@ -184,7 +184,7 @@ def test_a_stop_of_what_outlives_sigkill_times_out_and_may_be_repeated(
         # Before the caller's own clock runs out, as well.
         stop = runtime_pb2.StopContainerRequest(container_id=container_id)
         with refused("DEADLINE_EXCEEDED", "STOP_TIMEOUT"):
-            service.rpc.StopContainer(stop, timeout=2)
+            service.wire.StopContainer(stop, timeout=2)
     service.stop(container_id, 0)
     assert service.wait(container_id).exit_code == 137
 

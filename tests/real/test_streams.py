@@ -9,7 +9,7 @@ import pytest
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.bundles.bundle import spec_json
 from tests.bed.clients.refusal import refused
-from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
 
 WHICH = "for fd in 0 1 2; do [ -t $fd ] && echo terminal || echo none; done; stty size; true"
@@ -28,7 +28,7 @@ def test_a_spec_that_asks_for_a_terminal_gets_one(service: Service) -> None:
     command = ("/bin/sh", "-c", WHICH)
     spec = spec_json(service.rootfs, command, terminal=True)
     request = CreateContainerRequest(spec_json=spec, container_id="one")
-    service.rpc.CreateContainer(request, timeout=LIMIT_S)
+    service.client.create_container(request)
     service.start_container("one")
     assert service.wait("one").exit_code == 0
     assert service.output("one")[0].rstrip("\r") == "terminal"

@@ -16,6 +16,7 @@ from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1.runtime_pb2 import ListContainersRequest, VersionRequest
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from tests.bed.clients.certificates import Authority
+from tests.bed.clients.command import argv_of
 from tests.bed.commands.go_program import go_program
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.services.service import Service
@@ -34,7 +35,7 @@ class Served:
         self.client = self.authority.vouch("agent")
         self.install(self.authority.vouch("first"))
         self.install_client_authority(self.authority)
-        self.service: Service = start(tcp_address=f"{host}:0", **self.settings)
+        self.service: Service = start(tcp_address=f"{host}:0", log_calls="all", **self.settings)
         self.address = address_of(self.service)
 
     @property
@@ -231,7 +232,9 @@ def test_grpcurl_calls_with_its_certificate(served: Served) -> None:
 def test_loopback_without_tls_is_served_if_asked_for_and_told_with_a_warning(
     start_service: StartService,
 ) -> None:
-    service = start_service(tcp_address="127.0.0.1:0", tcp_insecure_loopback="true")
+    service = start_service(
+        tcp_address="127.0.0.1:0", tcp_insecure_loopback="true", log_calls="all"
+    )
     address = address_of(service)
     with grpc.insecure_channel(address) as channel:
         RuntimeServiceStub(channel).ListContainers(ListContainersRequest(), timeout=LIMIT_S)
@@ -265,3 +268,20 @@ def test_a_certificate_that_cannot_be_used_is_refused_at_start_with_its_setting(
     pair = {"tls.cert_path", "tls.key_path"}
     # Of a pair, openssl does not say which of the two it can't read.
     assert event["key"] == key or (what == "text" and {event["key"], key} <= pair)
+
+
+def test_the_command_needs_its_certificate_and_says_so(served: Served) -> None:
+    cert, key = served.client
+    tls = [f"--tls-cert={cert}", f"--tls-key={key}", f"--tls-ca={served.authority.cert}"]
+    for options, status in ((tls, 0), ([], 1)):
+        done = subprocess.run(
+            argv_of(served.address, *options, "ps"),
+            # Which nobody is at.
+            env={"PATH": os.environ["PATH"], "http_proxy": "http://127.0.0.1:1"},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert done.returncode == status, done
+        assert ["--tls-cert" in line for line in done.stderr.splitlines()] == [True] * status

@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.v1.container_pb2 import ContainerState, ExitProvenance
 from ocigrpc.v1.runtime_pb2 import WaitContainerRequest
+from tests.bed.clients.error_info import code_of
 from tests.bed.clients.refusal import refused
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.services.service import Service
@@ -148,7 +150,7 @@ def test_all_waiters_get_the_same_answer(service: Service) -> None:
     container_id = service.run("trap 'exit 4' TERM; echo ready; while :; do sleep 0.05; done")
     until(lambda: service.output(container_id) == ["ready"])
     request = WaitContainerRequest(container_id=container_id)
-    waits = [service.rpc.WaitContainer.future(request, timeout=LIMIT_S) for _ in range(50)]
+    waits = [service.wire.WaitContainer.future(request, timeout=LIMIT_S) for _ in range(50)]
     service.stop(container_id, 10)
     statuses = [wait.result().exit_status for wait in waits]
     assert {each.exit_code for each in statuses} == {4}
@@ -159,7 +161,7 @@ def test_a_wait_ends_with_the_clients_deadline(service: Service) -> None:
     request = WaitContainerRequest(container_id=service.run())
     began_s = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
-        service.rpc.WaitContainer(request, timeout=0.3)
+        service.wire.WaitContainer(request, timeout=0.3)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - began_s < 3
 
@@ -167,7 +169,7 @@ def test_a_wait_ends_with_the_clients_deadline(service: Service) -> None:
 def test_a_wait_ends_when_the_container_is_removed(service: Service) -> None:
     container_id = service.create().container_id
     request = WaitContainerRequest(container_id=container_id)
-    wait = service.rpc.WaitContainer.future(request, timeout=LIMIT_S)
+    wait = service.wire.WaitContainer.future(request, timeout=LIMIT_S)
     service.remove(container_id)
     try:
         # The kill of a created container is an exit too, and may be told first.
@@ -213,8 +215,8 @@ def test_pausing_and_resuming_at_once_ends_in_one_of_both(service: Service) -> N
     def change(verb: Verb) -> bool:
         try:
             verb(service, container_id)
-        except grpc.RpcError as error:
-            return error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        except OcigrpcError as error:
+            return code_of(error) is grpc.StatusCode.FAILED_PRECONDITION
         return True
 
     with ThreadPoolExecutor(8) as pool:

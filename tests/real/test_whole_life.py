@@ -34,7 +34,7 @@ def monitor_groups(service: Service, container_id: str) -> list[Path]:
 def test_a_container_lives_its_whole_life(any_service: Service) -> None:
     service = any_service
     created = service.create(
-        "echo begun; echo bad >&2; trap 'echo asked; exit 7' TERM; while :; do sleep 0.05; done",
+        "trap 'echo asked; exit 7' TERM; echo begun; echo bad >&2; while :; do sleep 0.05; done",
         name="one",
         labels={"app": "web"},
         annotations={"note": "x"},
@@ -54,8 +54,9 @@ def test_a_container_lives_its_whole_life(any_service: Service) -> None:
     assert service.state(container_id) == "running"
     assert status.started_at.ToNanoseconds() > status.created_at.ToNanoseconds()
     assert not frozen(service, status.cgroup_path)
-    until(lambda: service.output(container_id) == ["begun"])
-    assert service.output(container_id, "stderr") == ["bad"]
+    # Its last line.
+    until(lambda: service.output(container_id, "stderr") == ["bad"])
+    assert service.output(container_id) == ["begun"]
 
     service.pause(container_id)
     assert service.state(container_id) == "paused"

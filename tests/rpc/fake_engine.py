@@ -9,8 +9,23 @@ import msgspec
 
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.containers.resources.stats import ContainerStats
+from ocigrpc.engine.copying.archive_in import CopyTarget
+from ocigrpc.engine.copying.archive_out import CopySource, PathStat
 from ocigrpc.engine.logs.reader import LogBatch, LogQuery
 from ocigrpc.engine.model.events import EventBatch, EventFilter
+from ocigrpc.engine.model.images import (
+    FsInfo,
+    FsUsage,
+    ImageDetail,
+    ImageFilter,
+    ImageView,
+    Pruned,
+    PruneRequest,
+    RemovedImage,
+    Tagged,
+    WritableLayer,
+)
+from ocigrpc.engine.model.pulls import PullProgress, PullRequest
 from ocigrpc.engine.model.record import ContainerFilter, ContainerView, Record
 from ocigrpc.engine.model.values import (
     Condition,
@@ -25,8 +40,10 @@ from ocigrpc.engine.model.values import (
     Versions,
 )
 from ocigrpc.engine.sessions.messages import AttachStart, ExecResult, ExecStart, Inputs, Reply
+from ocigrpc.host.archives.unpack import Unpacked
 from ocigrpc.host.cgroups.limits import Limits
 from ocigrpc.host.processes.process import Identity
+from ocigrpc.oci.images.archive import ArchiveForm
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.waiting import Deadline, Latch
@@ -65,6 +82,54 @@ def view_of(**fields: object) -> ContainerView:
 LIMIT_S = 20.0
 
 
+class FakeImages:
+    """Has ``details``, and records what is to be changed."""
+
+    def __init__(self) -> None:
+        self.details: list[ImageDetail] = []
+        self.layers: tuple[WritableLayer, ...] = ()
+        self.progress: list[PullProgress] = []
+        self.calls: list[tuple[object, ...]] = []
+
+    def pull(self, request: PullRequest, deadline: Deadline) -> Generator[PullProgress | ImageView]:
+        self.calls.append(("pull", request))
+        yield from self.progress
+        yield self.details[0].view
+
+    def list_images(
+        self, image_filter: ImageFilter, after: Position | None = None
+    ) -> Iterator[ImageView]:
+        self.calls.append(("list", image_filter))
+        views = [each.view for each in self.details]
+        return (each for each in views if after is None or after < each.position)
+
+    def status(self, image: str) -> ImageDetail:
+        return next(each for each in self.details if each.view.image_id == image)
+
+    def remove(self, image: str, all_names: bool, deadline: Deadline) -> RemovedImage:
+        self.calls.append(("remove", image, all_names))
+        return RemovedImage(("r.io/a:1",), "1" * 64)
+
+    def prune(self, request: PruneRequest, deadline: Deadline) -> Pruned:
+        self.calls.append(("prune", request))
+        return Pruned(tuple(each.view for each in self.details), 7)
+
+    def fs_info(self) -> FsInfo:
+        return FsInfo("/store", FsUsage(1, 2), FsUsage(3, 4), 5, 6, 7, self.layers)
+
+    def save(self, image: str, form: ArchiveForm, deadline: Deadline) -> Generator[bytes]:
+        yield f"{form} of {image}".encode()
+        yield b"end"
+
+    def load(self, name: str, pieces: Iterable[bytes], deadline: Deadline) -> Sequence[ImageView]:
+        self.calls.append(("load", name, b"".join(pieces)))
+        return [each.view for each in self.details]
+
+    def tag(self, image: str, name: str, deadline: Deadline) -> Tagged:
+        self.calls.append(("tag", image, name))
+        return Tagged(f"localhost/{name}:latest", "2" * 64)
+
+
 class FakeEngine:
     """Answers the verbs that tests ask for.
 
@@ -74,6 +139,7 @@ class FakeEngine:
     """
 
     def __init__(self) -> None:
+        self.images = FakeImages()
         self.reset()
 
     def reset(self) -> None:
@@ -184,6 +250,16 @@ class FakeEngine:
         self._do("wait", container_id, deadline=deadline)
         return self.exit_status
 
+    def watch_events(
+        self, after: int | None, event_filter: EventFilter, deadline: Deadline
+    ) -> Iterator[EventBatch]:
+        yield EventBatch(15)
+        self._do("watch", after, event_filter, deadline=deadline)
+
+    def backup_store(self, deadline: Deadline) -> Iterator[bytes]:
+        yield b"store"
+        self._do("backup", deadline=deadline)
+
     # What no test asks this engine for; with it, mypy compares the rest with the Protocol.
 
     def processes(
@@ -213,9 +289,12 @@ class FakeEngine:
     def reopen_log(self, container_id: str, deadline: Deadline) -> None:
         raise NotImplementedError
 
-    def watch_events(
-        self, after: int | None, event_filter: EventFilter, deadline: Deadline
-    ) -> Iterator[EventBatch]:
+    def copy_out(self, source: CopySource, deadline: Deadline) -> Generator[PathStat | bytes]:
+        raise NotImplementedError
+
+    def copy_into(
+        self, target: CopyTarget, chunks: Iterable[bytes], deadline: Deadline
+    ) -> Unpacked:
         raise NotImplementedError
 
     def exec_sync(self, start: ExecStart, deadline: Deadline) -> ExecResult:

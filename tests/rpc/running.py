@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from ocigrpc.rpc.admission import Admission
+from ocigrpc.rpc.call_log import CallLog
 from ocigrpc.rpc.interceptor import Interceptor
 from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import MethodTable
 from ocigrpc.rpc.server import Server, serving
+from ocigrpc.service.images.handlers import image_service
 from ocigrpc.service.runtime import runtime_service
+from ocigrpc.settings.access import FileMode, SocketSettings
 from ocigrpc.settings.values import (
-    FileMode,
     LimitSettings,
     Settings,
-    SocketSettings,
     TimeoutSettings,
 )
 from ocigrpc.v1 import runtime_pb2 as v1
@@ -33,6 +36,7 @@ WAIT = v1.WaitContainerRequest(container_id="c1")
 STATUS = v1.ContainerStatusRequest(container_id="c1")
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
 
 Watch: TypeAlias = "grpc._CallIterator[HealthCheckResponse]"
 Held: TypeAlias = "grpc.Future[v1.WaitContainerResponse] | grpc.Future[v1.PauseContainerResponse]"
@@ -79,7 +83,8 @@ def interceptor(limit: int) -> Interceptor:
     service = runtime_service(FakeEngine())
     methods = MethodTable([service])
     admission = Admission(methods.places(limit, limit))
-    return Interceptor(admission, Listener("unix:/test.sock"), methods, service.count_limits)
+    listener, call_log = Listener("unix:/test.sock"), CallLog("changes")
+    return Interceptor(admission, listener, methods, service.count_limits, call_log)
 
 
 @contextmanager
@@ -90,6 +95,7 @@ def running(
     mode: int = SocketSettings().mode,
     group: str = "",
     identify_peers: bool = True,
+    inherited: Mapping[str, socket.socket] = MappingProxyType({}),
 ) -> Iterator[Running]:
     engine = FakeEngine()
     settings = Settings(
@@ -102,8 +108,9 @@ def running(
         limits=LimitSettings(unary_threads=2, stream_threads=3, message_bytes=1 << 16),
         timeouts=TimeoutSettings(drain_s=LIMIT_S),
     )
+    services = [runtime_service(engine), image_service(engine.images)]
     with (
-        serving([runtime_service(engine)], settings) as server,
+        serving(services, settings, inherited) as server,
         grpc.insecure_channel(f"unix:{socket_path}") as channel,
     ):
         if opened:
@@ -124,11 +131,11 @@ def check(channel: grpc.Channel, service: str = "") -> HealthCheckResponse:
     return call(HealthCheckRequest(service=service), timeout=LIMIT_S)
 
 
-def watch(channel: grpc.Channel) -> Watch:
+def watch(channel: grpc.Channel, service: str = "") -> Watch:
     call: grpc.UnaryStreamMultiCallable[HealthCheckRequest, HealthCheckResponse]
     call = channel.unary_stream(
         "/grpc.health.v1.Health/Watch",
         HealthCheckRequest.SerializeToString,
         HealthCheckResponse.FromString,
     )
-    return call(HealthCheckRequest(), timeout=LIMIT_S)
+    return call(HealthCheckRequest(service=service), timeout=LIMIT_S)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import grpc
 import pytest
 
-from ocigrpc import errors
+from ocigrpc import errors, image_errors
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from tests.rpc.fake_engine import FakeEngine
@@ -27,6 +27,7 @@ ROWS = [
     ),
     (errors.InvalidSettings("bad"), "INTERNAL", "INVALID_SETTINGS", {}),
     (errors.ContainerNotFound.of("c1"), "NOT_FOUND", "CONTAINER_NOT_FOUND", {"container_id": "c1"}),
+    (errors.PathNotFound("no", path="/x"), "NOT_FOUND", "PATH_NOT_FOUND", {"path": "/x"}),
     (
         errors.ContainerExists("taken", reason="NAME_IN_USE", name="web"),
         "ALREADY_EXISTS",
@@ -84,6 +85,22 @@ ROWS = [
     (errors.CgroupFailed("broke"), "INTERNAL", "CGROUP_FAILED", {}),
     (errors.StoreFailed("broke", path="/s"), "INTERNAL", "STORE_FAILED", {"path": "/s"}),
     (errors.HostFailed("broke", path="/s"), "INTERNAL", "HOST_FAILED", {"path": "/s"}),
+    (image_errors.ImageNotFound.of("i"), "NOT_FOUND", "IMAGE_NOT_FOUND", {"image": "i"}),
+    (
+        image_errors.ImageUnusable("kept", reason="IMAGE_PINNED", image="i"),
+        "FAILED_PRECONDITION",
+        "IMAGE_PINNED",
+        {"image": "i"},
+    ),
+    (image_errors.ImagesFailed("broke"), "INTERNAL", "IMAGE_PROGRAM_FAILED", {}),
+    (
+        image_errors.RegistryUnauthorized("no"),
+        "UNAUTHENTICATED",
+        "REGISTRY_UNAUTHORIZED",
+        {},
+    ),
+    (image_errors.RegistryUnreachable("away"), "UNAVAILABLE", "REGISTRY_UNREACHABLE", {}),
+    (image_errors.StorageFull("full"), "RESOURCE_EXHAUSTED", "STORAGE_FULL", {}),
 ]
 
 
@@ -107,7 +124,11 @@ def test_exception_becomes_its_status_with_reason_and_metadata(
 
 
 def test_every_kind_of_exception_is_tried_above() -> None:
-    declared = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    declared = {
+        kind
+        for kind in (*vars(errors).values(), *vars(image_errors).values())
+        if isinstance(kind, type)
+    }
     kinds = {kind for kind in declared if issubclass(kind, errors.OcigrpcError)}
     assert {type(row[0]) for row in ROWS} == kinds - {errors.OcigrpcError}
 

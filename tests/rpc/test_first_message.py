@@ -20,7 +20,7 @@ from tests.rpc.statuses import failure_of
 
 FIRST_MESSAGE_S = 0.5
 # More than the threads that serve it.
-MANY = 100
+MANY = 200
 METHODS = v1.DESCRIPTOR.services_by_name["RuntimeService"].methods
 
 

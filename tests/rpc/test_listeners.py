@@ -20,12 +20,10 @@ from ocigrpc.log import add_bound
 from ocigrpc.rpc.server import Server, serving
 from ocigrpc.service.methods import METHODS, SERVICE_NAME
 from ocigrpc.service.runtime import runtime_service
+from ocigrpc.settings.access import ReadonlySocketSettings, SocketSettings, TcpSettings
 from ocigrpc.settings.values import (
     LimitSettings,
-    ReadonlySocketSettings,
     Settings,
-    SocketSettings,
-    TcpSettings,
     TimeoutSettings,
 )
 from ocigrpc.v1 import runtime_pb2 as v1
@@ -119,6 +117,18 @@ def test_clients_of_one_door_leave_room_for_those_of_another(served: Served) -> 
     served.engine.release.set()
     for wait in waits:
         wait.result(timeout=LIMIT_S)
+
+
+def test_what_may_run_once_at_a_time_does_so_for_all_doors_together(served: Served) -> None:
+    socket, _, tcp = served.stubs
+    served.engine.held |= {"backup"}
+    first = socket.BackupStore(v1.BackupStoreRequest(), timeout=LIMIT_S)
+    assert next(first).content == b"store"
+    failure = failure_of(lambda: list(tcp.BackupStore(v1.BackupStoreRequest(), timeout=LIMIT_S)))
+    assert failure.reason == "TOO_MANY_STREAMS"
+    assert failure.info.metadata["limit"] == "1"
+    served.engine.release.set()
+    assert list(first) == []
 
 
 def test_requests_that_never_come_hold_threads_of_their_own_door_alone(served: Served) -> None:

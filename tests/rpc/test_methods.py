@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from unittest.mock import Mock
 
 import grpc
 import pytest
+from google.protobuf.descriptor import ServiceDescriptor
 
 from ocigrpc.errors import LimitReached, Recovering
 from ocigrpc.rpc.admission import Admission
 from ocigrpc.rpc.call import Call
 from ocigrpc.rpc.listener import Listener
 from ocigrpc.rpc.methods import Kind, Method, MethodTable, Service
+from ocigrpc.service.images.methods import METHODS as IMAGE_METHODS
 from ocigrpc.service.methods import METHODS, SERVICE_NAME
-from ocigrpc.v1 import runtime_pb2
+from ocigrpc.v1 import image_pb2, runtime_pb2
 
 DOOR = Listener("unix:/s")
 LIMIT = 3
@@ -32,15 +35,28 @@ def call_of(method: Method) -> Call:
 def full_admission(method: Method) -> Admission:
     """An admission with as many calls inside as a method may have."""
     admission = Admission(TABLE.places(LIMIT, LIMIT))
-    for _ in range(LIMIT):
+    for _ in range(limit_of(method)):
         admission.admit(call_of(method))
     return admission
 
 
-def test_every_rpc_has_a_row_and_there_is_no_other() -> None:
-    methods = runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"].methods
-    contract = {f"{SERVICE_NAME}/{each.name}" for each in methods}
-    assert {each.full_name for each in METHODS} == contract
+def limit_of(method: Method) -> int:
+    return 1 if method.name == "BackupStore" else LIMIT
+
+
+@pytest.mark.parametrize(
+    ("service", "rows"),
+    [
+        (runtime_pb2.DESCRIPTOR.services_by_name["RuntimeService"], METHODS),
+        (image_pb2.DESCRIPTOR.services_by_name["ImageService"], IMAGE_METHODS),
+    ],
+    ids=["RuntimeService", "ImageService"],
+)
+def test_every_rpc_has_a_row_and_there_is_no_other(
+    service: ServiceDescriptor, rows: Sequence[Method]
+) -> None:
+    contract = {f"{service.full_name}/{each.name}" for each in service.methods}
+    assert {each.full_name for each in rows} == contract
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -48,7 +64,7 @@ def test_calls_of_one_rpc_take_no_place_of_another(method: Method) -> None:
     admission = full_admission(method)
     with pytest.raises(LimitReached) as caught:
         admission.admit(call_of(method))
-    assert caught.value.metadata == {"limit": str(LIMIT), "rpc": method.name}
+    assert caught.value.metadata == {"limit": str(limit_of(method)), "rpc": method.name}
     for other in METHODS:
         if other.budget != method.budget:
             admission.admit(call_of(other))
@@ -93,7 +109,7 @@ def test_what_only_reads_is_read_only_and_nothing_that_changes_something() -> No
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_of_a_clients_time_a_tenth_is_kept_for_the_answer_or_less(method: Method) -> None:
     kept_s = 100 - method.work_s(100)
-    if method.name in ("StopContainer", "Exec", "ExecSync"):
+    if method.name in ("StopContainer", "Exec", "ExecSync", "CopyOut", "CopyInto"):
         assert kept_s == 1.5
         assert method.work_s(1) == 0.9
     elif method.kind in (Kind.WAIT, Kind.STREAM):

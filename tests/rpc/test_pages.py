@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from ocigrpc.engine.model.values import State
 from ocigrpc.service.pages import ANSWER_LIMIT_BYTES
+from ocigrpc.v1 import container_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from tests.rpc.fake_engine import LIMIT_S, FakeEngine, view_of
@@ -49,6 +52,18 @@ def test_every_page_has_the_requested_size(
     answers = all_pages(stub, v1.ListContainersRequest(page_size=page_size))
     assert [len(answer.containers) for answer in answers] == lengths
     assert ids(answers) == [view.record.container_id for view in engine.views]
+
+
+def test_what_has_changed_is_listed_as_it_is_now(stub: Stub, engine: FakeEngine) -> None:
+    """The same containers are listed as often as they are asked for, and changes at once."""
+    fill(engine, 3)
+    unchanged, changed, kept = engine.views
+    before = stub.ListContainers(v1.ListContainersRequest(), timeout=LIMIT_S)
+    assert stub.ListContainers(v1.ListContainersRequest(), timeout=LIMIT_S) == before
+    engine.views = [unchanged, msgspec.structs.replace(changed, state=State.PAUSED), kept]
+    after = stub.ListContainers(v1.ListContainersRequest(), timeout=LIMIT_S)
+    before.containers[1].state = container_pb2.CONTAINER_STATE_PAUSED
+    assert after == before
 
 
 def test_of_nothing_there_is_one_page(stub: Stub, engine: FakeEngine) -> None:

@@ -8,13 +8,31 @@ import grpc
 import pytest
 from structlog.typing import EventDict
 
-from ocigrpc.errors import ContainerNotFound
+from ocigrpc.errors import (
+    Cancelled,
+    CannotRun,
+    ContainerNotFound,
+    OcigrpcError,
+    PreconditionFailed,
+    RuntimeFailed,
+    StoreFailed,
+    Timeout,
+    WrongState,
+)
 from ocigrpc.log import get_logger
+from ocigrpc.rpc.call_log import CallLog
+from ocigrpc.rpc.methods import Method
+from ocigrpc.service.methods import METHODS
+from ocigrpc.settings.values import LoggedCalls
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub as Stub
 from ocigrpc.waiting import Deadline
 from tests.rpc.fake_engine import FakeEngine
-from tests.rpc.running import PAUSE
+from tests.rpc.running import PAUSE, STATUS
+
+
+def _method(name: str) -> Method:
+    return next(each for each in METHODS if each.name == name)
 
 
 def test_rpc_is_one_line_with_code_and_milliseconds(stub: Stub, lines: list[EventDict]) -> None:
@@ -38,8 +56,57 @@ def test_failed_rpc_is_one_line_with_its_reason(
     with pytest.raises(grpc.RpcError):
         stub.PauseContainer(PAUSE)
     [line] = lines
-    assert (line["event"], line["log_level"]) == ("rpc.finished", "warning")
-    assert (line["code"], line["reason"]) == ("NOT_FOUND", "CONTAINER_NOT_FOUND")
+    assert (line["event"], line["code"]) == ("rpc.finished", "NOT_FOUND")
+    assert line["reason"] == "CONTAINER_NOT_FOUND"
+
+
+def test_call_that_only_reads_is_for_debugging(stub: Stub, lines: list[EventDict]) -> None:
+    stub.ContainerStatus(STATUS)
+    assert [line["log_level"] for line in lines] == ["debug"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "level"),
+    [
+        (ContainerNotFound.of("c1"), "info"),
+        (WrongState.of("c1", "paused", "running"), "info"),
+        (CannotRun("no such program", reason="PROGRAM_NOT_FOUND"), "info"),
+        (Timeout("the deadline has passed"), "info"),
+        (PreconditionFailed("frozen", reason="STILL_FROZEN"), "warning"),
+        (RuntimeFailed("segmentation fault"), "warning"),
+        (StoreFailed("the disk is full"), "warning"),
+        (Timeout("runc hangs", reason="RUNTIME_TIMEOUT"), "warning"),
+    ],
+    ids=lambda each: getattr(each, "reason", each),
+)
+def test_failure_is_a_warning_only_if_somebody_should_look_at_the_node(
+    stub: Stub, engine: FakeEngine, lines: list[EventDict], failure: OcigrpcError, level: str
+) -> None:
+    engine.failure = failure
+    with pytest.raises(grpc.RpcError):
+        stub.PauseContainer(PAUSE)
+    assert [line["log_level"] for line in lines] == [level]
+
+
+@pytest.mark.parametrize(
+    ("calls", "levels"),
+    [
+        ("all", ["info", "info", "info", "info", "warning"]),
+        ("changes", ["info", "debug", "info", "debug", "warning"]),
+        ("none", ["debug", "debug", "debug", "debug", "warning"]),
+    ],
+)
+def test_setting_decides_which_calls_are_shown(
+    lines: list[EventDict], calls: LoggedCalls, levels: list[str]
+) -> None:
+    call_log, change, read = CallLog(calls), _method("PauseContainer"), _method("WatchEvents")
+    call_log.finished(change, 0)
+    call_log.finished(read, 0)
+    call_log.failed(read, ContainerNotFound.of("c1"), None, 0)
+    # The way in which a client ends a stream is no mistake.
+    call_log.failed(read, Cancelled("the caller has gone"), None, 0)
+    call_log.failed(read, StoreFailed("the disk is full"), None, 0)
+    assert [line["log_level"] for line in lines] == levels
 
 
 def test_defect_is_logged_whole(stub: Stub, engine: FakeEngine, lines: list[EventDict]) -> None:

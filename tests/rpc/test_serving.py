@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -17,11 +18,13 @@ from ocigrpc.errors import Cancelled
 from ocigrpc.rpc.interceptor import OTHER_STREAMS_LIMIT
 from ocigrpc.service.methods import SERVICE_NAME
 from ocigrpc.v1 import runtime_pb2 as v1
+from tests.bed.clients.error_info import code_of
 from tests.bed.hosts.leaks import until
 from tests.rpc.fake_engine import LIMIT_S
 from tests.rpc.running import (
     NOT_SERVING,
     PAUSE,
+    SERVICE_UNKNOWN,
     SERVING,
     STATUS,
     WAIT,
@@ -87,6 +90,13 @@ def test_calls_above_the_limit_are_refused_and_those_of_other_rpcs_are_not(
     served.stub.WaitContainer(WAIT, timeout=LIMIT_S)
 
 
+def test_running_calls_are_known_while_another_thread_holds_the_lock(served: Running) -> None:
+    served.hold("wait", 1)
+    with ThreadPoolExecutor(1) as pool, served.server._admission._released:
+        (call,) = pool.submit(served.server.running).result(LIMIT_S)
+    assert call.method.name == "WaitContainer"
+
+
 def test_ended_calls_make_room(served: Running) -> None:
     served.hold("wait", 3)
     served.engine.release.set()
@@ -135,6 +145,27 @@ def test_message_above_the_limit_is_refused(served: Running) -> None:
 def test_health_is_serving_for_the_whole_and_for_the_service(served: Running) -> None:
     assert check(served.channel).status == SERVING
     assert check(served.channel, SERVICE_NAME).status == SERVING
+
+
+def test_health_of_a_service_that_is_not_there(served: Running) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        check(served.channel, "nobody.v1.Nothing")
+    assert code_of(caught.value) is grpc.StatusCode.NOT_FOUND
+    changes = watch(served.channel, "nobody.v1.Nothing")
+    assert next(changes).status == SERVICE_UNKNOWN
+    # It goes on, as the protocol wants.
+    assert changes.is_active()
+    changes.cancel()
+
+
+def test_each_change_of_health_is_sent_to_all_who_watch_it(served: Running) -> None:
+    watches = [watch(served.channel, name) for name in ("", SERVICE_NAME)]
+    for serving in (True, False, True):
+        served.server.show_health(serving=serving)
+        for each in watches:
+            assert next(each).status == (SERVING if serving else NOT_SERVING)
+    for each in watches:
+        each.cancel()
 
 
 def test_reflection_names_the_services(served: Running) -> None:

@@ -48,7 +48,7 @@ def test_socket_without_a_listener_is_replaced(socket_path: Path, identify_peers
 
 def test_socket_with_a_listener_is_left_alone(socket_path: Path) -> None:
     with running(socket_path) as served:
-        with pytest.raises(InvalidSettings) as caught, running(socket_path):
+        with pytest.raises(HostFailed) as caught, running(socket_path):
             pass
         assert caught.value.reason == "SOCKET_IN_USE"
         served.stub.ContainerStatus(STATUS, timeout=LIMIT_S)

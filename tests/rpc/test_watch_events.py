@@ -17,7 +17,8 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.rpc.server import serving
 from ocigrpc.service.runtime import runtime_service
 from ocigrpc.service.to_proto import EVENTS_MESSAGE_BYTES
-from ocigrpc.settings.values import LimitSettings, Settings, SocketSettings
+from ocigrpc.settings.access import SocketSettings
+from ocigrpc.settings.values import LimitSettings, Settings
 from ocigrpc.v1 import event_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub

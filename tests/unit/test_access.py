@@ -27,6 +27,11 @@ _CHANGING = {
     "ExecSync",
     "Exec",
     "Attach",
+    "CopyInto",
+    # It reads any file of a container.
+    "CopyOut",
+    # It takes room on a disk.
+    "BackupStore",
 }
 _TLS = {"tls.cert_path": "/c", "tls.key_path": "/k", "tls.client_ca_path": "/a"}
 _NO_ADDRESSES = """
@@ -50,6 +55,33 @@ def test_every_rpc_either_changes_something_or_is_read_only() -> None:
 def test_a_door_that_is_not_read_only_is_for_every_rpc() -> None:
     for method in METHODS:
         Listener("unix:/s").check(method)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:4318", "grpc://host", "http://", "http://host:x", "http://host:65536"),
+        *("http://me:secret@host", "http://host?x=y", "http://host#x", "http://host/" + "x" * 1024),
+    ],
+)
+def test_a_collector_has_a_url_that_may_be_shown(url: str) -> None:
+    assert wrong_keys({"traces.endpoint": url}) == ["traces.endpoint"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("unix:", "unix:relative", "unix://host/x", "unix:///", "/run/m.sock", "localhost:1"),
+        *("unix:///run/ocigrpc/ocigrpc.sock", "unix:///" + "x" * 107),
+    ],
+)
+def test_metrics_have_an_address_or_a_socket_of_their_own(address: str) -> None:
+    assert wrong_keys({"metrics.address": address}) == ["metrics.address"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9477", "unix:/run/m.sock", "unix:///run/m.sock"])
+def test_metrics_are_served_at_a_port_or_a_socket(address: str) -> None:
+    assert wrong_keys({"metrics.address": address}) == []
 
 
 def test_a_name_that_a_client_gives_itself_proves_nothing() -> None:
@@ -83,6 +115,12 @@ def test_an_address_is_an_ip_address_and_a_port(
 @pytest.mark.parametrize("text", [*_NO_ADDRESSES, "127.0.0.1:1\n"])
 def test_anything_else_is_no_address(text: str) -> None:
     assert wrong_keys({"tcp.address": text, **_TLS}) == ["tcp.address"]
+
+
+@pytest.mark.parametrize("text", _NO_ADDRESSES)
+def test_metrics_are_served_at_an_address(text: str) -> None:
+    assert wrong_keys({"metrics.address": text}) == ["metrics.address"]
+    assert wrong_keys({"metrics.address": "0.0.0.0:9477"}) == []
 
 
 def test_tcp_with_all_of_tls_or_openly_on_loopback_is_fine() -> None:

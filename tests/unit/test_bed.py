@@ -16,6 +16,7 @@ ROOMS = [
     "bundles",
     "services",
     "clients",
+    "images",
     "checks",
     "faults",
     "loads",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from ocigrpc.errors import HostFailed, Timeout
 from ocigrpc.host.processes.child import Child, Completed, run
-from ocigrpc.waiting import Deadline
+from ocigrpc.waiting import Deadline, Pollable, Waitable
 
 LIMIT_S = 20.0
 FLOOD = 1 << 20
@@ -51,6 +54,28 @@ def test_a_descendant_with_the_pipes_is_not_waited_for() -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
+class _Raced(Deadline):
+    """Of waits after which another reader has emptied what there is to read."""
+
+    def wait(
+        self, *wanted: int | Pollable | Waitable, timeout_s: float = math.inf
+    ) -> Sequence[int | Waitable]:
+        ready = super().wait(*wanted, timeout_s=timeout_s)
+        for pipe in wanted[1:]:
+            if pipe in ready and isinstance(pipe, int):
+                os.read(pipe, 100)
+        return ready
+
+
+def test_a_pipe_that_another_reader_empties_first_is_not_waited_for() -> None:
+    ended: list[Completed] = []
+    with Child(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]) as child:
+        reading = Thread(target=lambda: ended.append(child.wait(_Raced(LIMIT_S))), daemon=True)
+        reading.start()
+        reading.join(LIMIT_S)
+        assert ended == [(3, b"", b"")]
+
+
 def test_a_child_that_closes_its_outputs_is_waited_for() -> None:
     assert run_shell("exec >&- 2>&-; sleep 0.1; exit 7").returncode == 7
 
@@ -66,3 +91,16 @@ def test_a_program_that_is_not_there_leaves_nothing() -> None:
     assert failed.value.reason == "PROGRAM_NOT_FOUND"
     with pytest.raises(ValueError, match="null"):
         run(["/bin/sh", "-c", "\0"], Deadline(LIMIT_S))
+
+
+def test_a_child_of_a_protected_service_is_not_protected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocigrpc.host.processes.child._IS_PROTECTED", True)
+    ours = Path("/proc/self/oom_score_adj")
+    before = ours.read_text()
+    # Less takes a privilege, more does not.
+    ours.write_text("500")
+    try:
+        with Child(["cat"]) as child:
+            assert Path(f"/proc/{child.pid}/oom_score_adj").read_text() == "0\n"
+    finally:
+        ours.write_text(before)

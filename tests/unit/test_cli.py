@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -11,13 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import ocigrpc
-from ocigrpc.cli.notify import notify
-from ocigrpc.cli.prepare import make_private_directory, prepare
+from ocigrpc.cli.daemon.notify import notify
+from ocigrpc.cli.daemon.prepare import make_private_directory, prepare
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.processes.programs import require_program
 from ocigrpc.settings.table import settings_table
@@ -28,6 +30,7 @@ from ocigrpc.settings.values import (
     Settings,
     TimeoutSettings,
 )
+from ocigrpc.waiting import Deadline
 
 _ROOT = Path(ocigrpc.__file__).parents[1]
 _LIMIT_S = 30.0
@@ -57,10 +60,25 @@ def test_settings_prints_the_settings_in_force_as_json() -> None:
     assert json.loads(done.stdout) == expected.effective()
 
 
+def test_the_address_for_clients_is_no_setting() -> None:
+    done = run("settings", OCIGRPC_ADDRESS="/nowhere")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_has_a_whole_sentence_for_each_command() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    _, _, commands = done.stdout.partition("Commands:\n")
+    assert "..." not in commands
+    sentences = re.sub(r"\n {4,}", " ", commands).splitlines()
+    assert len(sentences) > 20
+    assert all(sentence.endswith(".") for sentence in sentences)
+
+
 def test_protos_writes_out_the_contract_as_it_imports_itself(tmp_path: Path) -> None:
     done = run("protos", str(tmp_path / "new"))
     assert done.returncode == 0
-    ours = sorted((_ROOT / "protos/ocigrpc/v1").glob("*.proto"))
+    ours = sorted((_ROOT / "protos/ocigrpc/v1").iterdir())
     written = [tmp_path / "new/ocigrpc/v1" / each.name for each in ours]
     assert done.stdout.splitlines() == [str(each) for each in written]
     assert [each.read_text() for each in written] == [each.read_text() for each in ours]
@@ -84,7 +102,7 @@ def test_every_setting_has_a_flag_in_the_help(command: str) -> None:
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        ([], "COMMAND"),
+        ([], "command"),
         (["dance"], "dance"),
         (["serve", "--no-such-flag"], "--no-such-flag"),
         (["serve", "--log-lev", "info"], "--log-lev"),
@@ -98,6 +116,102 @@ def test_a_wrong_command_line_is_one_line_and_status_2(argv: list[str], named: s
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert named in line
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("run --rootfs / --cpu-shares 12345678901234567890123 true", 125),
+        ("run --rootfs / --memory 99999999999t true", 125),
+        ("update --cpus 1e30 web", 2),
+        ("update --cpus nan web", 2),
+        ("update --pids 12345678901234567890 web", 2),
+        ("stop --time nan web", 2),
+        ("stop --time 1e300 web", 2),
+        ("stats --interval nan", 2),
+        ("top --interval inf web", 2),
+        ("kill --signal= web", 2),
+        ("logs --tail -2 web", 2),
+        ("--address tcp://localhost:1 ps", 2),
+        ("--address localhost:99999 ps", 2),
+        ("--address ./socket run --rootfs / true", 125),
+        ("unpause web", 2),
+        ("--tls-cert /dev/null ps", 2),
+        ("--tls-cert /dev/null run --rootfs / true", 125),
+        ("--tls-cert /nonexistent exec web true", 125),
+    ],
+)
+def test_a_value_that_nothing_has_is_one_line_of_wrong_usage(words: str, status: int) -> None:
+    done = run("--address", "/nonexistent", *words.split())
+    assert (done.returncode, done.stdout) == (status, "")
+    (line,) = done.stderr.splitlines()
+    assert "--help" in line
+
+
+def test_what_others_call_it_is_answered_with_what_it_is_called() -> None:
+    assert "'resume'" in run("unpause", "web").stderr
+
+
+_INTERRUPTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "ocigrpc.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+from ocigrpc.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_it_is_loaded_ends_it_at_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED],
+        env={"PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        timeout=_LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
+def test_nobody_at_a_port_is_said_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    done = run("--address", f"127.0.0.1:{port}", "ps", http_proxy="http://localhost:1")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"nothing listens at 127.0.0.1:{port}; start it" in line
+
+
+def test_completion_gives_a_service_that_hangs_up_quickly(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/socket")
+        listener.listen()
+        done = run(
+            _OCIGRPC_COMPLETE="bash_complete",
+            COMP_WORDS="ocigrpc pause ",
+            COMP_CWORD="2",
+            OCIGRPC_ADDRESS=f"{tmp_path}/socket",
+        )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_a_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    script = f'cd {tmp_path}; rmdir {tmp_path}; exec "$@"'
+    argv = [sys.executable, "-m", "ocigrpc", "protos", "."]
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *argv],
+        env={"PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "No such file or directory" in line
+    assert "standard output" not in line
 
 
 def test_a_wrong_variable_is_one_line_and_status_2() -> None:
@@ -116,6 +230,24 @@ def test_settings_need_no_grpc() -> None:
     )
     environ = {"PYTHONPATH": str(_ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environ, timeout=_LIMIT_S, check=True)
+
+
+def test_neither_serve_nor_the_log_loads_rich(tmp_path: Path) -> None:
+    assert find_spec("rich"), "structlog loads it where it is installed, which the test needs"
+    code = (
+        "import sys\n"
+        "import ocigrpc.log\n"
+        "assert 'rich' not in sys.modules\n"
+        "from ocigrpc.cli.main import main\n"
+        "assert main(sys.argv[1:]) == 1\n"
+        "assert 'ocigrpc.engine.engine' in sys.modules\n"
+        "assert 'rich' not in sys.modules\n"
+        # For other commands it is there.
+        "import rich.console\n"
+    )
+    argv = [*serve_argv(tmp_path), "--conmon-path=/nonexistent"]
+    environ = {"PYTHONPATH": str(_ROOT)}
+    subprocess.run([sys.executable, "-c", code, *argv], env=environ, timeout=_LIMIT_S, check=True)
 
 
 def serve_argv(tmp_path: Path) -> list[str]:
@@ -284,11 +416,12 @@ def test_a_closed_output_is_no_error() -> None:
 
 
 _TERMINATION = """
-import os, select, subprocess, sys
-from ocigrpc.cli.termination import termination
-with termination() as wait_for_end:
+import os, select, signal, subprocess, sys
+from ocigrpc.cli.daemon.signals import handled_signals
+with handled_signals() as signals:
+    signals.on(signal.SIGHUP, lambda: print("hung up", flush=True))
     subprocess.run(["grep", "^SigBlk:", "/proc/self/status"], check=True)
-    print(wait_for_end(), flush=True)
+    print(signals.wait_for_end(), flush=True)
     if len(sys.argv) > 1:
         select.poll().poll()
 """
@@ -309,7 +442,7 @@ def terminating(*argv: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_the_first_signal_is_waited_for_and_children_block_none(number: signal.Signals) -> None:
     with terminating() as process:
         assert process.stdout is not None
@@ -327,7 +460,7 @@ def test_no_signal_that_can_be_caught_ends_the_process_by_itself() -> None:
     harmless = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
     harmless |= {signal.SIGPIPE, signal.SIGXFSZ}
     others = signal.valid_signals() - {signal.SIGKILL} - stopping - faults - asking - harmless
-    assert {signal.SIGUSR1, signal.SIGALRM, signal.SIGRTMAX} <= others
+    assert {signal.SIGUSR2, signal.SIGALRM, signal.SIGRTMAX} <= others
     with terminating() as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -337,11 +470,30 @@ def test_no_signal_that_can_be_caught_ends_the_process_by_itself() -> None:
             process.send_signal(number)
             assert "signal.ignored" in process.stdout.readline()
         process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "hung up\n"
+        process.send_signal(signal.SIGQUIT)
         output, _ = process.communicate(timeout=_LIMIT_S)
-    assert (output, process.returncode) == ("SIGHUP\n", 0)
+    assert (output, process.returncode) == ("SIGQUIT\n", 0)
 
 
-def test_a_hangup_beside_the_first_signal_is_not_the_second() -> None:
+def test_a_terminal_that_is_closed_ends_the_process() -> None:
+    pid, terminal = os.forkpty()
+    if not pid:
+        os.chdir(_ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", _TERMINATION])
+    with open(terminal, "rb", buffering=0) as screen:
+        assert screen.readline().startswith(b"SigBlk:")
+    ended = os.pidfd_open(pid)
+    try:
+        Deadline(_LIMIT_S).wait(ended)
+    finally:
+        os.close(ended)
+        # Nothing, unless it has not ended.
+        os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+def test_a_hangup_or_a_quit_beside_the_first_signal_is_not_the_second() -> None:
     with terminating("and then hang") as process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -12,7 +12,8 @@ import pytest
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.events import EventFilter, EventKind
-from ocigrpc.engine.model.values import ExitStatus, ObjectKind, Provenance, State
+from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.values import ExitStatus, Provenance, State
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import StoreFailed
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
@@ -84,7 +85,7 @@ def test_a_removed_container_is_not_written_again(container: Container, store: S
     container.begin("stop")
     container.update("stop")
     container.record_event(EventKind.UPDATED)
-    assert store.records(ObjectKind.CONTAINER) == []
+    assert store.records(Record) == []
     assert intents(store) == set()
     assert stored_kinds(store) == ["created", "removed"]
 
@@ -100,7 +101,7 @@ def test_what_could_not_be_written_is_told_with_the_next_change(
     assert stored_kinds(store) == ["created"]
     container.update(state=State.STOPPED, exit_status=EXIT)
     assert stored_kinds(store) == ["created", "started", "exited"]
-    assert store.records(ObjectKind.CONTAINER) == [container.record]
+    assert store.records(Record) == [container.record]
 
 
 def test_an_end_that_is_noted_before_the_start_is_told_after_it(
@@ -114,7 +115,7 @@ def test_an_end_that_is_noted_before_the_start_is_told_after_it(
         container.update(state=State.RUNNING, started_ns=5)
     assert stored_kinds(store) == ["created", "started", "exited"]
     assert container.record.state is State.STOPPED
-    assert store.records(ObjectKind.CONTAINER) == [container.record]
+    assert store.records(Record) == [container.record]
 
 
 def test_an_end_during_a_start_that_failed_is_told(container: Container, store: Store) -> None:
@@ -160,7 +161,7 @@ def test_a_removal_that_could_not_be_written_is_none(container: Container, store
         container.delete()
     store._db.execute("PRAGMA query_only = OFF")
     container.update(state=State.STOPPED, exit_status=EXIT)
-    assert store.records(ObjectKind.CONTAINER) == [container.record]
+    assert store.records(Record) == [container.record]
 
 
 def test_a_create_that_could_not_be_written_is_forgotten(

@@ -128,7 +128,7 @@ def test_readme_is_short() -> None:
 @pytest.mark.parametrize("promise", promises(), ids=lambda each: each[:40])
 def test_every_promise_names_tests_that_assert_its_words(promise: str) -> None:
     *cells, how = promise.strip("| ").split(" | ")
-    tests = re.findall(r"`((?:real|rpc|unit)/test_\w+)`", how)
+    tests = re.findall(r"`((?:real|real/images|rpc|unit)/test_\w+)`", how)
     assert tests
     text = "".join((REPOSITORY / f"tests/{test}.py").read_text() for test in tests)
     # Codes, reasons and provenances, and events of the log.

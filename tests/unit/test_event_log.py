@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ import msgspec
 import pytest
 
 from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, EventKind, Gap
-from ocigrpc.engine.model.values import ObjectKind
+from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.store import event_log
+from ocigrpc.engine.store import last_number as last_number_file
 from ocigrpc.engine.store.event_log import PAGE, Follower, beginning
+from ocigrpc.engine.store.last_number import LastNumber
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import Cancelled, LimitReached, StoreFailed
+from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import until
 from tests.unit.test_store import RECORD
@@ -106,6 +110,61 @@ def test_a_cursor_of_a_lost_store_is_never_taken_for_one_of_the_new_store(
     assert gap == Gap(cursor + 1, sequences(again)[0] - 1)
 
 
+def test_numbers_that_a_replaced_store_has_given_are_not_given_again(tmp_path: Path) -> None:
+    path, older = tmp_path / "ocigrpc.db", tmp_path / "backup"
+    with closing(LastNumber(tmp_path / "last")) as last_number:
+
+        def opened() -> Store:
+            return Store(path, HISTORY, last_number)
+
+        with closing(opened()) as store:
+            write(store, 3)
+            (*_, kept) = sequences(store)
+        shutil.copy(path, older)
+        with closing(opened()) as store:
+            write(store, 4)
+            (*_, seen, lost) = sequences(store)
+            assert lost == kept + 4
+        shutil.copy(older, path)
+        with closing(opened()) as store:
+            write(store, 2)
+            assert min(sequences(store)) > lost
+            assert first_news(store, seen).gap == Gap(seen + 1, sequences(store)[0] - 1)
+            assert first_news(store, kept).gap == Gap(kept + 1, sequences(store)[0] - 1)
+            new = sequences(store)
+        with closing(opened()) as store:
+            assert sequences(store) == new
+
+
+def test_a_last_number_of_another_boot_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last"
+    with closing(LastNumber(path)) as last_number:
+        last_number.write(1 << 60)
+    with closing(LastNumber(path)) as last_number:
+        assert last_number.read() == 1 << 60
+        last_number.write(7)
+        assert last_number.read() == 7
+    monkeypatch.setattr(last_number_file, "boot_id", lambda: "the next boot")
+    with closing(LastNumber(path)) as last_number:
+        assert last_number.read() == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x", b"\xff\xfe", b"a b c", b"boot -1", f"{boot_id()} {1 << 62}".encode()],
+)
+def test_a_last_number_that_can_not_be_read_says_nothing(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "last"
+    path.write_bytes(content)
+    with closing(LastNumber(path)) as last_number:
+        assert last_number.read() == 0
+    with closing(LastNumber(tmp_path / "no" / "such")) as last_number:
+        last_number.write(1)
+        assert last_number.read() == 0
+
+
 def test_numbers_lost_with_the_power_are_not_given_again(
     open_store: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +192,7 @@ def test_events_and_their_change_are_one(open_store: OpenStore) -> None:
     bad = Event(EventKind.STARTED, "half \ud800", 1)
     with pytest.raises((StoreFailed, UnicodeEncodeError)):
         store.put(RECORD, (bad,))
-    assert store.records(ObjectKind.CONTAINER) == []
+    assert store.records(Record) == []
     write(store, 1)
     assert len(published(store)) == 1
 

@@ -26,7 +26,7 @@ CONTEXT = cast(
 
 
 def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -> None:
-    exits = ExitMonitor(CONTEXT)
+    exits = ExitMonitor(CONTEXT, lambda container, in_s: None)
     hanging = SimpleNamespace(remove_monitor=lambda deadline: deadline.wait())
     found = SimpleNamespace(
         cgroups=hanging, removed=Latch(), lock=lambda verb, deadline: nullcontext()
@@ -43,7 +43,7 @@ def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -
 def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    exits = ExitMonitor(CONTEXT)
+    exits = ExitMonitor(CONTEXT, lambda container, in_s: None)
     room, refusals, read = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
 
     def note_end(container: Container) -> None:

@@ -40,6 +40,31 @@ def _sparse(path: Path, size_bytes: int) -> int:
     return fd
 
 
+def test_a_file_that_grows_as_it_is_read_takes_few_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fstat, read = tmp_path / "file", os.fstat, os.read
+    reads = 0
+
+    def seen_small(fd: int) -> os.stat_result:
+        found = fstat(fd)
+        os.truncate(path, SIZE_LIMIT_BYTES)
+        return found
+
+    def counted(fd: int, limit_bytes: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return read(fd, limit_bytes)
+
+    path.write_bytes(b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", seen_small)
+        patch.setattr(os, "read", counted)
+        content = read_regular_file(str(path))
+    assert content == b"x".ljust(SIZE_LIMIT_BYTES, b"\0")
+    assert reads < 100
+
+
 def test_what_the_kernel_makes_up_as_it_is_read_is_left_alone() -> None:
     # To read it is to wait for the next message of the kernel, and to keep it from others.
     assert read_regular_file("/proc/kmsg") == b""

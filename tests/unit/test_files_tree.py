@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,65 @@ def test_no_descriptor_stays_open_when_a_directory_cannot_be_looked_at(
     with pytest.raises(OSError, match="Input/output error"):
         tree.mounts_at(str(tmp_path), str(tmp_path / "a/b"))
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(5000):
+        os.mkdir("d", dir_fd=fd)
+        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=fd))
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    before = os.listdir("/proc/self/fd")
+    tree.remove_tree(str(tmp_path), str(tmp_path / "d"))
+    assert os.listdir(tmp_path) == ["f"]
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_each_entry_of_a_wide_directory_is_found_once_and_removed(tmp_path: Path) -> None:
+    for number in range(400):
+        (tmp_path / f"top/{number}/below").mkdir(parents=True)
+    found = [entry.name for entry in tree.entries(str(tmp_path / "top"))]
+    assert sorted(found) == sorted([*map(str, range(400)), *["below"] * 400, "top"])
+    tree.remove_tree(str(tmp_path), str(tmp_path / "top"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("at", [".", "a/b"])
+def test_few_names_of_a_large_directory_are_held_at_a_time(tmp_path: Path, at: str) -> None:
+    large = tmp_path / "top" / at
+    large.mkdir(parents=True)
+    for number in range(2000):
+        (large / f"{number:0200}").touch()
+    tracemalloc.start()
+    try:
+        tree.remove_tree(str(tmp_path), str(tmp_path / "top"))
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert os.listdir(tmp_path) == []
+
+
+def test_as_much_as_possible_is_removed_and_the_first_failure_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, directory: int) -> Statx:
+        if name == "broken":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        return statx(name, directory)
+
+    for each in ("a/broken/x", "a/b/c", "d"):
+        (tmp_path / "top" / each).mkdir(parents=True)
+    monkeypatch.setattr(tree, "_find", lambda *arguments: None)
+    monkeypatch.setattr(tree, "statx", fail)
+    with pytest.raises(OSError, match="Input/output error") as failed:
+        tree.remove_tree(str(tmp_path), str(tmp_path / "top"))
+    assert failed.value.filename == str(tmp_path / "top/a/broken")
+    assert [str(each.relative_to(tmp_path)) for each in sorted(tmp_path.rglob("*"))] == [
+        "top",
+        "top/a",
+        "top/a/broken",
+        "top/a/broken/x",
+    ]

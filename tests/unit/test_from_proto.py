@@ -165,6 +165,7 @@ def test_config_is_converted_whole() -> None:
         rlimits=[config_pb2.Rlimit(type="RLIMIT_CORE", soft=1, hard=2**64 - 1)],
         privileged=True,
         add_ambient_capabilities=["KILL"],
+        image="i",
     )
     assert every_field_is_set(message)
     assert from_proto.create_request(Create(config=message)).source == ConfigSource(
@@ -203,6 +204,7 @@ def test_config_is_converted_whole() -> None:
             ),
             rlimits=(values.Rlimit("RLIMIT_CORE", 1, 2**64 - 1),),
             privileged=True,
+            image="i",
             add_ambient_capabilities=("KILL",),
         )
     )

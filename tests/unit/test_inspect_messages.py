@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -9,8 +10,7 @@ import pytest
 
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.host.processes.usage import ProcessUsage
-from ocigrpc.oci.bundle import shown_spec
-from ocigrpc.oci.spec.types import ShownSpec
+from ocigrpc.oci.bundle import SpecFile
 from ocigrpc.service import inspect
 from ocigrpc.v1 import config_pb2, container_pb2, process_pb2
 
@@ -46,8 +46,9 @@ SPEC = {
 
 
 def message(spec: object = SPEC, profile: str = "/p.json") -> container_pb2.ContainerSpec:
-    typed = msgspec.json.decode(msgspec.json.encode(spec), type=ShownSpec)
-    found = inspect.container_spec(Inspection(typed, profile, True))
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(msgspec.json.encode(spec))
+        found = inspect.container_spec(Inspection(SpecFile.at(file.name), profile, True))
     assert found is not None
     return found
 
@@ -101,9 +102,21 @@ def test_the_least_that_a_spec_can_say_is_enough() -> None:
 
 def test_a_spec_that_nobody_can_read_is_absent(tmp_path: Path) -> None:
     assert inspect.container_spec(Inspection(None, "", True)) is None
-    assert shown_spec(str(tmp_path / "missing")) is None
-    (tmp_path / "empty").touch()
-    assert shown_spec(str(tmp_path / "empty")) is None
+    assert SpecFile.at(str(tmp_path / "missing")) is None
+    path = tmp_path / "config.json"
+    path.touch()
+    assert inspect.container_spec(Inspection(SpecFile.at(str(path)), "", True)) is None
+
+
+def test_a_spec_is_read_again_once_its_file_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(msgspec.json.encode(SPEC))
+    before = Inspection(SpecFile.at(str(path)), "", True)
+    assert inspect.container_spec(before) is inspect.container_spec(before)
+    path.write_bytes(msgspec.json.encode({**SPEC, "root": {"path": "/other"}}))
+    after = inspect.container_spec(Inspection(SpecFile.at(str(path)), "", True))
+    assert after is not None
+    assert after.rootfs_path == "/other"
 
 
 def test_a_spec_that_is_too_large_is_answered_without_what_may_be_large() -> None:
@@ -125,8 +138,11 @@ def test_a_page_of_processes_is_bounded(asked: int, size: int) -> None:
 
 def test_a_process_has_its_place() -> None:
     usage = ProcessUsage(7, 1, 6, 1000, 1_500_000_000, 4096, ("sh", "-c"))
-    position, process = inspect.listed_process(ContainerProcess(usage, "dev"))
+    answer = process_pb2.ListProcessesResponse()
+    position, size_bytes = inspect.add_process(answer.processes, ContainerProcess(usage, "dev"))
+    (process,) = answer.processes
     assert position == (7, "")
+    assert size_bytes >= answer.ByteSize()
     assert process == process_pb2.Process(
         pid=7,
         container_pid=1,

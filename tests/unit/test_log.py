@@ -7,16 +7,25 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from unittest.mock import ANY
 
 import pytest
 import structlog
 
-from ocigrpc.log import LogFormat, LogLevel, bind_log, configure_logging, get_logger
+from ocigrpc.log import (
+    LogFormat,
+    LogLevel,
+    bind_log,
+    configure_logging,
+    get_logger,
+    set_log_level,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -60,18 +69,18 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     return Log(monkeypatch)
 
 
-def test_an_event_is_a_json_line_with_its_level_and_variables(log: Log) -> None:
+def test_an_event_is_a_json_line_with_its_time_level_and_name_first(log: Log) -> None:
     log.configure()
     get_logger().info("container.started", pid=17)
     (event,) = log.events()
-    del event["timestamp"]
-    assert event == {"event": "container.started", "level": "info", "pid": 17}
+    assert list(event) == ["time", "level", "event", "pid"]
+    assert event == {"time": ANY, "event": "container.started", "level": "info", "pid": 17}
 
 
 def test_times_are_iso_and_utc(log: Log) -> None:
     log.configure()
     get_logger().info("container.started")
-    stamp = datetime.fromisoformat(str(log.events()[0]["timestamp"]))
+    stamp = datetime.fromisoformat(str(log.events()[0]["time"]))
     assert stamp.utcoffset() == timedelta(0)
     assert abs(datetime.now(UTC) - stamp) < timedelta(minutes=1)
 
@@ -89,6 +98,41 @@ def test_events_below_the_level_are_left_out(log: Log, level: LogLevel, seen: li
     for name in ("debug", "info", "warning", "error"):
         getattr(get_logger(), name)("an.event")
     assert [event["level"] for event in log.events()] == seen
+
+
+def test_the_level_can_be_changed_for_loggers_in_use(log: Log) -> None:
+    log.configure()
+    logger = get_logger()
+    for level in ("info", "debug", "error"):
+        set_log_level(level)
+        logger.debug(f"at.{level}")
+        logging.getLogger("grpc").debug(f"grpc at {level}")
+    seen = [(event["event"], event.get("message")) for event in log.events()]
+    assert seen == [("at.debug", None), ("library.message", "grpc at debug")]
+
+
+def test_lines_for_the_journal_have_priorities(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryFile("w+") as journal:
+        found = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        monkeypatch.setattr(sys, "stderr", journal)
+        configure_logging("debug")
+        for name in ("debug", "info", "warning", "error", "critical"):
+            getattr(get_logger(), name)("an.event")
+        journal.seek(0)
+        lines = journal.read().splitlines()
+    assert [line[:4] for line in lines] == ["<7>{", "<6>{", "<4>{", "<3>{", "<2>{"]
+
+
+def test_lines_for_others_than_the_journal_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryFile("w+") as file:
+        # As a child of a service has it whose output is no longer the journal's.
+        monkeypatch.setenv("JOURNAL_STREAM", "1:2")
+        monkeypatch.setattr(sys, "stderr", file)
+        configure_logging()
+        get_logger().info("an.event")
+        file.seek(0)
+        assert file.read().startswith("{")
 
 
 def test_a_logger_made_before_the_log_is_configured_obeys_it(log: Log) -> None:
@@ -136,8 +180,8 @@ def test_the_standard_librarys_records_come_out_in_the_same_form(log: Log) -> No
     log.configure()
     logging.getLogger("grpc._server").error("failed: %s", "why")
     (event,) = log.events()
-    del event["timestamp"]
     assert event == {
+        "time": ANY,
         "event": "library.message",
         "level": "error",
         "logger": "grpc._server",

@@ -67,6 +67,27 @@ def test_of_three_the_first_two_are_kept(log: Path) -> None:
     assert read(log) == [1, 2, 4]
 
 
+def test_a_log_that_is_replaced_as_its_first_names_are_made_is_not_counted_as_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, link = tmp_path / "c1.log", os.link
+    log.write_bytes(b"1\n")
+    late = iter([2])
+
+    def link_late(source: str, name: str) -> None:
+        for number in late:
+            begin_new_log(log, number)
+        link(source, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", link_late)
+        assert keep_log(str(log), FILES) == 0
+    assert names(log) == ["c1.log", "held", "next", "tmp"]
+    begin_new_log(log, 3)
+    assert keep_log(str(log), FILES) == 1
+    assert read(log) == [2, 3]
+
+
 def test_no_more_files_are_kept_than_are_wanted(log: Path) -> None:
     for number in range(2, 9):
         begin_new_log(log, number)

@@ -6,6 +6,8 @@ import os
 import queue
 import resource
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -151,6 +153,36 @@ def test_more_than_there_is_room_for_are_closed_until_there_is_again(house: Hous
         server.sendall(b"welcome")
         assert all_of(client, 7) == b"welcome"
     for each in (*clients, *servers):
+        each.close()
+
+
+_CLIENTS = """
+import socket, sys
+clients = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+for client in clients:
+    client.settimeout(5)
+    client.connect(sys.argv[1])
+assert clients[-1].recv(1) == b""
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_last_place_is_for_this_process(house: House) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLIENTS, house.address, str(LIMIT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as others:
+        assert others.stdout is not None
+        assert others.stdout.readline() == b"\n"
+        servers = [house.answer()[0] for _ in range(LIMIT - 1)]
+        with house.connection() as (client, server):
+            server.sendall(b"welcome")
+            assert all_of(client, 7) == b"welcome"
+        others.communicate(timeout=LIMIT_S)
+        assert others.returncode == 0
+    for each in servers:
         each.close()
 
 

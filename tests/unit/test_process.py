@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.host.processes.process import Process
+from ocigrpc.host.processes.process import Process, alive_among
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.waiting import Deadline
 
@@ -57,6 +57,40 @@ def test_who_waits_is_not_left_waiting_for_another_file(sleeper: subprocess.Pope
     os.close(reader)
     os.close(writer)
     assert open_files() == before - 1
+
+
+def test_one_look_shows_which_are_alive(sleeper: subprocess.Popen[bytes]) -> None:
+    with (
+        subprocess.Popen(["sleep", "1000"]) as other,
+        Process(sleeper.pid) as alive,
+        Process(other.pid) as ended,
+        Process(os.getpid()) as closed,
+    ):
+        closed.close()
+        assert alive_among([alive, ended, closed]) == {alive, ended}
+        other.kill()
+        assert ended.wait(Deadline(LIMIT_S))
+        assert alive_among([alive, ended, closed]) == {alive}
+
+
+def test_none_that_is_closed_during_the_look_is_taken_for_another_file(
+    sleeper: subprocess.Popen[bytes],
+) -> None:
+    with Process(sleeper.pid) as alive, Process(os.getpid()) as closed:
+        number = closed.pidfd
+
+        def looked_at() -> Iterator[Process]:
+            yield closed
+            closed.close()
+            # It gets the number that was the process's, and is as little readable.
+            pipe.extend(os.pipe())
+            yield alive
+
+        pipe: list[int] = []
+        assert alive_among(looked_at()) == {alive}
+        assert number in pipe
+    for fd in pipe:
+        os.close(fd)
 
 
 def test_of_another_process_nothing_is_held(sleeper: subprocess.Popen[bytes]) -> None:

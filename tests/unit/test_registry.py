@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -100,3 +101,9 @@ def test_what_could_not_be_undone_takes_no_name_from_a_later_owner(
     assert again.get("web").container_id == "a"
     again.drop(again.get("z"))
     assert again.get("web").container_id == "a"
+
+
+def test_all_are_known_while_another_thread_holds_the_lock(registry: ContainerRegistry) -> None:
+    container, _ = registry.reserve(record("c1"))
+    with ThreadPoolExecutor(1) as pool, registry._lock:
+        assert pool.submit(registry.all).result(10) == [container]

@@ -89,6 +89,7 @@ SAID = {
         "PROGRAM_KILLED",
         "137",
     ),
+    "writing to pipe: Broken pipe": ("PROGRAM_KILLED", "137"),
     "container init was OOM-killed (memory limit too low?)": ("MEMORY_LIMIT_TOO_LOW", None),
 }
 

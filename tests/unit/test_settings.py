@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidSettings
-from ocigrpc.settings.rules import problems
+from ocigrpc.settings.access import FileMode, MetricsSettings, SocketSettings
+from ocigrpc.settings.rules import path_problem, problems
 from ocigrpc.settings.sources import CONFIG_LIMIT_BYTES, load_settings
 from ocigrpc.settings.table import settings_table
 from ocigrpc.settings.values import (
     CgroupManager,
     CgroupSettings,
-    FileMode,
     RuntimeHandler,
     Settings,
-    SocketSettings,
 )
 
 WriteConfig = Callable[[str], str]
@@ -64,6 +63,12 @@ def test_without_any_source_all_settings_have_their_defaults() -> None:
 
 def test_the_defaults_have_no_problem() -> None:
     assert list(problems(Settings())) == []
+
+
+def test_a_socket_of_metrics_without_a_path_is_refused_for_that() -> None:
+    # No read-only socket has no path, either.
+    settings = Settings(metrics=MetricsSettings(address="unix://"))
+    assert dict(problems(settings)) == {"metrics.address": path_problem("")}
 
 
 def test_settings_that_are_too_long_to_be_told_by_status_are_refused() -> None:

@@ -12,19 +12,20 @@ import msgspec
 import pytest
 
 from ocigrpc.engine.model.events import Event, EventFilter, EventKind
+from ocigrpc.engine.model.image_records import ImageRecord, PullRecord
 from ocigrpc.engine.model.record import Record, fingerprint
 from ocigrpc.engine.model.values import (
     BundleSource,
     CreateRequest,
     ExitStatus,
-    ObjectKind,
     Provenance,
     State,
 )
 from ocigrpc.engine.store.database import add_seal
-from ocigrpc.engine.store.store import SCHEMA_VERSION, Store
-from ocigrpc.errors import StoreFailed
+from ocigrpc.engine.store.store import SCHEMA_VERSION, Store, outdated_records
+from ocigrpc.errors import StoreFailed, Timeout
 from ocigrpc.host.processes.process import Identity
+from ocigrpc.oci.images.platform import Platform
 from ocigrpc.waiting import Deadline
 
 Contents = tuple[list[Record], list[Event]]
@@ -64,7 +65,7 @@ def test_a_record_is_there_again_as_it_was(path: Path, store: Store) -> None:
     store.put(RECORD)
     store.close()
     again = Store(path, 100)
-    assert again.records(ObjectKind.CONTAINER) == [RECORD]
+    assert again.records(Record) == [RECORD]
     again.close()
 
 
@@ -82,16 +83,27 @@ def begun(*verbs: str) -> Record:
 
 def intents(store: Store) -> set[tuple[str, str]]:
     """Id and verb of every change that has begun and not ended."""
-    records = store.records(ObjectKind.CONTAINER)
+    records = store.records(Record)
     return {(record.container_id, verb) for record in records for verb in record.begun}
 
 
 def test_deleting_a_container_deletes_its_intents(store: Store) -> None:
     store.begin(begun("remove"))
     store.delete(RECORD.key)
-    assert store.records(ObjectKind.CONTAINER) == []
+    assert store.records(Record) == []
     store.put(RECORD)
     assert intents(store) == set()
+
+
+def test_a_store_is_looked_at_without_any_room_but_beside_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Store(path, 100)) as store:
+        store.put(RECORD)
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    before = sorted(path.parent.iterdir())
+    assert outdated_records(path, 0) is None
+    assert sorted(path.parent.iterdir()) == before
 
 
 def test_only_the_owner_may_read_it(path: Path, store: Store) -> None:
@@ -193,7 +205,7 @@ def sound(path: Path) -> tuple[bytes, Contents]:
 
 
 def held_by(store: Store) -> Contents:
-    return store.records(ObjectKind.CONTAINER), store._events(0, 1000)
+    return store.records(Record), store._events(0, 1000)
 
 
 @pytest.mark.parametrize("size_bytes", [*range(1, 64), 4095, 4096, 4097, 5 * 4096, 9 * 4096 + 7])
@@ -294,7 +306,7 @@ def test_of_a_damaged_write_ahead_log_no_more_than_the_last_write_is_taken_for_c
             path.write_bytes(whole[path.name])
             wal.write_bytes(flipped(whole[wal.name], where))
             with suppress(StoreFailed), closing(Store(path, 100)) as again:
-                assert len(again.records(ObjectKind.CONTAINER)) >= 49, where
+                assert len(again.records(Record)) >= 49, where
 
 
 @pytest.mark.parametrize("cut_off_bytes", [0, 1, 4120])
@@ -302,7 +314,7 @@ def test_a_write_that_was_cut_off_has_not_been(path: Path, cut_off_bytes: int) -
     with killed(path) as wal:
         os.truncate(wal, wal.stat().st_size - cut_off_bytes)
         with closing(Store(path, 100)) as again:
-            assert len(again.records(ObjectKind.CONTAINER)) == (49 if cut_off_bytes else 50)
+            assert len(again.records(Record)) == (49 if cut_off_bytes else 50)
 
 
 def test_a_log_of_before_the_node_was_started_anew_may_lack_anything(path: Path) -> None:
@@ -310,7 +322,7 @@ def test_a_log_of_before_the_node_was_started_anew_may_lack_anything(path: Path)
         wal.write_bytes(flipped(wal.read_bytes(), 60_000))
         os.utime(wal, (1, 1))
         with closing(Store(path, 100)) as again:
-            assert len(again.records(ObjectKind.CONTAINER)) < 50
+            assert len(again.records(Record)) < 50
 
 
 def test_a_log_without_its_store_is_refused(path: Path) -> None:
@@ -375,6 +387,34 @@ def test_what_would_be_written_to_a_file_that_is_gone_is_refused(
         store.check()
 
 
+def test_what_can_be_read_in_its_place_is_known(path: Path, store: Store) -> None:
+    store.probe(Deadline(0.0))
+    store.put(RECORD)
+    store.probe(Deadline(10))
+    path.rename(f"{path}.away")
+    with pytest.raises(StoreFailed) as caught:
+        store.probe(Deadline(10))
+    assert caught.value.reason == "STORE_REPLACED"
+
+
+def test_a_read_or_write_that_hangs_is_known_at_the_deadline(store: Store) -> None:
+    with store._lock, pytest.raises(Timeout):
+        store.probe(Deadline(0.01))
+    store.probe(Deadline(10))
+
+
+def test_a_size_that_can_not_be_taken_is_a_failure_of_the_store(tmp_path: Path) -> None:
+    directory = tmp_path / "root"
+    directory.mkdir()
+    path = directory / "ocigrpc.db"
+    with closing(Store(path, 100)) as store:
+        directory.rename(tmp_path / "elsewhere")
+        directory.write_text("no directory")
+        with pytest.raises(StoreFailed) as caught:
+            store.size_bytes()
+    assert (caught.value.reason, caught.value.metadata["path"]) == ("STORE_FAILED", str(path))
+
+
 def test_a_store_that_is_put_back_in_its_place_goes_on(path: Path, store: Store) -> None:
     store.put(RECORD)
     move(path)
@@ -382,7 +422,7 @@ def test_a_store_that_is_put_back_in_its_place_goes_on(path: Path, store: Store)
     store.note(noted)
     path.with_name("elsewhere").rename(path)
     store.check()
-    assert store.records(ObjectKind.CONTAINER) == [RECORD, noted]
+    assert store.records(Record) == [RECORD, noted]
 
 
 def owe(store: Store, count: int) -> None:
@@ -403,7 +443,7 @@ def test_what_is_owed_is_written_before_anything_else(store: Store) -> None:
     store.put(another, (Event(EventKind.CREATED, "c2", 2),))
     assert intents(store) == set()
     store.delete(RECORD.key, (Event(EventKind.REMOVED, "c1", 3),))
-    assert store.records(ObjectKind.CONTAINER) == [another]
+    assert store.records(Record) == [another]
     assert [event.time_ns for event in store._events(0, 10)] == [1, 2, 3]
 
 
@@ -411,7 +451,7 @@ def test_what_is_owed_is_written_without_another_change(store: Store) -> None:
     owe(store, 1)
     news = store.event_log.follow(0, EventFilter(), Deadline(20))
     assert [event.time_ns for batch in (next(news), next(news)) for event in batch.events] == [0]
-    assert store.records(ObjectKind.CONTAINER) == [RECORD]
+    assert store.records(Record) == [RECORD]
 
 
 def test_of_more_events_than_are_kept_those_that_are_lost_are_told_as_a_gap(path: Path) -> None:
@@ -432,7 +472,7 @@ def test_a_failed_write_leaves_the_store_usable(store: Store) -> None:
     with pytest.raises((StoreFailed, UnicodeEncodeError)):
         store.put(unwritable)
     store.put(RECORD)
-    assert store.records(ObjectKind.CONTAINER) == [RECORD]
+    assert store.records(Record) == [RECORD]
 
 
 def test_equal_requests_have_the_same_fingerprint_and_others_do_not() -> None:
@@ -440,3 +480,27 @@ def test_equal_requests_have_the_same_fingerprint_and_others_do_not() -> None:
     same = CreateRequest(BundleSource("/b"), labels={"y": "2", "x": "1"})
     assert fingerprint(request) == fingerprint(same)
     assert fingerprint(request) != fingerprint(msgspec.structs.replace(request, stdin=True))
+
+
+def test_records_of_other_kinds_are_kept_apart(path: Path, store: Store) -> None:
+    digest = "sha256:" + "0a" * 32
+    image = ImageRecord("c1", pulled_ns=1, digests={"r.io/a:1": digest})
+    pull = PullRecord("c1", "docker://r.io/a", digest, Platform(), (digest,), began_ns=2)
+    records = (RECORD, image, pull)
+    for record in records:
+        store.put(record)
+    store.sync()
+    store.close()
+    again = Store(path, 100)
+    assert [*again.records(Record), *again.records(ImageRecord), *again.records(PullRecord)] == [
+        *records
+    ]
+    again.delete(pull.key)
+    assert (again.records(PullRecord), again.records(Record)) == ([], [RECORD])
+    again.close()
+
+
+def test_a_store_that_is_gone_is_not_synced(path: Path, store: Store) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+    with pytest.raises(StoreFailed):
+        store.sync()

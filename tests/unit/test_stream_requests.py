@@ -44,14 +44,20 @@ def test_a_wrong_start_of_exec_is_named_by_its_whole_path(start: ExecStart, fiel
     assert caught.value.metadata["field"] == field
 
 
-def test_a_wrong_start_of_attach_is_named_by_its_whole_path() -> None:
-    start = AttachStart(container_id="c", terminal_size=LARGE)
+@pytest.mark.parametrize(
+    ("start", "field"),
+    [
+        (AttachStart(container_id="c", terminal_size=LARGE), "start.terminal_size.rows"),
+        (AttachStart(container_id="c", block_timeout={"seconds": 86_401}), "start.block_timeout"),
+    ],
+)
+def test_a_wrong_start_of_attach_is_named_by_its_whole_path(start: AttachStart, field: str) -> None:
     with (
         pytest.raises(InvalidArgument) as caught,
         session_inputs(iter([AttachRequest(start=start)]), attach_start, Deadline(20)),
     ):
         pass
-    assert [each.field for each in caught.value.violations] == ["start.terminal_size.rows"]
+    assert [each.field for each in caught.value.violations] == [field]
 
 
 def test_a_wrong_size_later_on_is_named_by_its_whole_path() -> None:

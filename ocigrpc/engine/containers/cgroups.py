@@ -41,6 +41,12 @@ def is_group_of(cgroups_path: str, container_id: str) -> bool:
     return cgroups_path.endswith(ours)
 
 
+def id_of_group(name: str) -> str:
+    """The container whose cgroup, or whose monitor's, has this name; empty if it is none's."""
+    stems = [stem for stem in (_CONTAINER, _MONITOR) if name.startswith(f"{stem}-")]
+    return name.removeprefix(f"{stems[0]}-").removesuffix(".scope") if stems else ""
+
+
 class ContainerCgroups:
     """The two cgroups of one container: ``container``'s own, and its ``monitor``'s.
 
@@ -134,6 +140,19 @@ class ContainerCgroups:
             self.monitor.add(monitor_pid)
         self.pin(monitor=self.monitor.identity())
 
+    def keep_beside_monitor(self, pid: int) -> None:
+        """Move a process that is to outlive the service into the monitor's cgroup.
+
+        Systemd ends with a service what is in that one's own. If the monitor is gone, and its group
+        with it, the process stays where it is.
+        """
+        if self.monitor.exists():
+            try:
+                self.monitor.add(pid)
+            except CgroupFailed as error:
+                # The process, or the monitor, has just ended.
+                log.warning("cgroup.not_moved", pid=pid, error=error.message)
+
     def _start_scope(self, monitor_pid: int, deadline: Deadline) -> None:
         try:
             systemd.start_scope(
@@ -209,9 +228,17 @@ def remove_made_parents(hierarchies: Hierarchies, record: Record, settings: Sett
     staying = ("", settings.conmon.cgroup_parent, settings.cgroup.parent)
     if record.monitor_parent not in staying and record.cgroup_manager == CgroupManager.CGROUPFS:
         hierarchies.group(record.monitor_parent).remove_if_empty()
-    for path in reversed(_way_down(record.cgroup_parent)):
-        if record.made_parent and len(path) >= len(record.made_parent):
-            hierarchies.group(path).remove_if_empty()
+    remove_made(hierarchies, record.cgroup_parent, record.made_parent)
+
+
+def remove_made(hierarchies: Hierarchies, path: str, first: str) -> None:
+    """Remove the empty cgroups on the way up from ``path`` to ``first``; none, if that is empty.
+
+    ``first`` is what :func:`topmost_missing` was before they were made.
+    """
+    for each in reversed(_way_down(path)):
+        if first and len(each) >= len(first):
+            hierarchies.group(each).remove_if_empty()
 
 
 def _way_down(path: str) -> Sequence[str]:

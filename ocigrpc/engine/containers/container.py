@@ -9,18 +9,58 @@ from contextlib import contextmanager
 from ocigrpc.engine.containers.cgroups import ContainerCgroups
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.ending import Ending
-from ocigrpc.engine.model.record import Record
+from ocigrpc.engine.model.record import ContainerView, Record
 from ocigrpc.engine.model.values import State
 from ocigrpc.engine.store.record_keeper import RecordKeeper
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import Busy, Timeout
+from ocigrpc.errors import Busy, ContainerNotFound, Timeout
 from ocigrpc.host.cgroups.descendants import unfrozen
 from ocigrpc.host.processes.process import Process
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.waiting import Deadline, Latch, Mutex
+from ocigrpc.waiting import Deadline, Latch, Mutex, Waitable
 
 # Most calls that wait to change one container: each takes a thread that others may need.
 WAITERS_LIMIT = 32
+
+# Longest that a removal waits for those that use the files: a file system may hold one for ever.
+_FILES_WAIT_S = 2.0
+
+
+class FileUse(Waitable):
+    """Those that use a container's files beside its programs, until the files are taken away.
+
+    ``going`` is set when that begins, and stays set whatever comes of it.
+    """
+
+    def __init__(self, container_id: str) -> None:
+        super().__init__()
+        self.going = Latch()
+        self._container_id = container_id
+        self._count = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Keep the files there, in a ``with``; raises ``ContainerNotFound`` once they go."""
+        with self._lock:
+            self._count += 1
+        try:
+            # Once it is counted: either it sees that they go, or it is waited for.
+            if self.going.is_set():
+                raise ContainerNotFound.of(self._container_id)
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+                self._wake()
+
+    def end(self, deadline: Deadline) -> None:
+        """Wait for all, but not for long, and allow no more; raises ``Timeout``, ``Cancelled``."""
+        self.going.set()
+        deadline.wait(self, timeout_s=_FILES_WAIT_S)
+
+    def is_ready(self) -> bool:
+        """Whether there is none."""
+        return not self._count
 
 
 class Container(RecordKeeper):
@@ -33,6 +73,8 @@ class Container(RecordKeeper):
     def __init__(self, record: Record, store: Store, context: Context) -> None:
         super().__init__(record, store)
         self.context = context
+        # Where it stands in lists, which are sorted by it.
+        self.position = record.position
         self.paths = context.paths(record.container_id)
         self.cgroups = ContainerCgroups.of(record, context.hierarchies)
         self._lock = Mutex()
@@ -48,11 +90,14 @@ class Container(RecordKeeper):
         self.settled = Latch()
         self.exited = Latch()
         self.removed = Latch()
+        self.files = FileUse(record.container_id)
         # Closed when they have ended: see Watcher.
         self.init: Process | None = None
         self.monitor: Process | None = None
         self.ending = Ending()
         self.program_pids: set[int] = set()
+        # What it was observed to be last, if its record alone says how it is shown.
+        self.shown: ContainerView | None = None
         self.stops = 0
 
     @property
@@ -173,5 +218,5 @@ class Container(RecordKeeper):
             # Counted and stored in one go: the next stop must not have begun in between.
             with self._count_lock:
                 self.stops -= 1
-                if not self.stops:
+                if not self.stops and "stop" in self.record.begun:
                     self.update("stop")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BoundedSemaphore
+from typing import NamedTuple
 
-from ocigrpc.errors import LimitReached, RuntimeFailed, host_failing
+from ocigrpc.engine.model.rootfs import NoRootFilesystems, RootFilesystems
+from ocigrpc.errors import LimitReached, RuntimeFailed
+from ocigrpc.failing import host_failing
 from ocigrpc.host.cgroups.hierarchy import Hierarchies
 from ocigrpc.host.processes.provenance import marked
 from ocigrpc.oci.options import Options
@@ -21,26 +24,38 @@ from ocigrpc.settings.values import Settings
 ASKING_LIMIT = 16
 
 
+class _InForce(NamedTuple):
+    """One object, so that at no time a runtime is known here and not there."""
+
+    settings: Settings
+    runtimes: Mapping[str, Runtime]
+
+
 class Context:
     """The settings and the host, as every verb needs them."""
 
     def __init__(self, settings: Settings, hierarchies: Hierarchies) -> None:
-        self.settings = settings
+        self._in_force = _InForce(settings, _runtimes(settings))
         self.hierarchies = hierarchies
         self.conmon_options = Options()
         self._may_ask = BoundedSemaphore(ASKING_LIMIT)
-        self.runtimes: dict[str, Runtime] = {}
-        verb_timeout_s, mark = settings.timeouts.verb_s, marked(settings.run_dir)
-        for name, handler in settings.runtimes.items():
-            root = ("--root", handler.root) if handler.root else ()
-            argv = (*root, *handler.args)
-            by_freezer = handler.pause == "freezer" or (
-                handler.pause == "auto" and pauses_by_freezer(handler.path)
-            )
-            self.runtimes[name] = Runtime(
-                name, handler.path, argv, verb_timeout_s, mark, pauses_by_freezer=by_freezer
-            )
+        # Those of images, from whoever knows images.
+        self.roots: RootFilesystems = NoRootFilesystems()
         self._run_dir = str(Path(settings.run_dir))
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on, which have all runtimes that were there."""
+        self._in_force = _InForce(settings, _runtimes(settings))
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._in_force.settings
+
+    @property
+    def runtimes(self) -> Mapping[str, Runtime]:
+        """The OCI runtimes of the settings, by their names."""
+        return self._in_force.runtimes
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -86,3 +101,18 @@ class Context:
             if not os.path.isdir(directory):
                 with host_failing("make", directory):
                     Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _runtimes(settings: Settings) -> Mapping[str, Runtime]:
+    verb_timeout_s, mark = settings.timeouts.verb_s, marked(settings.run_dir)
+    found = {}
+    for name, handler in settings.runtimes.items():
+        root = ("--root", handler.root) if handler.root else ()
+        argv = (*root, *handler.args)
+        by_freezer = handler.pause == "freezer" or (
+            handler.pause == "auto" and pauses_by_freezer(handler.path)
+        )
+        found[name] = Runtime(
+            name, handler.path, argv, verb_timeout_s, mark, pauses_by_freezer=by_freezer
+        )
+    return found

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ocigrpc.conmon.exit_file import read_exit_file
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.containers.ending import exit_of
+from ocigrpc.engine.containers.ending import exit_class, exit_of
 from ocigrpc.engine.containers.kill import kill
 from ocigrpc.engine.containers.teardown import attempt
 from ocigrpc.engine.model.values import ExitStatus, Provenance, State
@@ -25,6 +25,7 @@ from ocigrpc.host.descriptors import is_out_of_descriptors
 from ocigrpc.host.processes.process import Process, boot_id
 from ocigrpc.host.watcher import Watcher
 from ocigrpc.log import get_logger
+from ocigrpc.metrics import EXITS, MONITORS_LOST
 from ocigrpc.settings.values import MonitorLostPolicy
 from ocigrpc.waiting import Deadline, Latch
 
@@ -49,10 +50,15 @@ class Happening(NamedTuple):
 
 
 class ExitMonitor:
-    """Watches containers, and records how they end."""
+    """Watches containers, and records how they end.
 
-    def __init__(self, context: Context) -> None:
+    ``remove`` is called with those that are to be removed then, and in how many seconds; it must
+    not take long.
+    """
+
+    def __init__(self, context: Context, remove: Callable[[Container, float], None]) -> None:
         self._context = context
+        self._remove = remove
         # Called once a container's log is complete, and a moment has passed since.
         self.when_over: Callable[[Container], None] = lambda container: None
         # Removing cgroups takes time, which must not delay the thread that watches.
@@ -81,7 +87,9 @@ class ExitMonitor:
         else:
             self._watcher.watch(container.monitor, monitor_ended)
         if container.init is None:
-            container.ending.expect_exit_file(self._context.settings.timeouts.kill_s)
+            timeout_s = self._context.settings.timeouts.kill_s
+            container.ending.expect_exit_file(timeout_s)
+            self._remove_if_wanted(container, timeout_s)
         elif container.record.exit_status is None:
             self._watch_oom_file(container, container.init)
             self._watcher.watch(container.init, Happening(self._init_ended, container))
@@ -92,6 +100,7 @@ class ExitMonitor:
         """Tidy up after a container whose end was recorded by a service that died since."""
         if container.cgroups.monitor.exists():
             self._janitor.submit(self._tidy, container)
+        self._remove_if_wanted(container)
 
     def _watch_oom_file(self, container: Container, init: Process) -> None:
         made, path = Happening(self._oom_file_made, container), container.paths.oom_file
@@ -136,7 +145,10 @@ class ExitMonitor:
             self._watcher.delay(happening._replace(unread=True))
 
     def _init_ended(self, container: Container) -> None:
-        container.ending.begin(self._context.settings.timeouts.kill_s)
+        timeout_s = self._context.settings.timeouts.kill_s
+        container.ending.begin(timeout_s)
+        # A monitor that hangs never reports the end; a removal does not wait for it any more then.
+        self._remove_if_wanted(container, timeout_s)
         if container.record.monitor_lost:
             status = container.ending.unknown(Provenance.MONITOR_LOST)
             self._finish(container, status, self._oom_kills(container))
@@ -159,6 +171,9 @@ class ExitMonitor:
         log.error(
             "container.monitor_lost", container_id=container.container_id, policy=policy.value
         )
+        if not container.record.monitor_lost:
+            # Else a service before this one has counted it.
+            MONITORS_LOST.add()
         container.update(monitor_lost=True)
         if policy is MonitorLostPolicy.KILL:
             self._killers.submit(self._kill, container)
@@ -181,13 +196,16 @@ class ExitMonitor:
     def _oom_file_made(self, container: Container) -> None:
         oom_kills = self._oom_kills(container)
         if container.record.exit_status is None and oom_kills > container.record.oom_kills:
-            log.warning("container.oom", container_id=container.container_id, oom_kills=oom_kills)
+            log.info("container.oom", container_id=container.container_id, oom_kills=oom_kills)
             container.update(oom_kills=oom_kills)
 
     def _finish(self, container: Container, status: ExitStatus, oom_kills: int) -> None:
-        container.update(state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
+        # A stop that waits for this alone ends with it: one change of the store instead of two.
+        ended = "stop" if container.ending.killed_all else ""
+        container.update(ended, state=State.STOPPED, exit_status=status, oom_kills=oom_kills)
         container.cgroups.container.release()
         container.exited.set()
+        EXITS.add(*exit_class(status))
         log.info(
             "container.exited",
             container_id=container.container_id,
@@ -200,10 +218,15 @@ class ExitMonitor:
 
     def _over(self, container: Container) -> None:
         """Tidy up after a container that has ended, or its monitor; not if it is removed by now."""
-        # Not in this thread: the log's disk may hang, and then no other end would be noticed.
-        self._janitor.submit(
-            self.when_over if container.removed.is_set() else self._tidy, container
-        )
+        if not container.removed.is_set():
+            # Not in this thread: the log's disk may hang, and then no other end would be noticed.
+            self._janitor.submit(self._tidy, container)
+            if container.record.exit_status is not None:
+                self._remove_if_wanted(container)
+
+    def _remove_if_wanted(self, container: Container, in_s: float = 0.0) -> None:
+        if container.record.auto_remove:
+            self._remove(container, in_s)
 
     def _tidy(self, container: Container) -> None:
         self.when_over(container)
@@ -216,8 +239,9 @@ class ExitMonitor:
         def remove_monitor() -> None:
             # If a verb holds the lock for longer, the removal of the container does it.
             with suppress(Busy), container.lock("tidy", deadline.within(_LOCK_S)):
-                # After a removal the group may be that of another container of the same id.
-                if not container.removed.is_set():
+                # After a removal the group may be that of another container of the same id. One
+                # with processes holds what programs of Exec need while they live.
+                if not (container.removed.is_set() or container.cgroups.monitor.populated()):
                     container.cgroups.remove_monitor(deadline.within(_TIDY_S))
 
         attempt(remove_monitor)

@@ -11,9 +11,8 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.processes.usage import ProcessUsage, process_usage, uid_ranges
-from ocigrpc.oci.bundle import shown_spec
+from ocigrpc.oci.bundle import SpecFile
 from ocigrpc.oci.spec.root_files import RunningRoot
-from ocigrpc.oci.spec.types import ShownSpec
 from ocigrpc.oci.spec.users import user_names
 from ocigrpc.waiting import Deadline
 
@@ -22,9 +21,9 @@ _BATCH = 128
 
 
 class Inspection(Struct, frozen=True):
-    """The spec of a container, None when its file can't be read, and what is known besides."""
+    """The spec of a container, None when there is none, and what is known besides."""
 
-    spec: ShownSpec | None
+    spec: SpecFile | None
     seccomp_profile: str
     restart_safe: bool
 
@@ -42,7 +41,7 @@ def inspect(container: Container, own_groups: Collection[str]) -> Inspection:
     paths = (container.cgroups.container.path, container.cgroups.monitor.path)
     is_ours = any(f"{path}/".startswith(f"{own}/") for path in paths for own in own_groups)
     return Inspection(
-        spec=None if record.state is State.CREATING else shown_spec(container.paths.spec_file),
+        spec=None if record.state is State.CREATING else SpecFile.at(container.paths.spec_file),
         seccomp_profile=record.seccomp_profile,
         # The next start undoes what was being created.
         restart_safe=not (is_ours or record.monitor_lost or record.state is State.CREATING),
@@ -81,7 +80,8 @@ def _user_names(container: Container) -> Mapping[int, str]:
     try:
         ranges = list(uid_ranges(init.pid))
         # Fails when the process has ended, and the ranges may be another one's.
-        names = user_names(RunningRoot(init))
+        with RunningRoot(init) as root:
+            names = user_names(root)
     except (OSError, HostFailed):
         return {}
     return {

@@ -31,6 +31,7 @@ def kill(container: Container, deadline: Deadline) -> None:
     Raises ``Timeout`` when one survives, ``Cancelled``, ``CgroupFailed``.
     """
     group = container.cgroups.container
+    ended = False
     send_signal(container, signal.SIGKILL)
     with container.cgroup_lock(deadline) as held:
         if not held:
@@ -39,9 +40,9 @@ def kill(container: Container, deadline: Deadline) -> None:
             # Its end kills all others, unless it shares the host's pid namespace. Processes of
             # a frozen v1 group don't react to SIGKILL.
             group.thaw()
-            container.init.wait(deadline, _ALONE_S)
+            ended = container.init.wait(deadline, _ALONE_S)
         group.kill(deadline)
-    if container.init is not None:
+    if container.init is not None and not ended:
         container.init.wait(deadline)
 
 

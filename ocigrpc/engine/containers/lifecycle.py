@@ -94,8 +94,9 @@ def finish_start(container: Container, deadline: Deadline) -> None:
 def pause(container: Container, deadline: Deadline) -> None:
     """Freeze a running container: all of it, or nothing."""
     container_id = container.container_id
-    group = container.cgroups.container
     with _verb("pause", container, State.RUNNING, deadline=deadline) as runtime:
+        # Only now: a create that was waited for has pinned it.
+        group = container.cgroups.container
         if group.frozen():
             # It was frozen by hand, and is not paused: some of its processes are not in it.
             _refuse_awake(container, deadline)
@@ -129,8 +130,9 @@ def undo_stuck_pause(container: Container, deadline: Deadline) -> None:
 def resume(container: Container, deadline: Deadline) -> None:
     """Thaw a paused container."""
     container_id = container.container_id
-    group = container.cgroups.container
     with container.lock("resume", deadline):
+        # As in a pause.
+        group = container.cgroups.container
         # One that is half frozen runs, and can be thawed all the same.
         wanted = (State.PAUSED, State.RUNNING) if group.frozen() else (State.PAUSED,)
         with _runtime_in(container, *wanted, deadline=deadline) as runtime:
@@ -206,7 +208,8 @@ def _awake_pids(container: Container, deadline: Deadline) -> frozenset[int]:
 def _require_executable(container: Container) -> None:
     """Raise ``CannotRun`` while nothing has run yet, if the program can't."""
     process = container_process(container.paths.spec_file)
-    require_executable(process, RunningRoot(container.init).read_head)
+    with RunningRoot(container.init) as root:
+        require_executable(process, root.read_head)
 
 
 @contextmanager

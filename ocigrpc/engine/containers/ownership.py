@@ -197,7 +197,7 @@ def _unmount_own(runtime: Runtime, path: str) -> None:
     """Unmount what the runtime was killed over in the directory; another's mount is an error."""
     while found := _own_mounts(runtime, path):
         for mount_point in found:
-            log.warning("runtime.mount_left", path=mount_point)
+            log.info("runtime.mount_left", path=mount_point)
             unmount(mount_point)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import attrgetter
+
 from ocigrpc.conmon.log_names import ROTATED_LIMIT, SPARE_SUFFIXES
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
-from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.values import ObjectKind
+from ocigrpc.engine.model.record import ContainerFilter, Record
+from ocigrpc.engine.model.values import Position
 from ocigrpc.engine.store.registry import Registry, forget_key, remember_key
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import ContainerExists, ContainerNotFound, LimitReached
+
+# What the names of the files of a rotation end with.
+_ROTATED = tuple(f".{end}" for end in (*range(1, ROTATED_LIMIT + 1), *SPARE_SUFFIXES))
 
 
 class ContainerRegistry(Registry[Container]):
@@ -18,8 +24,6 @@ class ContainerRegistry(Registry[Container]):
     :meth:`reserve` raises ``ContainerExists`` (NAME_IN_USE; LOG_PATH_IN_USE; CONTAINER_EXISTS
     when the id belongs to another request), ``LimitReached`` (TOO_MANY_CONTAINERS).
     """
-
-    kind = ObjectKind.CONTAINER
 
     def __init__(self, context: Context, store: Store) -> None:
         super().__init__(store, context.settings.limits.containers)
@@ -47,6 +51,17 @@ class ContainerRegistry(Registry[Container]):
             name=name,
             container_id=owner_id,
         )
+
+    def matching(
+        self, container_filter: ContainerFilter, after: Position | None = None
+    ) -> Sequence[Container]:
+        """Those that match but for their state, which has to be observed, oldest first."""
+        matching = (
+            each
+            for each in self.all()
+            if container_filter.may_match(each.record) and (after is None or after < each.position)
+        )
+        return sorted(matching, key=attrgetter("position"))
 
     def too_many(self, limit: int) -> LimitReached:
         """TOO_MANY_CONTAINERS."""
@@ -92,9 +107,8 @@ class ContainerRegistry(Registry[Container]):
             return rotated
         if not record.log_is_ours:
             return None
-        numbers = (str(each + 1) for each in range(ROTATED_LIMIT))
-        names = (f"{record.log_place}.{each}" for each in (*numbers, *SPARE_SUFFIXES))
-        return next((self._ids_by_log[name] for name in names if name in self._ids_by_log), None)
+        place, ids = record.log_place, self._ids_by_log
+        return next((ids[place + end] for end in _ROTATED if place + end in ids), None)
 
 
 def log_in_use(log_path: str, container_id: str) -> ContainerExists:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import msgspec
@@ -25,6 +25,7 @@ from ocigrpc.errors import (
     Timeout,
     WrongState,
 )
+from ocigrpc.host.processes.process import Process, alive_among
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline
 
@@ -32,6 +33,12 @@ log = get_logger()
 
 # The states in which there is a first process.
 ALIVE = (State.CREATED, State.RUNNING, State.PAUSED)
+
+# Those in which none is known, or none is left.
+_WITHOUT_PROCESS = (State.CREATING, State.STOPPED)
+
+# To look it up in its class takes as long as half a system call, with Python 3.11.
+_RUNNING = State.RUNNING
 
 # Longest state of a runtime that is passed on.
 INFO_LIMIT_BYTES = 1 << 20
@@ -50,15 +57,16 @@ def status(container: Container, deadline: Deadline) -> ContainerView:
     return _confirmed(container, deadline, container.context.asking)
 
 
-def states_of(containers: Iterable[Container], deadline: Deadline) -> Iterator[State]:
+def states_of(containers: Sequence[Container], deadline: Deadline) -> Iterator[State]:
     """The state of each as the kernel shows it; UNKNOWN if that can't be read.
 
     Raises ``Timeout`` or ``Cancelled``.
     """
+    alive = _alive_of(containers)
     for container in containers:
         deadline.check()
         try:
-            yield observe(container).state
+            yield observe(container, alive).state
         except OcigrpcError:
             yield State.UNKNOWN
 
@@ -107,15 +115,35 @@ def guarded_state(container: Container, deadline: Deadline, *wanted: State) -> I
         raise
 
 
-def observe(container: Container) -> ContainerView:
-    """The state that memory and kernel show; UNKNOWN where the kernel does not show it."""
+def observe_all(containers: Sequence[Container]) -> Iterator[ContainerView]:
+    """What :func:`observe` returns of each, as they are taken."""
+    alive = _alive_of(containers)
+    for container in containers:
+        yield observe(container, alive)
+
+
+def _alive_of(containers: Sequence[Container]) -> Set[Process]:
+    """The first processes that have not ended, as far as one look shows."""
+    return alive_among(init for each in containers if (init := each.init) is not None)
+
+
+def observe(container: Container, alive: Set[Process] = frozenset()) -> ContainerView:
+    """The state that memory and kernel show; UNKNOWN where the kernel does not show it.
+
+    ``alive`` are first processes of which it is known that they have not ended.
+    """
     record = container.record
-    state = _kernel_state(container, record)
+    state = _kernel_state(container, record, alive)
     if state is None:
         settled = container.settled.is_set()
         message = "the kernel does not show its cgroup" if settled else "it is being recovered"
         return _view(container, record, State.UNKNOWN, message)
-    return _view(container, record, state)
+    shown = container.shown
+    if shown is None or shown.record is not record or shown.state is not state:
+        shown = _view(container, record, state)
+        # Not with an exit status that is pending: that is no part of the record.
+        container.shown = shown if shown.exit_status is record.exit_status else None
+    return shown
 
 
 def _view(
@@ -180,24 +208,26 @@ def _is_frozen(container: Container) -> bool:
     )
 
 
-def _kernel_state(container: Container, record: Record) -> State | None:
+def _kernel_state(container: Container, record: Record, alive: Set[Process]) -> State | None:
     """What the kernel shows; None when it can't tell."""
-    if record.state in (State.CREATING, State.STOPPED):
+    if record.state in _WITHOUT_PROCESS:
         return record.state
     if container.init is None and not container.settled.is_set():
         # Recovery has not searched for its processes yet.
         return None
-    if container.init is None or not container.init.alive():
+    init = container.init
+    if init is None or not (init in alive or init.alive()):
         # None: it had ended before we came back, and its monitor has not reported how.
         return State.STOPPED
     frozen = container.cgroups.container.frozen()
     if frozen is None:
-        return None
+        # It may have ended meanwhile, and its cgroup be gone.
+        return None if init.alive() else State.STOPPED
     if frozen:
         # Twice: one that is just being put into the cgroup is not outside of it.
         half = container.unfrozen_pids() and container.unfrozen_pids()
         return State.RUNNING if half else State.PAUSED
-    return State.RUNNING if container.is_started() else State.CREATED
+    return _RUNNING if container.is_started() else State.CREATED
 
 
 def _asked(container: Container, record: Record, deadline: Deadline) -> ContainerView:

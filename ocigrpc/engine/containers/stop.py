@@ -51,6 +51,7 @@ def _end(container: Container, timeout_s: float, first: bool, deadline: Deadline
         kill(container, bounded)
     else:
         kill_rest(container, bounded)
+    container.ending.killed_all = True
     learn_exit(container, kill_timeout_s, deadline)
 
 

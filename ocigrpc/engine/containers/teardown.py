@@ -13,7 +13,9 @@ from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.ownership import Claim, delete_entry, refuse_entry_mounts
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import CgroupFailed, OcigrpcError, host_failure
+from ocigrpc.errors import CgroupFailed, OcigrpcError
+from ocigrpc.failing import host_failure
+from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.files.tree import mount_in_the_way, mounts_at, refuse_mounts, remove_tree
 from ocigrpc.host.processes.programs import find_program
 from ocigrpc.log import get_logger
@@ -30,11 +32,13 @@ def teardown(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]
     Its files stay when a process does, so that it can be removed whole later.
     """
     errors = end_processes(container, deadline)
+    # A copy that went on meanwhile would find files gone, and make some that nobody removes.
+    errors = errors or attempt(partial(container.files.end, deadline))
     if errors:
         return errors
     if container.record.state is State.CREATING:
         remove_new_log(container.record)
-    return remove_files(container)
+    return [*remove_files(container), *release_root(container)]
 
 
 def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]:
@@ -50,12 +54,12 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
         lambda: claim.prove(deadline),
         # The monitor first: it would report as failed what we end on purpose.
         claim.pin_monitor,
-        lambda: _end_monitor(cgroups, deadline),
+        lambda: _end(cgroups, cgroups.monitor, deadline),
         claim.pin_container,
-        lambda: cgroups.container.kill(deadline),
+        lambda: _end(cgroups, cgroups.container, deadline),
         # A runtime takes a frozen container for one that lives, and would kill the process that
-        # has its number now.
-        cgroups.container.thaw,
+        # has its number now. The group is looked up at this step: a pin has replaced it.
+        lambda: cgroups.container.thaw(),
         *(partial(delete_entry, each, record, cgroups, deadline) for each in runtimes),
         lambda: cgroups.remove_monitor(deadline),
         lambda: cgroups.remove_container(deadline),
@@ -63,14 +67,15 @@ def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcE
     )
 
 
-def _end_monitor(cgroups: ContainerCgroups, deadline: Deadline) -> None:
-    # Mostly it has ended. Then removing its group takes less than to see that it is empty; but
+def _end(cgroups: ContainerCgroups, group: Cgroup, deadline: Deadline) -> None:
+    """Leave no process in one of the two groups; remove it, if it has none by now."""
+    # Mostly all have ended. Then removing the group takes less than to see that it is empty; but
     # scopes are for systemd to remove.
     if not cgroups.by_systemd:
         with suppress(CgroupFailed):
-            if cgroups.monitor.try_remove():
+            if group.try_remove():
                 return
-    cgroups.monitor.kill(deadline)
+    group.kill(deadline)
 
 
 def claim_cgroups(container: Container, deadline: Deadline) -> None:
@@ -102,6 +107,8 @@ def refuse_mounts_in_the_way(container: Container) -> None:
             raise mount_in_the_way(mount_point)
     if record.log_is_ours:
         refuse_mounts(os.path.dirname(record.log_path), *_own_logs(container))
+    if record.rootfs_id:
+        container.context.roots.refuse_mounts(record.rootfs_id)
     for runtime in _runtimes_of(container):
         refuse_entry_mounts(runtime, record)
 
@@ -120,6 +127,12 @@ def remove_files(container: Container) -> Sequence[OcigrpcError]:
     if container.record.log_is_ours:
         steps.append(lambda: _remove_logs(container))
     return attempt(*steps)
+
+
+def release_root(container: Container) -> Sequence[OcigrpcError]:
+    """Give back the root filesystem that it was lent, if any; the errors, which are logged."""
+    rootfs_id, roots = container.record.rootfs_id, container.context.roots
+    return attempt(partial(roots.release, rootfs_id)) if rootfs_id else ()
 
 
 def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:

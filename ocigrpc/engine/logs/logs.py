@@ -13,7 +13,8 @@ from ocigrpc.engine.logs.reader import LogBatch, LogQuery, LogReader
 from ocigrpc.engine.logs.reopen import reopen_log
 from ocigrpc.engine.logs.rotate import Rotation
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import PreconditionFailed, WrongState, host_failing
+from ocigrpc.errors import PreconditionFailed, WrongState
+from ocigrpc.failing import host_failing
 from ocigrpc.host.files.watch import FileWatch
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline

@@ -16,14 +16,8 @@ from dataclasses import dataclass
 from ocigrpc.conmon.control import ControlFifo
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import (
-    Cancelled,
-    MonitorFailed,
-    PreconditionFailed,
-    Timeout,
-    WrongState,
-    host_failing,
-)
+from ocigrpc.errors import Cancelled, MonitorFailed, PreconditionFailed, Timeout, WrongState
+from ocigrpc.failing import host_failing
 from ocigrpc.host.files.watch import FileWatch, Waiter
 from ocigrpc.host.processes.process import Process
 from ocigrpc.waiting import Deadline

@@ -15,10 +15,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 from ocigrpc.conmon.log_numbering import keep_log, tidy_log
 from ocigrpc.engine.containers.container import Container
-from ocigrpc.errors import OcigrpcError, host_failure
+from ocigrpc.errors import OcigrpcError
+from ocigrpc.failing import host_failure
 from ocigrpc.host.files.inotify import (
     IGNORED,
     MOVE_SELF,
@@ -49,7 +51,8 @@ class Rotation:
         self._closing = False
         # Held while the following are changed, or are compared with events.
         self._lock = threading.Lock()
-        self._logs: dict[str, Container] = {}
+        # A container that is removed is forgotten with it.
+        self._logs = WeakValueDictionary[str, Container]()
         self._directories: dict[int, str] = {}
         self._failed: set[Container] = set()
         self._retry_s = math.inf
@@ -98,14 +101,15 @@ class Rotation:
                 if event.mask & MOVED_TO and event.watch in self._directories
             )
             is_lost = any(event.mask & OVERFLOW for event in events)
-            paths = self._logs.keys() if is_lost else self._logs.keys() & renamed.keys()
-            return [(self._logs[path], renamed[path]) for path in paths]
+            paths = list(self._logs) if is_lost else list(renamed)
+            found = ((self._logs.get(path), renamed[path]) for path in paths)
+            return [(container, count) for container, count in found if container is not None]
 
     def _restore(self, watch: int) -> None:
         """Make a directory that was removed: conmon ends when it can't make a file there."""
         with self._lock:
             directory = self._directories.pop(watch, "")
-            logs = self._logs.items()
+            logs = list(self._logs.items())
             found = [each for path, each in logs if os.path.dirname(path) == directory]
         for container in found:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What happens to containers, as events: plain values, and the rules that make them."""
+"""What happens to containers and images, as events: plain values, and the rules that make them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARK_BYTES = 7
 
 
 class EventKind(StrEnum):
-    """What has happened to a container."""
+    """What has happened to a container, or to an image: the last four."""
 
     CREATED = "created"
     STARTED = "started"
@@ -28,6 +28,9 @@ class EventKind(StrEnum):
     OOM = "oom"
     EXITED = "exited"
     REMOVED = "removed"
+    PULLED = "pulled"
+    TAGGED = "tagged"
+    UNTAGGED = "untagged"
 
 
 class Event(Struct, frozen=True, omit_defaults=True):
@@ -48,18 +51,21 @@ class Event(Struct, frozen=True, omit_defaults=True):
 
 
 class EventFilter(Struct, frozen=True):
-    """Which events; empty fields match all. ``marks`` are those of labels that it must have."""
+    """Which events; empty fields match all. ``marks`` are those of labels that it must have.
+
+    Of containers alone, unless ``object_kinds`` has others.
+    """
 
     object_id: str = ""
     marks: frozenset[int] = frozenset()
     kinds: frozenset[EventKind] = frozenset()
-    object_kind: ObjectKind = ObjectKind.CONTAINER
+    object_kinds: frozenset[ObjectKind] = frozenset({ObjectKind.CONTAINER})
 
     def matches(self, event: Event) -> bool:
         """Whether it is one of them."""
         return (
             self.object_id in ("", event.object_id)
-            and self.object_kind is event.object_kind
+            and event.object_kind in self.object_kinds
             and (not self.kinds or event.kind in self.kinds)
             and self.marks.issubset(event.marks)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import ClassVar
 
 import msgspec
 from msgspec import Struct
@@ -43,9 +44,14 @@ class Record(Struct, frozen=True, omit_defaults=True):
     the create began, so that what is found there later is ours.
     ``begun`` are the intents: the verbs that have begun to change it and not ended, for the next
     start to finish or undo.
+    ``auto_remove`` is an intent as well: to remove it when it has ended.
     ``container_group`` and ``monitor_group`` are its cgroups. The monitor's is below
     ``monitor_parent``, or beside the container's if that is empty.
+    ``rootfs_id`` is the root filesystem that it was lent, if it was made of an image, and
+    ``image_name`` what that was called then.
     """
+
+    kind: ClassVar[ObjectKind] = ObjectKind.CONTAINER
 
     container_id: str
     fingerprint: str
@@ -87,11 +93,15 @@ class Record(Struct, frozen=True, omit_defaults=True):
     monitor_group: GroupIdentity | None = None
     monitor_parent: str = ""
     begun: frozenset[str] = frozenset()
+    auto_remove: bool = False
+    rootfs_id: str = ""
+    image_id: str = ""
+    image_name: str = ""
 
     @property
     def key(self) -> ObjectKey:
         """What the store knows it by."""
-        return ObjectKey(ObjectKind.CONTAINER, self.container_id)
+        return ObjectKey(self.kind, self.container_id)
 
     @property
     def position(self) -> Position:
@@ -99,10 +109,11 @@ class Record(Struct, frozen=True, omit_defaults=True):
         return self.created_ns, self.container_id
 
 
-class ContainerView(Struct, frozen=True):
+class ContainerView(Struct, frozen=True, eq=False, weakref=True):
     """What a client is shown of a container: its record, and in which state it is now.
 
-    See ``ContainerStatus`` in the proto.
+    See ``ContainerStatus`` in the proto. A container that has not changed is mostly shown by the
+    same view, so that what is made of one can be kept with it.
     """
 
     record: Record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -15,6 +15,9 @@ class ObjectKind(StrEnum):
     """What kinds of objects there are records and events of."""
 
     CONTAINER = "container"
+    IMAGE = "image"
+    PULL = "pull"
+    ROOTFS = "rootfs"
 
 
 class ObjectKey(NamedTuple):
@@ -22,6 +25,16 @@ class ObjectKey(NamedTuple):
 
     kind: ObjectKind
     object_id: str
+
+
+class StoredRecord(Protocol):
+    """What the store has of an object: a frozen value, of one type for each kind."""
+
+    kind: ClassVar[ObjectKind]
+
+    @property
+    def key(self) -> ObjectKey:
+        """What the store knows it by."""
 
 
 class State(StrEnum):
@@ -95,6 +108,7 @@ class CreateRequest(Struct, frozen=True, omit_defaults=True):
     cgroup_parent: str = ""
     no_pivot: bool = False
     monitor_lost_policy: MonitorLostPolicy | None = None
+    auto_remove: bool = False
 
 
 class Created(Struct, frozen=True):

@@ -6,13 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from ocigrpc.engine.containers.cgroups import ContainerCgroups, is_group_of, placed_by
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.values import State
-from ocigrpc.errors import HostFailed, StoreFailed
+from ocigrpc.errors import HostFailed
 from ocigrpc.oci.bundle import cgroups_path_of
 
 
@@ -58,22 +57,3 @@ def orphan_record(context: Context, container_id: str) -> Record:
         stop_signal=signal.SIGTERM,
         log_is_ours=True,
     )
-
-
-def refuse_lost_store(path: Path, context: Context) -> None:
-    """Raise ``StoreFailed`` (STORE_MISSING) when there are containers, and no store of them.
-
-    Without it, every one of them would be taken for a remnant, and ended.
-    """
-    if os.path.lexists(path):
-        return
-    found = [each for each in bundled_ids(context) if has_made(context, each)]
-    if found:
-        run_dir = context.settings.run_dir
-        raise StoreFailed(
-            f"store {path}: it is gone, but there are {len(found)} containers in {run_dir}",
-            reason="STORE_MISSING",
-            path=path,
-            containers=len(found),
-            run_dir=run_dir,
-        )

@@ -1,12 +1,15 @@
 """The start of the service: what the store remembers, compared with what there is.
 
 A create and a change of limits that were cut off are undone; a start, a stop and a remove
-are finished; programs of Exec, whose clients are gone, are ended; a pause and a resume are
-as far as the kernel says, but a pause that does not come to its end is undone.
+are finished, and what has ended is removed if it is to be; programs of Exec, whose clients are
+gone, are ended; a pause and a resume are as far as the kernel says, but a pause that does not come
+to its end is undone.
 Exit codes of containers that ended meanwhile come from their exit files.
 """
 
 from __future__ import annotations
+
+from collections.abc import Set
 
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
@@ -42,13 +45,16 @@ class Recovery:
     def run(self) -> None:
         """Find them all; what has to be ended is, soon afterwards. Raises ``StoreFailed``."""
         containers = self._registry.load()
+        # As they are now: from the first that is found on, some are removed meanwhile.
+        known = {container.container_id for container in containers}
         self._total = len(containers)
         # Before containers are found, so that no leftover changes what is found.
-        self._end_leftovers()
+        self._end_leftovers(known)
         for container in containers:
             self._find(container)
             self._found += 1
-        self._find_orphans()
+        self._find_orphans(known)
+        self._context.roots.recover({each.record.rootfs_id for each in containers})
         self._done = True
         log.info("recovery.done", containers=self._total, unfinished=self.unfinished.count)
 
@@ -76,6 +82,9 @@ class Recovery:
             container.settled.set()
             container.exited.set()
             self._exits.tidy(container)
+            if record.auto_remove:
+                # It is being removed, again and again until that is done.
+                return
         else:
             if record.init is not None:
                 container.init = Process.find(record.init)
@@ -96,17 +105,17 @@ class Recovery:
         if verbs or execs or _has_changed(container):
             self.unfinished.submit(container, verbs, execs)
 
-    def _end_leftovers(self) -> None:
+    def _end_leftovers(self, known: Set[str]) -> None:
         settings = self._context.settings
-        known = {container.container_id for container in self._registry.all()}
-        known.update(bundled_ids(self._context))
+        ids = known | set(bundled_ids(self._context))
         deadline = Deadline(settings.timeouts.kill_s)
-        attempt(lambda: end_leftovers(settings.run_dir, known, deadline))
+        # The verbs of runtimes have the container at their end.
+        attempt(lambda: end_leftovers(settings.run_dir, lambda argv: argv[-1] in ids, deadline))
 
-    def _find_orphans(self) -> None:
+    def _find_orphans(self, known: Set[str]) -> None:
         """Remove containers without a record, as when the store was lost."""
         for container_id in bundled_ids(self._context):
-            if self._registry.has_id(container_id):
+            if container_id in known:
                 continue
             if not has_made(self._context, container_id):
                 log.warning("directory.of_another", name=container_id)

@@ -55,12 +55,13 @@ class UnfinishedWork:
     ) -> None:
         try:
             self._finish(container, verbs, execs)
-        except (OcigrpcError, OSError) as error:
+        except Exception as error:
             log.error(
                 "recovery.failed",
                 verbs=sorted(verbs),
                 container_id=container.container_id,
                 error=str(error),
+                exc_info=None if isinstance(error, OcigrpcError | OSError) else error,
             )
             if container.record.state is State.CREATING:
                 # Nobody may wait for it any more.
@@ -92,7 +93,7 @@ class UnfinishedWork:
         with container.lock("create", deadline):
             errors = teardown(container, deadline)
             self._registry.drop(container, remembered=bool(errors))
-        log.warning(
+        (log.warning if errors else log.info)(
             "container.create_undone", container_id=container.container_id, whole=not errors
         )
 

@@ -35,8 +35,13 @@ BACKLOG_LIMIT_BYTES = 4 << 20
 # The same for all clients together: when there are many, less waits for each.
 ALL_BACKLOGS_LIMIT_BYTES = 128 << 20
 
-# What may wait for each of them, however many there are.
+# What may wait for each of them, however many there are; and for one that the program waits for.
 BACKLOG_SURE_BYTES = 256 << 10
+
+# Beside that, what a program that waited for its client may leave in its pipes and in conmon's
+# socket, which has to be kept: 64 KiB in each pipe, and 208 KiB in the socket, unless it has asked
+# for larger ones.
+BACKLOG_LEFT_BYTES = 512 << 10
 
 _NOTHING = memoryview(b"")
 _ATTACHABLE = (*ALIVE, State.UNKNOWN)
@@ -66,6 +71,11 @@ class AttachBacklogs:
         fair = ALL_BACKLOGS_LIMIT_BYTES // max(1, self._clients)
         return min(BACKLOG_LIMIT_BYTES, max(BACKLOG_SURE_BYTES, fair))
 
+    @property
+    def ended_limit_bytes(self) -> int:
+        """The same for one that the program has waited for, once that has ended."""
+        return max(self.limit_bytes, BACKLOG_SURE_BYTES + BACKLOG_LEFT_BYTES)
+
 
 def attach(
     container: Container,
@@ -93,12 +103,16 @@ def attach(
     require_state(container, deadline, *_ATTACHABLE)
     if start.stdin and not record.stdin:
         raise _not_possible(container, "STDIN_NOT_OPEN", "has no standard input")
-    yield from produced(BACKLOG_LIMIT_BYTES, produce, deadline)
+    limit_bytes = BACKLOG_SURE_BYTES if start.block_timeout_s else BACKLOG_LIMIT_BYTES
+    yield from produced(limit_bytes, produce, deadline)
 
 
 @dataclass
 class _AttachSession:
-    """The relay between one client and a container."""
+    """The relay between one client and a container.
+
+    ``blocked`` is until when the program waits for the client, if it does now.
+    """
 
     container: Container
     start: AttachStart
@@ -107,20 +121,22 @@ class _AttachSession:
     backlogs: AttachBacklogs
     sizes: Sequence[TerminalSize] = ()
     pending: memoryview = _NOTHING
+    blocked: Deadline | None = None
 
     def relay(self, inputs: Inputs | None, deadline: Deadline) -> None:
         """Relay input and output until the container's end."""
         if self.start.terminal_size is not None:
             self._resize(self.start.terminal_size)
         while True:
-            watched: list[Pollable | Waitable] = [self.attachment]
+            watched = list(self._awaited_output())
             if self.pending:
                 watched.append(self.attachment.writable)
             elif inputs is not None:
                 watched.append(inputs.filled)
             if self.sizes:
                 watched.append(self.attachment.resizable)
-            ready = deadline.wait(*watched, timeout_s=math.inf)
+            limit_s = self.blocked.remaining_s() if self.blocked is not None else math.inf
+            ready = deadline.wait(*watched, timeout_s=limit_s)
             if self.attachment.fileno() in ready and not self._receive():
                 return
             if self.attachment.writable.fileno() in ready:
@@ -131,6 +147,20 @@ class _AttachSession:
             if inputs is not None and inputs.filled in ready:
                 inputs = self._take_input(inputs)
 
+    def _awaited_output(self) -> Sequence[Pollable | Waitable]:
+        """What there is to wait for until the next packet is to be received."""
+        ended = self.container.ending.init_ended
+        # conmon stops while nobody takes its packets, and the program with it. Once that has ended,
+        # conmon must not be held up: it has to report how.
+        if not self.start.block_timeout_s or self.queue.room.is_ready() or ended.is_set():
+            self.blocked = None
+            return [self.attachment]
+        if self.blocked is None:
+            self.blocked = Deadline(self.start.block_timeout_s)
+        if not self.blocked.remaining_s():
+            raise self._too_slow(BACKLOG_SURE_BYTES)
+        return [self.queue.room, ended]
+
     def _receive(self) -> bool:
         """Pass on a packet; False at the end."""
         packet = self.attachment.receive()
@@ -140,17 +170,24 @@ class _AttachSession:
         if not data:
             return False
         if self.start.stderr if is_stderr else self.start.stdout:
-            limit_bytes = self.backlogs.limit_bytes
+            limit_bytes = (
+                self.backlogs.ended_limit_bytes
+                if self.start.block_timeout_s
+                else self.backlogs.limit_bytes
+            )
             if self.queue.weight_bytes >= limit_bytes:
-                raise LimitReached(
-                    f"{limit_bytes} bytes of output waited to be read",
-                    reason="ATTACH_TOO_SLOW",
-                    limit_bytes=limit_bytes,
-                    container_id=self.container.container_id,
-                )
+                raise self._too_slow(limit_bytes)
             output = Output(data, is_stderr)
             self.queue.put(output, weight_bytes(output))
         return True
+
+    def _too_slow(self, limit_bytes: int) -> LimitReached:
+        return LimitReached(
+            f"{limit_bytes} bytes of output waited to be read",
+            reason="ATTACH_TOO_SLOW",
+            limit_bytes=limit_bytes,
+            container_id=self.container.container_id,
+        )
 
     def _take_input(self, inputs: Inputs) -> Inputs | None:
         """Handle one input; None when there will be no more of them."""

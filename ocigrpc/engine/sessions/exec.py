@@ -30,6 +30,7 @@ from ocigrpc.engine.sessions.messages import (
     ExecExit,
     ExecResult,
     ExecStart,
+    ExecStarted,
     Inputs,
     Reply,
 )
@@ -37,7 +38,6 @@ from ocigrpc.engine.sessions.queue import PollableQueue
 from ocigrpc.engine.sessions.stream import produced
 from ocigrpc.errors import Cancelled, LimitReached, OcigrpcError, Timeout
 from ocigrpc.log import get_logger
-from ocigrpc.oci.exec import write_process
 from ocigrpc.waiting import Deadline
 
 log = get_logger()
@@ -77,7 +77,7 @@ class Execs:
             return captured.result(exit_status)
 
     def stream(self, start: ExecStart, inputs: Inputs, deadline: Deadline) -> Generator[Reply]:
-        """Run a program; its output as it comes, and last how it ended.
+        """Run a program; its output as it comes, and last how it ended, or that it has started.
 
         Raises the proto's errors of ``Exec``. Then the program and all that it has started
         have ended, unless it was to be kept running.
@@ -86,7 +86,10 @@ class Execs:
 
         def produce(queue: PollableQueue[Reply]) -> None:
             with self._begun(start, deadline) as (session, stack):
-                queue.put(self._relay(session, inputs, QueuedOutput(queue), deadline, stack))
+                if start.detach:
+                    queue.put(self._left(session, deadline, stack))
+                else:
+                    queue.put(self._relay(session, inputs, QueuedOutput(queue), deadline, stack))
 
         yield from produced(BACKLOG_LIMIT_BYTES, produce, deadline)
 
@@ -128,7 +131,7 @@ class Execs:
             if start.keep_running:
                 sweep(container, self._active)
             stack.callback(workspace.close)
-            write_process(workspace.files, process)
+            workspace.files.make(process)
             workspace.group.create()
         return start_exec(container, start, process, workspace, deadline, stack)
 
@@ -150,9 +153,16 @@ class Execs:
         self._drain.take(session.kept_outputs)
         return exit_status
 
+    def _left(self, session: ExecSession, deadline: Deadline, stack: ExitStack) -> ExecStarted:
+        """Let a program run on without its client as soon as it has started."""
+        pid = session.await_start(deadline)
+        self._run_on(session, stack.pop_all())
+        return ExecStarted(pid)
+
     def _run_on(self, session: ExecSession, stack: ExitStack) -> None:
         """Let a program run on without its client; its output is dropped."""
         session.drop_input()
+        container_id = session.workspace.container_id
 
         def drop_output() -> None:
             with stack:
@@ -160,11 +170,21 @@ class Execs:
                     exit_status = session.relay(None, CapturedOutput(0, self._budget), Deadline())
                     self._drain.take(session.kept_outputs)
                 except (OcigrpcError, OSError) as error:
-                    log.info("exec.unattended_ended", error=str(error))
+                    log.info("exec.unattended_ended", container_id=container_id, error=str(error))
                 else:
-                    log.info("exec.unattended_ended", exit_code=exit_status.exit_code)
+                    log.info(
+                        "exec.unattended_ended",
+                        container_id=container_id,
+                        exit_code=exit_status.exit_code,
+                    )
             self._unattended.discard(thread)
 
         thread = Thread(target=drop_output, name="exec-unattended", daemon=True)
         self._unattended.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            # There are no more threads. The program ends with the call, which fails.
+            self._unattended.discard(thread)
+            stack.close()
+            raise

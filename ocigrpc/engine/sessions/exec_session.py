@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from ocigrpc.engine.model.signals import exit_signal
@@ -19,21 +19,22 @@ from ocigrpc.engine.sessions.messages import (
     Stdin,
     TerminalSize,
 )
-from ocigrpc.errors import CgroupFailed, Timeout
+from ocigrpc.errors import CgroupFailed, RuntimeFailed, Timeout, WrongState
 from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.cgroups.descendants import descendants, gather
 from ocigrpc.host.descriptors import is_out_of_descriptors
 from ocigrpc.host.processes.child import Child
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.stdio import END_OF_FILE, RUNTIME, STDERR, Stdio
-from ocigrpc.oci.exec import exec_failure
+from ocigrpc.oci.exec import exec_failure, not_run
 from ocigrpc.waiting import Deadline, Pollable, Waitable
 
+# Of what the runtime writes to standard error, which says why it could not run the program.
 _FAILURE_LIMIT_BYTES = 8192
 _NOTHING = memoryview(b"")
 
 # How often to check whether the runtime has written the program's process id, until it has.
-_PID_INTERVAL_S = 0.005
+_PID_INTERVAL_S = 0.01
 
 
 @dataclass
@@ -43,7 +44,8 @@ class ExecSession:
     ``initial_group`` is where the runtime puts the program, if it can't put it into the
     workspace's cgroup. With ``ends_with_program`` the relay ends when the program has ended,
     though other processes may hold its output open; ``kept_outputs`` are descriptors of that
-    then, for the caller to close.
+    then, for the caller to close. ``held`` is what was written to standard error before the program
+    was seen to run: it may be the runtime's, and is part of the error then.
     """
 
     start: ExecStart
@@ -58,6 +60,7 @@ class ExecSession:
     process: Process | None = None
     is_found: bool = False
     stderr: bytes = b""
+    held: bytes = b""
     pending: memoryview = _NOTHING
 
     def relay(self, inputs: Inputs | None, sink: Sink, deadline: Deadline) -> ExecExit:
@@ -66,9 +69,57 @@ class ExecSession:
         Raises ``RuntimeFailed`` (EXEC_FAILED) or ``WrongState`` when it could not be run,
         ``Timeout`` (EXEC_TIMEOUT, unless it runs on after its caller's deadline), ``Cancelled``.
         """
+        with self._limited(deadline) as limited:
+            self._relay_all(inputs, sink, limited)
+        returncode = self.child.reap()
+        stderr = self.stderr.decode(errors="replace")
+        failure = exec_failure(self.workspace.files, self.workspace.container_id, stderr)
+        if failure is not None:
+            raise failure
+        self._release(sink)
+        if self.start.keep_running:
+            self.workspace.spare()
+        # A runtime that a signal has killed does not report how the program ended.
+        exit_code = returncode if returncode >= 0 else 128 - returncode
+        return ExecExit(exit_code, exit_signal(exit_code))
+
+    def await_start(self, deadline: Deadline) -> int:
+        """Wait until a program to ``detach`` from runs; its process id, though it may have ended.
+
+        Raises as :meth:`relay` does.
+        """
+        started = self.stdio.started
+        assert started is not None, "is not to be detached from"
+        ready: Sequence[object] = ()
+        with self._limited(deadline) as limited:
+            while started.fileno() not in ready and self.child.fileno() not in ready:
+                ready = limited.wait(started, self.child, *self.stdio.outputs)
+                for fd in self.stdio.outputs.keys() & set(ready):
+                    self._take_output(fd)
+        if started.fileno() not in ready:
+            raise self._not_started()
+        # Whoever is told may count on the program being known.
+        self._find_process()
+        return self.workspace.files.pid_written()
+
+    def _not_started(self) -> RuntimeFailed | WrongState:
+        """Why a program to ``detach`` from does not run, as far as it is known."""
+        stderr = self.stderr.decode(errors="replace")
+        unseen = ""
+        if not self.stdio.terminal:
+            # The program would have had the runtime's standard error, too.
+            unseen = (
+                f"it ended with exit code {self.child.reap()} and logged nothing; without detach, "
+                "or with a terminal, its error can be read"
+            )
+        return not_run(self.workspace.files, self.workspace.container_id, stderr, unseen)
+
+    @contextmanager
+    def _limited(self, deadline: Deadline) -> Iterator[Deadline]:
+        """The earlier of a caller's deadline and the program's; raises ``Timeout`` as ``relay``."""
         began_s = time.monotonic()
         try:
-            self._relay_all(inputs, sink, deadline.within(self.limit.remaining_s()))
+            yield deadline.within(self.limit.remaining_s())
         except Timeout as error:
             if self.start.keep_running and self.limit.remaining_s():
                 raise
@@ -79,16 +130,6 @@ class ExecSession:
                 container_id=self.workspace.container_id,
                 timeout_s=ran_s,
             ) from error
-        returncode = self.child.wait(deadline).returncode
-        stderr = self.stderr.decode(errors="replace")
-        failure = exec_failure(self.workspace.files, self.workspace.container_id, stderr)
-        if failure is not None:
-            raise failure
-        if self.start.keep_running:
-            self.workspace.spare()
-        # A runtime that a signal has killed does not report how the program ended.
-        exit_code = returncode if returncode >= 0 else 128 - returncode
-        return ExecExit(exit_code, exit_signal(exit_code))
 
     def drop_input(self) -> None:
         """Send the program nothing more."""
@@ -114,6 +155,8 @@ class ExecSession:
             # Before output is passed on: whoever has that may count on the program being known.
             if searching and not ended:
                 ended = self._find_process()
+            if self.is_found:
+                self._release(sink)
             if self.stdio.console_fd in ready:
                 self.stdio.take_terminal()
             for fd in self.stdio.outputs.keys() & set(ready):
@@ -147,13 +190,28 @@ class ExecSession:
 
     def _read(self, fd: int, sink: Sink) -> int:
         """Pass on what can be read from one output; how many bytes that was."""
-        stream = self.stdio.outputs[fd]
-        chunk = self.stdio.read(fd) or b""
-        if chunk and stream in (STDERR, RUNTIME):
-            self.stderr += chunk[: _FAILURE_LIMIT_BYTES - len(self.stderr)]
-        if chunk and stream != RUNTIME:
+        stream, chunk = self._take_output(fd)
+        if stream == STDERR and not self.is_found:
+            self.held += chunk
+            if len(self.held) > _FAILURE_LIMIT_BYTES:
+                self._release(sink)
+        elif chunk and stream != RUNTIME:
             sink.write(stream, chunk)
         return len(chunk)
+
+    def _take_output(self, fd: int) -> tuple[int, bytes]:
+        """One output's stream, and what can be read from it, which may be the runtime's words."""
+        stream = self.stdio.outputs[fd]
+        chunk = self.stdio.read(fd) or b""
+        if stream in (STDERR, RUNTIME):
+            self.stderr += chunk[: _FAILURE_LIMIT_BYTES - len(self.stderr)]
+        return stream, chunk
+
+    def _release(self, sink: Sink) -> None:
+        """Pass on what was held."""
+        if self.held:
+            sink.write(STDERR, self.held)
+            self.held = b""
 
     def _take_input(self, inputs: Inputs) -> Inputs | None:
         """Handle one input; None when there will be no more of them."""

@@ -11,8 +11,10 @@ from ocigrpc.engine.sessions.messages import ExecStart, TerminalSize
 from ocigrpc.host.processes.child import Child, reaper_argv
 from ocigrpc.host.processes.console import Console
 from ocigrpc.host.processes.keyring import leave_session_keyring
+from ocigrpc.host.processes.outputs import HeldOutputs
 from ocigrpc.host.processes.stdio import Stdio
 from ocigrpc.log import get_logger
+from ocigrpc.metrics import RUNTIME_RUNS
 from ocigrpc.oci.bundle import Spec, container_process
 from ocigrpc.oci.exec import exec_argv, process_of, umask_of
 from ocigrpc.oci.executable import require_executable
@@ -28,16 +30,16 @@ def exec_process(container: Container, start: ExecStart) -> Spec:
     Raises ``InvalidArgument``, or ``CannotRun`` when the container has no such program.
     """
     size = start.terminal_size or TerminalSize(0, 0)
-    root = RunningRoot(container.init)
-    process = process_of(
-        container_process(container.paths.spec_file),
-        start.process,
-        root,
-        terminal=start.terminal,
-        rows=size.rows,
-        columns=size.columns,
-    )
-    require_executable(process, root.read_head)
+    with RunningRoot(container.init) as root:
+        process = process_of(
+            container_process(container.paths.spec_file),
+            start.process,
+            root,
+            terminal=start.terminal,
+            rows=size.rows,
+            columns=size.columns,
+        )
+        require_executable(process, root.read_head)
     return process
 
 
@@ -50,24 +52,29 @@ def start_exec(
     stack: ExitStack,
 ) -> ExecSession:
     """Run the runtime on the process that is in the workspace; ``stack`` ends it."""
-    console = None
-    if start.terminal:
-        console = stack.enter_context(Console(workspace.files.directory, hold=start.keep_running))
-    stdio = stack.enter_context(Stdio(stdin=start.stdin, console=console))
+    held = stack.enter_context(HeldOutputs()) if start.keep_running else None
+    directory = workspace.files.directory
+    console = stack.enter_context(Console(directory, held)) if start.terminal else None
+    stdio = stack.enter_context(Stdio(stdin=start.stdin, detached=start.detach, console=console))
     if start.terminal_size is not None:
         stdio.resize(start.terminal_size.rows, start.terminal_size.columns)
-    argv = _argv(container, start, workspace, console, deadline)
+    reaper_fds = _reaper_fds(held, stdio)
+    argv = _argv(container, start, workspace, console, reaper_fds, deadline)
     # runc gives the program the container's own keyring, crun does not.
     leave_session_keyring()
-    held = (console.held,) if console is not None and console.held >= 0 else ()
+    passed = [fd for fd in reaper_fds if fd >= 0]
     child = stack.enter_context(
-        Child(argv, stdio=stdio.theirs, pass_fds=held, umask=umask_of(process))
+        Child(argv, stdio=stdio.theirs, pass_fds=passed, umask=umask_of(process))
     )
+    RUNTIME_RUNS.add(container.runtime.name, "exec")
     score = process.get("oomScoreAdj")
     if isinstance(score, int):
         # crun does not set it, and its program inherits that of the child. First of all, since
         # crun forks soon.
         child.set_oom_score_adj(score)
+    if held is not None:
+        held.hold(stdio.pipes())
+        container.cgroups.keep_beside_monitor(child.pid)
     stdio.close_theirs()
     log.debug("exec.started", container_id=container.container_id, argv=argv)
     session = ExecSession(start, workspace, stdio, child, Deadline(start.timeout_s))
@@ -78,17 +85,26 @@ def start_exec(
     return session
 
 
+def _reaper_fds(held: HeldOutputs | None, stdio: Stdio) -> tuple[int, int]:
+    """The descriptors for a reaper's command line; see ``reaper_argv``."""
+    return (
+        held.theirs if held is not None else -1,
+        stdio.started.fileno() if stdio.started is not None else -1,
+    )
+
+
 def _argv(
     container: Container,
     start: ExecStart,
     workspace: ExecWorkspace,
     console: Console | None,
+    reaper_fds: tuple[int, int],
     deadline: Deadline,
 ) -> list[str]:
     """The runtime's command line, or that of a reaper for a program that it detaches from."""
     runtime, container_id = container.runtime, container.container_id
     files, name = workspace.files, workspace.name
     detach = console is not None or start.keep_running
-    path, held = (console.path, console.held) if console is not None else ("", -1)
+    path = console.path if console is not None else ""
     argv = exec_argv(runtime, container_id, files, name, deadline, detach=detach, console=path)
-    return reaper_argv(held, files.pid, argv) if detach else argv
+    return reaper_argv(*reaper_fds, files.pid, argv) if detach else argv

@@ -52,15 +52,19 @@ class ExecWorkspace:
 
         Where processes live on, both stay until :func:`sweep` finds the cgroup empty.
         """
-        if not (self._is_spared and self.group.populated()):
-            self.remove()
+        try:
+            if not (self._is_spared and self.group.populated()):
+                self.remove()
+        finally:
+            self.files.close()
 
     def remove(self) -> None:
         """Kill all in the cgroup, and remove both."""
         self.end_group()
-        run_dir, directory = self._container.paths.run_dir, self.files.directory
-        # What can't be removed is removed with the container's own directory.
-        attempt(lambda: remove_tree(run_dir, str(directory)))
+        if not self.files.remove():
+            run_dir, directory = self._container.paths.run_dir, self.files.directory
+            # What can't be removed is removed with the container's own directory.
+            attempt(lambda: remove_tree(run_dir, str(directory)))
 
     def end_group(self) -> None:
         """Kill all in the cgroup, and remove it."""
@@ -109,7 +113,7 @@ def end_execs(workspaces: Sequence[ExecWorkspace]) -> None:
         # Without it a runtime that has outlived the service can't begin the program any more.
         workspace.files.process.unlink(missing_ok=True)
         workspace.remove()
-        log.warning("exec.cut_off", container_id=workspace.container_id)
+        log.info("exec.cut_off", container_id=workspace.container_id)
 
 
 def _workspaces(container: Container) -> Sequence[ExecWorkspace]:

@@ -23,7 +23,8 @@ class TerminalSize(Struct, frozen=True):
 class ExecStart(Struct, frozen=True):
     """See ``ExecStart`` in the proto; ``timeout_s`` is infinite for no limit.
 
-    ``output_limit_bytes`` is that of each stream, for a client that waits for the end.
+    ``output_limit_bytes`` is that of each stream, for a client that waits for the end. One to
+    ``detach`` from is to be kept running as well.
     """
 
     container_id: str
@@ -33,17 +34,19 @@ class ExecStart(Struct, frozen=True):
     terminal: bool = False
     terminal_size: TerminalSize | None = None
     keep_running: bool = False
+    detach: bool = False
     output_limit_bytes: int = 0
 
 
 class AttachStart(Struct, frozen=True):
-    """See ``AttachStart`` in the proto."""
+    """See ``AttachStart`` in the proto; ``block_timeout_s`` is 0 if the program never waits."""
 
     container_id: str
     stdin: bool = False
     stdout: bool = False
     stderr: bool = False
     terminal_size: TerminalSize | None = None
+    block_timeout_s: float = 0.0
 
 
 class Stdin(Struct, frozen=True):
@@ -74,6 +77,12 @@ class ExecExit(Struct, frozen=True):
     signal: int | None
 
 
+class ExecStarted(Struct, frozen=True):
+    """A program that runs on without its client, by its process id on the host."""
+
+    pid: int
+
+
 class ExecResult(Struct, frozen=True):
     """The output and the end of a program: see ``ExecSyncResponse`` in the proto."""
 
@@ -88,7 +97,7 @@ class Attached(Struct, frozen=True):
     """All output from here on will be received."""
 
 
-Reply: TypeAlias = Output | Attached | ExecExit
+Reply: TypeAlias = Output | Attached | ExecStarted | ExecExit
 
 
 def weight_bytes(message: Input | Reply) -> int:

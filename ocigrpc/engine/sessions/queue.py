@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from ocigrpc.waiting import Flag
+from ocigrpc.waiting import Deadline, Flag
 
 T = TypeVar("T")
 
@@ -90,14 +90,16 @@ class PollableQueue(Generic[T]):
         with self._lock:
             return self._finished and not self._items
 
-    def each(self) -> Iterator[T]:
-        """All items as they come; raises the error of :meth:`finish`."""
+    def each(self, deadline: Deadline | None = None) -> Iterator[T]:
+        """All items as they come, until the deadline; raises the error of :meth:`finish`."""
+        deadline = deadline or Deadline()
         while True:
-            self.filled.wait()
+            deadline.wait(self.filled)
             item = self.take()
             if item is not None:
                 yield item
             elif self.ended():
+                deadline.check()
                 return
 
     def _set_flags(self) -> None:

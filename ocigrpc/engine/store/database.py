@@ -22,23 +22,34 @@ import msgspec
 
 from ocigrpc.engine.store.write_ahead_log import damage
 from ocigrpc.errors import StoreFailed
+from ocigrpc.host.descriptors import closing_fd
 
-# "ocig": marks the file as ours, for us and for file(1).
-APPLICATION_ID = 0x6F636967
+# "ocig": marks the file as ours, for us and for file(1). "ocib" is a backup that no service has
+# used yet.
+APPLICATION_ID, BACKUP_ID = 0x6F636967, 0x6F636962
 _BUSY_TIMEOUT_S = 1.0
 
 
 class Database:
     """An SQLite file whose schema is ``schema``, in ``version``.
 
-    ``sound`` reads all that must be readable, by a connection that can't write.
+    ``sound`` reads all that must be readable, by a connection that can't write. ``named`` is its
+    path in errors, if that is another.
     """
 
     def __init__(
-        self, path: Path, schema: str, version: int, sound: Callable[[sqlite3.Connection], None]
+        self,
+        path: Path,
+        schema: str,
+        version: int,
+        sound: Callable[[sqlite3.Connection], None],
+        named: Path | None = None,
     ) -> None:
         self.path = path
+        self._named = named or path
         self._wal = path.with_name(f"{path.name}-wal")
+        # Looked at with every change, and text takes less then.
+        self._files = str(path), str(self._wal)
         self._journal = path.with_name(f"{path.name}-journal")
         self._schema = schema
         self._version = version
@@ -67,9 +78,28 @@ class Database:
             raise
         return db
 
+    @staticmethod
+    def is_backup(db: sqlite3.Connection) -> bool:
+        """Whether it is a backup, and is used for the first time."""
+        return _pragma(db, "application_id") == BACKUP_ID
+
+    @staticmethod
+    def adopt(db: sqlite3.Connection) -> None:
+        """Let it be a backup no more."""
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
     def size_bytes(self) -> int:
-        """Its size on the disk; 0 when it is missing."""
-        return _size_bytes(self.path) + _size_bytes(self._wal)
+        """Its size on the disk; 0 when it is missing. Raises ``StoreFailed`` (STORE_FAILED)."""
+        with self.explained():
+            return _size_bytes(self.path) + _size_bytes(self._wal)
+
+    def sync(self) -> None:
+        """Have the disk write what is in the write-ahead log, where all changes go first.
+
+        Raises ``StoreFailed`` (STORE_FAILED).
+        """
+        with self.explained(), closing_fd(os.open(self._wal, os.O_RDONLY | os.O_CLOEXEC)) as wal:
+            os.fsync(wal)
 
     def hold(self) -> None:
         """Expect the files that are there now, after the first write, to stay in place."""
@@ -108,12 +138,11 @@ class Database:
     def unusable(self, problem: str, reason: str) -> StoreFailed:
         """The error for a problem of the store."""
         return StoreFailed(
-            f"store {self.path}: {problem}", reason=reason, path=self.path, error=problem
+            f"store {self._named}: {problem}", reason=reason, path=self._named, error=problem
         )
 
     def _found(self) -> tuple[tuple[int, int], ...]:
-        stats = (os.lstat(path) for path in (self.path, self._wal))
-        return tuple((each.st_dev, each.st_ino) for each in stats)
+        return tuple([(each.st_dev, each.st_ino) for each in map(os.lstat, self._files)])
 
     def _connect(self, path: Path, mode: str) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -163,7 +192,7 @@ class Database:
 
     def _require_ours(self, db: sqlite3.Connection) -> None:
         version, owner = _pragma(db, "user_version"), _pragma(db, "application_id")
-        if owner not in (0, APPLICATION_ID):
+        if owner not in (0, APPLICATION_ID, BACKUP_ID):
             raise self.unusable("it is another program's database", "STORE_FOREIGN")
         if not version or not owner:
             raise self.unusable("it is not a store of this service", "STORE_FOREIGN")

@@ -19,6 +19,7 @@ import msgspec
 
 from ocigrpc.engine.model.events import Event, EventBatch, EventFilter, Gap, numbered
 from ocigrpc.engine.store.database import seal
+from ocigrpc.engine.store.last_number import LastNumber
 from ocigrpc.errors import LimitReached
 from ocigrpc.host.processes.process import boot_id
 from ocigrpc.waiting import Deadline, Flag
@@ -46,12 +47,19 @@ class EventLog:
 
     Numbers rise and are never reused, even if a loss of power takes the last events, or the
     store is removed: each boot of the node starts at its time in microseconds, if that is more.
+    Nor if the store is replaced by an older one: :class:`LastNumber` outlives that.
     """
 
-    def __init__(self, history: int, stored: Callable[[int, int], Sequence[Event]]) -> None:
+    def __init__(
+        self,
+        history: int,
+        stored: Callable[[int, int], Sequence[Event]],
+        last_number: LastNumber | None,
+    ) -> None:
         """``stored`` reads the events behind a number, at most as many as its second argument."""
         self._history = history
         self._stored = stored
+        self._last_number = last_number
         self._lock = threading.Lock()
         self._followers: set[Follower] = set()
         self._recent: deque[Event] = deque(maxlen=min(history, _RECENT))
@@ -63,21 +71,37 @@ class EventLog:
 
     # What the store calls, in its transactions and with its lock held.
 
-    def load(self, db: sqlite3.Connection) -> None:
-        """Find out what there is, and which number is next."""
+    def load(self, db: sqlite3.Connection) -> bool:
+        """Find out what there is, and which number is next; whether the store is outdated.
+
+        It is if events have happened in this boot that it does not know. Then those that it has
+        are dropped, so that every follower from before is told that it has missed some.
+        """
+        last_number = self._last_number.read() if self._last_number is not None else 0
+        boot, begin, given = _boot(db)
+        goes_on = boot == boot_id() and given >= last_number
+        outdated = is_outdated(db, last_number)
+        if outdated:
+            db.execute("DELETE FROM events")
+        if not goes_on:
+            begin = max(time.time_ns() // 1000, last_number + 1, given + 1)
+            row = boot_id(), begin
+            db.execute("DELETE FROM event_log")
+            db.execute("INSERT INTO event_log VALUES (?, ?, ?)", (*row, seal(*row)))
         first, last, self._kept = db.execute(
             "SELECT min(sequence), max(sequence), count(*) FROM events"
         ).fetchone()
-        boot = db.execute("SELECT boot_id, first FROM event_log").fetchone()
-        if boot is None or boot[0] != boot_id():
-            boot = (boot_id(), max(time.time_ns() // 1000, (last or 0) + 1))
-            db.execute("DELETE FROM event_log")
-            db.execute("INSERT INTO event_log VALUES (?, ?, ?)", (*boot, seal(*boot)))
-        self._last = max(last or 0, boot[1] - 1)
+        self._last = max(last or 0, begin - 1)
         self._first = first or self._last + 1
         self._trim(db, 0)
         self._kept = self._kept_with(0)
         self._first_stored = self._first
+        return outdated
+
+    def note_last(self) -> None:
+        """Note the last number outside of the store, which has it now."""
+        if self._last_number is not None:
+            self._last_number.write(self._last)
 
     def append(
         self, db: sqlite3.Connection, events: tuple[Event, ...], dropped: int = 0
@@ -132,6 +156,7 @@ class EventLog:
             self._recent.extend(added)
             for follower in self._followers:
                 follower.notify(added, self._history // 2)
+        self.note_last()
 
     # What everybody else calls.
 
@@ -139,6 +164,13 @@ class EventLog:
         """How many events are kept, the first one's number or 0, and the last number given."""
         with self._lock:
             return self._kept, self._first if self._kept else 0, self._last
+
+    def lag(self) -> tuple[int, int]:
+        """How many followers there are, and how many events the one most behind has to read."""
+        with self._lock:
+            behind = (self._last - each.read for each in self._followers)
+            # Not more than there are: boots skip numbers.
+            return len(self._followers), min(max(behind, default=0), self._kept)
 
     def follow(
         self, after: int | None, wanted: EventFilter, deadline: Deadline
@@ -207,6 +239,19 @@ class EventLog:
                 # There is nothing where a boot has skipped numbers.
                 follower.read = last
         return page
+
+
+def is_outdated(db: sqlite3.Connection, last_number: int) -> bool:
+    """Whether a store lacks events of this boot, the last of which has that number."""
+    boot, _, given = _boot(db)
+    return boot != "" and last_number > 0 and (boot != boot_id() or given < last_number)
+
+
+def _boot(db: sqlite3.Connection) -> tuple[str, int, int]:
+    """The boot of a store and its least number, "" and 0 in a new one; the last number so far."""
+    boot, begin = db.execute("SELECT boot_id, first FROM event_log").fetchone() or ("", 0)
+    (last,) = db.execute("SELECT max(sequence) FROM events").fetchone()
+    return boot, begin, max(last or 0, begin - 1)
 
 
 class Follower:

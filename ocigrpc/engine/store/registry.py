@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from ocigrpc.engine.model.record import Record
-from ocigrpc.engine.model.values import ObjectKind, State
+from ocigrpc.engine.model.values import State
 from ocigrpc.engine.store.record_keeper import RecordKeeper
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import OcigrpcError
@@ -22,14 +22,16 @@ class Registry(ABC, Generic[T]):
     A subclass makes them of records, and knows the errors, and what else must be unique.
     """
 
-    kind: ClassVar[ObjectKind]
-
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
         self._limit = limit
         self._lock = threading.Lock()
         self._by_id: dict[str, T] = {}
         self._ids_by_name: dict[str, str] = {}
+
+    def limit_to(self, limit: int) -> None:
+        """Have at most so many from now on; those that there are stay."""
+        self._limit = limit
 
     @abstractmethod
     def make(self, record: Record) -> T:
@@ -68,14 +70,10 @@ class Registry(ABC, Generic[T]):
         """The object of this id or name, if there is one."""
         return self._by_id.get(key) or self._by_id.get(self._ids_by_name.get(key, ""))
 
-    def has_id(self, object_id: str) -> bool:
-        """Whether there is an object of this id, whatever names there are."""
-        return object_id in self._by_id
-
     def all(self) -> Sequence[T]:
-        """Every object, in no order."""
-        with self._lock:
-            return list(self._by_id.values())
+        """Every object, in no order; waits for nobody."""
+        # The copy is one step of the interpreter, which no other thread comes into.
+        return list(self._by_id.values())
 
     def reserve(self, record: Record) -> tuple[T, bool]:
         """The object of the record's id, and whether it was made just now.
@@ -105,7 +103,7 @@ class Registry(ABC, Generic[T]):
     def load(self) -> Sequence[T]:
         """The objects that the store remembers, now in the registry."""
         with self._lock:
-            return [self._add(record) for record in self._store.records(self.kind)]
+            return [self._add(record) for record in self._store.records(Record)]
 
     def adopt(self, record: Record) -> T:
         """An object of which the store knows nothing, now in the registry alone."""

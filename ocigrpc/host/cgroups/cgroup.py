@@ -100,18 +100,33 @@ class Cgroup:
             undo.pop_all()
         return all(fresh)
 
-    def add(self, pid: int) -> None:
-        """Move a process into it, in every hierarchy; raises ``CgroupFailed``."""
+    def require_writable(self) -> None:
+        """Raise ``CgroupFailed`` if the kernel would not let it be made, or a group in it.
+
+        As far as that shows without making one: limits on the number of groups do not.
+        """
         for group in self.groups:
+            directory = group.directory
+            while directory != group.top and not os.access(directory, os.F_OK):
+                directory = os.path.dirname(directory)
+            if not os.access(directory, os.W_OK):
+                raise CgroupFailed(f"no group can be made in {directory}", path=directory)
+
+    def add(self, pid: int) -> None:
+        """Move a process into it, in every hierarchy that it is in; raises ``CgroupFailed``."""
+        there = [group for group in self.groups if group.inode != NO_GROUP]
+        # If it is in none, the first write says so.
+        for group in there or self.groups:
             group.write("cgroup.procs", str(pid))
 
     def exists(self) -> bool:
         """Whether any hierarchy has it."""
         return any(group.exists() for group in self.groups)
 
-    def has_groups(self) -> bool:
-        """Whether any hierarchy has groups below it."""
-        return any(group.has_groups() for group in self.groups)
+    @property
+    def decisive(self) -> ControllerGroup:
+        """The group that says in which cgroup a process is: see ``Hierarchies.group_of``."""
+        return min(self.groups, key=lambda each: ("freezer" not in each.controllers, each.unified))
 
     def members(self) -> list[int]:
         """The pids in it and in the groups below it, in any hierarchy, in rising order."""
@@ -144,8 +159,14 @@ class Cgroup:
 
     def frozen(self) -> bool | None:
         """Whether it is frozen, or about to be; None when no hierarchy shows that."""
-        states = [freezer.frozen() for freezer in self._freezers]
-        return True in states or (False if False in states else None)
+        known = None
+        for freezer in self._freezers:
+            frozen = freezer.frozen()
+            if frozen:
+                return True
+            if frozen is not None:
+                known = False
+        return known
 
     def frozen_threads(self) -> set[int]:
         """The threads that are in it, or below it, where it is frozen or about to be."""

@@ -24,7 +24,8 @@ NO_GROUP = -1
 _BALANCE = "cpuset.sched_load_balance"
 
 
-class ControllerGroup(Struct, frozen=True, omit_defaults=True):
+# With cgroup v1 a container has twenty, in no circle: the garbage collector need not know them.
+class ControllerGroup(Struct, frozen=True, omit_defaults=True, gc=False):
     """A cgroup as one hierarchy has it: ``directory`` is below the mount point ``top``.
 
     With an ``inode`` it is that particular group: if another one has its name, this one counts
@@ -81,7 +82,9 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
 
     def is_replaced(self) -> bool:
         """Whether another group has its name."""
-        return self.inode != 0 and self.inode_now() not in (NO_GROUP, self.inode)
+        # Mostly nothing has it any more: an error that is raised and caught takes longer.
+        there = self.inode != 0 and os.access(self.directory, os.F_OK)
+        return there and self.inode_now() not in (NO_GROUP, self.inode)
 
     def create(self, undo: ExitStack) -> bool:
         """Make the directory and its parents; False when it existed.
@@ -97,7 +100,7 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
                 self.write(_BALANCE, "0", gone_is_fine=True)
             # A v1 cpuset starts empty, and attaching to an empty one is ENOSPC.
             for name in ("cpuset.cpus", "cpuset.mems"):
-                _inherit(self.directory, self.top, name)
+                _inherit(self.directory, self.top, name, fresh=fresh)
         return fresh
 
     def tree(self) -> list[str]:
@@ -130,6 +133,9 @@ class ControllerGroup(Struct, frozen=True, omit_defaults=True):
 
     def try_remove(self) -> bool:
         """Remove it and all below it; False when it is busy."""
+        if not self.inode and _remove_if_empty(self.directory):
+            # Nearly always there is nothing below it, and to try takes less than to look.
+            return True
         for directory in reversed(self.tree()):
             try:
                 os.rmdir(directory)
@@ -290,14 +296,17 @@ def _tree(top: str) -> list[str]:
     return found
 
 
-def _remove_if_empty(directory: str) -> None:
-    with suppress(OSError):
+def _remove_if_empty(directory: str) -> bool:
+    try:
         os.rmdir(directory)
+    except OSError:
+        return False
+    return True
 
 
-def _inherit(directory: str, top: str, name: str) -> str:
+def _inherit(directory: str, top: str, name: str, *, fresh: bool = False) -> str:
     """The value of ``name``, filled in from the nearest ancestor that has one."""
-    value = (_read(f"{directory}/{name}") or "").strip()
+    value = "" if fresh else (_read(f"{directory}/{name}") or "").strip()
     if value or directory == top:
         return value
     value = _inherit(os.path.dirname(directory), top, name)

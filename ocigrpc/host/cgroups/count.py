@@ -24,16 +24,16 @@ def holds_all_of(cgroup: Cgroup, first_pid: int) -> bool:
     that starts it is in there for a moment, and might be counted for one that is elsewhere.
     """
     freezer = min((group for group in cgroup.groups if group.freezable), key=lambda g: g.unified)
-    if freezer.has_groups():
+    pids = freezer if freezer.unified else cgroup.of_controller("pids")
+    threads = pids.read("pids.current") if pids is not None else None
+    if (threads is not None and int(threads) < _COUNTED) or freezer.has_groups():
         return False
     members = freezer.members()
     if first_pid not in members or len(members) < _COUNTED:
         return False
-    if not freezer.unified:
-        # A thread of v1 may be in another group than its process; this hierarchy counts them.
-        pids = cgroup.of_controller("pids")
-        if pids is None or pids.read("pids.current") != f"{len(freezer.threads())}\n":
-            return False
+    # A thread of v1 may be in another group than its process; the hierarchy of pids counts them.
+    if not freezer.unified and threads != f"{len(freezer.threads())}\n":
+        return False
     try:
         return len(members) == _count_in_namespace(first_pid)
     except (OSError, ValueError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -15,10 +14,8 @@ from ocigrpc.waiting import Deadline
 
 _LIMIT_BYTES = 256
 
-# The pauses between polls of a group that is about to be frozen; up to the second one they are
-# slept, since poll(2) has whole milliseconds.
+# The pauses between polls of a group that is about to be frozen.
 _POLL_FIRST_S = 0.00005
-_POLL_SLEPT_S = 0.001
 _POLL_MOST_S = 0.005
 
 # Every so many polls, a v1 group that is still not frozen is thawed first.
@@ -31,6 +28,8 @@ class Freezer(ABC):
     Opening a file costs several times as much as reading it, so the files that :meth:`frozen`
     reads can be held open.
     """
+
+    __slots__ = ("_files", "_group", "unified")
 
     def __init__(self, group: ControllerGroup, *files: _File) -> None:
         """``files`` are those that :meth:`frozen` reads."""
@@ -92,16 +91,14 @@ def polls(deadline: Deadline) -> Iterator[int]:
     pause_s = _POLL_FIRST_S
     for poll in itertools.count():
         yield poll
-        deadline.check()
-        if pause_s > _POLL_SLEPT_S:
-            deadline.wait(timeout_s=pause_s)
-        else:
-            time.sleep(pause_s)
+        deadline.wait(timeout_s=pause_s)
         pause_s = min(pause_s * 2, _POLL_MOST_S)
 
 
 class _Legacy(Freezer):
     """The freezer of cgroup v1."""
+
+    __slots__ = ("_state",)
 
     def __init__(self, group: ControllerGroup) -> None:
         self._state = _File(f"{group.directory}/freezer.state")
@@ -109,7 +106,7 @@ class _Legacy(Freezer):
 
     def frozen(self) -> bool | None:
         text = self._state.read()
-        return None if text is None else text.strip() in (b"FROZEN", b"FREEZING")
+        return None if text is None else text in (b"FROZEN\n", b"FREEZING\n")
 
     def freezing(self) -> bool:
         return self._state.read() == b"FREEZING\n"
@@ -124,6 +121,8 @@ class _Legacy(Freezer):
 
 class _Unified(Freezer):
     """The freezer of cgroup2. ``alone``: there is none of v1, which runtimes use otherwise."""
+
+    __slots__ = ("_alone", "_events", "_freeze")
 
     def __init__(self, group: ControllerGroup, alone: bool) -> None:
         self._freeze = _File(f"{group.directory}/cgroup.freeze")
@@ -151,6 +150,8 @@ class _Unified(Freezer):
 
 class _File:
     """A file of a group, each time read from its beginning."""
+
+    __slots__ = ("_fd", "_held", "_lock", "_path")
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -128,7 +128,7 @@ class Hierarchies(Struct, frozen=True):
         known = [hierarchy for hierarchy in self.all if hierarchy.controllers in paths]
         if not known:
             raise CgroupFailed("the process is in none of the hierarchies", reason="CGROUP_OUTSIDE")
-        # False sorts first: the freezer, else any v1 hierarchy, else cgroup2.
+        # False sorts first: the freezer, else any v1 hierarchy, else cgroup2; as Cgroup.decisive.
         decisive = min(known, key=lambda h: ("freezer" not in h.controllers, h.unified))
         return decisive.below_root(paths[decisive.controllers])
 

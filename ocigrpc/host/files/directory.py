@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ocigrpc.errors import HostFailed, host_failing
+from ocigrpc.errors import HostFailed
+from ocigrpc.failing import host_failing
 from ocigrpc.host.descriptors import closing_fd
 
 
@@ -61,7 +62,7 @@ def locked(path: str) -> Iterator[None]:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            pid = _holder(os.fstat(directory))
+            pid = lock_holder(path)
             known: dict[str, object] = {"path": path} if pid is None else {"path": path, "pid": pid}
             other = "another service" if pid is None else f"another service, process {pid},"
             problem = f"{other} has directory {path!r}"
@@ -69,10 +70,13 @@ def locked(path: str) -> Iterator[None]:
         yield
 
 
-def _holder(directory: os.stat_result) -> int | None:
-    """The process with the lock; proc_locks(5). Some file systems have other device numbers."""
-    device = directory.st_dev
-    place = f"{os.major(device):02x}:{os.minor(device):02x}:{directory.st_ino}"
+def lock_holder(path: str) -> int | None:
+    """The process that has a directory by :func:`locked`, if the kernel shows it; proc_locks(5).
+
+    Some file systems have other device numbers there. Raises ``OSError``.
+    """
+    found = os.lstat(path)
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     try:
         with open("/proc/locks") as locks:
             rows = [line.split() for line in locks]

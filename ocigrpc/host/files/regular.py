@@ -16,6 +16,7 @@ from ocigrpc.host.descriptors import closing_fd
 
 # The largest file that is read.
 SIZE_LIMIT_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
 
 
 def read_regular_file(path: str) -> bytes:
@@ -55,11 +56,17 @@ def read_open_file(path_fd: int) -> bytes:
     if not found.st_size:
         return b""
     # The kernel's link to the open file, not its name: the file can't be swapped.
-    with open(f"/proc/self/fd/{path_fd}", "rb") as file:
-        content = file.read(SIZE_LIMIT_BYTES + 1)
+    # Read to its end and little further than the limit, whatever size it had: what has grown since
+    # is not read in pieces of the size that its owner had chosen.
+    chunk_bytes = min(found.st_size, SIZE_LIMIT_BYTES) + 1
+    content = bytearray()
+    with closing_fd(os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY)) as file:
+        while len(content) <= SIZE_LIMIT_BYTES and (chunk := os.read(file, chunk_bytes)):
+            content += chunk
+            chunk_bytes = _CHUNK_BYTES
     if len(content) > SIZE_LIMIT_BYTES:
         raise OSError(errno.EFBIG, f"larger than {SIZE_LIMIT_BYTES} bytes")
-    return content
+    return bytes(content)
 
 
 def read_head(path_fd: int, limit_bytes: int) -> bytes:
@@ -69,5 +76,5 @@ def read_head(path_fd: int, limit_bytes: int) -> bytes:
     """
     if not stat.S_ISREG(os.fstat(path_fd).st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    with open(f"/proc/self/fd/{path_fd}", "rb", buffering=0) as file:
-        return file.read(limit_bytes)
+    with closing_fd(os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY)) as file:
+        return os.read(file, limit_bytes)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from contextlib import suppress
 
 from ocigrpc.errors import HostFailed
+from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.libc import last_error, libc
 from ocigrpc.host.processes.process import Process
 
@@ -54,6 +56,35 @@ def open_in_root(root_fd: int, path: str, flags: int = 0) -> int:
         if error.errno not in (errno.EAGAIN, errno.EINTR):
             break
     raise error
+
+
+def make_in_root(root_fd: int, path: str, *, is_directory: bool) -> None:
+    """Make a directory or an empty file inside a root, and the directories above that are missing.
+
+    All belong to root, and everybody may read them. What is there already stays as it is. Raises
+    ``OSError``.
+    """
+    *parents, name = path.strip("/").split("/")
+    at = "/"
+    for each in parents:
+        _make(root_fd, at, each, is_directory=True)
+        at = f"{at}{each}/"
+    _make(root_fd, at, name, is_directory=is_directory)
+
+
+def _make(root_fd: int, parent: str, name: str, *, is_directory: bool) -> None:
+    with (
+        closing_fd(open_in_root(root_fd, parent, os.O_DIRECTORY)) as directory,
+        suppress(FileExistsError),
+    ):
+        mode = 0o755 if is_directory else 0o644
+        if is_directory:
+            os.mkdir(name, mode, dir_fd=directory)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            os.close(os.open(name, flags, mode, dir_fd=directory))
+        # Whatever our umask is.
+        os.chmod(name, mode, dir_fd=directory)
 
 
 def open_root_of(process: Process) -> int:

@@ -19,8 +19,9 @@ from threading import Thread
 from typing import NamedTuple
 
 from ocigrpc.closing import Closing
-from ocigrpc.errors import HostFailed, OcigrpcError, host_failure
-from ocigrpc.host.descriptors import limit_child
+from ocigrpc.errors import HostFailed, OcigrpcError
+from ocigrpc.failing import host_failure
+from ocigrpc.host.descriptors import closing_fd, limit_child
 from ocigrpc.host.processes import reaper
 from ocigrpc.host.processes.process import ends
 from ocigrpc.log import get_logger
@@ -34,6 +35,8 @@ UMASK = 0o022
 # caller gives another limit; the rest is read and dropped.
 OUTPUT_LIMIT_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 16
+# Whether the kernel ends other processes before this one when memory runs out.
+_IS_PROTECTED = int(Path("/proc/self/oom_score_adj").read_text()) < 0
 # How long a killed child may take to end; one that takes longer is blocked in the kernel.
 _KILL_TIMEOUT_S = 1.0
 
@@ -106,9 +109,11 @@ class Child(Closing):
         return theirs
 
     def _limited(self) -> int:
-        """Give it its limit; a pidfd of it."""
+        """Give it its limit, and no protection of ours from a lack of memory; a pidfd of it."""
         try:
             limit_child(self._popen.pid)
+            if _IS_PROTECTED:
+                self.set_oom_score_adj(0)
             return os.pidfd_open(self._popen.pid)
         except OSError as error:
             self.kill()
@@ -129,17 +134,23 @@ class Child(Closing):
 
         Does not wait for descendants that keep the pipes open.
         """
-        while self._pidfd not in (ready := deadline.wait(self._pidfd, *self._pipes)):
+        ready: Sequence[object] = ()
+        while self._pidfd not in ready:
+            # In this order: once it has ended, all that it has written itself is in the pipes.
+            ready = deadline.wait(self._pidfd, *self._pipes)
             for pipe in self._pipes:
                 if pipe in ready:
                     self._read(pipe)
-        for pipe in self._pipes:
-            # The rest of what the process itself has written is in the pipe now.
-            self._read(pipe)
         output, error = self._pipes.values() or (b"", b"")
         return Completed(self._popen.wait(), output, error)
 
+    def reap(self) -> int:
+        """Its returncode, for a caller that has seen its end; see :meth:`fileno`."""
+        return self._popen.wait()
+
     def _read(self, pipe: int) -> None:
+        """Read what is there."""
+        # Nothing is, when the child has opened our end in /proc and was faster.
         with suppress(BlockingIOError):
             chunk = os.read(pipe, _CHUNK_BYTES)
             kept = self._pipes[pipe]
@@ -147,8 +158,11 @@ class Child(Closing):
 
     def set_oom_score_adj(self, score: int) -> None:
         """Set what it and its future children have; see proc_pid_oom_score_adj(5)."""
-        with suppress(OSError):
-            Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(score))
+        with (
+            suppress(OSError),
+            closing_fd(os.open(f"/proc/{self.pid}/oom_score_adj", os.O_WRONLY)) as file,
+        ):
+            os.write(file, str(score).encode())
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the child alone; nothing happens when it has ended."""
@@ -166,17 +180,17 @@ class Child(Closing):
         """Kill it, and reap it."""
         self.kill()
         self._close_pipes()
-        if ends(self._pidfd, _KILL_TIMEOUT_S):
-            self._reap()
+        if self._popen.returncode is not None or ends(self._pidfd, _KILL_TIMEOUT_S):
+            self._forget()
         else:
             log.error("child.outlives_kill", pid=self.pid, argv=self._popen.args)
-            Thread(target=self._reap, name="reaper", daemon=True).start()
+            Thread(target=self._forget, name="reaper", daemon=True).start()
 
     def _close_pipes(self) -> None:
         for fd in (*self._pipes, *self._write_ends):
             os.close(fd)
 
-    def _reap(self) -> None:
+    def _forget(self) -> None:
         self._popen.wait()
         os.close(self._pidfd)
 
@@ -209,10 +223,12 @@ def run(
         return child.wait(deadline)
 
 
-def reaper_argv(held: int, pid_file: Path, argv: Sequence[str]) -> list[str]:
+def reaper_argv(outputs: int, started: int, pid_file: Path, argv: Sequence[str]) -> list[str]:
     """The command line of a reaper, which ends as does the process that ``argv`` leaves behind.
 
-    ``argv`` writes the id of that process to ``pid_file``; ``held`` is a descriptor to keep open
-    until the end, or -1. See ``ocigrpc.host.processes.reaper``.
+    ``argv`` writes the id of that process to ``pid_file``. ``outputs`` is the reaper's end of
+    ``HeldOutputs``, and ``started`` an eventfd to set when ``argv`` has succeeded, or -1. See
+    ``ocigrpc.host.processes.reaper``.
     """
-    return [sys.executable, "-I", "-S", reaper.__file__, str(held), str(pid_file), *argv]
+    python = (sys.executable, "-I", "-S")
+    return [*python, reaper.__file__, str(outputs), str(started), str(pid_file), *argv]

@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ocigrpc.closing import ClosingStack
-from ocigrpc.errors import HostFailed, host_failing
+from ocigrpc.errors import HostFailed
+from ocigrpc.failing import host_failing
+from ocigrpc.host.processes.outputs import HeldOutputs
 
 _NAME = "console"
 
@@ -20,14 +22,12 @@ _NAME = "console"
 class Console(ClosingStack):
     """A socket in ``directory``, at a short ``path``, for one terminal; for a ``with``.
 
-    With ``hold``, ``held`` is a descriptor to give to a process: as long as that has it open,
-    the terminal does not hang up, even after the service has ended. Raises ``HostFailed``.
+    ``held`` is where the terminal is to be held as well. Raises ``HostFailed``.
     """
 
-    def __init__(self, directory: Path, *, hold: bool = False) -> None:
-        self._hold = hold
+    def __init__(self, directory: Path, held: HeldOutputs | None = None) -> None:
+        self._held = held
         self._is_connected = False
-        self.held = -1
         self.over = False
         """Whether no terminal will come any more."""
         with host_failing("make a socket in", directory), ExitStack() as stack:
@@ -39,11 +39,6 @@ class Console(ClosingStack):
             self._socket.bind(f"/proc/self/fd/{parent}/{_NAME}")
             self._socket.listen(1)
             self.path = f"/proc/{os.getpid()}/fd/{parent}/{_NAME}"
-            if hold:
-                self._ours, theirs = socket.socketpair()
-                stack.enter_context(self._ours)
-                stack.enter_context(theirs)
-                self.held = theirs.fileno()
             self._stack = stack.pop_all()
 
     def fileno(self) -> int:
@@ -72,7 +67,6 @@ class Console(ClosingStack):
         self.over = True
         if not found:
             return None
-        if self._hold:
-            # It is never received, so it stays open as long as the socket.
-            socket.send_fds(self._ours, [b"\0"], found)
+        if self._held is not None:
+            self._held.hold(found)
         return found[0]

@@ -71,9 +71,10 @@ class Process(Closing):
     def close(self) -> None:
         """Hold it no longer: from now on it counts as ended. May be called twice."""
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            # In this order: see ``alive_among``.
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
     def alive(self) -> bool:
         """Whether it has not ended; a zombie has."""
@@ -131,6 +132,17 @@ def _targets(found: Iterable[os.DirEntry[str]]) -> Iterator[os.stat_result]:
         # It may have been closed meanwhile.
         with suppress(FileNotFoundError):
             yield os.stat(each.path)
+
+
+def alive_among(processes: Iterable[Process]) -> set[Process]:
+    """Those that have not ended, by one poll of all: a poll of each takes five times as long."""
+    poller = select.poll()
+    held = [(process, fd) for process in processes if (fd := process.pidfd) >= 0]
+    for _, fd in held:
+        poller.register(fd, select.POLLIN)
+    ended = {fd for fd, _ in poller.poll(0)}
+    # Of one that was closed meanwhile, the number may have been polled as another file's.
+    return {process for process, fd in held if fd not in ended and process.pidfd == fd}
 
 
 def ends(pidfd: int, timeout_s: float) -> bool:

@@ -10,7 +10,7 @@ from ocigrpc.host.processes.child import ENVIRONMENT, run
 from ocigrpc.waiting import Deadline
 
 # Programs whose package, on Debian and Ubuntu, is named like the program.
-_PACKAGES = ("conmon", "runc", "crun")
+_PACKAGES = ("conmon", "runc", "crun", "skopeo")
 _VERSION_LIMIT_BYTES = 256
 
 
@@ -22,12 +22,14 @@ def find_program(path: str) -> str | None:
     skipped.
     """
     if "/" in path:
-        places = [path]
-    else:
-        directories = f"{os.environ.get('PATH', '')}:{ENVIRONMENT['PATH']}".split(":")
-        places = [f"{each}/{path}" for each in dict.fromkeys(directories) if each[:1] == "/"]
-    found = (each for each in places if os.access(each, os.X_OK) and os.path.isfile(each))
-    return next(found, None)
+        return path if _is_program(path) else None
+    directories = f"{os.environ.get('PATH', '')}:{ENVIRONMENT['PATH']}".split(":")
+    places = (f"{each}/{path}" for each in directories if each[:1] == "/")
+    return next(filter(_is_program, places), None)
+
+
+def _is_program(path: str) -> bool:
+    return os.access(path, os.X_OK) and os.path.isfile(path)
 
 
 def require_program(path: str) -> None:

@@ -8,14 +8,18 @@ with the mark, as long as that lives.
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from ocigrpc.host.processes.child import ENVIRONMENT
 from ocigrpc.host.processes.process import Identity, Process, stat_fields
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline
+
+# Whether the arguments of a program are those of one that is meant.
+IsOne: TypeAlias = Callable[[Sequence[str]], bool]
 
 log = get_logger()
 
@@ -73,18 +77,18 @@ def marked(run_dir: str) -> Mapping[str, str]:
     return ENVIRONMENT | {_RUN_DIR: run_dir}
 
 
-def end_leftovers(run_dir: str, container_ids: Set[str], deadline: Deadline) -> None:
+def end_leftovers(run_dir: str, is_one: IsOne, deadline: Deadline) -> None:
     """Kill the programs that outlived an earlier service of this directory.
 
     A program that hangs and continues later would act on whatever container has the name then.
-    The last argument of each is one of ``container_ids``: the mark alone proves nothing, since
-    others inherit it, such as what a hook has started. Raises ``Timeout`` or ``Cancelled``.
+    ``is_one`` knows those by their arguments: the mark alone proves nothing, since others inherit
+    it, such as what a hook has started. Raises ``Timeout`` or ``Cancelled``.
     """
     while True:
         with ExitStack() as held:
-            found = list(_leftovers(run_dir, container_ids, held))
+            found = list(_leftovers(run_dir, is_one, held))
             for process in found:
-                log.warning("leftover.killed", pid=process.pid)
+                log.info("leftover.killed", pid=process.pid)
                 process.send_signal(signal.SIGKILL)
             for process in found:
                 process.wait(deadline)
@@ -92,22 +96,22 @@ def end_leftovers(run_dir: str, container_ids: Set[str], deadline: Deadline) -> 
             return
 
 
-def _leftovers(run_dir: str, container_ids: Set[str], held: ExitStack) -> Iterator[Process]:
+def _leftovers(run_dir: str, is_one: IsOne, held: ExitStack) -> Iterator[Process]:
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal() or not _is_one(entry, run_dir, container_ids):
+        if not entry.name.isdecimal() or not _is_one(entry, run_dir, is_one):
             continue
         with suppress(ProcessLookupError):
             process = held.enter_context(Process(int(entry.name)))
             # Once more, now that it is held: the number may have been another's before.
-            if _is_one(entry, run_dir, container_ids) and process.alive():
+            if _is_one(entry, run_dir, is_one) and process.alive():
                 yield process
 
 
-def _is_one(entry: Path, run_dir: str, container_ids: Set[str]) -> bool:
+def _is_one(entry: Path, run_dir: str, is_one: IsOne) -> bool:
     try:
         environment = (entry / "environ").read_bytes().split(b"\0")
         arguments = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return False
     marked_so = f"{_RUN_DIR}={run_dir}".encode() in environment
-    return marked_so and arguments[-1].decode(errors="replace") in container_ids
+    return marked_so and is_one([each.decode(errors="replace") for each in arguments])

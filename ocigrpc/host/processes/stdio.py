@@ -7,11 +7,13 @@ import os
 import select
 import struct
 import termios
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 
 from ocigrpc.closing import ClosingStack
-from ocigrpc.errors import host_failing
+from ocigrpc.failing import host_failing
 from ocigrpc.host.processes.console import Console
+from ocigrpc.waiting import EventFd
 
 # Streams; the third one is the output of the runtime itself.
 STDOUT, STDERR, RUNTIME = 1, 2, 3
@@ -25,16 +27,21 @@ class Stdio(ClosingStack):
     """Our ends, for a ``with``; ``theirs`` are for a ``Child``, and then :meth:`close_theirs`.
 
     With a ``console``, the terminal comes later; see :meth:`take_terminal`. Then ``theirs`` are
-    for the runtime that sends it, whose output is stream ``RUNTIME``.
+    for the runtime that sends it, whose output is stream ``RUNTIME``. With ``detached`` there is
+    ``started``, for the child to set, and without a terminal all of ``theirs`` are ``/dev/null``:
+    the program has them as well, and may write to them when nobody is there to read.
 
     Our ends never block. Raises ``HostFailed`` when no more descriptors can be opened.
     """
 
-    def __init__(self, *, stdin: bool, console: Console | None = None) -> None:
+    def __init__(
+        self, *, stdin: bool = False, detached: bool = False, console: Console | None = None
+    ) -> None:
         self._stdin_wanted = stdin
         self._console = console
         self._size = (0, 0)
         self._terminal = self._input = -1
+        self.started: EventFd | None = None
         self.outputs: dict[int, int] = {}
         """STDOUT, STDERR or RUNTIME, by the descriptor that may still have output of it."""
         with host_failing("open standard streams"), ExitStack() as stack:
@@ -42,10 +49,14 @@ class Stdio(ClosingStack):
             self.writable = stack.enter_context(select.epoll())
             """To be polled for reading: it is readable when :meth:`write` would not block."""
             self._stdin = stack.enter_context(ExitStack())
+            if detached:
+                self.started = stack.enter_context(EventFd())
             if console is not None:
-                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-                self._theirs.callback(os.close, null)
+                null = self._open_null()
                 self.theirs = (null, null, self._open_output(stack, RUNTIME))
+            elif detached:
+                null = self._open_null()
+                self.theirs = (null, null, null)
             else:
                 self._open_pipes(stack)
             if self._input >= 0:
@@ -57,10 +68,15 @@ class Stdio(ClosingStack):
             reading, self._input = os.pipe()
             os.set_blocking(self._input, False)
             self._stdin.callback(os.close, self._input)
+            self._theirs.callback(os.close, reading)
         else:
-            reading = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._theirs.callback(os.close, reading)
+            reading = self._open_null()
         self.theirs = (reading, self._open_output(stack, STDOUT), self._open_output(stack, STDERR))
+
+    def _open_null(self) -> int:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._theirs.callback(os.close, null)
+        return null
 
     def _open_output(self, stack: ExitStack, stream: int) -> int:
         reading, writing = os.pipe()
@@ -69,6 +85,10 @@ class Stdio(ClosingStack):
         os.set_blocking(reading, False)
         self.outputs[reading] = stream
         return writing
+
+    def pipes(self) -> Collection[int]:
+        """Those of ``outputs`` that are the program's own pipes."""
+        return [fd for fd, stream in self.outputs.items() if stream in (STDOUT, STDERR)]
 
     @property
     def terminal(self) -> bool:

@@ -59,10 +59,19 @@ def uid_ranges(pid: int) -> Iterator[tuple[int, int, int]]:
 
     See user_namespaces(7). Raises ``OSError``.
     """
+    return _ranges(pid, "uid_map")
+
+
+def gid_ranges(pid: int) -> Iterator[tuple[int, int, int]]:
+    """The same of its gids."""
+    return _ranges(pid, "gid_map")
+
+
+def _ranges(pid: int, kind: str) -> Iterator[tuple[int, int, int]]:
     if os.path.samefile(f"/proc/{pid}/ns/user", "/proc/self/ns/user"):
         # Here the kernel shows numbers of the namespace above.
         yield 0, 0, 1 << 32
         return
-    for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/{kind}").read_text().splitlines():
         first, here, count = map(int, line.split())
         yield first, here, count

@@ -155,3 +155,4 @@ class ContainerConfig(Struct, frozen=True, omit_defaults=True):
     privileged: bool = False
     add_ambient_capabilities: tuple[str, ...] = ()
     device_cgroup_rules: tuple[DeviceCgroupRule, ...] = ()
+    image: str = ""

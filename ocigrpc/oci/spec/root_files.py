@@ -11,10 +11,10 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from ocigrpc.closing import Closing
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.regular import read_head, read_open_file
@@ -43,32 +43,28 @@ class RootFiles(Protocol):
         """
 
 
-class RunningRoot:
-    """The files that programs see in a running container."""
+class RunningRoot(Closing):
+    """The files that programs see in a running container; for a ``with``."""
 
     def __init__(self, init: Process | None) -> None:
-        """``init`` is the container's first process; None when it has ended."""
-        self._init = init
+        """``init`` is the container's first process; ``HostFailed`` when it has ended."""
+        if init is None:
+            raise HostFailed("the container's first process has ended")
+        self._root = open_root_of(init)
 
     def read(self, path: str) -> bytes:
-        """See :class:`RootFiles`; raises ``HostFailed`` when the container has ended."""
-        with self._open(path) as file:
+        """See :class:`RootFiles`."""
+        with closing_fd(open_in_root(self._root, path)) as file:
             return read_open_file(file)
 
     def read_head(self, path: str, limit_bytes: int) -> bytes:
         """The first bytes of a regular file of any size; otherwise like :meth:`read`."""
-        with self._open(path) as file:
+        with closing_fd(open_in_root(self._root, path)) as file:
             return read_head(file, limit_bytes)
 
-    @contextmanager
-    def _open(self, path: str) -> Iterator[int]:
-        if self._init is None:
-            raise HostFailed("the container's first process has ended")
-        with (
-            closing_fd(open_root_of(self._init)) as root,
-            closing_fd(open_in_root(root, path)) as file,
-        ):
-            yield file
+    def close(self) -> None:
+        """Close the root, through which files are opened."""
+        os.close(self._root)
 
 
 class _Mounted(NamedTuple):
@@ -87,6 +83,36 @@ class _Place(NamedTuple):
     missing: bool
 
 
+class MissingPlace(NamedTuple):
+    """A directory or file that a root filesystem lacks: its path there, without links."""
+
+    path: str
+    is_directory: bool
+
+
+def missing_places(
+    rootfs: str, mounts: Iterable[SpecMount], working_dir: str
+) -> Sequence[MissingPlace]:
+    """What a root filesystem lacks: mount points, and the directory that a program starts in.
+
+    What is to be on a mount is left out.
+    """
+    root = PlannedRoot(rootfs, ())
+    found = list[MissingPlace]()
+    for mount in mounts:
+        if root.lacks(mount.destination):
+            binds_file = _binds(mount) and not os.path.isdir(mount.source or "")
+            found.append(MissingPlace(root.place_of(mount.destination), not binds_file))
+        root.mount(mount)
+    if root.lacks(working_dir):
+        found.append(MissingPlace(root.place_of(working_dir), is_directory=True))
+    return found
+
+
+def _binds(mount: SpecMount) -> bool:
+    return mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(mount.options or ())
+
+
 class PlannedRoot:
     """The files that programs will see in a container that does not exist yet."""
 
@@ -99,13 +125,23 @@ class PlannedRoot:
     def read(self, path: str) -> bytes:
         """See :class:`RootFiles`."""
         while self._pending:
-            self._mount(self._pending.popleft())
+            self.mount(self._pending.popleft())
         with closing_fd(_open(self._walk(path))) as file:
             return read_open_file(file)
 
-    def _mount(self, mount: SpecMount) -> None:
+    def lacks(self, path: str) -> bool:
+        """Whether nothing is at a path, which is on no mount."""
+        place = self._walk(path)
+        return place.missing and place.mounted is self._root.mounted
+
+    def place_of(self, path: str) -> str:
+        """A path without links."""
+        return self._walk(path).path
+
+    def mount(self, mount: SpecMount) -> None:
+        """Have one more mount, above what is there."""
         options = mount.options or ()
-        binds = mount.type == "bind" or not {"bind", "rbind"}.isdisjoint(options)
+        binds = _binds(mount)
         if _COPIED_UP in options and not binds:
             return
         at = self._walk(mount.destination).path

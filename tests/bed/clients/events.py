@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from ocigrpc.v1 import event_pb2
 from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
-
-if TYPE_CHECKING:
-    from grpc import _CallIterator
 
 
 class Events:
     """A watch of a service's events, and the cursor of what came last."""
 
     def __init__(self, service: Service, after: int | None = None, container_id: str = "") -> None:
-        request = event_pb2.WatchEventsRequest(
-            after=after, filter=event_pb2.EventFilter(container_id=container_id)
-        )
-        self._call: _CallIterator[event_pb2.WatchEventsResponse]
-        self._call = service.rpc.WatchEvents(request, timeout=LIMIT_S)
-        first = next(self._call)
+        wanted = event_pb2.EventFilter(container_id=container_id)
+        self._stream = service.client.watch_events(after, wanted, timeout_s=LIMIT_S)
+        first = next(self._stream)
         self.cursor = first.cursor
         self.gap = first.gap if first.HasField("gap") else None
         self._events = self._all()
 
     def _all(self) -> Iterator[event_pb2.ContainerEvent]:
-        for message in self._call:
+        for message in self._stream:
             for event in message.events:
                 self.cursor = event.sequence
                 yield event

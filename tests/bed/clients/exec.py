@@ -9,11 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from ocigrpc.v1 import exec_pb2
-from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.v1.terminal_pb2 import CloseStdin, TerminalSize
 from tests.bed.hosts.leaks import LIMIT_S, below, children
 from tests.bed.services.service import Service
@@ -38,23 +36,20 @@ def exec_sync(
     container_id: str,
     program: exec_pb2.ExecProcess,
     *,
-    timeout_s: float = 0,
-    limit_s: float = LIMIT_S,
+    timeout_s: float | None = None,
     keep_running: bool = False,
     max_output_bytes: int = 0,
 ) -> exec_pb2.ExecSyncResponse:
-    with grpc.insecure_channel(
-        f"unix:{service.directory}/socket",
-        [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)],
-    ) as channel:
-        request = exec_pb2.ExecSyncRequest(
-            container_id=container_id,
-            process=program,
-            timeout=seconds(timeout_s),
-            keep_running=keep_running,
-            max_output_bytes=max_output_bytes,
-        )
-        return RuntimeServiceStub(channel).ExecSync(request, timeout=limit_s)
+    return service.client.exec_sync(
+        container_id,
+        program.command,
+        env=program.env,
+        working_dir=program.working_dir,
+        user=program.user,
+        timeout_s=timeout_s,
+        keep_running=keep_running,
+        max_output_bytes=max_output_bytes,
+    )
 
 
 class Talk:
@@ -64,7 +59,8 @@ class Talk:
         start = exec_pb2.ExecStart(container_id=container_id, process=shell(script), **fields)
         self._messages: queue.Queue[exec_pb2.ExecRequest | None] = queue.Queue()
         self._messages.put(exec_pb2.ExecRequest(start=start))
-        self.call: Any = service.rpc.Exec(iter(self._messages.get, None), timeout=LIMIT_S)
+        messages = iter(self._messages.get, None)
+        self._stream = service.client.exec(messages, timeout_s=LIMIT_S)
         self.stdout = b""
         self.stderr = b""
         self.exit: exec_pb2.ExecExit | None = None
@@ -85,10 +81,10 @@ class Talk:
 
     def read(self, enough: Callable[[], bool]) -> None:
         while not enough():
-            self._take(next(self.call))
+            self._take(next(self._stream))
 
     def read_all(self) -> None:
-        for message in self.call:
+        for message in self._stream:
             self._take(message)
         self.hang_up()
 
@@ -101,7 +97,7 @@ class Talk:
 
     def leave(self) -> None:
         """Go away in the middle."""
-        self.call.cancel()
+        self._stream.close()
         self.hang_up()
 
 

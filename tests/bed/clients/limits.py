@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ocigrpc.host.cgroups.limits import weight_of_shares
-from ocigrpc.v1 import config_pb2, runtime_pb2
-from tests.bed.hosts.leaks import LIMIT_S
+from ocigrpc.v1 import config_pb2
 from tests.bed.services.service import Service
 
 MIB = 1 << 20
@@ -76,15 +75,11 @@ def update(
 def send_back(
     service: Service, container_id: str, resources: config_pb2.LinuxContainerResources
 ) -> config_pb2.LinuxContainerResources:
-    request = runtime_pb2.UpdateContainerResourcesRequest(
-        container_id=container_id, resources=resources
-    )
-    return service.rpc.UpdateContainerResources(request, timeout=3 * LIMIT_S).resources
+    return service.client.update_container_resources(container_id, resources)
 
 
 def in_force(service: Service, container_id: str) -> config_pb2.LinuxContainerResources:
-    request = runtime_pb2.ContainerStatusRequest(container_id=container_id)
-    return service.rpc.ContainerStatus(request, timeout=LIMIT_S).resources
+    return service.client.container_status(container_id).resources
 
 
 def directories(service: Service, container_id: str) -> list[Path]:

@@ -5,35 +5,43 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypedDict, Unpack
 
-import grpc
-
+from ocigrpc.client import Stream
 from ocigrpc.conmon.log_line import parse_log_line
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.v1 import log_pb2
 from tests.bed.hosts.leaks import LIMIT_S
 from tests.bed.services.service import Service
-
-if TYPE_CHECKING:
-    from grpc import _CallIterator
 
 # A script that writes the numbers up to one, each with a write of its own.
 COUNTING = "i=0; while [ $i -lt {} ]; do i=$((i+1)); echo $i; done"
 
 
+class Wanted(TypedDict, total=False):
+    """What the client can be asked for, beside following."""
+
+    tail_lines: int
+    since_s: float
+    until_s: float
+    streams: Iterable[log_pb2.LogStream]
+
+
 def responses(
-    service: Service, container_id: str, **fields: object
-) -> _CallIterator[log_pb2.ContainerLogsResponse]:
+    service: Service, container_id: str, *, follow: bool = False, **wanted: Unpack[Wanted]
+) -> Stream[log_pb2.ContainerLogsResponse]:
     """The call itself."""
-    request = log_pb2.ContainerLogsRequest(container_id=container_id, **fields)  # type: ignore[arg-type]  # mypy can't match a dict with parameters
-    return service.rpc.ContainerLogs(request, timeout=2 * LIMIT_S)
+    return service.client.container_logs(
+        container_id, follow=follow, timeout_s=2 * LIMIT_S, **wanted
+    )
 
 
-def lines(service: Service, container_id: str, **fields: object) -> list[log_pb2.LogLine]:
+def lines(
+    service: Service, container_id: str, *, follow: bool = False, **wanted: Unpack[Wanted]
+) -> list[log_pb2.LogLine]:
     """The lines of a call that ends, which must be whole."""
-    return list(whole(responses(service, container_id, **fields)))
+    return list(whole(responses(service, container_id, follow=follow, **wanted)))
 
 
 def whole(answers: Iterable[log_pb2.ContainerLogsResponse]) -> Iterator[log_pb2.LogLine]:
@@ -63,9 +71,8 @@ def log_path(service: Service, container_id: str) -> Path:
     return Path(service.status(container_id).log_path)
 
 
-def reopen(service: Service, container_id: str, limit_s: float = LIMIT_S) -> None:
-    request = log_pb2.ReopenContainerLogRequest(container_id=container_id)
-    service.rpc.ReopenContainerLog(request, timeout=limit_s)
+def reopen(service: Service, container_id: str) -> None:
+    service.client.reopen_container_log(container_id)
 
 
 def rotate(service: Service, container_id: str, suffix: str) -> Path:
@@ -101,24 +108,26 @@ def own_files(path: Path) -> list[Path]:
 class Following:
     """A call that follows, read in a thread of its own, its parts put together to lines."""
 
-    def __init__(self, service: Service, container_id: str, **fields: object) -> None:
-        self.call = responses(service, container_id, follow=True, **fields)
-        self._found: queue.SimpleQueue[bytes | _Gap | AssertionError | None] = queue.SimpleQueue()
+    def __init__(self, service: Service, container_id: str, **wanted: Unpack[Wanted]) -> None:
+        self._stream = responses(service, container_id, follow=True, **wanted)
+        self._found: queue.SimpleQueue[bytes | _Gap | Exception | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
+
+    def leave(self) -> None:
+        """Go away in the middle."""
+        self._stream.close()
 
     def _read(self) -> None:
         try:
-            # A test that expects a good end checks for it.
-            with suppress(grpc.RpcError):
-                self._join()
-        except AssertionError as error:
+            self._join()
+        except (AssertionError, OcigrpcError) as error:
             self._found.put(error)
         finally:
             self._found.put(None)
 
     def _join(self) -> None:
         parts = b""
-        for answer in self.call:
+        for answer in self._stream:
             assert answer.skipped_lines == 0
             if answer.gap:
                 self._found.put(_Gap())
@@ -134,7 +143,7 @@ class Following:
 
     def _take(self) -> bytes | _Gap | None:
         found = self._found.get(timeout=LIMIT_S)
-        if isinstance(found, AssertionError):
+        if isinstance(found, Exception):
             raise found
         return found
 
@@ -156,7 +165,6 @@ class Following:
                 found.append([])
             else:
                 found[-1].append(line)
-        assert self.call.code() is grpc.StatusCode.OK
         return found
 
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from tests.bed.clients.error_info import error_details
+from ocigrpc.errors import OcigrpcError
+from ocigrpc.rpc import errors
+from tests.bed.clients.error_info import code_of, error_details, on_the_wire
 
 
 class Refusal:
@@ -22,14 +24,23 @@ class Refusal:
 
 @contextmanager
 def refused(code: str, reason: str = "") -> Iterator[Refusal]:
-    """Expect a call to be refused with this status code and, unless empty, reason."""
+    """Expect a call to be refused with this status code and, unless empty, reason.
+
+    What the Client raises must be of the same kind as the answer, and say the same.
+    """
     refusal = Refusal()
-    with pytest.raises(grpc.RpcError) as caught:
+    with pytest.raises((OcigrpcError, grpc.RpcError)) as caught:
         yield refusal
-    info, violations = error_details(caught.value)
+    error = caught.value
+    assert isinstance(error, OcigrpcError | grpc.RpcError)
+    info, violations = error_details(error)
     refusal.reason = info.reason
     refusal.metadata = info.metadata
     refusal.fields = [each.field for each in violations.field_violations]
-    refusal.message = caught.value.details() or ""
-    assert (caught.value.code().name, info.reason) == (code, reason or info.reason), caught.value
+    refusal.message = on_the_wire(error).details() or ""
+    assert (code_of(error).name, info.reason) == (code, reason or info.reason), error
     assert info.domain == "ocigrpc"
+    if isinstance(error, OcigrpcError):
+        assert errors.code_of(error).name == code
+        assert (error.reason, error.message) == (info.reason, refusal.message)
+        assert error.metadata == info.metadata

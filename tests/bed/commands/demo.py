@@ -1,26 +1,32 @@
-"""A real container's whole life over gRPC, every answer checked, and nothing left behind."""
+"""A real container's whole life over gRPC, every answer checked, and nothing left behind.
+
+Then that of an image, if there is skopeo: from an archive to a container of it.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from ocigrpc.v1 import container_pb2
+from ocigrpc.errors import ContainerNotFound
+from ocigrpc.host.processes.programs import find_program
+from ocigrpc.v1 import container_pb2, image_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.bed.bundles.bundle import make_bundle
-from tests.bed.clients.error_info import error_details
 from tests.bed.commands.outcome import exit_status
 from tests.bed.hosts.leaks import until
+from tests.bed.images.layers import tree
+from tests.bed.images.layout import image, write_layout
 from tests.bed.services.service import Service
 from tests.bed.services.serving import sandbox
 
 ID = "demo"
+IMAGE = "localhost/demo:1"
 EXIT_CODE = 3
 PROGRAM = f"""
 trap 'echo asked to end; exit {EXIT_CODE}' TERM
@@ -40,7 +46,10 @@ def main() -> int:
 
 def _work() -> None:
     with sandbox() as service:
-        _Demo(service).run()
+        demo = _Demo(service)
+        demo.run()
+        if find_program("skopeo"):
+            demo.run_image()
     print()
 
 
@@ -52,7 +61,7 @@ class _Demo:
 
     def run(self) -> None:
         """From its making to its removal; raises ``AssertionError`` at the first wrong answer."""
-        stub = self._service.rpc
+        stub = self._service.wire
         bundle = make_bundle(self._service.directory / "bundle", ["/bin/sh", "-c", PROGRAM])
         _print_row("call", "answer", "state after", "ms")
         self._step(stub.Version, pb.VersionRequest(), _versions, "")
@@ -89,6 +98,35 @@ class _Demo:
         _check("the log is gone", Path(log.log_path).exists(), False)
         _print_log(lines)
 
+    def run_image(self) -> None:
+        """From an image's pull to its removal, with a container of it."""
+        client = self._service.client
+        rootfs = self._service.directory / "bundle/rootfs"
+        made = image(tree(rootfs), config={"Cmd": ["/bin/echo", "hello from an image"]})
+        layout = write_layout(self._service.directory / "layout", {"demo": made})
+        print()
+        self._step(
+            lambda request, timeout: list(client.pull_image(request.image, name=request.name)),
+            image_pb2.PullImageRequest(image=f"oci:{layout}:demo", name=IMAGE),
+            _pulled,
+            "",
+        )
+        create = pb.CreateContainerRequest(container_id=ID, start=True)
+        create.config.image = IMAGE
+        stub = self._service.wire
+        self._step(stub.CreateContainer, create, lambda created: f"id {created.container_id}", "")
+        wait = pb.WaitContainerRequest(container_id=ID)
+        ended = self._step(stub.WaitContainer, wait, _ended, "STOPPED").exit_status
+        _check("the exit code", ended.exit_code, 0)
+        _check("its output", self._service.output(ID), ["hello from an image"])
+        self._step(stub.RemoveContainer, pb.RemoveContainerRequest(container_id=ID), _done, "gone")
+        self._step(
+            lambda request, timeout: client.remove_image(request.image),
+            image_pb2.RemoveImageRequest(image=IMAGE),
+            lambda removed: f"untagged {', '.join(removed.untagged)}",
+            "",
+        )
+
     def _step(
         self,
         call: Callable[..., _Response],
@@ -108,19 +146,20 @@ class _Demo:
 
     def _state(self) -> str:
         """The container's state, or "gone" when the service has none."""
-        request = pb.ContainerStatusRequest(container_id=ID)
         try:
-            answer = self._service.rpc.ContainerStatus(request, timeout=CALL_TIMEOUT_S)
-        except grpc.RpcError as error:
-            _check("why there is no status", error_details(error)[0].reason, "CONTAINER_NOT_FOUND")
+            return _word(self._service.status(ID).state)
+        except ContainerNotFound:
             return "gone"
-        return _word(answer.status.state)
 
 
 def _versions(answer: pb.VersionResponse) -> str:
     runtimes = [each.version for each in answer.runtime_handlers if each.name == "runc"]
     ours = f"ocigrpc {answer.runtime_version} ({answer.runtime_api_version})"
     return ", ".join([ours, answer.conmon_version, *runtimes]).replace(" version ", " ")
+
+
+def _pulled(messages: Sequence[image_pb2.PullImageResponse]) -> str:
+    return f"{', '.join(messages[-1].image.names)}, whole"
 
 
 def _described(answer: pb.ContainerStatusResponse) -> str:

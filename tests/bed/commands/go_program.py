@@ -48,7 +48,7 @@ def go_program(name: str) -> Path:
 
 def _build(package: str, path: Path) -> None:
     failures = []
-    for make_go in (_installed_go, _wheel_go):
+    for make_go in (_installed_go, wheel_go):
         # Beside its destination, so that the move is atomic.
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
             try:
@@ -67,14 +67,18 @@ def _installed_go(_work: Path) -> Path:
     return Path(go)
 
 
-def _wheel_go(work: Path) -> Path:
+def wheel_go(work: Path) -> Path:
+    """The Go of the wheel, installed below ``work`` unless it is there; raises ``BuildFailed``."""
     target = work / "wheel"
+    go = target / "go/bin/go"
+    if go.exists():
+        return go
     # pip refuses a target when its settings ask for a user's installation.
     _run(
         [sys.executable, "-m", "pip", "install", "--quiet", f"--target={target}", GO_WHEEL],
         PIP_USER="0",
     )
-    return target / "go" / "bin" / "go"
+    return go
 
 
 def _install(package: str, go: Path, work: Path) -> Path:

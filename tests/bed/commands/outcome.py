@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import grpc
 
-from ocigrpc.errors import Timeout
+from ocigrpc.errors import OcigrpcError
 
 
 def exit_status(work: Callable[[], None]) -> int:
@@ -20,7 +20,7 @@ def exit_status(work: Callable[[], None]) -> int:
     except AssertionError as error:
         print(f"\nNot true: {error}", file=sys.stderr)
         return 1
-    except (Timeout, grpc.RpcError) as error:
+    except (OcigrpcError, grpc.RpcError) as error:
         print(f"\nFailed: {error}", file=sys.stderr)
         return 1
     print("Left behind: no process, cgroup, mount or file.")

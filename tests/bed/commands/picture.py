@@ -1,7 +1,7 @@
-"""The picture of a command's output: what stands on standard input, as an SVG of a terminal.
+"""Pictures of commands and their output, as SVGs of a terminal.
 
-``scripts/demo --picture`` makes the one in README from a real run. ``lines`` reads one back, so
-that a test can compare it with another run.
+``scripts/demo --picture`` and ``scripts/pictures`` make those in README from real runs. ``lines``
+reads one back, so that a test can compare it with another run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 import sys
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
+
+PROMPT = "$ "
 
 # Height of a line, width of a character and margin, in pixels, at a font size of 13.
 _LINE, _CHARACTER, _MARGIN = 18, 7.8, 16
@@ -23,20 +25,24 @@ _COLORS = {
     "gone": "#8b949e",
 }
 
+# Of whole lines, by the number that begins them on a terminal.
+_INKS = {"1": "#ffffff", "31": "#ff7b72", "33": "#ffa657", "90": "#8b949e"}
+
+_INK = re.compile(r"\x1b\[(\d+)m")
 _STATE = re.compile(rf"(?<= )({'|'.join(_COLORS)})(?= )")
 _NUMBER = re.compile(r"\d[\w.+~:-]*")
 
 
-def picture(command: str, output: str) -> str:
-    """An SVG of a terminal in which ``command`` was run, with all its output as text."""
-    lines = [f"$ {command}", *output.rstrip("\n").split("\n")]
-    width = round(max(map(len, lines)) * _CHARACTER) + 2 * _MARGIN
+def picture(title: str, text: str) -> str:
+    """An SVG of a terminal with ``text``, in which commands are lines that begin with a prompt."""
+    lines = text.rstrip("\n").split("\n")
+    width = round(max(len(_INK.sub("", line)) for line in lines) * _CHARACTER) + 2 * _MARGIN
     height = len(lines) * _LINE + 2 * _MARGIN
     rows = (_row(number, line) for number, line in enumerate(lines) if line)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="13">\n'
-        f"<title>{escape(command)} and its output</title>\n"
+        f"<title>{escape(title)} and its output</title>\n"
         f'<rect width="{width}" height="{height}" rx="8" fill="#0d1117"/>\n'
         f"{''.join(rows)}</svg>\n"
     )
@@ -55,10 +61,12 @@ def steady(line: str) -> str:
 
 def _row(number: int, line: str) -> str:
     """One line, stretched to its width in any font, so that columns are columns."""
+    ink = _INK.match(line)
+    line = _INK.sub("", line)
     text = _STATE.sub(
         lambda found: f'<tspan fill="{_COLORS[found[1]]}">{found[1]}</tspan>', escape(line)
     )
-    color = "#e6edf3" if number else "#7ee787"
+    color = _INKS[ink[1]] if ink else "#7ee787" if line.startswith(PROMPT) else "#e6edf3"
     return (
         f'<text x="{_MARGIN}" y="{_MARGIN + (number + 0.75) * _LINE:g}" fill="{color}" '
         f'textLength="{len(line) * _CHARACTER:g}" xml:space="preserve">{text}</text>\n'
@@ -67,7 +75,7 @@ def _row(number: int, line: str) -> str:
 
 def main() -> None:
     """Print the picture of a command, the first argument, whose output is on standard input."""
-    print(picture(sys.argv[1], sys.stdin.read()), end="")
+    print(picture(sys.argv[1], f"{PROMPT}{sys.argv[1]}\n{sys.stdin.read()}"), end="")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
+from ocigrpc.errors import OcigrpcError
 from tests.bed.checks.bystander import Bystander
+from tests.bed.clients.error_info import code_of
 from tests.bed.services.service import Service
 
 # The container that the deadly moments are about.
@@ -37,11 +39,12 @@ class CrashingService:
     def die_over(self, when: str, place: str, call: Callable[[], object]) -> str:
         """Let it die at a moment of this call, and start it again; the status code of the call."""
         self.light(when, place)
-        with pytest.raises(grpc.RpcError) as caught:
+        with pytest.raises((OcigrpcError, grpc.RpcError)) as caught:
             call()
         self.service.expect_death()
         self.restart()
-        return caught.value.code().name
+        assert isinstance(caught.value, OcigrpcError | grpc.RpcError)
+        return code_of(caught.value).name
 
     @contextmanager
     def used(self) -> Iterator[None]:

@@ -213,7 +213,11 @@ def _sound(method: MethodDescriptor, places: Places) -> SearchStrategy[Message]:
             requests = [f"start {{ {requests[0]} {process} stdin: true }}"]
         case "Attach":
             requests = [f"start {{ {requests[0]} stdout: true }}"]
-        case "Version" | "Status":
+        case "CopyOut":
+            requests[0] += 'path: "/etc" name: "x"'
+        case "CopyInto":
+            requests = [f'start {{ {requests[0]} path: "/tmp" }}']
+        case "Version" | "Status" | "BackupStore":
             requests = [""]
         case "ListContainers" | "ListContainerStats" | "WatchStats":
             requests = ["filter { states: CONTAINER_STATE_RUNNING }"]

@@ -106,3 +106,12 @@ class FailingDisk:
         name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
         # ext4(5): Documentation/ABI/testing/sysfs-fs-ext4 of the kernel.
         Path(f"/sys/fs/ext4/{name}/trigger_fs_error").write_text("a test")
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """All that write to it hang in the block, and go on afterwards; fsfreeze(8)."""
+        subprocess.run(["fsfreeze", "--freeze", str(self.path)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", str(self.path)], check=True)

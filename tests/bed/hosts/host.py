@@ -92,10 +92,11 @@ def systemd_host() -> Iterator[Host]:
 
 
 @contextmanager
-def private_systemd_host() -> Iterator[Host]:
+def private_systemd_host(root: Path | None = None) -> Iterator[Host]:
     """A cgroup v2 host whose init is a systemd of its own, with a system bus.
 
-    It has its own pid namespace and its own /run; the other files are the real ones.
+    It has its own pid namespace and its own /run; the other files are the real ones, or those of
+    a Debian below ``root``, which then starts all that it starts at boot.
     """
     with ExitStack() as stack:
         group = stack.enter_context(_group())
@@ -103,9 +104,11 @@ def private_systemd_host() -> Iterator[Host]:
         log = stack.enter_context((directory / "log").open("w+"))
         notify = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         notify.bind(str(directory / "notify"))
-        (directory / "boot").write_text(_BOOT)
+        (directory / "boot").write_text(_BOOT if root is None else _BOOT_ROOT.format(root=root))
         outer = stack.enter_context(_booting(group, directory, log))
         _wait_until_ready(outer, notify, log)
+        # systemd notifies of each reload as well, and waits while nobody reads.
+        notify.close()
         (init_pid,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
         # systemd keeps its root group free of processes; so do we, in one of our own.
         entered = group / "entered"
@@ -159,6 +162,40 @@ END
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=other NOTIFY_SOCKET="$1" \
     /lib/systemd/systemd --system --unit=ready.target --show-status=no \
     --log-target=null --default-standard-output=null
+"""
+
+
+# Its devices are its own, since it changes modes of them.
+_BOOT_ROOT = """set -eu
+mount --bind {root} {root}
+cd {root}
+mount -t tmpfs -o mode=0755 tmpfs dev
+for each in null:3 console:3 kmsg:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 0666 "dev/${{each%:*}}" c 1 "${{each#*:}}"
+done
+mknod -m 0666 dev/tty c 5 0
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+mount -t proc proc proc
+mount --bind proc/sys proc/sys
+mount -o remount,bind,ro proc/sys
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs tmpfs run
+mkdir run/old
+touch run/notify
+mount --bind "$1" run/notify
+# Each boot has an id of its own.
+cat proc/sys/kernel/random/uuid >run/boot_id
+mount --bind run/boot_id proc/sys/kernel/random/boot_id
+pivot_root . run/old
+cd /
+umount --lazy /run/old
+rmdir /run/old
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=other NOTIFY_SOCKET=/run/notify \\
+    /lib/systemd/systemd --system --unit=multi-user.target --show-status=no
 """
 
 

@@ -69,15 +69,34 @@ def pids_in(group: Path) -> list[int]:
         return []
 
 
+def mounts_below(*directories: str) -> Iterator[str]:
+    """Mounts whose lines name one of the directories, in any mount namespace."""
+    seen = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            namespace = (entry / "ns/mnt").readlink()
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            lines = (entry / "mountinfo").read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if any(directory in line for directory in directories):
+                yield f"mount {line}"
+
+
 class Leaks:
     """The traces of the service whose files are in ``directory`` and groups below ``parent``.
 
-    ``parent`` is the last part of its cgroup parent, a name that is used only here.
+    ``parent`` is the last part of its cgroup parent, a name that is used only here; ``state`` is
+    where its run directory and the roots of runtimes are.
     """
 
-    def __init__(self, host: Host, directory: Path, parent: str) -> None:
+    def __init__(self, host: Host, directory: Path, parent: str, state: Path) -> None:
         self._host = host
         self._directory = directory
+        self._state = state
         self._parent = parent
 
     def all(self) -> list[str]:
@@ -104,7 +123,7 @@ class Leaks:
                 continue
             group = next((line for line in groups.splitlines() if self._parent in line), "")
             line = f"{b' '.join(argv).decode(errors='replace')} in {stands} of {group}"
-            ours = group or str(self._directory) in line
+            ours = group or self._is_below(line)
             if ours and not (b"-m" in argv and b"serve" in argv):
                 yield f"process {entry.name}: {line}"
 
@@ -118,24 +137,16 @@ class Leaks:
             yield from below(root, self._parent)
 
     def mounts(self) -> Iterator[str]:
-        """Mounts below the directory, in any mount namespace."""
-        seen = set()
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                namespace = (entry / "ns/mnt").readlink()
-                if namespace in seen:
-                    continue
-                seen.add(namespace)
-                lines = (entry / "mountinfo").read_text().splitlines()
-            except OSError:
-                continue
-            yield from (f"mount {line}" for line in lines if str(self._directory) in line)
+        return mounts_below(str(self._directory), str(self._state))
 
     def files(self) -> Iterator[str]:
         """What was made for containers, and a runtime's notes of them."""
         for name in ("run/containers", "run/exits", "run/sockets", "log", "runc", "crun"):
-            directory = self._directory / name
+            directory = (self._directory if name == "log" else self._state) / name
             if directory.is_dir():
                 # Newer versions of crun keep there what they have compiled, for all containers.
                 ours = (path for path in directory.iterdir() if path.name != ".cache")
                 yield from map(str, ours)
+
+    def _is_below(self, line: str) -> bool:
+        return str(self._directory) in line or str(self._state) in line

@@ -14,9 +14,10 @@ import grpc
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from ocigrpc.v1 import attach_pb2, exec_pb2
+from ocigrpc.v1 import attach_pb2, copy_pb2, exec_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
+from tests.bed.bundles.archives import archive, member
 from tests.bed.clients.error_info import error_details
 from tests.bed.loads.requests import Requests
 from tests.bed.services.service import Service
@@ -45,6 +46,9 @@ _LIMITS = frozenset("TOO_MANY_CALLS TOO_MANY_STREAMS".split())
 
 # Why streams end on a machine that is too busy to read them.
 _SLOW_READERS = frozenset("EVENTS_TOO_SLOW ATTACH_TOO_SLOW".split())
+
+# What is copied into containers.
+_ARCHIVE = copy_pb2.CopyIntoRequest(chunk=archive((member("load"), b"x" * 1000)))
 
 # Answered with one message, but only when a container has got that far: one that other
 # clients have made again, or paused, may never.
@@ -95,9 +99,9 @@ class Load:
 
         def run(container_id: str) -> None:
             request = self._requests.create(container_id)
-            self._service.rpc.CreateContainer(request, timeout=LIMIT_S)
+            self._service.wire.CreateContainer(request, timeout=LIMIT_S)
             start = pb.StartContainerRequest(container_id=container_id)
-            self._service.rpc.StartContainer(start, timeout=LIMIT_S)
+            self._service.wire.StartContainer(start, timeout=LIMIT_S)
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(run, self._requests.ids))
@@ -108,13 +112,13 @@ class Load:
         with ThreadPoolExecutor(clients + streams) as pool, ExitStack() as stack:
             users = [self._service.another() for _ in range(clients)]
             for user in users:
-                stack.callback(user.channel.close)
+                stack.callback(user.disconnect)
             seeds = range(clients + streams)
             work = [
                 pool.submit(
                     self._call if seed < clients else self._stream,
                     Random(seed),
-                    users[seed % clients].rpc,
+                    users[seed % clients].wire,
                 )
                 for seed in seeds
             ]
@@ -144,18 +148,21 @@ class Load:
             timeout_s, leaves = random.uniform(0.1, 2 * _STREAM_S), random.random() < 0.3
             name = _name_of(request)
             with self._noted(name, cut_off=True, streams=True):
+                call = getattr(rpc, name)
+                if name == "CopyInto":
+                    call(iter([request, _ARCHIVE]), timeout=timeout_s)
+                    self._serve(name)
+                    continue
                 if name == "WaitContainer":
-                    getattr(rpc, name)(request, timeout=timeout_s)
+                    call(request, timeout=timeout_s)
                     self._serve(name)
                     continue
                 streams = isinstance(request, attach_pb2.AttachRequest | exec_pb2.ExecRequest)
-                call = getattr(rpc, name)(
-                    iter([request]) if streams else request, timeout=timeout_s
-                )
-                for _ in call:
+                answers = call(iter([request]) if streams else request, timeout=timeout_s)
+                for _ in answers:
                     self._serve(name)
                     if leaves:
-                        call.cancel()
+                        answers.cancel()
 
     @contextmanager
     def _noted(self, name: str, *, cut_off: bool, streams: bool = False) -> Iterator[None]:

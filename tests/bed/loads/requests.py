@@ -11,7 +11,15 @@ from typing import TypeAlias
 
 from google.protobuf.message import Message
 
-from ocigrpc.v1 import attach_pb2, config_pb2, event_pb2, exec_pb2, log_pb2, process_pb2
+from ocigrpc.v1 import (
+    attach_pb2,
+    config_pb2,
+    copy_pb2,
+    event_pb2,
+    exec_pb2,
+    log_pb2,
+    process_pb2,
+)
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.bed.clients.exec import seconds, shell
 
@@ -57,6 +65,9 @@ class Requests:
         self._streams: dict[_Plan, int] = {
             self._watch_events: 3,
             self._watch_stats: 1,
+            self._back_up: 1,
+            self._copy_out: 2,
+            self._copy_into: 2,
             self._follow: 3,
             self._wait: 3,
             self._attach: 3,
@@ -159,6 +170,16 @@ class Requests:
     def _watch_stats(self, _: Random, container_id: str) -> Sequence[Message]:
         few = pb.ContainerFilter(id_prefix=container_id[:-1])
         return (pb.WatchStatsRequest(filter=few),)
+
+    def _back_up(self, *_: object) -> Sequence[Message]:
+        return (pb.BackupStoreRequest(),)
+
+    def _copy_out(self, _: Random, container_id: str) -> Sequence[Message]:
+        return (copy_pb2.CopyOutRequest(container_id=container_id, path="/bin"),)
+
+    def _copy_into(self, _: Random, container_id: str) -> Sequence[Message]:
+        start = copy_pb2.CopyIntoStart(container_id=container_id, path="/tmp")
+        return (copy_pb2.CopyIntoRequest(start=start),)
 
     def _follow(self, _: Random, container_id: str) -> Sequence[Message]:
         return (log_pb2.ContainerLogsRequest(container_id=container_id, follow=True),)

@@ -9,8 +9,9 @@ from typing import NamedTuple, TypeVar
 
 import grpc
 
+from ocigrpc.errors import OcigrpcError
 from ocigrpc.waiting import Deadline
-from tests.bed.clients.error_info import error_details
+from tests.bed.clients.error_info import code_of, error_details
 from tests.bed.clients.exec import exec_sync, shell
 from tests.bed.hosts.leaks import until
 from tests.bed.services.service import Service
@@ -139,11 +140,11 @@ class Client:
             try:
                 with self._door.inside():
                     return call()
-            except grpc.RpcError as error:
+            except (OcigrpcError, grpc.RpcError) as error:
                 info, _ = error_details(error)
                 if cut_off and info.reason == "WRONG_STATE" and info.metadata["state"] in done:
                     return None
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if code_of(error) is not grpc.StatusCode.UNAVAILABLE:
                     raise
             if not cut_off:
                 self._note_cut_off()

@@ -19,10 +19,14 @@ _ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
 @dataclass(frozen=True)
 class Bare:
-    """Containers of one bundle, below a directory and a cgroup of their own."""
+    """Containers of one bundle, below directories and a cgroup of their own.
+
+    ``state_dir`` is for what a reboot clears, ``directory`` for logs.
+    """
 
     bundle: Path
     directory: Path
+    state_dir: Path
     cgroup_parent: str
     conmon_path: str
     runtime_path: str
@@ -33,7 +37,7 @@ class Bare:
 
     def prepare(self, container_id: str) -> None:
         """Make all that is there before a container is run: its own bundle, and conmon's argv."""
-        paths = ContainerPaths(str(self.directory / "bare"), container_id)
+        paths = ContainerPaths(str(self.state_dir / "bare"), container_id)
         for path in (paths.bundle, paths.exits, paths.sockets):
             os.makedirs(path, exist_ok=True)
         spec = json.loads((self.bundle / "config.json").read_text())
@@ -46,7 +50,7 @@ class Bare:
             paths=paths,
             runtime_path=self.runtime_path,
             runtime_argv=("--root", self._root),
-            log_path=f"{paths.bundle}/log",
+            log_path=str(self.directory / f"{container_id}.log"),
             log_level="warning",
         )
 
@@ -85,7 +89,7 @@ class Bare:
 
     @property
     def _root(self) -> str:
-        return str(self.directory / Path(self.runtime_path).name)
+        return str(self.state_dir / Path(self.runtime_path).name)
 
 
 def _create(monitor: ConmonOptions) -> int:

@@ -38,7 +38,7 @@ def status(bench: Bench) -> Iterator[Figure]:
         yield at_most("status (bare: an empty call), ms", times["status"], 0.6, times["empty"])
         for _ in range(bench.samples):
             with times.of("stats"):
-                service.rpc.ListContainerStats(pb.ListContainerStatsRequest())
+                service.wire.ListContainerStats(pb.ListContainerStatsRequest())
         each = [took_ms / _LIVE for took_ms in times["stats"]]
         yield at_most("stats of each live, ms", each, 1)
         with _idle_streams(service):
@@ -67,7 +67,7 @@ def _living(ours: Bundled) -> Iterator[list[str]]:
 def _idle_streams(service: Service) -> Iterator[None]:
     """Streams that are open beside the block, and get no events."""
     request = event_pb2.WatchEventsRequest()
-    streams = [service.rpc.WatchEvents(request) for _ in range(_STREAMS)]
+    streams = [service.wire.WatchEvents(request) for _ in range(_STREAMS)]
     for stream in streams:
         # With its first message it is being served.
         next(stream)
@@ -83,11 +83,11 @@ def beside_hanging(bench: Bench) -> Iterator[Figure]:
     with _living(ours):
         for _ in range(bench.samples * _CALLS):
             with times.of("alone"):
-                service.rpc.ListContainers(_EVERYTHING)
-        with bench.hanging.verbs(service.rpc, ours.bundle):
+                service.wire.ListContainers(_EVERYTHING)
+        with bench.hanging.verbs(service.wire, ours.bundle):
             for _ in range(bench.samples * _CALLS):
                 with times.of("beside"):
-                    service.rpc.ListContainers(_EVERYTHING)
+                    service.wire.ListContainers(_EVERYTHING)
     alone, beside = times["alone"], times["beside"]
     yield at_most("list (bare: nothing hangs), ms", beside, 10, alone)
     yield at_most("list p99 (bare: nothing hangs), ms", p99(beside), 10, p99(alone))

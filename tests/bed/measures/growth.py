@@ -88,7 +88,7 @@ class _Grown:
 
     def list_ms(self) -> Sequence[float]:
         """How long a list of them takes."""
-        call, request = self._service.rpc.ListContainers, pb.ListContainersRequest()
+        call, request = self._service.wire.ListContainers, pb.ListContainersRequest()
         assert len(call(request).containers) == len(self._live)
         return [_took_ms(lambda: call(request)) for _ in range(self._samples)]
 
@@ -101,7 +101,7 @@ class _Grown:
                 time.sleep(_REST_S)
                 began_s = time.perf_counter()
                 change(name)
-                took_ms.append((all_followers.wait_for_all() - began_s) * 1000)
+                took_ms.append((all_followers.wait_for_messages() - began_s) * 1000)
         return took_ms
 
     def idle_percent(self) -> float:

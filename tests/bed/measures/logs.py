@@ -28,7 +28,7 @@ def logs(bench: Bench) -> Iterator[Figure]:
     per_s = []
     for _ in range(min(_READINGS, bench.samples)):
         began_s = time.perf_counter()
-        answers = service.rpc.ContainerLogs(request)
+        answers = service.wire.ContainerLogs(request)
         lines = (line for answer in answers for line in answer.lines)
         # conmon cuts lines into parts as it reads them.
         read_bytes = sum(len(line.content) + (not line.partial) for line in lines)

@@ -15,7 +15,6 @@ from pathlib import Path
 from queue import Queue
 from typing import Protocol
 
-from ocigrpc.v1 import exec_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
 from tests.bed.bundles.bundle import make_bundle
 from tests.bed.faults.hanging import Hanging
@@ -67,7 +66,7 @@ class Bundled:
         request = pb.CreateContainerRequest(
             bundle_path=self.bundle, container_id=container_id, runtime_handler=self._handler
         )
-        self.service.rpc.CreateContainer(request)
+        self.service.client.create_container(request)
 
     def run(self, container_id: str) -> None:
         self.create(container_id)
@@ -80,9 +79,7 @@ class Bundled:
         self.service.resume(container_id)
 
     def exec(self, container_id: str, *command: str) -> None:
-        process = exec_pb2.ExecProcess(command=command)
-        request = exec_pb2.ExecSyncRequest(container_id=container_id, process=process)
-        if code := self.service.rpc.ExecSync(request).exit.exit_code:
+        if code := self.service.client.exec_sync(container_id, command).exit.exit_code:
             raise RuntimeError(f"{command} ended with exit code {code}")
 
     def stop_and_remove(self, container_id: str) -> None:
@@ -94,7 +91,7 @@ class Bundled:
         conmon = os.pidfd_open(self.service.monitor_pid(container_id))
         answered: Queue[float] = Queue()
         request = pb.WaitContainerRequest(container_id=container_id)
-        waiting = self.service.rpc.WaitContainer.future(request)
+        waiting = self.service.wire.WaitContainer.future(request)
         waiting.add_done_callback(lambda _: answered.put(time.perf_counter()))
         self.service.kill(container_id)
         select.select([conmon], [], [])
@@ -115,11 +112,12 @@ class Bench:
     def sides(self, *command: str) -> tuple[Bare, Bundled]:
         """Containers that run a command, by both sides, of a bundle of their own."""
         directory = Path(tempfile.mkdtemp(dir=self.service.directory))
+        state = Path(tempfile.mkdtemp(dir=self.service.state_dir))
         bundle = make_bundle(directory / "bundle", command)
         conmon, runtime = program("conmon"), program(self.runtime)
         parent = self.service.cgroup_parent
         return (
-            Bare(bundle, directory, parent, conmon, runtime),
+            Bare(bundle, directory, state, parent, conmon, runtime),
             Bundled(self.service, str(bundle), self.runtime),
         )
 

@@ -16,6 +16,7 @@ from typing import Self
 
 import grpc
 
+from ocigrpc import Client
 from ocigrpc.v1.runtime_pb2_grpc import RuntimeServiceStub
 from ocigrpc.waiting import Deadline
 from tests.bed import REPOSITORY
@@ -31,6 +32,7 @@ Runtimes = Mapping[str, Mapping[str, object]]
 class ServiceProcess:
     """A service with directories, a cgroup parent and runtime roots of its own.
 
+    ``state_dir`` is for what a reboot clears, of runtimes as well; it is ``directory`` by default.
     ``settings`` are flags, without the dashes in front.
     """
 
@@ -40,23 +42,25 @@ class ServiceProcess:
         directory: Path,
         *,
         runtimes: Runtimes | None = None,
+        state_dir: Path | None = None,
         **settings: object,
     ) -> None:
         self.host = host
         self.directory = directory
+        self.state_dir = state_dir or directory
         name = directory.name
         by_systemd = settings.get("cgroup_manager") == "systemd"
         parent = f"{name.replace('-', '_')}.slice" if by_systemd else name
-        self.host_leaks = Leaks(host, directory, parent)
+        self.host_leaks = Leaks(host, directory, parent, self.state_dir)
         self.cgroup_parent = parent if by_systemd else f"/{parent}"
         handlers = {"runc": {"path": "runc"}, "crun": {"path": "crun"}} | dict(runtimes or {})
         for runtime, handler in handlers.items():
             root = "crun" if runtime == "crun" else "runc"
-            handlers[runtime] = {"root": str(directory / root), **handler}
+            handlers[runtime] = {"root": str(self.state_dir / root), **handler}
         self._settings: dict[str, object] = {
             "socket_path": directory / "socket",
             "root_dir": directory / "root",
-            "run_dir": directory / "run",
+            "run_dir": self.state_dir / "run",
             "logs_dir": directory / "log",
             "cgroup_parent": self.cgroup_parent,
             "runtimes": json.dumps(handlers),
@@ -104,7 +108,11 @@ class ServiceProcess:
         return [sys.executable, "-m", *(launcher or ("ocigrpc",)), "serve", *flags]
 
     def refusal(self) -> dict[str, object]:
-        """The one line with which it does not start."""
+        """The one line with which it does not start.
+
+        That of wrong settings names the key, and the status is then the one that systemd does not
+        restart after.
+        """
         ended = subprocess.run(
             self.host.command(self.argv()),
             cwd=REPOSITORY,
@@ -114,17 +122,24 @@ class ServiceProcess:
             timeout=LIMIT_S,
             check=False,
         )
-        assert (ended.returncode, ended.stdout) == (1, ""), ended
+        assert ended.stdout == ""
         (line,) = ended.stderr.splitlines()
         assert not (self.directory / "socket").exists()
         event = json.loads(line)
         assert isinstance(event, dict)
+        assert ended.returncode == (2 if "key" in event else 1), ended
         return event
 
     def connect(self) -> None:
-        """Make ``rpc`` a stub of a connection of its own."""
+        """Make ``client`` and ``wire`` by connections of their own.
+
+        ``wire`` has the stub's methods, for tests of what is sent and answered; see
+        ``tests/README.md``. It repeats nothing.
+        """
+        address = f"unix:{self.directory}/socket"
+        self.client = Client(address, timeout_s=LIMIT_S)
         self.channel = grpc.insecure_channel(
-            f"unix:{self.directory}/socket",
+            address,
             [
                 ("grpc.use_local_subchannel_pool", 1),
                 # When the service is back, that is known soon.
@@ -132,7 +147,12 @@ class ServiceProcess:
                 ("grpc.max_reconnect_backoff_ms", 100),
             ],
         )
-        self.rpc = RuntimeServiceStub(self.channel)
+        self.wire = RuntimeServiceStub(self.channel)
+
+    def disconnect(self) -> None:
+        """Close both; calls that still run are cancelled."""
+        self.client.close()
+        self.channel.close()
 
     def another(self) -> Self:
         """The same service, by a connection of its own that outlives the service's death."""
@@ -165,7 +185,7 @@ class ServiceProcess:
     def expect_end(self) -> None:
         """Wait for exit status 0, after a signal that ends it."""
         assert self._process is not None
-        self.channel.close()
+        self.disconnect()
         assert self._process.wait(2 * LIMIT_S) == 0, (self.directory / "events").read_text()
         self._notify.close()
         self.pid = 0
@@ -186,7 +206,7 @@ class ServiceProcess:
         assert self._process is not None
         assert self._process.wait(LIMIT_S) == -signal.SIGKILL
         # Not before, or calls would be cancelled, and not cut off.
-        self.channel.close()
+        self.disconnect()
         self._notify.close()
         self.pid = 0
 

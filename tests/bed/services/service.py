@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-import grpc
-from google.protobuf.duration_pb2 import Duration
-
+from ocigrpc.errors import ContainerNotFound
 from ocigrpc.v1 import config_pb2, container_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ContainerState, MonitorLostPolicy
 from tests.bed.hosts.host import Host
@@ -38,6 +37,7 @@ class Fields(TypedDict, total=False):
     annotations: Mapping[str, str]
     cgroup_parent: str
     monitor_lost_policy: MonitorLostPolicy
+    auto_remove: bool
 
 
 class Service(ServiceProcess):
@@ -50,9 +50,10 @@ class Service(ServiceProcess):
         rootfs: Path,
         *,
         runtimes: Runtimes | None = None,
+        state_dir: Path | None = None,
         **settings: object,
     ) -> None:
-        super().__init__(host, directory, runtimes=runtimes, **settings)
+        super().__init__(host, directory, runtimes=runtimes, state_dir=state_dir, **settings)
         self.rootfs = rootfs
 
     def config(self, script: str) -> config_pb2.ContainerConfig:
@@ -71,7 +72,7 @@ class Service(ServiceProcess):
     ) -> runtime_pb2.CreateContainerResponse:
         config = config_pb2.ContainerConfig(rootfs_path=str(self.rootfs), command=command)
         request = runtime_pb2.CreateContainerRequest(config=config, **fields)
-        return self.rpc.CreateContainer(request, timeout=LIMIT_S)
+        return self.client.create_container(request)
 
     def run(self, script: str = "exec sleep 1000", **fields: Unpack[Fields]) -> str:
         container_id = self.create(script, **fields).container_id
@@ -85,45 +86,39 @@ class Service(ServiceProcess):
             type=config_pb2.NAMESPACE_TYPE_PID, mode=config_pb2.NAMESPACE_MODE_HOST
         )
         request = runtime_pb2.CreateContainerRequest(config=config)
-        container_id = self.rpc.CreateContainer(request, timeout=LIMIT_S).container_id
+        container_id = self.client.create_container(request).container_id
         self.start_container(container_id)
         return container_id
 
     def start_container(self, container_id: str) -> None:
-        request = runtime_pb2.StartContainerRequest(container_id=container_id)
-        self.rpc.StartContainer(request, timeout=LIMIT_S)
+        self.client.start_container(container_id)
 
     def pause(self, container_id: str) -> None:
-        request = runtime_pb2.PauseContainerRequest(container_id=container_id)
-        self.rpc.PauseContainer(request, timeout=LIMIT_S)
+        self.client.pause_container(container_id)
 
     def resume(self, container_id: str) -> None:
-        request = runtime_pb2.ResumeContainerRequest(container_id=container_id)
-        self.rpc.ResumeContainer(request, timeout=LIMIT_S)
+        self.client.resume_container(container_id)
 
-    def stop(self, container_id: str, timeout_s: float, limit_s: float = LIMIT_S) -> None:
-        timeout = Duration()
-        timeout.FromMilliseconds(int(timeout_s * 1000))
-        request = runtime_pb2.StopContainerRequest(container_id=container_id, timeout=timeout)
-        self.rpc.StopContainer(request, timeout=limit_s)
+    def stop(self, container_id: str, timeout_s: float) -> None:
+        self.client.stop_container(container_id, timeout_s)
+
+    def stop_by(self, container_id: str, timeout_s: float, deadline_s: float) -> None:
+        """Stop a container in a call with a deadline of so many seconds."""
+        request = runtime_pb2.StopContainerRequest(container_id=container_id)
+        request.timeout.FromNanoseconds(round(timeout_s * 1e9))
+        self.wire.StopContainer(request, timeout=deadline_s)
 
     def kill(self, container_id: str, signal: str = "KILL", *, everyone: bool = False) -> None:
-        request = runtime_pb2.KillContainerRequest(
-            container_id=container_id, signal=signal, all=everyone
-        )
-        self.rpc.KillContainer(request, timeout=LIMIT_S)
+        self.client.kill_container(container_id, signal, all_processes=everyone)
 
     def remove(self, container_id: str, *, force: bool = False) -> None:
-        request = runtime_pb2.RemoveContainerRequest(container_id=container_id, force=force)
-        self.rpc.RemoveContainer(request, timeout=LIMIT_S)
+        self.client.remove_container(container_id, force=force)
 
     def wait(self, container_id: str) -> container_pb2.ExitStatus:
-        request = runtime_pb2.WaitContainerRequest(container_id=container_id)
-        return self.rpc.WaitContainer(request, timeout=LIMIT_S).exit_status
+        return self.client.wait_container(container_id, LIMIT_S)
 
     def status(self, container_id: str) -> container_pb2.ContainerStatus:
-        request = runtime_pb2.ContainerStatusRequest(container_id=container_id)
-        return self.rpc.ContainerStatus(request, timeout=LIMIT_S).status
+        return self.client.container_status(container_id).status
 
     def state(self, container_id: str) -> str:
         """As the OCI runtime spec names it."""
@@ -131,8 +126,7 @@ class Service(ServiceProcess):
 
     def info(self, container_id: str) -> Mapping[str, str]:
         """What a verbose status has besides."""
-        request = runtime_pb2.ContainerStatusRequest(container_id=container_id, verbose=True)
-        return self.rpc.ContainerStatus(request, timeout=LIMIT_S).info
+        return self.client.container_status(container_id, verbose=True).info
 
     def monitor_pid(self, container_id: str) -> int:
         """Of conmon, as its host numbers it."""
@@ -141,24 +135,14 @@ class Service(ServiceProcess):
     def containers(self, **fields: object) -> Sequence[container_pb2.ContainerSummary]:
         """The containers that match a filter."""
         wanted = runtime_pb2.ContainerFilter(**fields)  # type: ignore[arg-type]  # as above
-        request = runtime_pb2.ListContainersRequest(filter=wanted)
-        found: list[container_pb2.ContainerSummary] = []
-        while True:
-            page = self.rpc.ListContainers(request, timeout=LIMIT_S)
-            found += page.containers
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return list(self.client.list_containers(wanted))
 
     def statuses(self) -> list[container_pb2.ContainerStatus]:
         """All that is known of each container, without those that are removed meanwhile."""
         found = []
         for container_id in self.ids():
-            try:
+            with suppress(ContainerNotFound):
                 found.append(self.status(container_id))
-            except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.NOT_FOUND:
-                    raise
         return found
 
     def ids(self, **fields: object) -> list[str]:

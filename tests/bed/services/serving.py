@@ -35,11 +35,12 @@ def serving(host: Host, rootfs: Path, **settings: object) -> Iterator[Service]:
 
 
 @contextmanager
-def sandbox(**runtimes: Path) -> Iterator[Service]:
+def sandbox(state_dir: Path | None = None, /, **runtimes: Path) -> Iterator[Service]:
     """A service for a command, on this host, whose containers and services notice nothing.
 
-    ``runtimes`` are programs to use like runc, by the names of their handlers. SIGINT and
-    SIGTERM end the block in good order, with ``KeyboardInterrupt``.
+    ``state_dir`` is as a service has it; ``runtimes`` are programs to use like runc,
+    by the names of their handlers. SIGINT and SIGTERM end the block in good order, with
+    ``KeyboardInterrupt``.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     handlers = {name: {"path": str(path)} for name, path in runtimes.items()}
@@ -47,7 +48,9 @@ def sandbox(**runtimes: Path) -> Iterator[Service]:
     with (
         tempfile.TemporaryDirectory(prefix="ocigrpc-rootfs-", dir="/var/tmp") as directory,
         native() as host,
-        serving(host, make_rootfs(Path(directory)), runtimes=handlers) as service,
+        serving(
+            host, make_rootfs(Path(directory)), runtimes=handlers, state_dir=state_dir
+        ) as service,
     ):
         try:
             yield service

@@ -20,7 +20,12 @@ from ocigrpc.engine.containers.ownership import (
     refuse_taken,
 )
 from ocigrpc.engine.containers.registry import ContainerRegistry
-from ocigrpc.engine.containers.teardown import end_processes, remove_files, remove_new_log
+from ocigrpc.engine.containers.teardown import (
+    end_processes,
+    release_root,
+    remove_files,
+    remove_new_log,
+)
 from ocigrpc.engine.model.record import fingerprint
 from ocigrpc.engine.model.values import CreateRequest, State
 from ocigrpc.errors import (
@@ -34,8 +39,10 @@ from ocigrpc.host.descriptors import require_descriptors
 from ocigrpc.host.files.directory import write_new_file
 from ocigrpc.host.processes.process import Process
 from ocigrpc.log import bind_log, get_logger
+from ocigrpc.metrics import CREATE_PHASE_DURATION, RUNTIME_RUNS
 from ocigrpc.oci.bundle import fill_spec, make_bundle, write_spec
 from ocigrpc.oci.shown_bundle import show_bundle
+from ocigrpc.traces import Phases
 from ocigrpc.waiting import Deadline
 
 log = get_logger()
@@ -51,6 +58,8 @@ class Creation:
         self._context = context
         self._registry = registry
         self._exits = exits
+        # Called while the runtime works on a container, so that it takes none of the caller's time.
+        self.meanwhile: Callable[[Container], None] = lambda container: None
         self._background = BackgroundWork()
 
     def close(self) -> None:
@@ -71,11 +80,16 @@ class Creation:
         require_descriptors(_DESCRIPTORS)
         self._background.require_room()
         while True:
-            plan = Planner(request, self._context, self._registry).plan(deadline)
-            bind_log(container_id=plan.record.container_id)
-            container, ours = self._registry.reserve(plan.record)
+            with ExitStack() as undo:
+                plan = Planner(request, self._context, self._registry).plan(deadline, undo)
+                bind_log(container_id=plan.record.container_id)
+                container, ours = self._registry.reserve(plan.record)
+                if ours:
+                    # From now on it is undone with the create.
+                    undo.pop_all()
             if ours:
-                self._make_in_time(_Create(container, plan, self._registry), deadline)
+                create = _Create(container, plan, self._registry, self.meanwhile)
+                self._make_in_time(create, deadline)
             elif not self._settled(container, deadline):
                 continue  # It failed, and is gone: try it here.
             return container
@@ -105,18 +119,25 @@ class Creation:
 class _Create:
     """One container that is being made.
 
-    ``phase`` is how far its launch has come, for the error if it comes no further;
-    ``not_undone`` is what then kept the create from being undone.
+    ``not_undone`` is what kept the create from being undone, if it has failed.
     """
 
-    def __init__(self, container: Container, plan: Plan, registry: ContainerRegistry) -> None:
+    def __init__(
+        self,
+        container: Container,
+        plan: Plan,
+        registry: ContainerRegistry,
+        meanwhile: Callable[[Container], None],
+    ) -> None:
+        self._meanwhile = meanwhile
         self._container = container
         self._plan = plan
         self._registry = registry
         self._made = False
         # What is to be done at the end: most of it unless the container is made.
         self._end = ExitStack()
-        self.phase = "spawn"
+        # How far its launch has come.
+        self._phases = Phases(CREATE_PHASE_DURATION, "spawn")
         self.not_undone: list[OcigrpcError] = []
 
     def make(self, deadline: Deadline) -> Container:
@@ -125,6 +146,7 @@ class _Create:
         handler = container.context.settings.runtimes[plan.record.runtime_handler]
         bounded = deadline.within(handler.create_timeout_s)
         self._undo(lambda: self._registry.drop(container, remembered=True))
+        self._undo(self._release_root)
         self._end.enter_context(container.lock("create", bounded))
         # Check before the intent is stored: after a crash, recovery kills and removes whatever
         # an intent names, and this may be somebody else's.
@@ -142,7 +164,7 @@ class _Create:
         self._undo(lambda: self.not_undone.extend(remove_files(container)))
         if plan.shown:
             show_bundle(container.paths, plan.shown)
-        with self._phases():
+        with self._explained(), self._phases:
             self._launch(bounded)
         self._made = True
         try:
@@ -161,29 +183,32 @@ class _Create:
 
     def _launch(self, deadline: Deadline) -> None:
         container, plan = self._container, self._plan
+        self._phases.enter("spawn")
         launch = self._end.enter_context(Launch(plan.conmon))
         # Undone before the launch is left: conmon whose sync pipe is closed dies, and its
         # container would be alone.
         self._undo(self._end_processes)
-        self.phase = "cgroup"
+        self._phases.enter("cgroup")
         container.cgroups.enter(launch.pid, deadline)
         # Not sooner: should we die, conmon goes on by itself, and while it is not where it will
         # be looked for, the runtime must find nothing to create.
         (fill_spec if plan.shown else write_spec)(container.paths, plan.spec)
-        self.phase = "monitor"
-        # While the runtime works, so that it takes none of the caller's time.
+        self._phases.enter("monitor")
         monitor = self._held_monitor(launch.go(deadline))
-        self.phase = "sync"
+        RUNTIME_RUNS.add(plan.record.runtime_handler, "create")
+        self._meanwhile(container)
+        self._phases.enter("sync")
         try:
             init_pid = launch.created_pid(deadline)
         except Timeout:
             # conmon alone has its group to itself; with the runtime, it waits for that.
             if len(container.cgroups.monitor.members()) > 1:
-                self.phase = "runtime"
+                self._phases.name = "runtime"
             raise
         except RuntimeFailed as error:
             self._refuse_taken(error, deadline)
             raise
+        self._phases.succeed()
         # Later the caller may have given up.
         deadline.check()
         self._commit(init_pid, monitor)
@@ -237,13 +262,19 @@ class _Create:
         deadline = Deadline(self._container.context.settings.timeouts.undo_s)
         self.not_undone.extend(end_processes(self._container, deadline))
 
+    def _release_root(self) -> None:
+        """Give back its root, unless something is left that may use it: that is undone first."""
+        if not self.not_undone:
+            self.not_undone.extend(release_root(self._container))
+
     def _delete_undone(self) -> None:
         """Have the store forget the create, unless there is something left of it to undo."""
+        self._release_root()
         if not self.not_undone:
             self._container.delete()
 
     @contextmanager
-    def _phases(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         """Put the phase into every error of the block; a time-out is CREATE_TIMEOUT."""
         try:
             yield
@@ -251,15 +282,15 @@ class _Create:
             raise self.timed_out() from error
         except OcigrpcError as error:
             ran = isinstance(error, RuntimeFailed)
-            error.metadata["phase"] = "runtime" if ran else self.phase
+            error.metadata["phase"] = "runtime" if ran else self._phases.name
             raise
 
     def timed_out(self, **metadata: str) -> Timeout:
         """The error of a create that has come no further."""
         return Timeout(
-            f"the container was not created in time; it was in phase {self.phase}",
+            f"the container was not created in time; it was in phase {self._phases.name}",
             reason="CREATE_TIMEOUT",
-            phase=self.phase,
+            phase=self._phases.name,
             container_id=self._container.container_id,
             **metadata,
         )

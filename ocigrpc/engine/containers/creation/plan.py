@@ -6,7 +6,7 @@ import os
 import secrets
 import shlex
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -15,10 +15,16 @@ from ocigrpc.conmon.argv import OPTIONS, ConmonOptions
 from ocigrpc.conmon.log_path import check_log_path, place_of_log
 from ocigrpc.engine.containers.cgroups import ContainerCgroups, topmost_missing
 from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.containers.creation.source import (
+    complete_root,
+    lent_root,
+    source_spec,
+    stop_signal_of,
+)
 from ocigrpc.engine.containers.registry import ContainerRegistry, log_in_use
 from ocigrpc.engine.containers.resources.checks import check_cpusets, check_host
 from ocigrpc.engine.model.record import Record, fingerprint
-from ocigrpc.engine.model.signals import parse_signal
+from ocigrpc.engine.model.rootfs import RootFilesystem
 from ocigrpc.engine.model.values import (
     BundleSource,
     ConfigSource,
@@ -30,18 +36,9 @@ from ocigrpc.errors import HostFailed, InvalidArgument, cut
 from ocigrpc.host.cgroups.hierarchy import Kind
 from ocigrpc.host.files.statx import FileIdentity
 from ocigrpc.host.processes.programs import find_program
-from ocigrpc.oci.bundle import (
-    Spec,
-    adopt,
-    asks_for_terminal,
-    bundle_spec,
-    has_hooks,
-    table,
-    text_spec,
-)
+from ocigrpc.oci.bundle import Spec, adopt, asks_for_terminal, has_hooks, table
 from ocigrpc.oci.options import require_option
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.config import Resources
 from ocigrpc.oci.spec.resources import with_weight
 from ocigrpc.oci.spec.seccomp import profile_path
@@ -84,23 +81,26 @@ class Planner:
         self._container_id = request.container_id or secrets.token_hex(32)
         self._cgroups = self._requested_cgroups()
 
-    def plan(self, deadline: Deadline) -> Plan:
-        """What follows from the request."""
+    def plan(self, deadline: Deadline, undo: ExitStack) -> Plan:
+        """What follows from the request; ``undo`` gives back what was lent for it."""
         request, cgroups = self._request, self._cgroups
-        spec = _source_spec(request, self._container_id)
+        root = lent_root(request, self._container_id, self._context, undo)
+        spec = source_spec(request, self._container_id, root)
         self._refuse_unified(spec)
         if isinstance(request.source, ConfigSource):
             self._check_resources(request.source.config.resources)
             if self._context.hierarchies.kind is Kind.V2:
                 spec = _with_weight(spec)
         terminal = request.terminal or asks_for_terminal(spec)
-        record = self._record(spec, terminal)
+        record = self._record(spec, terminal, root)
         source = request.source
         # A bundle that hooks may read.
         shown = source.bundle_path if isinstance(source, BundleSource) and has_hooks(spec) else ""
         conmon = self._conmon(record, deadline, shows_bundle=bool(shown))
         annotations = {**cgroups.annotations(spec), **request.annotations}
         spec = adopt(spec, cgroups.cgroups_path, annotations, terminal)
+        if root is not None:
+            complete_root(root, spec, self._context.roots)
         return Plan(record, spec, conmon, shown)
 
     def _requested_cgroups(self) -> ContainerCgroups:
@@ -137,14 +137,11 @@ class Planner:
         check_cpusets(resources, "config.resources", self._cgroups.container, found)
         found.raise_any()
 
-    def _record(self, spec: Spec, terminal: bool) -> Record:
+    def _record(self, spec: Spec, terminal: bool, root: RootFilesystem | None) -> Record:
         request, source = self._request, self._request.source
         container_id = self._container_id
-        log_path = request.log_path or self._context.log_path(container_id)
+        log_path = self._log_path()
         entry_path = self._runtime.entry_path(container_id)
-        if request.log_path:
-            check_log_path(log_path)
-            self._refuse_shared_log(log_path)
         return Record(
             container_id=container_id,
             fingerprint=fingerprint(request),
@@ -157,15 +154,13 @@ class Planner:
             cgroup_path=self._cgroups.container.path,
             bundle_path=self._context.paths(container_id).bundle,
             log_path=log_path,
-            stop_signal=parse_signal(request.stop_signal or "SIGTERM", "stop_signal"),
+            stop_signal=stop_signal_of(request, root),
             name=request.name,
             log_place=place_of_log(log_path),
             log_is_ours=not request.log_path,
             log_is_new=not request.log_path or not os.path.lexists(log_path),
             log_size_max_bytes=request.log_size_max_bytes,
-            log_limit_bytes=0
-            if request.log_path or request.log_size_max_bytes
-            else self._settings.logs.max_bytes,
+            log_limit_bytes=self._log_limit_bytes(),
             made_parent=self._made_parent(),
             labels=request.labels,
             annotations=request.annotations,
@@ -176,7 +171,25 @@ class Planner:
             stdin_once=request.stdin_once,
             runtime_entry=FileIdentity(entry_path) if entry_path else None,
             monitor_lost_policy=request.monitor_lost_policy or self._settings.monitor_lost_policy,
+            auto_remove=request.auto_remove,
+            rootfs_id=root.rootfs_id if root else "",
+            image_id=root.image_id if root else "",
+            image_name=root.image_name if root else "",
         )
+
+    def _log_path(self) -> str:
+        """Where its log is going to be, which is no other container's."""
+        log_path = self._request.log_path
+        if not log_path:
+            return self._context.log_path(self._container_id)
+        check_log_path(log_path)
+        self._refuse_shared_log(log_path)
+        return log_path
+
+    def _log_limit_bytes(self) -> int:
+        """How large a log grows that the service rotates, else 0."""
+        is_left_alone = self._request.log_path or self._request.log_size_max_bytes
+        return 0 if is_left_alone else self._settings.logs.max_bytes
 
     def _refuse_shared_log(self, log_path: str) -> None:
         """Raise ``ContainerExists`` if what is there is another container's log by another name."""
@@ -208,11 +221,12 @@ class Planner:
                 reason="MONITOR_NOT_FOUND",
                 path=settings.conmon.path,
             )
+        runtime_path = self._runtime.find()
         return ConmonOptions(
             conmon_path=conmon_path,
             container_id=record.container_id,
             paths=self._context.paths(record.container_id),
-            runtime_path=self._runtime.find(),
+            runtime_path=runtime_path,
             runtime_argv=self._runtime.global_argv,
             log_path=record.log_path,
             log_level=settings.conmon.log_level,
@@ -223,17 +237,19 @@ class Planner:
             stdin_once=request.stdin_once,
             no_pivot=request.no_pivot,
             shows_bundle=shows_bundle,
-            unknown=self._unknown_options(conmon_path, deadline),
+            unknown=self._unknown_options(conmon_path, runtime_path, deadline),
         )
 
-    def _unknown_options(self, conmon_path: str, deadline: Deadline) -> frozenset[str]:
+    def _unknown_options(
+        self, conmon_path: str, runtime_path: str, deadline: Deadline
+    ) -> frozenset[str]:
         """The options that conmon and the runtime don't know.
 
         Raises ``PreconditionFailed`` (OPTION_UNKNOWN) for one that the request needs.
         """
         request, runtime = self._request, self._runtime
         by_conmon = self._context.conmon_options.unknown([conmon_path], OPTIONS, deadline)
-        by_runtime = runtime.unknown_options("", deadline)
+        by_runtime = runtime.unknown_options("", deadline, runtime_path)
         if request.log_size_max_bytes:
             require_option("conmon", "--log-size-max", by_conmon)
         if request.no_pivot:
@@ -255,16 +271,6 @@ def _requested_runtime(context: Context, name: str) -> Runtime:
             runtime_handler=wanted,
         )
     return context.runtimes[wanted]
-
-
-def _source_spec(request: CreateRequest, container_id: str) -> Spec:
-    match request.source:
-        case BundleSource(bundle_path):
-            return bundle_spec(bundle_path)
-        case SpecSource(spec_json):
-            return text_spec(spec_json)
-        case ConfigSource(config):
-            return spec_of(config, container_id=container_id, terminal=request.terminal)
 
 
 def _command_line(spec: Spec) -> str:

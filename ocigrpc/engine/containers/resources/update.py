@@ -114,7 +114,7 @@ def _groups(container: Container) -> Sequence[Cgroup]:
     With systemd on cgroup v2, crun makes that one and sets its limits there.
     """
     outer = container.cgroups.container
-    if not outer.has_groups():
+    if not outer.decisive.has_groups():
         return [outer]
     try:
         path = container.context.hierarchies.group_of(container.init_pid)
@@ -136,7 +136,9 @@ def undo_update(container: Container) -> None:
     changed = before.restore(container.cgroups.keep_limits) if before is not None else ()
     remove_update_files(container.paths.bundle)
     container.update("update", limits_before=None)
-    log.warning("container.update_undone", container_id=container.container_id, changed=changed)
+    (log.warning if changed else log.info)(
+        "container.update_undone", container_id=container.container_id, changed=changed
+    )
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The command that copies files, and the places that it copies between."""

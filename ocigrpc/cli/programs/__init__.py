@@ -1,0 +1,1 @@
+"""Commands that run programs: run, create, exec, attach, and update of their limits."""

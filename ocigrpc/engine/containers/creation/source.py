@@ -1,0 +1,68 @@
+"""What a container is made from: a bundle, a spec, a root filesystem or an image."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+import msgspec
+
+from ocigrpc.engine.containers.context import Context
+from ocigrpc.engine.containers.teardown import attempt
+from ocigrpc.engine.model.rootfs import RootFilesystem, RootFilesystems
+from ocigrpc.engine.model.signals import parse_signal
+from ocigrpc.engine.model.values import BundleSource, ConfigSource, CreateRequest, SpecSource
+from ocigrpc.errors import InvalidArgument
+from ocigrpc.oci.bundle import Spec, bundle_spec, text_spec
+from ocigrpc.oci.images.merge import merged
+from ocigrpc.oci.spec.build import spec_of
+from ocigrpc.oci.spec.root_files import missing_places
+from ocigrpc.oci.spec.types import ShownSpec
+
+
+def lent_root(
+    request: CreateRequest, container_id: str, context: Context, undo: ExitStack
+) -> RootFilesystem | None:
+    """The root filesystem of an image, if one is asked for, which ``undo`` releases.
+
+    Raises ``ImageNotFound``, ``InvalidArgument`` and what else keeps it from being lent.
+    """
+    if not isinstance(request.source, ConfigSource) or not request.source.config.image:
+        return None
+    config = request.source.config
+    if config.rootfs_path:
+        problem = "is for a container without `rootfs_path`"
+        raise InvalidArgument.of("config.image", problem, reason="CONFLICT")
+    try:
+        root = context.roots.lend(config.image, container_id, readonly=config.readonly_rootfs)
+    except InvalidArgument as error:
+        raise error.below("config") from error
+    undo.callback(attempt, partial(context.roots.release, root.rootfs_id))
+    return root
+
+
+def source_spec(request: CreateRequest, container_id: str, root: RootFilesystem | None) -> Spec:
+    """The spec that a request asks for, as it is before it becomes ours."""
+    match request.source:
+        case BundleSource(bundle_path):
+            return bundle_spec(bundle_path)
+        case SpecSource(spec_json):
+            return text_spec(spec_json)
+        case ConfigSource(config):
+            if root is not None:
+                config = merged(config, root.config, root.path)
+            return spec_of(config, container_id=container_id, terminal=request.terminal)
+
+
+def stop_signal_of(request: CreateRequest, root: RootFilesystem | None) -> int:
+    """What ends the program: as requested, else as the image has it, else SIGTERM."""
+    if root is not None and root.config.stop_signal and not request.stop_signal:
+        return parse_signal(root.config.stop_signal, "config.image")
+    return parse_signal(request.stop_signal or "SIGTERM", "stop_signal")
+
+
+def complete_root(root: RootFilesystem, spec: Spec, roots: RootFilesystems) -> None:
+    """Add to a root what the runtime may not add, or does not. Raises ``HostFailed``."""
+    known = msgspec.convert(spec, ShownSpec)
+    missing = missing_places(root.path, known.mounts or (), known.process.cwd)
+    roots.complete(root.rootfs_id, missing)

@@ -1,0 +1,1 @@
+"""Images: pulled, shown, named and removed. Knows no containers."""

@@ -1,0 +1,97 @@
+"""What went wrong with a pull, as errors that a client can tell apart."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ocigrpc.errors import HostFailed, InvalidArgument, OcigrpcError, cut
+from ocigrpc.failing import host_failing
+from ocigrpc.image_errors import (
+    ImageNotFound,
+    ImagesFailed,
+    ImageUnusable,
+    RegistryUnauthorized,
+    RegistryUnreachable,
+    StorageFull,
+)
+from ocigrpc.oci.images.platform import Platform
+from ocigrpc.oci.images.skopeo_errors import Meaning, meaning_of, message_of
+
+_CAUSES = {
+    "tls": "no trusted connection",
+    "rate": "too many requests",
+    "server": "it fails",
+    "cut": "the connection was cut off",
+    "connect": "no connection",
+}
+
+
+def program_failure(stderr: str, image: str, registry: str, path: str) -> OcigrpcError:
+    """The error for what skopeo printed. ``registry`` is empty for archives; ``path`` is of disks.
+
+    Raises nothing itself.
+    """
+    meaning, output = meaning_of(stderr), cut(message_of(stderr))
+    if meaning.reason == "STORAGE_FULL":
+        return storage_full(path, output)
+    if meaning.reason == "HOST_FAILED":
+        return HostFailed(f"skopeo can't be used: {output}", error=output)
+    if registry and (failure := _registry_failure(meaning, output, image, registry)) is not None:
+        return failure
+    for reason in ("IMAGE_DENIED_BY_POLICY", "IMAGE_PLATFORM_MISSING", "IMAGE_DAMAGED"):
+        if meaning.reason == reason:
+            message = f"image {image!r} can't be used: {output}"
+            return ImageUnusable(message, reason=reason, image=image, output=output)
+    return ImagesFailed(f"skopeo failed with image {image!r}: {output}", image=image, output=output)
+
+
+def _registry_failure(
+    meaning: Meaning, output: str, image: str, registry: str
+) -> OcigrpcError | None:
+    if meaning.reason == "IMAGE_NOT_FOUND":
+        return ImageNotFound(f"registry {registry} has no image {image!r}", image=image)
+    if meaning.reason == "REGISTRY_UNAUTHORIZED":
+        message = f"registry {registry} refuses {image!r} to these credentials: {output}"
+        return RegistryUnauthorized(message, registry=registry, output=output)
+    if meaning.reason == "REGISTRY_UNREACHABLE":
+        message = f"registry {registry}: {_CAUSES[meaning.cause]}: {output}"
+        return RegistryUnreachable(message, registry=registry, cause=meaning.cause, output=output)
+    return None
+
+
+def source_unreadable(path: str, problem: str) -> InvalidArgument:
+    """The error for an archive or a directory that has no image that can be read."""
+    return InvalidArgument.of(
+        "image", f"{path} can't be read: {problem}", reason="SOURCE_UNREADABLE", path=path
+    )
+
+
+def platform_missing(image: str, wanted: Platform, there: str) -> ImageUnusable:
+    """The error for an image that is for other platforms, ``there``."""
+    return ImageUnusable(
+        f"image {image!r} is for {there or 'no platform'}, not for {wanted}",
+        reason="IMAGE_PLATFORM_MISSING",
+        image=image,
+        platform=wanted,
+        output=there,
+    )
+
+
+def storage_full(path: str, problem: str) -> StorageFull:
+    """The error for a disk that has no room for an image."""
+    return StorageFull(f"no room at {path}: {problem}", path=path)
+
+
+@contextmanager
+def storage_failing(verb: str, path: str) -> Iterator[None]:
+    """As ``host_failing``, but with ``StorageFull`` for a disk that has no room."""
+    try:
+        with host_failing(verb, path):
+            yield
+    except HostFailed as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise storage_full(path, error.message) from error
+        raise

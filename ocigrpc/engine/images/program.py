@@ -1,0 +1,179 @@
+"""Runs skopeo at a bench, and ends it when nothing moves any more.
+
+What receives an image has no time limit of its own, since that may be of any size. So it is
+watched: bytes that it reads and writes are a sign of life, and so are those that it has put into
+its directory. What only changes the store moves none while it waits for others, or removes files.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from ocigrpc.engine.images.failures import storage_failing
+from ocigrpc.errors import OcigrpcError, Timeout
+from ocigrpc.host.files.directory import write_new_file
+from ocigrpc.host.files.tree import remove_tree
+from ocigrpc.host.processes.child import Child, Completed
+from ocigrpc.host.processes.process import read_proc
+from ocigrpc.host.processes.programs import find_program, require_program
+from ocigrpc.host.processes.provenance import marked
+from ocigrpc.log import get_logger
+from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES
+from ocigrpc.oci.images.skopeo import Skopeo
+from ocigrpc.settings.values import Settings
+from ocigrpc.waiting import Deadline
+
+# How often it is looked at.
+_TICK_S = 0.2
+# What moves when a connection is stalled: timers of the Go runtime, up to 4 bytes a second.
+_MOVED_LEAST_BYTES = 1 << 10
+_MOVED_LEAST_BYTES_PER_S = 16
+# Most bytes of a manifest, and one more to notice that it has more.
+_OUTPUT_LIMIT_BYTES = MANIFEST_LIMIT_BYTES + 1
+# What the service hands on of its own environment.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_INHERITED = (*_PROXIES, "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+log = get_logger()
+
+
+class Bench(Struct, frozen=True):
+    """What runs of skopeo for one purpose share: a directory, which is gone afterwards, and how.
+
+    Their own files are there, and those that they are given.
+    """
+
+    skopeo: Skopeo
+    directory: str
+    environment: Mapping[str, str]
+    stall_timeout_s: float
+
+    @property
+    def auth_path(self) -> str:
+        """The file with credentials."""
+        return f"{self.directory}/auth.json"
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file that root alone may read. Raises ``StorageFull`` and ``HostFailed``."""
+        path = Path(self.directory, name)
+        with storage_failing("write", str(path)):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            write_new_file(path, content)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        deadline: Deadline,
+        on_tick: Callable[[], None] = lambda: None,
+    ) -> Completed:
+        """Receive something: run it to its end, calling ``on_tick`` several times a second.
+
+        Raises ``Timeout`` (PULL_STALLED) when nothing has moved for ``stall_timeout_s``,
+        ``HostFailed``, and ``Timeout`` or ``Cancelled`` by the deadline. Its whole process group
+        has been killed then.
+        """
+        with Child(argv, env=self.environment, output_limit_bytes=_OUTPUT_LIMIT_BYTES) as child:
+            watchdog = _Watchdog(child.pid, self.directory, self.stall_timeout_s)
+            while True:
+                try:
+                    return child.wait(deadline.within(_TICK_S))
+                except Timeout:
+                    deadline.check()
+                watchdog.check()
+                on_tick()
+
+    def run_unwatched(self, argv: Sequence[str], deadline: Deadline) -> Completed:
+        """Change the store alone: run it to its end. Raises as :meth:`run`, but PULL_STALLED."""
+        with Child(argv, env=self.environment, output_limit_bytes=_OUTPUT_LIMIT_BYTES) as child:
+            return child.wait(deadline)
+
+
+@contextmanager
+def bench(settings: Settings) -> Iterator[Bench]:
+    """A bench, for a ``with``. Raises ``HostFailed`` (PROGRAM_NOT_FOUND), ``StorageFull``."""
+    images = settings.images
+    require_program(images.skopeo)
+    directory = f"{benches_directory(settings)}/{secrets.token_hex(8)}"
+    with storage_failing("make", directory):
+        Path(directory).mkdir(mode=0o700, parents=True)
+    skopeo = Skopeo(
+        find_program(images.skopeo) or images.skopeo,
+        settings.images_root,
+        settings.images_run,
+        images.policy,
+        images.registries_conf,
+        images.registries_d,
+    )
+    try:
+        yield Bench(skopeo, directory, _environment(settings, directory), images.stall_timeout_s)
+    finally:
+        try:
+            remove_tree(settings.root_dir, directory)
+        except (OSError, OcigrpcError) as error:
+            log.warning("bench.not_removed", path=directory, error=str(error))
+
+
+def benches_directory(settings: Settings) -> str:
+    """The directory of all benches, the service's own: below it, everything may be removed."""
+    return f"{settings.root_dir}/benches"
+
+
+def _environment(settings: Settings, home: str) -> Mapping[str, str]:
+    """That of skopeo, which takes what is in ``HOME`` for its user's own settings."""
+    names = (*_INHERITED, *(each.lower() for each in _PROXIES))
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
+    return {**marked(settings.run_dir), **inherited, "HOME": home}
+
+
+class _Watchdog:
+    """Whether a program moves bytes."""
+
+    def __init__(self, pid: int, directory: str, limit_s: float) -> None:
+        self._pid = pid
+        self._directory = directory
+        self._limit_s = limit_s
+        self._least_bytes = max(_MOVED_LEAST_BYTES, _MOVED_LEAST_BYTES_PER_S * limit_s)
+        self._moved_bytes = 0
+        self._moved_s = time.monotonic()
+
+    def check(self) -> None:
+        """Raise ``Timeout`` (PULL_STALLED) if it has not for ``limit_s``."""
+        received_bytes = sum(received_files(self._directory))
+        moved_bytes = received_bytes + _io_bytes(self._pid)
+        if moved_bytes - self._moved_bytes >= self._least_bytes:
+            self._moved_bytes, self._moved_s = moved_bytes, time.monotonic()
+        elif time.monotonic() - self._moved_s >= self._limit_s:
+            raise Timeout(
+                f"no bytes have come for {self._limit_s:g} s, after {received_bytes}",
+                reason="PULL_STALLED",
+                received_bytes=received_bytes,
+                stall_timeout_s=f"{self._limit_s:g}",
+            )
+
+
+def received_files(directory: str) -> Sequence[int]:
+    """The sizes of the files that skopeo receives layers into, in the order that it made them."""
+    found = dict[int, int]()
+    for path in Path(directory).glob("*storage*/*"):
+        # skopeo removes them at its end.
+        with suppress(OSError, ValueError):
+            found[int(path.name)] = path.stat().st_size
+    return [found[number] for number in sorted(found)]
+
+
+def _io_bytes(pid: int) -> int:
+    """What a process has read and written, from files, sockets and pipes; proc_pid_io(5)."""
+    try:
+        lines = read_proc(f"/proc/{pid}/io").splitlines()
+    except OSError:
+        return 0
+    counts = dict(line.split(b": ") for line in lines)
+    return int(counts.get(b"rchar", 0)) + int(counts.get(b"wchar", 0))

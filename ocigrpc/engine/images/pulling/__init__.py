@@ -1,0 +1,1 @@
+"""Pulls: resolved, joined, copied, named; and undone."""

@@ -1,0 +1,122 @@
+"""One copy of an image into the store, with the syncs that make it last and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+
+from ocigrpc.engine.images.failures import platform_missing, program_failure, storage_failing
+from ocigrpc.engine.images.program import Bench, received_files
+from ocigrpc.engine.images.pulling.sources import Wanted
+from ocigrpc.engine.images.storage import Image, Storage
+from ocigrpc.engine.model.pulls import PullProgress
+from ocigrpc.host.files.sync import sync_file_system
+from ocigrpc.image_errors import ImagesFailed
+from ocigrpc.log import get_logger
+from ocigrpc.oci.images.progress import layers_progress
+from ocigrpc.oci.images.skopeo import pulled_name
+from ocigrpc.waiting import Deadline
+
+log = get_logger()
+
+
+class Copy:
+    """Copies what is wanted under the temporary name of a pull."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        pull_id: str,
+        storage: Storage,
+        bench: Bench,
+        report: Callable[[PullProgress], None],
+    ) -> None:
+        self._wanted = wanted
+        self._name = pulled_name(pull_id)
+        self._storage = storage
+        self._bench = bench
+        self._report = report
+        self._present = self._stored()
+        # What was in the store when the disk was last told to write.
+        self._synced = self._present
+        self._syncing: Thread | None = None
+        self._reported: PullProgress | None = None
+
+    def run(self, deadline: Deadline) -> Image:
+        """Copy it; what is in the store then, on its disk. Raises what ``PullImage`` does."""
+        wanted, bench = self._wanted, self._bench
+        bench.write("auth.json", wanted.found.auth)
+        argv = bench.skopeo.copy_in(
+            wanted.found.source, self._name, bench.directory, bench.auth_path, wanted.choice
+        )
+        self._tick()
+        try:
+            ended = bench.run(argv, deadline, self._tick)
+        finally:
+            if self._syncing is not None:
+                self._syncing.join()
+        if ended.returncode:
+            raise program_failure(
+                ended.failure_text, wanted.image, wanted.found.registry, bench.skopeo.root
+            )
+        image = self._checked()
+        with storage_failing("sync", bench.skopeo.root):
+            sync_file_system(bench.skopeo.root)
+        return image
+
+    def _checked(self) -> Image:
+        """What was copied, if it is what was wanted."""
+        image, wanted = self._storage.pulled(self._name), self._wanted
+        if image is None or image.image_id != wanted.image_id:
+            found = image.image_id if image is not None else "nothing"
+            raise ImagesFailed(
+                f"skopeo has copied {found} in place of {wanted.image_id}",
+                image=wanted.image,
+                output="",
+            )
+        there = image.file.platform
+        # Some images say nothing of it.
+        if there.architecture and not wanted.platform.accepts(there):
+            raise platform_missing(wanted.image, wanted.platform, str(there))
+        return image
+
+    def _stored(self) -> frozenset[str]:
+        """The layers of the image that are in the store, by their digests."""
+        digests = {each.digest for each in self._wanted.manifest.layers}
+        layers = self._storage.stored_layers().values()
+        whole = (each for each in layers if each.is_whole)
+        return frozenset(
+            digests.intersection(
+                digest for each in whole for digest in (each.packed_digest, each.diff_digest)
+            )
+        )
+
+    def _tick(self) -> None:
+        stored = self._stored()
+        if stored != self._synced and (self._syncing is None or not self._syncing.is_alive()):
+            # Now and not at the end, when nothing else would go on meanwhile.
+            self._synced = stored
+            self._syncing = Thread(target=self._sync, name="sync", daemon=True)
+            self._syncing.start()
+        layers = layers_progress(
+            self._wanted.manifest.layers,
+            received_files(self._bench.directory),
+            stored - self._present,
+            self._present,
+        )
+        progress = PullProgress(
+            self._wanted.found.digest,
+            sum(each.size_bytes for each in layers if each.digest not in self._present),
+            sum(each.received_bytes for each in layers),
+            tuple(layers),
+        )
+        if progress != self._reported:
+            self._reported = progress
+            self._report(progress)
+
+    def _sync(self) -> None:
+        try:
+            sync_file_system(self._bench.skopeo.root)
+        except OSError as error:
+            # The last one decides.
+            log.warning("pull.sync_failed", error=str(error))

@@ -1,0 +1,269 @@
+"""From what a client wants to pull to the one image that this is now.
+
+A name is resolved once, to a digest, and nothing else is pulled. Each client asks its registry by
+its own credentials, and so has shown that it may have the image, before it joins a pull.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from ocigrpc.engine.images.failures import (
+    platform_missing,
+    program_failure,
+    source_unreadable,
+)
+from ocigrpc.engine.images.program import Bench
+from ocigrpc.engine.model.pulls import PullRequest
+from ocigrpc.errors import HostFailed, InvalidArgument
+from ocigrpc.failing import host_failing
+from ocigrpc.host.files.regular import read_regular_file
+from ocigrpc.image_errors import ImageNotFound, ImagesFailed, ImageUnusable
+from ocigrpc.oci.images.config import ImageFile, image_file
+from ocigrpc.oci.images.manifest import Blob, Entry, Index, Manifest, digest_of, parse_manifest
+from ocigrpc.oci.images.platform import Platform
+from ocigrpc.oci.images.reference import Reference
+from ocigrpc.oci.images.short_names import ShortNames
+from ocigrpc.oci.images.skopeo import auth_file
+from ocigrpc.oci.images.source import Archive, parse_source
+from ocigrpc.oci.images.storage import LAYERS_LIMIT
+from ocigrpc.settings.images import ImagesSettings
+from ocigrpc.waiting import Deadline
+
+# Where registries.conf(5) is, unless the settings say so, and what is read after it.
+_REGISTRIES_CONF = "/etc/containers/registries.conf"
+_REGISTRIES_CONF_D = Path("/etc/containers/registries.conf.d")
+
+
+class Found(NamedTuple):
+    """What a name means now: a source for skopeo, and the digest of its manifest, or its list.
+
+    ``registry`` and ``repository`` are empty for what is on the node, and ``name`` for an image
+    that gets none.
+    """
+
+    source: str
+    name: str
+    registry: str
+    repository: str
+    digest: str
+    manifest: Manifest | Index
+    auth: bytes
+
+
+class Wanted(NamedTuple):
+    """One image to pull; ``choice`` is what it is for, if its manifest is one of a list."""
+
+    image: str
+    found: Found
+    manifest: Manifest
+    platform: Platform
+    choice: Platform | None
+
+    @property
+    def image_id(self) -> str:
+        """The id that it has in a store."""
+        return self.manifest.config.digest.removeprefix("sha256:")
+
+    @property
+    def key(self) -> tuple[str, str, Platform]:
+        """Equal for all that are one pull."""
+        found = self.found
+        return found.repository or found.source, found.digest, self.platform
+
+
+class Source(Struct, frozen=True):
+    """What a request names. ``names`` are the whole names that it may mean; none for an archive."""
+
+    archive: Archive | None
+    names: tuple[Reference, ...]
+    own_name: str = ""
+
+
+def source_of(request: PullRequest, settings: ImagesSettings) -> Source:
+    """What a request names.
+
+    Raises ``InvalidArgument`` (INVALID_IMAGE_NAME), ``HostFailed`` for a registries.conf that
+    can't be used.
+    """
+    try:
+        parsed = parse_source(request.image)
+    except ValueError as error:
+        raise InvalidArgument.of("image", str(error), reason="INVALID_IMAGE_NAME") from error
+    if isinstance(parsed, Archive):
+        return Source(parsed, (), _archive_name(request, parsed))
+    if request.name:
+        problem = "is for archives and directories; an image of a registry has its name from there"
+        raise InvalidArgument.of("name", problem, reason="NOT_APPLICABLE")
+    names = _short_names(settings).candidates(parsed)
+    return Source(None, tuple(each if each.digest else each.tagged() for each in names))
+
+
+def platform_of(request: PullRequest) -> Platform:
+    """What the image of a request is for: in parts that it leaves out, the node's own."""
+    return request.platform.filled(Platform.of_machine(os.uname().machine))
+
+
+def _archive_name(request: PullRequest, archive: Archive) -> str:
+    if not request.name:
+        own = archive.own_name
+        return str(own) if own is not None else ""
+    try:
+        name = Reference.parse(request.name)
+    except ValueError as error:
+        raise InvalidArgument.of("name", str(error), reason="INVALID_IMAGE_NAME") from error
+    if name.is_short or name.digest:
+        problem = "must have a registry, as in localhost/app:1, and no digest"
+        raise InvalidArgument.of("name", problem, reason="INVALID_IMAGE_NAME")
+    return str(name.at(name.registry).tagged())
+
+
+def _short_names(settings: ImagesSettings) -> ShortNames:
+    files = [settings.registries_conf or _REGISTRIES_CONF]
+    files += map(str, sorted(_REGISTRIES_CONF_D.glob("*.conf")))
+    short = ShortNames()
+    for path in files:
+        try:
+            short = short.with_file(read_regular_file(path).decode())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            problem = f"{path} can't be used: {error}"
+            raise HostFailed(problem, path=path, error=error) from error
+    return short
+
+
+class Resolver:
+    """Asks registries, or reads archives, for one request."""
+
+    def __init__(
+        self,
+        request: PullRequest,
+        platform: Platform,
+        settings: ImagesSettings,
+        bench: Bench,
+        deadline: Deadline,
+    ) -> None:
+        self._request = request
+        self._settings = settings
+        self._bench = bench
+        self._deadline = deadline
+        self.platform = platform
+
+    def find(self, source: Source) -> Found:
+        """What the request means now. Raises what ``PullImage`` does when it can't be found."""
+        if source.archive is not None:
+            return self._in_archive(source.archive, source.own_name)
+        missing: ImageNotFound | None = None
+        for name in source.names:
+            try:
+                return self._in_registry(name)
+            except ImageNotFound as error:
+                missing = error
+        assert missing is not None, "there is at least one"
+        raise missing
+
+    def choose(self, found: Found) -> Wanted:
+        """The one image of it that is for the platform."""
+        manifest, choice = found.manifest, None
+        if isinstance(manifest, Index):
+            entry = manifest.choose(self.platform)
+            if entry is None:
+                there = " ".join(sorted({str(each.platform) for each in manifest.entries}))
+                raise platform_missing(self._request.image, self.platform, there)
+            choice = entry.platform
+            manifest = self._chosen(found, entry)
+        elif self._request.platform != Platform("", "", ""):
+            own = self._image_file(self._config_text(found, self.platform)).platform
+            if not self.platform.accepts(own):
+                raise platform_missing(self._request.image, self.platform, str(own))
+        if len(manifest.layers) > LAYERS_LIMIT:
+            raise ImageUnusable(
+                f"image {self._request.image!r} has more than {LAYERS_LIMIT} layers",
+                reason="IMAGE_TOO_DEEP",
+                image=self._request.image,
+                layers=len(manifest.layers),
+            )
+        return Wanted(self._request.image, found, manifest, self.platform, choice)
+
+    def _in_registry(self, name: Reference) -> Found:
+        auth = self._auth(name.registry)
+        self._bench.write("auth.json", auth)
+        plain = name.digested(name.digest) if name.digest else name
+        text = self._inspected(f"docker://{plain}", name.registry)
+        digest = digest_of(text)
+        if name.digest not in ("", digest):
+            raise self._damaged(f"its manifest has digest {digest}")
+        source = f"docker://{name.digested(digest)}"
+        manifest = self._parsed(text)
+        return Found(source, str(plain), name.registry, name.repository, digest, manifest, auth)
+
+    def _in_archive(self, archive: Archive, name: str) -> Found:
+        self._bench.write("auth.json", b"{}")
+        if not os.path.exists(archive.path):
+            raise source_unreadable(archive.path, "there is no such file or directory")
+        source = str(archive)
+        text = self._inspected(source, "", archive.path)
+        return Found(source, name, "", "", digest_of(text), self._parsed(text), b"{}")
+
+    def _auth(self, registry: str) -> bytes:
+        if self._request.credentials is None and self._settings.auth_file:
+            with host_failing("read", self._settings.auth_file):
+                return read_regular_file(self._settings.auth_file)
+        return auth_file(registry, self._request.credentials)
+
+    def _chosen(self, found: Found, entry: Entry) -> Manifest:
+        """The manifest of an image of a list."""
+        if found.repository:
+            source = f"docker://{found.repository}@{entry.digest}"
+            manifest = self._parsed(self._inspected(source, found.registry))
+            if isinstance(manifest, Index):
+                raise self._damaged("its list of images has another list in it")
+            return manifest
+        # What is not in a registry has no manifest by its digest, and layers by what is in them.
+        config = self._config_text(found, entry.platform)
+        layers = (Blob(each, 0) for each in self._image_file(config).diff_ids)
+        return Manifest(Blob(digest_of(config), len(config)), tuple(layers))
+
+    def _config_text(self, found: Found, platform: Platform) -> bytes:
+        bench = self._bench
+        argv = bench.skopeo.inspect_config(found.source, bench.directory, bench.auth_path, platform)
+        return self._output(argv, found.registry, found.source)
+
+    def _inspected(self, source: str, registry: str, path: str = "") -> bytes:
+        bench = self._bench
+        argv = bench.skopeo.inspect_raw(source, bench.directory, bench.auth_path)
+        return self._output(argv, registry, path)
+
+    def _output(self, argv: Sequence[str], registry: str, path: str) -> bytes:
+        """What skopeo prints; ``path`` is that of an archive."""
+        ended = self._bench.run(argv, self._deadline)
+        if ended.returncode == 0:
+            return ended.stdout
+        image, directory = self._request.image, self._bench.directory
+        failure = program_failure(ended.failure_text, image, registry, directory)
+        if not registry and isinstance(failure, ImagesFailed):
+            raise source_unreadable(path, failure.metadata["output"])
+        raise failure
+
+    def _parsed(self, text: bytes) -> Manifest | Index:
+        try:
+            return parse_manifest(text)
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+
+    def _image_file(self, text: bytes) -> ImageFile:
+        try:
+            return image_file(text)
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, problem: str) -> ImageUnusable:
+        image = self._request.image
+        message = f"image {image!r} is damaged: {problem}"
+        return ImageUnusable(message, reason="IMAGE_DAMAGED", image=image, output=problem)

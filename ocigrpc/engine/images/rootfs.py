@@ -1,0 +1,303 @@
+"""Root filesystems: overlays of an image's layers below a directory of the container's own.
+
+Each is at ``rootfs/ID`` in the service's root directory, with an id of its own, so that a create
+that fails releases nothing of another's. It stays mounted until it is released, or the host is
+started again; what was written to it stays until it is released.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+
+from msgspec.structs import replace
+
+from ocigrpc.engine.images.failures import storage_failing
+from ocigrpc.engine.images.find import get, names_meant
+from ocigrpc.engine.images.storage import Image, Storage
+from ocigrpc.engine.model.rootfs import RootFilesystem, RootfsRecord
+from ocigrpc.engine.store.store import Store
+from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
+from ocigrpc.failing import host_failing
+from ocigrpc.host.descriptors import closing_fd
+from ocigrpc.host.files.directory import make_directory, write_new_file
+from ocigrpc.host.files.overlay import (
+    TooManyLayers,
+    is_mount_point,
+    mount_overlay,
+    refuse_other_mounts,
+    unmount_overlay,
+)
+from ocigrpc.host.files.roots import make_in_root
+from ocigrpc.host.files.tree import remove_tree
+from ocigrpc.image_errors import ImageNotFound, ImageUnusable
+from ocigrpc.log import get_logger
+from ocigrpc.oci.images.reference import image_id_of
+from ocigrpc.oci.spec.root_files import MissingPlace
+from ocigrpc.settings.values import Settings
+
+log = get_logger()
+
+# Holds the id of the directory that it is in; any other directory there is not ours.
+_MARK = "id"
+# What an id looks like: no other name is one of ours.
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class Roots:
+    """The root filesystems that are lent: a ``RootFilesystems``."""
+
+    def __init__(self, settings: Settings, store: Store, storage: Storage) -> None:
+        # runc refuses a root that is reached through a symbolic link.
+        self._directory = os.path.realpath(f"{settings.root_dir}/rootfs")
+        self._options = settings.images.mount_options
+        self._store = store
+        self._storage = storage
+        self._lock = Lock()
+        self._lent = {each.rootfs_id: each for each in store.records(RootfsRecord)}
+        # How many withhold an image, at the same time.
+        self._withheld = Counter[str]()
+        # Called for an image that a container does not use any more.
+        self.when_released: Callable[[str], None] = lambda image_id: None
+        # Called for an image that is to go, and is lent to nobody any more.
+        self.when_unused: Callable[[str], None] = lambda image_id: None
+
+    def lend(self, image: str, container_id: str, *, readonly: bool) -> RootFilesystem:
+        """A root filesystem of an image; see ``RootFilesystems``."""
+        found = get(self._storage.snapshot(), image)
+        rootfs_id = secrets.token_hex(16)
+        record = RootfsRecord(rootfs_id, container_id, found.image_id, readonly)
+        with ExitStack() as undo:
+            with self._lock:
+                if self._withheld[found.image_id]:
+                    raise ImageNotFound.of(image)
+                self._lent[rootfs_id] = record
+            undo.callback(self._release_failed, rootfs_id)
+            # Before anything is made, so that the next start removes what we leave.
+            self._store.put(record)
+            with storage_failing("make", self._directory):
+                self._make(record, found)
+            undo.pop_all()
+        return RootFilesystem(
+            rootfs_id=rootfs_id,
+            path=self._merged(rootfs_id),
+            image_id=found.image_id,
+            image_name=_name_of(found, image),
+            config=found.file.config,
+        )
+
+    def complete(self, rootfs_id: str, missing: Sequence[MissingPlace]) -> None:
+        """Add what is missing, and take away what it could be written to if it is read-only."""
+        merged, record = self._merged(rootfs_id), self._lent[rootfs_id]
+        with (
+            storage_failing("complete", merged),
+            closing_fd(os.open(merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root,
+        ):
+            for place in missing:
+                # Below a file nothing can be: the runtime says so, in its own words.
+                with suppress(NotADirectoryError):
+                    make_in_root(root, place.path, is_directory=place.is_directory)
+        if record.readonly:
+            with host_failing("unmount", merged):
+                unmount_overlay(merged)
+            self._mount(record, self._image_of(record), writable=False)
+
+    def release(self, rootfs_id: str) -> None:
+        """Unmount and remove a root filesystem, with all that was written to it."""
+        record = self._lent.get(rootfs_id)
+        if record is None:
+            return
+        self._remove(rootfs_id)
+        with self._lock:
+            record = self._lent.pop(rootfs_id, record)
+            is_last = not self._lent_of(record.image_id)
+        self._let_image_go(record.image_id, gone=record.image_goes and is_last)
+        try:
+            self._store.delete(record.key)
+        except StoreFailed as error:
+            # All of it is gone but its record, which the next start removes.
+            log.error("rootfs.not_forgotten", rootfs_id=rootfs_id, error=error.message)
+
+    def _let_image_go(self, image_id: str, *, gone: bool) -> None:
+        try:
+            if gone:
+                self.when_unused(image_id)
+            elif image_id in self._storage.snapshot().images:
+                # Of one that others have removed there is nothing to remember.
+                self.when_released(image_id)
+        except OcigrpcError as error:
+            # It has no name any more, and can be removed by its id; or the storage is damaged.
+            log.error("image.not_released", image_id=image_id, error=error.message)
+
+    def refuse_mounts(self, rootfs_id: str) -> None:
+        """Refuse to release it with mounts of others in it; see ``RootFilesystems``."""
+        refuse_other_mounts(f"{self._directory}/{rootfs_id}", self._merged(rootfs_id))
+
+    def ensure_mounted(self, rootfs_id: str) -> str:
+        """The directory of a root filesystem, which is mounted if it was not."""
+        merged = self._merged(rootfs_id)
+        # One at a time, or it would be mounted twice.
+        with self._lock:
+            record = self._lent.get(rootfs_id)
+            if record is None:
+                raise HostFailed(f"the root filesystem {merged} has been released", path=merged)
+            if not is_mount_point(merged):
+                self._mount(record, self._image_of(record), writable=not record.readonly)
+        return merged
+
+    @contextmanager
+    def withheld(self, image_id: str) -> Iterator[None]:
+        """Lend an image to no further container, in a ``with``."""
+        with self._lock:
+            self._withheld[image_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._withheld[image_id] -= 1
+                if not self._withheld[image_id]:
+                    del self._withheld[image_id]
+
+    def by_image(self) -> Mapping[str, Sequence[str]]:
+        """The ids of the containers that images are lent to, by the ids of those."""
+        found = dict[str, list[str]]()
+        for each in list(self._lent.values()):
+            found.setdefault(each.image_id, []).append(each.container_id)
+        return found
+
+    def writable(self) -> Mapping[str, str]:
+        """The directories of what containers write, by the containers' ids."""
+        return {
+            each.container_id: f"{self._directory}/{each.rootfs_id}/upper"
+            for each in list(self._lent.values())
+            if not each.readonly
+        }
+
+    def users(self, image_id: str) -> tuple[str, ...]:
+        """The ids of the containers that an image is lent to."""
+        return tuple(each.container_id for each in self._lent_of(image_id))
+
+    def let_go(self, image_id: str) -> tuple[str, ...]:
+        """Have an image go with the last of its users, which are answered.
+
+        Raises ``StoreFailed``.
+        """
+        with self._lock:
+            lent = self._lent_of(image_id)
+            for each in lent:
+                going = self._lent[each.rootfs_id] = replace(each, image_goes=True)
+                self._store.put(going)
+        return tuple(each.container_id for each in lent)
+
+    def recover(self, used: Collection[str]) -> None:
+        """Release what was lent to a container that is not there; ``used`` are all the others'."""
+        for rootfs_id in self._lent.keys() - set(used):
+            log.info("rootfs.released", rootfs_id=rootfs_id)
+            self._release_failed(rootfs_id)
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.error("rootfs.not_searched", path=self._directory, error=str(error))
+            return
+        for name in names:
+            # Those that are released meanwhile are removed before they are forgotten.
+            if name not in self._lent and not self._removed_unused(name):
+                log.warning("rootfs.unknown", path=f"{self._directory}/{name}")
+
+    def _removed_unused(self, name: str) -> bool:
+        """Remove what a create has left that a loss of power cut off; whether it is not there.
+
+        One that a container has written to is left: its record may be in a backup of the store.
+        """
+        directory = f"{self._directory}/{name}"
+        if not _ID.fullmatch(name):
+            return False
+        with suppress(OSError, OcigrpcError):
+            if Path(directory, _MARK).read_text() == name and not os.listdir(f"{directory}/upper"):
+                self._remove(name)
+        with suppress(OSError):
+            # It may be made, and not marked yet.
+            os.rmdir(directory)
+        return not os.path.lexists(directory)
+
+    def _release_failed(self, rootfs_id: str) -> None:
+        """Release it; what can't be released now, the next start releases."""
+        try:
+            self.release(rootfs_id)
+        except (OcigrpcError, OSError) as error:
+            log.error("rootfs.not_released", rootfs_id=rootfs_id, error=str(error))
+
+    def _lent_of(self, image_id: str) -> Sequence[RootfsRecord]:
+        # The copy is one step of the interpreter, which no other thread comes into.
+        return [each for each in list(self._lent.values()) if each.image_id == image_id]
+
+    def _merged(self, rootfs_id: str) -> str:
+        return f"{self._directory}/{rootfs_id}/merged"
+
+    def _image_of(self, record: RootfsRecord) -> Image:
+        # Also while it has no name but a pull's.
+        if (image := self._storage.image(record.image_id)) is None:
+            raise ImageNotFound.of(record.image_id)
+        return image
+
+    def _make(self, record: RootfsRecord, image: Image) -> None:
+        directory = f"{self._directory}/{record.rootfs_id}"
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        make_directory(directory)
+        write_new_file(f"{directory}/{_MARK}", record.rootfs_id.encode())
+        for name in ("empty", "upper", "work", "merged"):
+            make_directory(f"{directory}/{name}")
+        # They are those of "/" in the container.
+        upper, mode, uid, gid = f"{directory}/upper", 0o755, 0, 0
+        if image.chain:
+            top = os.stat(self._storage.layer_path(image.chain[0].id))
+            mode, uid, gid = stat.S_IMODE(top.st_mode), top.st_uid, top.st_gid
+        os.chown(upper, uid, gid)
+        os.chmod(upper, mode)
+        self._mount(record, image, writable=True)
+
+    def _mount(self, record: RootfsRecord, image: Image, *, writable: bool) -> None:
+        directory = f"{self._directory}/{record.rootfs_id}"
+        upper, merged = f"{directory}/upper", f"{directory}/merged"
+        try:
+            mount_overlay(
+                [self._storage.link(each.id) for each in image.chain],
+                merged,
+                store_dir=self._storage.overlay_dir,
+                # The kernel takes two directories at least, and an image may have no layer.
+                above=[*([] if writable else [upper]), f"{directory}/empty"],
+                upper=upper if writable else "",
+                work=f"{directory}/work" if writable else "",
+                options=self._options,
+            )
+        except TooManyLayers as error:
+            raise ImageUnusable(
+                f"this kernel can't mount {len(image.chain)} layers over each other",
+                reason="IMAGE_TOO_DEEP",
+                image=image.image_id,
+                layers=len(image.chain),
+            ) from error
+        except OSError as error:
+            with host_failing("mount", merged):
+                raise OSError(error.errno, error.strerror) from error
+
+    def _remove(self, rootfs_id: str) -> None:
+        directory = f"{self._directory}/{rootfs_id}"
+        with host_failing("remove", directory):
+            unmount_overlay(f"{directory}/merged")
+            remove_tree(self._directory, directory)
+
+
+def _name_of(image: Image, text: str) -> str:
+    """The name by which an image was found, or else its first one."""
+    names = image.names if image_id_of(text) else names_meant(image, text)
+    return next(iter(names), "")

@@ -1,0 +1,291 @@
+"""One store of containers/storage, which other programs may read and change as well.
+
+What it shows is whole: an image that lacks a layer or its config, or has none but the temporary
+name of the pull that brings it, is not there. Its files are decoded again only when they have
+changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import Generic, NamedTuple, TypeVar
+
+from ocigrpc.failing import host_failing
+from ocigrpc.host.files.locked_file import record_locked, replace_file
+from ocigrpc.image_errors import ImagesFailed
+from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
+from ocigrpc.oci.images.skopeo import TEMPORARY_NAME
+from ocigrpc.oci.images.storage import (
+    CONTAINERS_FILE,
+    IMAGES_FILE,
+    IMAGES_LOCK,
+    LAYERS_FILE,
+    LAYERS_LOCK,
+    StoredContainer,
+    StoredImage,
+    StoredLayer,
+    chain_of,
+    config_path,
+    stored_containers,
+    stored_images,
+    stored_layers,
+)
+from ocigrpc.waiting import Deadline
+
+# The largest list of a store that is read: some 100,000 layers.
+_LIST_LIMIT_BYTES = 64 << 20
+
+# By which others know who has changed a list last, and read it again; see containers/storage.
+_LAST_WRITER_BYTES = 64
+
+_T = TypeVar("_T")
+
+
+class Image(NamedTuple):
+    """An image of the store, whole; ``chain`` are its layers, topmost first."""
+
+    image_id: str
+    names: tuple[str, ...]
+    stored: StoredImage
+    chain: Sequence[StoredLayer]
+    file: ImageFile
+
+    def has_manifest(self, digest: str) -> bool:
+        """Whether this is the digest of its manifest, or of a list that it was pulled from."""
+        names: Collection[str] = self.stored.big_data_names or ()
+        return self.stored.digest == digest or f"manifest-{digest}" in names
+
+
+class Snapshot(NamedTuple):
+    """What a store has at one moment: images by their ids, and how many of them have a layer."""
+
+    images: Mapping[str, Image]
+    uses: Mapping[str, int]
+
+    def named(self, name: str) -> Image | None:
+        """The image that has a whole name now."""
+        return next((each for each in self.images.values() if name in each.names), None)
+
+
+class Storage:
+    """The store in directory ``root``, which need not be there yet.
+
+    Raises ``ImagesFailed`` (STORAGE_DAMAGED) for a list that can't be read, ``HostFailed``.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root)
+        self._images = _Decoded(self.root / IMAGES_FILE, stored_images)
+        self._layers = _Decoded(self.root / LAYERS_FILE, stored_layers)
+        self._containers = _Decoded(self.root / CONTAINERS_FILE, stored_containers)
+        self._configs: dict[str, ImageFile | None] = {}
+        self._hidden = set[str]()
+        self._kept = frozenset[str]()
+        self._lock = Lock()
+        # What the snapshot was made of.
+        self._seen: tuple[object, object] | None = None
+        self._snapshot = Snapshot({}, {})
+
+    def snapshot(self) -> Snapshot:
+        """What there is now; takes no lock of the store's."""
+        with self._lock:
+            # In this order: a layer is there before the image that has it.
+            images, layers = self._images.read(), self._layers.read()
+            if self._seen is None or self._seen[0] is not images or self._seen[1] is not layers:
+                self._snapshot = self._whole(images or (), layers or {})
+                self._seen = images, layers
+            return self._snapshot
+
+    def stored_images(self) -> Sequence[StoredImage]:
+        """All images, also those that are not whole or have temporary names alone."""
+        with self._lock:
+            return self._images.read() or ()
+
+    def stored_layers(self) -> Mapping[str, StoredLayer]:
+        """All layers by their ids, also those of no image."""
+        with self._lock:
+            return self._layers.read() or {}
+
+    def pulled(self, name: str) -> Image | None:
+        """The image that has a temporary name; None if there is none, or it is not whole."""
+        with self._lock:
+            images, layers = self._images.read() or (), self._layers.read() or {}
+            found = (each for each in images if name in (each.names or ()))
+            return next((self._image(each, layers) for each in found), None)
+
+    def image(self, image_id: str) -> Image | None:
+        """The image with an id, whatever its names; None if there is none, or it is not whole."""
+        with self._lock:
+            images, layers = self._images.read() or (), self._layers.read() or {}
+            found = (each for each in images if each.id == image_id)
+            return next((self._image(each, layers) for each in found), None)
+
+    def is_there(self) -> bool:
+        """Whether there is a store: its disk may not be mounted yet, or nothing was ever pulled."""
+        return (self.root / IMAGES_FILE).parent.is_dir()
+
+    def keep(self, image_ids: Collection[str]) -> None:
+        """Show these images, and no others, also while they have none but temporary names."""
+        with self._lock:
+            self._kept = frozenset(image_ids)
+            self._seen = None
+
+    def hide(self, image_id: str) -> None:
+        """Show an image only while it has a name, since it is to go."""
+        with self._lock:
+            self._hidden.add(image_id)
+            self._seen = None
+
+    def show(self, image_id: str) -> None:
+        """Undo :meth:`hide`."""
+        with self._lock:
+            self._hidden.discard(image_id)
+            self._seen = None
+
+    def containers(self) -> Sequence[StoredContainer]:
+        """The containers of other programs."""
+        with self._lock:
+            return self._containers.read() or ()
+
+    def layer_path(self, layer_id: str) -> str:
+        """The directory with the files of a layer."""
+        return str(self.root / "overlay" / layer_id / "diff")
+
+    def put_ns(self, image_id: str) -> int:
+        """When an image was put into the store, in nanoseconds since 1970; 0 if it is not there.
+
+        What the list of images has for that is when it was built.
+        """
+        with host_failing("read", self.root), suppress(FileNotFoundError):
+            return os.stat(self.root / config_path(image_id)).st_mtime_ns
+        return 0
+
+    @property
+    def overlay_dir(self) -> str:
+        """The directory that all layers are in."""
+        return str(self.root / "overlay")
+
+    def link(self, layer_id: str) -> str:
+        """The short path of a layer's files below :attr:`overlay_dir`. Raises ``ImagesFailed``."""
+        # Read each time: another program may have made the layer anew, with another path.
+        path = self.root / "overlay" / layer_id / "link"
+        with _explained(path):
+            return f"l/{path.read_text().strip()}"
+
+    def edit_images(self, edit: Callable[[bytes], bytes], deadline: Deadline) -> None:
+        """Change the list of images as a whole, in turn with all programs that do.
+
+        ``edit`` gets what it is then, and may raise ``ValueError``, which becomes ``ImagesFailed``.
+        """
+        self._edit(self.root / IMAGES_FILE, self.root / IMAGES_LOCK, edit, deadline)
+
+    def edit_layers(self, edit: Callable[[bytes], bytes], deadline: Deadline) -> None:
+        """The same for the list of layers, which others keep locked while they unpack one."""
+        self._edit(self.root / LAYERS_FILE, self.root / LAYERS_LOCK, edit, deadline)
+
+    @staticmethod
+    def _edit(path: Path, lock: Path, edit: Callable[[bytes], bytes], deadline: Deadline) -> None:
+        with host_failing("change", path), record_locked(lock, deadline) as file:
+            with _explained(path):
+                content = edit(_content(path))
+            replace_file(path, content)
+            os.pwrite(file, os.urandom(_LAST_WRITER_BYTES), 0)
+
+    def _whole(self, images: Sequence[StoredImage], layers: Mapping[str, StoredLayer]) -> Snapshot:
+        found = dict[str, Image]()
+        for stored in images:
+            image = self._image(stored, layers)
+            # One that has temporary names alone is not whole yet, unless it was there before.
+            is_shown = stored.id not in self._hidden and (
+                not stored.names or stored.id in self._kept
+            )
+            if image is not None and (image.names or is_shown):
+                found[stored.id] = image
+        self._configs = {each: config for each, config in self._configs.items() if each in found}
+        uses = Counter(layer.id for image in found.values() for layer in image.chain)
+        return Snapshot(found, uses)
+
+    def _image(self, stored: StoredImage, layers: Mapping[str, StoredLayer]) -> Image | None:
+        """An image, unless it lacks something."""
+        names = tuple(each for each in stored.names or () if not is_temporary(each))
+        with suppress(ValueError):
+            chain = chain_of(stored.layer, layers)
+            if (file := self._config(stored.id)) is not None:
+                return Image(stored.id, names, stored, chain, file)
+        return None
+
+    def _config(self, image_id: str) -> ImageFile | None:
+        """The config of an image, which never changes; None if it is damaged or missing."""
+        if image_id not in self._configs:
+            try:
+                with open(self.root / config_path(image_id), "rb") as file:
+                    self._configs[image_id] = image_file(file.read(CONFIG_LIMIT_BYTES + 1))
+            except (OSError, ValueError):
+                return None
+        return self._configs[image_id]
+
+
+class _Decoded(Generic[_T]):
+    """A file of a store, decoded again when it has changed."""
+
+    def __init__(self, path: Path, decode: Callable[[bytes], _T]) -> None:
+        self._path = path
+        self._decode = decode
+        self._version: tuple[int, int, int] | None = None
+        self._value: _T | None = None
+
+    def read(self) -> _T | None:
+        """What it has; None while it is missing."""
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            self._version = self._value = None
+            return None
+        except OSError as error:
+            raise _damage(self._path, error.strerror or str(error)) from error
+        version = found.st_ino, found.st_size, found.st_mtime_ns
+        if version != self._version:
+            with _explained(self._path):
+                self._value = self._decode(_content(self._path))
+            self._version = version
+        return self._value
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a pull which has not ended."""
+    return name.startswith(TEMPORARY_NAME)
+
+
+def _content(path: Path) -> bytes:
+    """All of a list; empty while it is missing. Raises ``ValueError`` if it is too long."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LIST_LIMIT_BYTES + 1)
+    except FileNotFoundError:
+        return b""
+    if len(content) > _LIST_LIMIT_BYTES:
+        raise ValueError(f"it is larger than {_LIST_LIMIT_BYTES} bytes")
+    return content
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise ``ImagesFailed`` for what can't be read or understood."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise _damage(path, str(error)) from error
+
+
+def _damage(path: Path, problem: str) -> ImagesFailed:
+    return ImagesFailed(
+        f"the list of images in {path} can't be read: {problem}",
+        reason="STORAGE_DAMAGED",
+        path=path,
+        error=problem,
+    )

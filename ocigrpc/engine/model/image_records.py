@@ -1,0 +1,55 @@
+"""What the store remembers of images."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+from ocigrpc.engine.model.values import ObjectKey, ObjectKind
+from ocigrpc.oci.images.platform import Platform
+
+
+class ImageRecord(Struct, frozen=True, omit_defaults=True):
+    """An image that the service has pulled or used; what containers/storage knows is not here.
+
+    ``digests`` are what its names stood for when it was pulled; a name that it has lost since may
+    be among them. ``used_ns`` is when the last container of it was removed.
+    """
+
+    kind: ClassVar[ObjectKind] = ObjectKind.IMAGE
+
+    image_id: str
+    pulled_ns: int = 0
+    digests: dict[str, str] = {}
+    used_ns: int = 0
+
+    @property
+    def key(self) -> ObjectKey:
+        """What the store knows it by."""
+        return ObjectKey(self.kind, self.image_id)
+
+
+class PullRecord(Struct, frozen=True, omit_defaults=True):
+    """A pull that has begun to change the storage, for the next start to undo.
+
+    ``pull_id`` is in the image's temporary name. ``blobs`` are the digests of its layers: those
+    that belong to no image are not to be trusted. An image that ``was_there`` before stays,
+    whatever becomes of the pull.
+    """
+
+    kind: ClassVar[ObjectKind] = ObjectKind.PULL
+
+    pull_id: str
+    source: str
+    digest: str
+    platform: Platform
+    blobs: tuple[str, ...]
+    began_ns: int
+    image_id: str = ""
+    was_there: bool = False
+
+    @property
+    def key(self) -> ObjectKey:
+        """What the store knows it by."""
+        return ObjectKey(self.kind, self.pull_id)

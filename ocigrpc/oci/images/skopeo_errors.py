@@ -1,0 +1,86 @@
+"""What the errors of skopeo mean: by the words of its message, which versions 1.9 and 1.18 have."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_MESSAGE = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
+
+
+class Meaning(NamedTuple):
+    """A reason, and for a registry that can't be reached what kept it from that."""
+
+    reason: str
+    cause: str = ""
+
+
+_FULL = Meaning("STORAGE_FULL")
+_DENIED = Meaning("IMAGE_DENIED_BY_POLICY")
+_PLATFORM = Meaning("IMAGE_PLATFORM_MISSING")
+_UNAUTHORIZED = Meaning("REGISTRY_UNAUTHORIZED")
+_NOT_FOUND = Meaning("IMAGE_NOT_FOUND")
+_DAMAGED = Meaning("IMAGE_DAMAGED")
+
+# In this order: a message can have several of them.
+_WORDS = (
+    ("no space left on device", _FULL),
+    ("disk quota exceeded", _FULL),
+    ("error loading trust policy", Meaning("HOST_FAILED")),
+    ("loading registries configuration", Meaning("HOST_FAILED")),
+    ("is rejected by policy", _DENIED),
+    ("source image rejected:", _DENIED),
+    ("is blocked in", _DENIED),
+    ("no image found in image index for architecture", _PLATFORM),
+    ("no image found in manifest list for architecture", _PLATFORM),
+    ("unauthorized:", _UNAUTHORIZED),
+    ("authentication required", _UNAUTHORIZED),
+    ("invalid username/password", _UNAUTHORIZED),
+    ("statuscode: 401", _UNAUTHORIZED),
+    ("statuscode: 403", _UNAUTHORIZED),
+    ("denied:", _UNAUTHORIZED),
+    ("manifest unknown", _NOT_FOUND),
+    ("name unknown", _NOT_FOUND),
+    ("statuscode: 404", _NOT_FOUND),
+    ("invalid status code from registry 404", _NOT_FOUND),
+    ("blob unknown", _NOT_FOUND),
+    ("digest did not match, expected", _DAMAGED),
+    ("does not match expected sha256:", _DAMAGED),
+    ("manifest does not match", _DAMAGED),
+    ("x509:", Meaning("REGISTRY_UNREACHABLE", "tls")),
+    ("tls:", Meaning("REGISTRY_UNREACHABLE", "tls")),
+    ("server gave http response to https client", Meaning("REGISTRY_UNREACHABLE", "tls")),
+    ("statuscode: 429", Meaning("REGISTRY_UNREACHABLE", "rate")),
+    ("too many requests", Meaning("REGISTRY_UNREACHABLE", "rate")),
+    ("received unexpected http status: 5", Meaning("REGISTRY_UNREACHABLE", "server")),
+    ("invalid status code from registry 5", Meaning("REGISTRY_UNREACHABLE", "server")),
+    ("unexpected eof", Meaning("REGISTRY_UNREACHABLE", "cut")),
+    ("connection reset", Meaning("REGISTRY_UNREACHABLE", "cut")),
+    ("i/o timeout", Meaning("REGISTRY_UNREACHABLE", "connect")),
+    ("no such host", Meaning("REGISTRY_UNREACHABLE", "connect")),
+    ("connection refused", Meaning("REGISTRY_UNREACHABLE", "connect")),
+    ("no route to host", Meaning("REGISTRY_UNREACHABLE", "connect")),
+    ("network is unreachable", Meaning("REGISTRY_UNREACHABLE", "connect")),
+    ("pinging container registry", Meaning("REGISTRY_UNREACHABLE", "connect")),
+)
+
+
+def meaning_of(stderr: str) -> Meaning:
+    """What made skopeo fail; IMAGE_PROGRAM_FAILED if that is not known."""
+    text = " ".join(
+        word for word in message_of(stderr).lower().split() if not _is_name_or_url(word)
+    )
+    known = (meaning for words, meaning in _WORDS if words in text)
+    return next(known, Meaning("IMAGE_PROGRAM_FAILED"))
+
+
+def _is_name_or_url(word: str) -> bool:
+    """Whether a word is what an image or a place is called, which may be anything."""
+    registry, slash, _ = word.partition("/")
+    return bool(slash) and (not {".", ":"}.isdisjoint(registry) or registry.endswith("localhost"))
+
+
+def message_of(stderr: str) -> str:
+    """What skopeo says why it failed; all that it printed if there is no such line."""
+    found = _MESSAGE.findall(stderr)
+    return re.sub(r"\\(.)", r"\1", found[-1]) if found else stderr.strip()

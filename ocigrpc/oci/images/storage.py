@@ -1,0 +1,140 @@
+"""The files of containers/storage, as podman, buildah and skopeo share them; see its ``docs``.
+
+ROOT/overlay-images/images.json and ROOT/overlay-layers/layers.json list what there is, and are
+replaced as a whole, so that a reader needs no lock. Read the images first: a layer is there before
+the image that has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+# Most layers that the kernel mounts over each other.
+LAYERS_LIMIT = 500
+
+IMAGES_FILE = "overlay-images/images.json"
+IMAGES_LOCK = "overlay-images/images.lock"
+LAYERS_FILE = "overlay-layers/layers.json"
+LAYERS_LOCK = "overlay-layers/layers.lock"
+CONTAINERS_FILE = "overlay-containers/containers.json"
+
+# Such keys are file names, others are encoded.
+_PLAIN_KEY = re.compile("[a-z0-9]+", re.ASCII)
+
+
+class StoredImage(Struct, frozen=True):
+    """An image of a store. ``id`` is the digest of its config, ``layer`` the topmost one."""
+
+    id: str
+    digest: str = ""
+    names: list[str] | None = None
+    layer: str = ""
+    mapped_layers: list[str] | None = msgspec.field(name="mapped-layers", default=None)
+    big_data_names: list[str] | None = msgspec.field(name="big-data-names", default=None)
+
+
+class StoredLayer(Struct, frozen=True):
+    """A layer of a store: digests and sizes in bytes of its archive, packed and not."""
+
+    id: str
+    parent: str = ""
+    packed_digest: str = msgspec.field(name="compressed-diff-digest", default="")
+    diff_digest: str = msgspec.field(name="diff-digest", default="")
+    diff_size: int = msgspec.field(name="diff-size", default=0)
+    flags: dict[str, object] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Its bytes, unpacked; 0 if nobody has counted them."""
+        return max(self.diff_size, 0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was unpacked to its end."""
+        return not (self.flags or {}).get("incomplete")
+
+
+class StoredContainer(Struct, frozen=True):
+    """A container of another program, with the image and the layer that it uses."""
+
+    id: str
+    image: str = ""
+    layer: str = ""
+
+
+# Made at import: msgspec crashes when two threads use a type for the first time.
+_IMAGES = msgspec.json.Decoder(list[StoredImage])
+_LAYERS = msgspec.json.Decoder(list[StoredLayer])
+_CONTAINERS = msgspec.json.Decoder(list[StoredContainer])
+
+
+def stored_images(text: bytes) -> Sequence[StoredImage]:
+    """The images of an ``images.json``; none for an empty one. Raises ``ValueError``."""
+    return _IMAGES.decode(text) if text else []
+
+
+def stored_layers(text: bytes) -> Mapping[str, StoredLayer]:
+    """The layers of a ``layers.json`` by their ids. Raises ``ValueError``."""
+    return {each.id: each for each in (_LAYERS.decode(text) if text else [])}
+
+
+def stored_containers(text: bytes) -> Sequence[StoredContainer]:
+    """The containers of a ``containers.json``. Raises ``ValueError``."""
+    return _CONTAINERS.decode(text) if text else []
+
+
+def chain_of(top: str, layers: Mapping[str, StoredLayer]) -> Sequence[StoredLayer]:
+    """A layer and all below it, topmost first.
+
+    Raises ``ValueError`` if one is missing or not whole, and if they have no end.
+    """
+    chain = list[StoredLayer]()
+    while top:
+        layer = layers.get(top)
+        if layer is None or not layer.is_whole:
+            raise ValueError(f"layer {top} is {'not whole' if layer else 'missing'}")
+        if len(chain) == LAYERS_LIMIT:
+            raise ValueError(f"there are more than {LAYERS_LIMIT} layers")
+        chain.append(layer)
+        top = layer.parent
+    return chain
+
+
+def orphans(
+    blobs: Collection[str],
+    layers: Mapping[str, StoredLayer],
+    images: Sequence[StoredImage],
+    containers: Sequence[StoredContainer],
+) -> Collection[str]:
+    """The layers made of these blobs, by their digests, that nothing in the store is made of."""
+    tops = [
+        *(each.layer for each in images),
+        *(each.layer for each in containers),
+        *(each for image in images for each in image.mapped_layers or ()),
+    ]
+    used = set[str]()
+    for layer_id in tops:
+        while layer_id in layers and layer_id not in used:
+            used.add(layer_id)
+            layer_id = layers[layer_id].parent
+    return {
+        each.id
+        for each in layers.values()
+        if each.id not in used and not {each.packed_digest, each.diff_digest}.isdisjoint(blobs)
+    }
+
+
+def big_data_path(image_id: str, key: str) -> str:
+    """Where a store has a file of an image: "manifest", or "sha256:" and the id for its config."""
+    name = key if _PLAIN_KEY.fullmatch(key) else "=" + base64.b64encode(key.encode()).decode()
+    return f"overlay-images/{image_id}/{name}"
+
+
+def config_path(image_id: str) -> str:
+    """Where a store has the config of an image."""
+    return big_data_path(image_id, f"sha256:{image_id}")

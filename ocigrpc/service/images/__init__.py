@@ -1,0 +1,1 @@
+"""``ocigrpc.v1.ImageService``."""

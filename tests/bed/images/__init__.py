@@ -1,0 +1,1 @@
+"""Images that tests make, and the registries and storages that have them."""

@@ -1,0 +1,77 @@
+"""``run`` and ``create`` of an image: as users of podman know them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bed.clients.command import Command
+from tests.bed.images.containers import left_by
+from tests.bed.images.faulty_registry import FaultyRegistry
+from tests.bed.images.layout import Image, image
+from tests.bed.images.pulling import Puller
+
+
+@pytest.fixture
+def command(puller: Puller) -> Command:
+    return Command(puller.service)
+
+
+@pytest.fixture
+def greeting(small_image: Image) -> Image:
+    """One whose entrypoint gets words."""
+    config = {"Entrypoint": ["/bin/echo", "hello"], "Cmd": ["world"], "Env": ["PATH=/bin"]}
+    return image(*small_image.layers, config=config)
+
+
+def test_an_image_that_is_missing_is_pulled_and_then_is_there(
+    greeting: Image, faulty_registry: FaultyRegistry, command: Command, puller: Puller
+) -> None:
+    name = faulty_registry.push(greeting, "greeting")
+    first = command("run", "--rm", name)
+    assert (first.returncode, first.stdout) == (0, "hello world\n")
+    assert "Copying blob" in first.stderr
+    assert command.lines("run", "--rm", name, "you") == ["hello you"]
+    assert command.lines("run", "--rm", greeting.image_id[:12], "you") == ["hello you"]
+    assert left_by(puller.service) == []
+
+
+def test_the_entrypoint_is_the_images_unless_there_is_another(
+    greeting: Image, faulty_registry: FaultyRegistry, command: Command
+) -> None:
+    name = faulty_registry.push(greeting, "greeting")
+    command("pull", "-q", name)
+    words = ("run", "--rm", "--entrypoint", "/bin/sh", name, "-c", "echo mine")
+    assert command.lines(*words) == ["mine"]
+
+
+def test_it_is_pulled_only_when_it_may_be(
+    greeting: Image, small_image: Image, faulty_registry: FaultyRegistry, command: Command
+) -> None:
+    name = faulty_registry.push(greeting, "greeting")
+    assert "no image" in command.refusal("run", "--pull", "never", name, status=125)
+    assert command.lines("images", "-q") == []
+    command("pull", "-q", name)
+    moved = image(*small_image.layers, config={"Cmd": ["/bin/echo", "moved"]})
+    faulty_registry.push(moved, "greeting")
+    assert command.lines("run", "--rm", name) == ["hello world"]
+    assert command("run", "--rm", "--pull", "always", name).stdout == "moved\n"
+
+
+def test_an_image_that_is_nowhere_is_not_found(
+    faulty_registry: FaultyRegistry, command: Command
+) -> None:
+    missing = f"{faulty_registry.host}/missing:1"
+    assert "missing:1" in command.refusal("run", missing, status=125)
+    assert "missing:1" in command.refusal("create", missing)
+
+
+def test_a_container_is_created_of_an_image_and_started(
+    greeting: Image, faulty_registry: FaultyRegistry, command: Command, puller: Puller
+) -> None:
+    name = faulty_registry.push(greeting, "greeting")
+    done = command("create", "--name", "web", name)
+    assert (done.returncode, len(done.stdout.strip())) == (0, 64)
+    command.lines("start", "web")
+    assert command.lines("wait", "web") == ["0"]
+    assert puller.service.status("web").image_name == name
+    puller.service.remove("web")
