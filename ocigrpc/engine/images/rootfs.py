@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,23 +20,17 @@ from msgspec.structs import replace
 
 from ocigrpc.engine.images.failures import storage_failing
 from ocigrpc.engine.images.find import get, names_meant
+from ocigrpc.engine.images.mounting import MARK, Mounting
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.rootfs import RootFilesystem, RootfsRecord
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, OcigrpcError, StoreFailed
 from ocigrpc.failing import host_failing
 from ocigrpc.host.descriptors import closing_fd
-from ocigrpc.host.files.directory import make_directory, write_new_file
-from ocigrpc.host.files.overlay import (
-    TooManyLayers,
-    is_mount_point,
-    mount_overlay,
-    refuse_other_mounts,
-    unmount_overlay,
-)
+from ocigrpc.host.files.overlay import is_mount_point, refuse_other_mounts, unmount_overlay
 from ocigrpc.host.files.roots import make_in_root
 from ocigrpc.host.files.tree import remove_tree
-from ocigrpc.image_errors import ImageNotFound, ImageUnusable
+from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.reference import image_id_of
 from ocigrpc.oci.spec.root_files import MissingPlace
@@ -45,8 +38,6 @@ from ocigrpc.settings.values import Settings
 
 log = get_logger()
 
-# Holds the id of the directory that it is in; any other directory there is not ours.
-_MARK = "id"
 # What an id looks like: no other name is one of ours.
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -57,7 +48,7 @@ class Roots:
     def __init__(self, settings: Settings, store: Store, storage: Storage) -> None:
         # runc refuses a root that is reached through a symbolic link.
         self._directory = os.path.realpath(f"{settings.root_dir}/rootfs")
-        self._options = settings.images.mount_options
+        self._mounting = Mounting(self._directory, storage, settings.images.mount_options)
         self._store = store
         self._storage = storage
         self._lock = Lock()
@@ -83,7 +74,7 @@ class Roots:
             # Before anything is made, so that the next start removes what we leave.
             self._store.put(record)
             with storage_failing("make", self._directory):
-                self._make(record, found)
+                self._mounting.make(record, found)
             undo.pop_all()
         return RootFilesystem(
             rootfs_id=rootfs_id,
@@ -107,7 +98,7 @@ class Roots:
         if record.readonly:
             with host_failing("unmount", merged):
                 unmount_overlay(merged)
-            self._mount(record, self._image_of(record), writable=False)
+            self._mounting.mount(record, self._image_of(record), writable=False)
 
     def release(self, rootfs_id: str) -> None:
         """Unmount and remove a root filesystem, with all that was written to it."""
@@ -149,7 +140,7 @@ class Roots:
             if record is None:
                 raise HostFailed(f"the root filesystem {merged} has been released", path=merged)
             if not is_mount_point(merged):
-                self._mount(record, self._image_of(record), writable=not record.readonly)
+                self._mounting.mount(record, self._image_of(record), writable=not record.readonly)
         return merged
 
     @contextmanager
@@ -222,7 +213,7 @@ class Roots:
         if not _ID.fullmatch(name):
             return False
         with suppress(OSError, OcigrpcError):
-            if Path(directory, _MARK).read_text() == name and not os.listdir(f"{directory}/upper"):
+            if Path(directory, MARK).read_text() == name and not os.listdir(f"{directory}/upper"):
                 self._remove(name)
         with suppress(OSError):
             # It may be made, and not marked yet.
@@ -248,47 +239,6 @@ class Roots:
         if (image := self._storage.image(record.image_id)) is None:
             raise ImageNotFound.of(record.image_id)
         return image
-
-    def _make(self, record: RootfsRecord, image: Image) -> None:
-        directory = f"{self._directory}/{record.rootfs_id}"
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        make_directory(directory)
-        write_new_file(f"{directory}/{_MARK}", record.rootfs_id.encode())
-        for name in ("empty", "upper", "work", "merged"):
-            make_directory(f"{directory}/{name}")
-        # They are those of "/" in the container.
-        upper, mode, uid, gid = f"{directory}/upper", 0o755, 0, 0
-        if image.chain:
-            top = os.stat(self._storage.layer_path(image.chain[0].id))
-            mode, uid, gid = stat.S_IMODE(top.st_mode), top.st_uid, top.st_gid
-        os.chown(upper, uid, gid)
-        os.chmod(upper, mode)
-        self._mount(record, image, writable=True)
-
-    def _mount(self, record: RootfsRecord, image: Image, *, writable: bool) -> None:
-        directory = f"{self._directory}/{record.rootfs_id}"
-        upper, merged = f"{directory}/upper", f"{directory}/merged"
-        try:
-            mount_overlay(
-                [self._storage.link(each.id) for each in image.chain],
-                merged,
-                store_dir=self._storage.overlay_dir,
-                # The kernel takes two directories at least, and an image may have no layer.
-                above=[*([] if writable else [upper]), f"{directory}/empty"],
-                upper=upper if writable else "",
-                work=f"{directory}/work" if writable else "",
-                options=self._options,
-            )
-        except TooManyLayers as error:
-            raise ImageUnusable(
-                f"this kernel can't mount {len(image.chain)} layers over each other",
-                reason="IMAGE_TOO_DEEP",
-                image=image.image_id,
-                layers=len(image.chain),
-            ) from error
-        except OSError as error:
-            with host_failing("mount", merged):
-                raise OSError(error.errno, error.strerror) from error
 
     def _remove(self, rootfs_id: str) -> None:
         directory = f"{self._directory}/{rootfs_id}"
