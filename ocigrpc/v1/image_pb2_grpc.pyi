@@ -19,7 +19,9 @@ class ImageServiceStub:
     An image is named by its id, the digest of its config as 64 hexadecimal digits, with or without
     "sha256:" before it; by a name, as in "docker.io/library/alpine:3.20"; or by a name with a
     digest, as in "docker.io/library/alpine@sha256:...". A name without a tag has the tag "latest".
-    A short name, without a registry, is one of localhost, else of docker.io.
+    A short name, without a registry, is what registries.conf(5) has as its alias, else one of
+    localhost, else of the unqualified-search registries, else of docker.io. If a file of it can't be
+    used, what has a short name is INTERNAL (HOST_FAILED, with the `path`).
 
     An image is there whole, or not at all: it is listed when all its files are on the disk, so that
     a loss of power at any moment leaves nothing that looks like an image and is none.
@@ -114,7 +116,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     An image is named by its id, the digest of its config as 64 hexadecimal digits, with or without
     "sha256:" before it; by a name, as in "docker.io/library/alpine:3.20"; or by a name with a
     digest, as in "docker.io/library/alpine@sha256:...". A name without a tag has the tag "latest".
-    A short name, without a registry, is one of localhost, else of docker.io.
+    A short name, without a registry, is what registries.conf(5) has as its alias, else one of
+    localhost, else of the unqualified-search registries, else of docker.io. If a file of it can't be
+    used, what has a short name is INTERNAL (HOST_FAILED, with the `path`).
 
     An image is there whole, or not at all: it is listed when all its files are on the disk, so that
     a loss of power at any moment leaves nothing that looks like an image and is none.

@@ -77,6 +77,17 @@ def test_a_short_name_is_its_alias_else_searched_for_else_of_docker_hub() -> Non
     assert names(short, "alpine") == ["quay.io/team/alpine"]
 
 
+def test_what_is_there_is_found_by_its_alias_else_built_here_else_where_it_may_come_from() -> None:
+    short = ShortNames(aliases={"tiny": "quay.io/team/tiny"}, registries=("a.io",))
+    assert [str(each) for each in short.known(Reference.parse("tiny:1"))] == [
+        "quay.io/team/tiny:1",
+        "localhost/tiny:1",
+        "a.io/tiny:1",
+        "docker.io/library/tiny:1",
+    ]
+    assert [str(each) for each in short.known(Reference.parse("r.io/tiny"))] == ["r.io/tiny"]
+
+
 def test_a_whole_name_is_what_it_is() -> None:
     short = ShortNames(registries=("a.io",))
     assert names(short, "r.io/a") == ["r.io/a"]

@@ -17,7 +17,9 @@ import pytest
 from ocigrpc.engine.images.images import Images
 from ocigrpc.engine.images.removal import Removal
 from ocigrpc.engine.images.storage import Storage
+from ocigrpc.engine.model.image_records import ImageRecord
 from ocigrpc.engine.model.images import ImageFilter, PruneRequest, RemovedImage
+from ocigrpc.engine.store.store import Store as ServiceStore
 from ocigrpc.errors import InvalidArgument, OcigrpcError, Timeout
 from ocigrpc.image_errors import ImageNotFound, ImagesFailed, ImageUnusable
 from ocigrpc.oci.images.storage import IMAGES_FILE, IMAGES_LOCK, LAYERS_FILE, config_path
@@ -199,6 +201,22 @@ def test_an_image_is_found_by_each_digest_that_it_was_pulled_by(store: Store) ->
     assert store.images.status(f"r.io/b@{listed}").view.image_id == B
     with pytest.raises(ImageNotFound):
         store.images.status(f"r.io/a@{listed}")
+
+
+def test_an_image_is_found_by_the_digest_that_its_name_stood_for_when_it_was_pulled(
+    tmp_path: Path,
+) -> None:
+    pulled_by = f"sha256:{'e' * 64}"
+    with closing(ServiceStore(tmp_path / "ocigrpc.db", 100)) as records:
+        records.put(ImageRecord(A, digests={ALPINE: pulled_by}))
+    with opened_images(tmp_path, ImagesSettings(root=str(tmp_path / "root"))) as images:
+        Store(tmp_path / "root", images)
+        shown = f"docker.io/library/alpine@{pulled_by}"
+        assert shown in images.status(A).view.digests
+        assert images.status(shown).view.image_id == A
+        for other in (f"localhost/mine@{pulled_by}", f"r.io/b@{pulled_by}"):
+            with pytest.raises(ImageNotFound):
+                images.status(other)
 
 
 def test_an_image_is_withheld_until_the_last_is_done(store: Store) -> None:

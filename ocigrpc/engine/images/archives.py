@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from typing import TypeVar
 
 from ocigrpc.engine.images.failures import program_failure, storage_failing, storage_full
-from ocigrpc.engine.images.find import get, names_meant, new_name
+from ocigrpc.engine.images.find import Finder, new_name
 from ocigrpc.engine.images.program import Bench, bench
 from ocigrpc.engine.images.pulling.pulls import Pulls
 from ocigrpc.engine.images.storage import Storage
@@ -29,15 +29,16 @@ _T = TypeVar("_T")
 class Archives:
     """Saves the images of one store, and loads others, which are pulled from their archive."""
 
-    def __init__(self, settings: Settings, storage: Storage, pulls: Pulls) -> None:
+    def __init__(self, settings: Settings, storage: Storage, finder: Finder, pulls: Pulls) -> None:
         self._settings = settings
         self._storage = storage
+        self._finder = finder
         self._pulls = pulls
 
     def save(self, text: str, form: ArchiveForm, deadline: Deadline) -> Generator[bytes]:
         """What ``SaveImage`` does."""
-        image = get(self._storage.snapshot(), text)
-        names = () if image_id_of(text) else names_meant(image, text)
+        image = self._finder.get(self._storage.snapshot(), text)
+        names = () if image_id_of(text) else self._finder.names_meant(image, text)
         name = next((f":{each}" for each in names if "@" not in each), "")
         with bench(self._settings) as tools:
             # skopeo writes one form from its begin to its end, and the other as a file.

@@ -5,21 +5,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Sequence
 
+from ocigrpc.engine.images.records import ImageRecords
+from ocigrpc.engine.images.short_names import short_names
 from ocigrpc.engine.images.storage import Image, Snapshot
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.oci.images.reference import (
-    DEFAULT_REGISTRY,
+    LOCAL_REGISTRY,
     Reference,
     image_id_of,
     references,
 )
-
-# The registry of images that were built on the node.
-LOCAL_REGISTRY = "localhost"
-
-# Where an image with a short name may be from, in this order.
-_REGISTRIES = (LOCAL_REGISTRY, DEFAULT_REGISTRY)
 
 
 def reference_of(text: str, field: str) -> Reference:
@@ -42,50 +38,76 @@ def new_name(text: str, field: str) -> str:
     return str((wanted.at(LOCAL_REGISTRY) if wanted.is_short else wanted).tagged())
 
 
-def get(snapshot: Snapshot, text: str) -> Image:
-    """The image with this id or name. Raises ``ImageNotFound`` and what :func:`find` raises."""
-    if (image := find(snapshot, text)) is None:
-        raise ImageNotFound.of(text)
-    return image
+class Finder:
+    """Finds the images of one store by what clients call them.
 
+    ``registries_conf`` is the file of that setting, which says with others what short names mean.
+    """
 
-def find(snapshot: Snapshot, text: str) -> Image | None:
-    """The image with this id or name; None if there is none. Raises ``InvalidArgument``."""
-    if image_id := image_id_of(text):
-        return snapshot.images.get(image_id)
-    for reference in whole(reference_of(text, "image")):
-        for image in snapshot.images.values():
-            if _names_of(image, reference):
-                return image
-    return None
+    def __init__(self, records: ImageRecords, registries_conf: str) -> None:
+        self._records = records
+        self.registries_conf = registries_conf
 
+    def get(self, snapshot: Snapshot, text: str) -> Image:
+        """The image with this id or name. Raises ``ImageNotFound``, and as :meth:`find`."""
+        if (image := self.find(snapshot, text)) is None:
+            raise ImageNotFound.of(text)
+        return image
 
-def names_meant(image: Image, text: str) -> tuple[str, ...]:
-    """The names of an image that a name, by which it was found, stands for."""
-    found = (_names_of(image, each) for each in whole(Reference.parse(text)))
-    return next(filter(None, found), ())
+    def find(self, snapshot: Snapshot, text: str) -> Image | None:
+        """The image with this id or name; None if there is none.
 
+        Raises ``InvalidArgument``, and of a short name ``HostFailed`` for a registries.conf that
+        can't be used.
+        """
+        if image_id := image_id_of(text):
+            return snapshot.images.get(image_id)
+        for reference in self._meant(reference_of(text, "image")):
+            for image in snapshot.images.values():
+                if self._names_of(image, reference):
+                    return image
+        return None
 
-def whole(reference: Reference) -> Sequence[Reference]:
-    """The names that a name can stand for: itself, or those of a short one."""
-    if not reference.is_short:
-        return (reference,)
-    return [reference.at(registry) for registry in _REGISTRIES]
+    def names_meant(self, image: Image, text: str) -> tuple[str, ...]:
+        """The names of an image that a name, by which it was found, stands for."""
+        found = (self._names_of(image, each) for each in self._meant(Reference.parse(text)))
+        return next(filter(None, found), ())
+
+    def has_digest(self, image: Image, repository: str, digest: str) -> bool:
+        """Whether an image is what a repository has by a digest, or had when it was pulled.
+
+        It is of no ``repository`` if that is empty.
+        """
+        if not repository:
+            return False
+        return bool(self._names_of(image, Reference.parse(f"{repository}@{digest}")))
+
+    def _meant(self, reference: Reference) -> Sequence[Reference]:
+        """The names that a name can stand for: itself, or those of a short one."""
+        if not reference.is_short:
+            return (reference,)
+        return short_names(self.registries_conf).known(reference)
+
+    def _names_of(self, image: Image, wanted: Reference) -> tuple[str, ...]:
+        """The names of an image that a whole name stands for; with a digest, whatever their tags.
+
+        The digest is one that the store has, or that a name stood for when it was pulled: of an
+        image that others have pulled since, the store may have another one.
+        """
+        if not wanted.digest:
+            name = str(wanted.tagged())
+            return (name,) if name in image.names else ()
+        has_manifest = image.has_manifest(wanted.digest)
+        record = self._records.get(image.image_id)
+        known = record.digests if record is not None else {}
+        return tuple(
+            name
+            for name, each in references(image.names).items()
+            if each.repository == wanted.repository
+            and (has_manifest or wanted.digest in (each.digest, known.get(name)))
+        )
 
 
 def is_pinned(name: str, patterns: Iterable[str]) -> bool:
     """Whether nothing removes an image with this name: see the setting ``images.pinned``."""
     return any(fnmatch.fnmatchcase(name, each) for each in patterns)
-
-
-def _names_of(image: Image, wanted: Reference) -> tuple[str, ...]:
-    """The names of an image that a whole name stands for; with a digest, whatever their tags."""
-    if not wanted.digest:
-        name = str(wanted.tagged())
-        return (name,) if name in image.names else ()
-    has_manifest = image.has_manifest(wanted.digest)
-    return tuple(
-        name
-        for name, each in references(image.names).items()
-        if each.repository == wanted.repository and (has_manifest or each.digest == wanted.digest)
-    )

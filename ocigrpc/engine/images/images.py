@@ -7,7 +7,7 @@ from contextlib import suppress
 from operator import attrgetter
 
 from ocigrpc.engine.images.archives import Archives
-from ocigrpc.engine.images.find import find, get, new_name
+from ocigrpc.engine.images.find import Finder, new_name
 from ocigrpc.engine.images.prune import Prune
 from ocigrpc.engine.images.pulling.pulls import Pulls
 from ocigrpc.engine.images.records import ImageRecords
@@ -49,8 +49,9 @@ class Images:
         """Raises ``StoreFailed``."""
         self._storage = Storage(settings.images_root)
         self._records = ImageRecords(store)
-        self.roots = Roots(settings, store, self._storage)
-        self._pulls = Pulls(settings, self._storage, self.roots, store, self._records)
+        self._finder = Finder(self._records, settings.images.registries_conf)
+        self.roots = Roots(settings, store, self._storage, self._finder)
+        self._pulls = Pulls(settings, self._storage, self.roots, store, self._records, self._finder)
         self.roots.when_released = self._records.used
         self._usage = WritableLayers(self.roots.writable, settings.images.usage_interval_s)
         self.reload(settings)
@@ -71,14 +72,15 @@ class Images:
 
     def reload(self, settings: Settings) -> None:
         """Use other settings from now on, with the same directories."""
+        self._finder.registries_conf = settings.images.registries_conf
         self._removal = Removal(
-            self._storage, self.roots, self._records, self._pulls.remove, settings
+            self._storage, self._finder, self.roots, self._records, self._pulls.remove, settings
         )
         self.roots.when_unused = self._removal.finish
         self._views = Views(self._storage, self._records, self.roots, settings.images.pinned)
         self._prune = Prune(self._storage, self.roots, self._removal, self._views)
         self._pulls.settings = settings
-        self._archives = Archives(settings, self._storage, self._pulls)
+        self._archives = Archives(settings, self._storage, self._finder, self._pulls)
         self._usage.interval_s = settings.images.usage_interval_s
 
     def pull(self, request: PullRequest, deadline: Deadline) -> Generator[PullProgress | ImageView]:
@@ -102,7 +104,7 @@ class Images:
     def status(self, image: str) -> ImageDetail:
         """All that is known of an image."""
         snapshot = self._storage.snapshot()
-        found = get(snapshot, image)
+        found = self._finder.get(snapshot, image)
         return ImageDetail(
             view=self._views.of(snapshot, found),
             config=found.file.config,
@@ -138,7 +140,7 @@ class Images:
         """Give an image a further name."""
         whole = new_name(name, "name")
         snapshot = self._storage.snapshot()
-        found, before = get(snapshot, image), snapshot.named(whole)
+        found, before = self._finder.get(snapshot, image), snapshot.named(whole)
         if before is found:
             return Tagged(whole)
 
@@ -166,6 +168,6 @@ class Images:
             return found
         # Neither an id nor a whole name: perhaps a short one.
         with suppress(InvalidArgument):
-            named = find(snapshot, wanted)
+            named = self._finder.find(snapshot, wanted)
             return [named] if named is not None else []
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from ocigrpc.engine.images.find import find, is_pinned, names_meant
+from ocigrpc.engine.images.find import Finder, is_pinned
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Image, Storage, is_temporary
@@ -26,6 +26,7 @@ class Removal:
     def __init__(
         self,
         storage: Storage,
+        finder: Finder,
         roots: Roots,
         records: ImageRecords,
         delete: Callable[[str, Deadline], tuple[str, ...]],
@@ -36,6 +37,7 @@ class Removal:
         If containers use it, it goes with the last of them, and they are returned.
         """
         self._storage = storage
+        self._finder = finder
         self._roots = roots
         self._records = records
         self._delete = delete
@@ -43,7 +45,7 @@ class Removal:
 
     def remove(self, text: str, all_names: bool, deadline: Deadline) -> RemovedImage:
         """What ``RemoveImage`` does; nothing if there is no such image."""
-        image = find(self._storage.snapshot(), text)
+        image = self._finder.find(self._storage.snapshot(), text)
         if image is None:
             return RemovedImage()
         untagged = self._untagged(image, text, all_names)
@@ -83,8 +85,7 @@ class Removal:
         self._records.untagged(image.image_id, names)
         return left
 
-    @staticmethod
-    def _untagged(image: Image, text: str, all_names: bool) -> tuple[str, ...]:
+    def _untagged(self, image: Image, text: str, all_names: bool) -> tuple[str, ...]:
         """The names that are to go."""
         if all_names:
             return image.names
@@ -97,7 +98,7 @@ class Removal:
                     names=" ".join(image.names),
                 )
             return image.names
-        return names_meant(image, text)
+        return self._finder.names_meant(image, text)
 
     def _refuse_pinned(self, image: Image, untagged: Collection[str]) -> None:
         for name in untagged:

@@ -19,7 +19,7 @@ from threading import Lock
 from msgspec.structs import replace
 
 from ocigrpc.engine.images.failures import storage_failing
-from ocigrpc.engine.images.find import get, names_meant
+from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.mounting import MARK, Mounting
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.rootfs import RootFilesystem, RootfsRecord
@@ -45,12 +45,13 @@ _ID = re.compile(r"[0-9a-f]{32}")
 class Roots:
     """The root filesystems that are lent: a ``RootFilesystems``."""
 
-    def __init__(self, settings: Settings, store: Store, storage: Storage) -> None:
+    def __init__(self, settings: Settings, store: Store, storage: Storage, finder: Finder) -> None:
         # runc refuses a root that is reached through a symbolic link.
         self._directory = os.path.realpath(f"{settings.root_dir}/rootfs")
         self._mounting = Mounting(self._directory, storage, settings.images.mount_options)
         self._store = store
         self._storage = storage
+        self._finder = finder
         self._lock = Lock()
         self._lent = {each.rootfs_id: each for each in store.records(RootfsRecord)}
         # How many withhold an image, at the same time.
@@ -62,7 +63,7 @@ class Roots:
 
     def lend(self, image: str, container_id: str, *, readonly: bool) -> RootFilesystem:
         """A root filesystem of an image; see ``RootFilesystems``."""
-        found = get(self._storage.snapshot(), image)
+        found = self._finder.get(self._storage.snapshot(), image)
         rootfs_id = secrets.token_hex(16)
         record = RootfsRecord(rootfs_id, container_id, found.image_id, readonly)
         with ExitStack() as undo:
@@ -80,7 +81,7 @@ class Roots:
             rootfs_id=rootfs_id,
             path=self._merged(rootfs_id),
             image_id=found.image_id,
-            image_name=_name_of(found, image),
+            image_name=self._name_of(found, image),
             config=found.file.config,
         )
 
@@ -234,6 +235,11 @@ class Roots:
     def _merged(self, rootfs_id: str) -> str:
         return f"{self._directory}/{rootfs_id}/merged"
 
+    def _name_of(self, image: Image, text: str) -> str:
+        """The name by which an image was found, or else its first one."""
+        names = image.names if image_id_of(text) else self._finder.names_meant(image, text)
+        return next(iter(names), "")
+
     def _image_of(self, record: RootfsRecord) -> Image:
         # Also while it has no name but a pull's.
         if (image := self._storage.image(record.image_id)) is None:
@@ -245,9 +251,3 @@ class Roots:
         with host_failing("remove", directory):
             unmount_overlay(f"{directory}/merged")
             remove_tree(self._directory, directory)
-
-
-def _name_of(image: Image, text: str) -> str:
-    """The name by which an image was found, or else its first one."""
-    names = image.names if image_id_of(text) else names_meant(image, text)
-    return next(iter(names), "")

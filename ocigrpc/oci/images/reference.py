@@ -13,6 +13,8 @@ NAME_LIMIT_BYTES = 255
 REFERENCE_LIMIT_BYTES = NAME_LIMIT_BYTES + 128 + 73
 
 DEFAULT_REGISTRY = "docker.io"
+# Of images that were built on the node.
+LOCAL_REGISTRY = "localhost"
 DEFAULT_TAG = "latest"
 
 _PART = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"

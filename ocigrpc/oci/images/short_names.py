@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct, field
 
-from ocigrpc.oci.images.reference import DEFAULT_REGISTRY, Reference
+from ocigrpc.oci.images.reference import DEFAULT_REGISTRY, LOCAL_REGISTRY, Reference
 
 
 class _File(Struct):
@@ -50,10 +50,27 @@ class ShortNames(Struct, frozen=True):
         )
 
     def candidates(self, reference: Reference) -> Sequence[Reference]:
-        """The whole names that a name may mean, in the order in which they are to be tried."""
+        """The whole names to pull for a name, in the order in which they are to be tried."""
         if not reference.is_short:
             return [reference.at(reference.registry)]
-        if alias := self.aliases.get(reference.path):
-            whole = Reference.parse(alias)
-            return [reference._replace(path=whole.path).at(whole.registry or DEFAULT_REGISTRY)]
+        if (alias := self._alias(reference)) is not None:
+            return [alias]
         return [reference.at(each) for each in self.registries or (DEFAULT_REGISTRY,)]
+
+    def known(self, reference: Reference) -> Sequence[Reference]:
+        """The whole names by which an image that is there may be meant, likewise.
+
+        As podman has it: also one that was built here, or whose registry is not searched any more.
+        """
+        if not reference.is_short:
+            return [reference.at(reference.registry)]
+        alias = self._alias(reference)
+        registries = dict.fromkeys((LOCAL_REGISTRY, *self.registries, DEFAULT_REGISTRY))
+        return [*([alias] if alias is not None else []), *map(reference.at, registries)]
+
+    def _alias(self, reference: Reference) -> Reference | None:
+        alias = self.aliases.get(reference.path)
+        if alias is None:
+            return None
+        whole = Reference.parse(alias)
+        return reference._replace(path=whole.path).at(whole.registry or DEFAULT_REGISTRY)

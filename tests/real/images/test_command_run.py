@@ -9,6 +9,7 @@ from tests.bed.images.containers import left_by
 from tests.bed.images.faulty_registry import FaultyRegistry
 from tests.bed.images.layout import Image, image
 from tests.bed.images.pulling import Puller
+from tests.real.images.conftest import StartPulling
 
 
 @pytest.fixture
@@ -55,6 +56,20 @@ def test_it_is_pulled_only_when_it_may_be(
     faulty_registry.push(moved, "greeting")
     assert command.lines("run", "--rm", name) == ["hello world"]
     assert command("run", "--rm", "--pull", "always", name).stdout == "moved\n"
+
+
+def test_a_short_name_finds_what_it_has_pulled(
+    greeting: Image, faulty_registry: FaultyRegistry, start_pulling: StartPulling
+) -> None:
+    name = faulty_registry.push(greeting, "team/greeting")
+    puller = start_pulling(f'[aliases]\n"hi" = "{name.removesuffix(":latest")}"')
+    command = Command(puller.service)
+    assert command("run", "--rm", "hi").stdout == "hello world\n"
+    asked = faulty_registry.count("/team/")
+    assert command.lines("run", "--rm", "--pull", "never", "hi") == ["hello world"]
+    assert command.lines("run", "--rm", "hi", "again") == ["hello again"]
+    assert command.lines("rmi", "hi")[0] == f"Untagged: {name}"
+    assert faulty_registry.count("/team/") == asked
 
 
 def test_an_image_that_is_nowhere_is_not_found(

@@ -194,6 +194,7 @@ def test_a_short_name_is_what_registries_conf_makes_of_it(
     puller = start_pulling(f"{searched}\n{aliases}")
     for short in ("small", "tiny"):
         assert list(puller.pull(short).names) == [small]
+        assert list(puller.client.image_status(short).image.names) == [small]
     assert faulty_registry.count("/small/") > 0
 
 

@@ -13,8 +13,10 @@ from threading import Event, Thread
 import pytest
 from msgspec.structs import replace
 
+from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.images import Images
 from ocigrpc.engine.images.pulling.tidying import Tidying
+from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Storage as ImageStorage
 from ocigrpc.engine.model.image_records import PullRecord
@@ -161,11 +163,16 @@ def test_what_was_cut_off_is_undone_once_the_disk_is_there(bed: Bed) -> None:
     assert bed.names() == []
 
 
+def roots_of(bed: Bed, store: Store, storage: ImageStorage) -> Roots:
+    """Root filesystems of a storage, without what else a service has."""
+    return Roots(bed.settings, store, storage, Finder(ImageRecords(store), ""))
+
+
 def test_an_image_that_is_used_at_last_goes_with_its_container(bed: Bed) -> None:
     gone = list[str]()
     storage = ImageStorage(str(bed.storage.root))
     with bed.store() as store:
-        roots = Roots(bed.settings, store, storage)
+        roots = roots_of(bed, store, storage)
         roots.when_unused = gone.append
         lent = roots.lend(NAME, "container", readonly=False)
         bed.rename()
@@ -213,7 +220,7 @@ def test_a_pull_may_end_while_an_image_is_removed(bed: Bed) -> None:
 
     storage = Watched(str(bed.storage.root))
     with bed.store() as store:
-        tidying = Tidying(storage, store, Roots(bed.settings, store, storage), lambda _: None)
+        tidying = Tidying(storage, store, roots_of(bed, store, storage), lambda _: None)
 
         def pull() -> None:
             record = PullRecord(PULL, "", "", Platform("linux", "amd64"), Blobs(), 1)

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 
 from ocigrpc.engine.images.failures import storage_failing
+from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.program import bench
 from ocigrpc.engine.images.pulling.copying import Copy
 from ocigrpc.engine.images.pulling.job import Job
@@ -62,11 +63,13 @@ class Pulls:
         roots: Roots,
         store: Store,
         records: ImageRecords,
+        finder: Finder,
     ) -> None:
         self.settings = settings
         self._storage = storage
         self._store = store
         self._records = records
+        self._finder = finder
         self._lock = threading.Lock()
         self._jobs: dict[object, Job] = {}
         self._copying = Places(lambda: self.settings.images.parallel_pulls)
@@ -152,7 +155,7 @@ class Pulls:
 
     def _named(self, request: PullRequest, source: Source, platform: Platform) -> Image | None:
         """The image that has the name already, if nothing else is asked for."""
-        for name in source.names:
+        for name in source.known if request.only_if_missing else source.names:
             image = None
             if name.digest:
                 image = self._present(name.repository, name.digest, platform)
@@ -170,7 +173,8 @@ class Pulls:
         Of another one it is copied, since a policy may deny this one; that takes no bytes.
         """
         for image in self._storage.snapshot().images.values():
-            if image.image_id != image_id and not image.has_manifest(digest):
+            is_meant = image.image_id == image_id or image.has_manifest(digest)
+            if not is_meant and not self._finder.has_digest(image, repository, digest):
                 continue
             repositories = {each.repository for each in references(image.names).values()}
             if _fits(image, platform) and repository in ("", *repositories):

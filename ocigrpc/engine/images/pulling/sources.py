@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -19,8 +18,9 @@ from ocigrpc.engine.images.failures import (
     source_unreadable,
 )
 from ocigrpc.engine.images.program import Bench
+from ocigrpc.engine.images.short_names import short_names
 from ocigrpc.engine.model.pulls import PullRequest
-from ocigrpc.errors import HostFailed, InvalidArgument
+from ocigrpc.errors import InvalidArgument
 from ocigrpc.failing import host_failing
 from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.image_errors import ImageNotFound, ImagesFailed, ImageUnusable
@@ -28,16 +28,11 @@ from ocigrpc.oci.images.config import ImageFile, image_file
 from ocigrpc.oci.images.manifest import Blob, Entry, Index, Manifest, digest_of, parse_manifest
 from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.reference import Reference
-from ocigrpc.oci.images.short_names import ShortNames
 from ocigrpc.oci.images.skopeo import auth_file
 from ocigrpc.oci.images.source import Archive, parse_source
 from ocigrpc.oci.images.storage import LAYERS_LIMIT
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.waiting import Deadline
-
-# Where registries.conf(5) is, unless the settings say so, and what is read after it.
-_REGISTRIES_CONF = "/etc/containers/registries.conf"
-_REGISTRIES_CONF_D = Path("/etc/containers/registries.conf.d")
 
 
 class Found(NamedTuple):
@@ -78,10 +73,14 @@ class Wanted(NamedTuple):
 
 
 class Source(Struct, frozen=True):
-    """What a request names. ``names`` are the whole names that it may mean; none for an archive."""
+    """What a request names. ``names`` are the whole names that it may mean; none for an archive.
+
+    ``known`` are those of an image that is there already.
+    """
 
     archive: Archive | None
-    names: tuple[Reference, ...]
+    names: tuple[Reference, ...] = ()
+    known: tuple[Reference, ...] = ()
     own_name: str = ""
 
 
@@ -96,12 +95,16 @@ def source_of(request: PullRequest, settings: ImagesSettings) -> Source:
     except ValueError as error:
         raise InvalidArgument.of("image", str(error), reason="INVALID_IMAGE_NAME") from error
     if isinstance(parsed, Archive):
-        return Source(parsed, (), _archive_name(request, parsed))
+        return Source(parsed, own_name=_archive_name(request, parsed))
     if request.name:
         problem = "is for archives and directories; an image of a registry has its name from there"
         raise InvalidArgument.of("name", problem, reason="NOT_APPLICABLE")
-    names = _short_names(settings).candidates(parsed)
-    return Source(None, tuple(each if each.digest else each.tagged() for each in names))
+    short = short_names(settings.registries_conf)
+    names, known = (
+        tuple(each if each.digest else each.tagged() for each in meant)
+        for meant in (short.candidates(parsed), short.known(parsed))
+    )
+    return Source(None, names, known)
 
 
 def platform_of(request: PullRequest) -> Platform:
@@ -121,21 +124,6 @@ def _archive_name(request: PullRequest, archive: Archive) -> str:
         problem = "must have a registry, as in localhost/app:1, and no digest"
         raise InvalidArgument.of("name", problem, reason="INVALID_IMAGE_NAME")
     return str(name.at(name.registry).tagged())
-
-
-def _short_names(settings: ImagesSettings) -> ShortNames:
-    files = [settings.registries_conf or _REGISTRIES_CONF]
-    files += map(str, sorted(_REGISTRIES_CONF_D.glob("*.conf")))
-    short = ShortNames()
-    for path in files:
-        try:
-            short = short.with_file(read_regular_file(path).decode())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            problem = f"{path} can't be used: {error}"
-            raise HostFailed(problem, path=path, error=error) from error
-    return short
 
 
 class Resolver:
