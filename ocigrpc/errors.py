@@ -102,9 +102,13 @@ class InvalidArgument(OcigrpcError):
 
     def below(self, field: str) -> InvalidArgument:
         """The same error for a message that a request has in ``field``."""
-        first, *_ = violations = [
-            Violation(f"{field}.{each.field}", each.description) for each in self.violations
-        ]
+        return self.with_violations(
+            [Violation(f"{field}.{each.field}", each.description) for each in self.violations]
+        )
+
+    def with_violations(self, violations: Sequence[Violation]) -> InvalidArgument:
+        """The same error, of which something else is said."""
+        first = violations[0]
         metadata = {**self.metadata, "field": first.field}
         message = f"{first.field}: {first.description}"
         error = InvalidArgument(message, reason=self.reason, **metadata)

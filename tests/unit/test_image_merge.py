@@ -6,7 +6,7 @@ import pytest
 
 from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.images.config import ImageConfig
-from ocigrpc.oci.images.merge import merged
+from ocigrpc.oci.images.merge import as_the_images, merged
 from ocigrpc.oci.spec.config import ContainerConfig
 
 IMAGE = ImageConfig(
@@ -46,3 +46,32 @@ def test_the_rest_is_the_images_unless_the_config_has_it() -> None:
     found = merged(own, IMAGE, "/root")
     assert found.env == {"PATH": "/own", "MODE": "a=b", "X": ""}
     assert (found.working_dir, found.user) == ("/", "0")
+
+
+@pytest.mark.parametrize(
+    ("config", "image", "field", "named"),
+    [
+        (NOTHING, IMAGE, "config.user", "its User: "),
+        (NOTHING, IMAGE, "config.working_dir", "its WorkingDir: "),
+        (NOTHING, IMAGE, 'config.env["MODE"]', 'its Env["MODE"]: '),
+        (NOTHING, IMAGE, "config.command[1]", "its Entrypoint[1]: "),
+        (NOTHING, IMAGE, "config.args[0]", "its Cmd[0]: "),
+        (NOTHING, ImageConfig(cmd=("",)), "config.command[0]", "its Cmd[0]: "),
+        (ContainerConfig("", user="1"), IMAGE, "config.user", ""),
+        (ContainerConfig("", env={"MODE": ""}), IMAGE, 'config.env["MODE"]', ""),
+        (ContainerConfig("", args=("x",)), IMAGE, "config.args[0]", ""),
+        (ContainerConfig("", command=("x",)), IMAGE, "config.command[0]", ""),
+        (NOTHING, IMAGE, "config.mounts[0].host_path", ""),
+        (NOTHING, IMAGE, "config.username", ""),
+    ],
+)
+def test_a_mistake_of_the_image_is_named_as_the_images(
+    config: ContainerConfig, image: ImageConfig, field: str, named: str
+) -> None:
+    own = InvalidArgument.of("config.hostname", "is none", reason="MALFORMED")
+    wrong = InvalidArgument.of(field, "is wrong", reason="NUL_BYTE", other="kept")
+    error = as_the_images(InvalidArgument.joined([wrong, own]), config, image)
+    place = "config.image" if named else field
+    assert error.violations == [(place, f"{named}is wrong"), ("config.hostname", "is none")]
+    assert (error.reason, error.message) == ("NUL_BYTE", f"{place}: {named}is wrong")
+    assert error.metadata == {"field": place, "other": "kept"}

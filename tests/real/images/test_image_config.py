@@ -90,14 +90,21 @@ def test_the_stop_signal_is_the_images(images: Service) -> None:
         assert images.wait(container_id).exit_code == exit_code
 
 
-def test_what_an_image_says_wrong_is_refused_by_its_field(images: Service) -> None:
-    for config, field, reason in [
-        (ContainerConfig(), "config.user", "USER_NOT_FOUND"),
-        (ContainerConfig(user="0"), "config.image", "INVALID_SIGNAL"),
+def test_what_an_image_says_wrong_is_refused_as_the_images(images: Service) -> None:
+    for config, name, reason in [
+        (ContainerConfig(), "User", "USER_NOT_FOUND"),
+        (ContainerConfig(user="0"), "StopSignal", "INVALID_SIGNAL"),
     ]:
         with pytest.raises(InvalidArgument) as refused:
             create_of(images, WRONG, config=config)
-        assert (refused.value.metadata["field"], refused.value.reason) == (field, reason)
+        assert (refused.value.metadata["field"], refused.value.reason) == ("config.image", reason)
+        assert f"config.image: its {name}: " in refused.value.message
+
+
+def test_what_the_config_says_wrong_is_refused_as_its_own(images: Service) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        create_of(images, FULL, config=ContainerConfig(user="nobody-here"))
+    assert refused.value.metadata["field"] == "config.user"
 
 
 def test_a_repeated_create_is_the_same_when_the_name_has_moved(images: Service) -> None:

@@ -12,9 +12,9 @@ from ocigrpc.engine.containers.teardown import attempt
 from ocigrpc.engine.model.rootfs import RootFilesystem, RootFilesystems
 from ocigrpc.engine.model.signals import parse_signal
 from ocigrpc.engine.model.values import BundleSource, ConfigSource, CreateRequest, SpecSource
-from ocigrpc.errors import InvalidArgument
+from ocigrpc.errors import InvalidArgument, Violation
 from ocigrpc.oci.bundle import Spec, bundle_spec, text_spec
-from ocigrpc.oci.images.merge import merged
+from ocigrpc.oci.images.merge import as_the_images, merged
 from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.root_files import missing_places
 from ocigrpc.oci.spec.types import ShownSpec
@@ -49,15 +49,23 @@ def source_spec(request: CreateRequest, container_id: str, root: RootFilesystem 
         case SpecSource(spec_json):
             return text_spec(spec_json)
         case ConfigSource(config):
-            if root is not None:
-                config = merged(config, root.config, root.path)
-            return spec_of(config, container_id=container_id, terminal=request.terminal)
+            if root is None:
+                return spec_of(config, container_id=container_id, terminal=request.terminal)
+            whole = merged(config, root.config, root.path)
+            try:
+                return spec_of(whole, container_id=container_id, terminal=request.terminal)
+            except InvalidArgument as error:
+                raise as_the_images(error, config, root.config) from error
 
 
 def stop_signal_of(request: CreateRequest, root: RootFilesystem | None) -> int:
     """What ends the program: as requested, else as the image has it, else SIGTERM."""
     if root is not None and root.config.stop_signal and not request.stop_signal:
-        return parse_signal(root.config.stop_signal, "config.image")
+        try:
+            return parse_signal(root.config.stop_signal, "config.image")
+        except InvalidArgument as error:
+            wrong = f"its StopSignal: {error.violations[0].description}"
+            raise error.with_violations([Violation("config.image", wrong)]) from error
     return parse_signal(request.stop_signal or "SIGTERM", "stop_signal")
 
 
