@@ -2,8 +2,9 @@
 
 Exit status: 0 when all went well, 1 for a failure, 2 for a wrong command line or wrong settings,
 141 when the output has no reader, 130 after SIGINT. ``run``, ``exec``, ``attach`` and ``wait`` end
-with the exit code of their program, and with 125, 126 or 127 for failures, as in podman. Each
-failure is one line on standard error.
+with the exit code of their program, and with 125, 126 or 127 for failures, as in podman; ``rmi``
+with 1 or 2 for images that are not there or in use, and otherwise with 125. Each failure is one
+line on standard error.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ _COMMANDS = {
 # What other engines call them.
 _OTHER_NAMES = {"unpause": "resume", "ls": "ps", "list": "ps", "remove": "rm"}
 
-# Their exit status is a program's, so that failures of our own need others.
-_LIKE_PROGRAMS = ("run", "exec", "attach", "wait")
+# Their exit status is a program's, or says something else, so that failures of our own need others.
+_LIKE_PROGRAMS = ("run", "exec", "attach", "wait", "rmi", "image rm")
 
 
 class _Main(LazyGroup):
@@ -88,15 +89,10 @@ class _Main(LazyGroup):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command of the context; its result, or the exit status of a failure."""
+        """Run the command of the context; its result."""
         ctx.obj = Session.of(ctx.params)
         ctx.params.clear()
-        try:
-            return super().invoke(ctx)
-        except OcigrpcError as error:
-            explain(error, debug=ctx.obj.debug)
-            like_program = ctx.invoked_subcommand in _LIKE_PROGRAMS
-            return program_status(error) if like_program else EXIT_FAILED
+        return super().invoke(ctx)
 
 
 def _options() -> list[click.Parameter]:
@@ -149,12 +145,15 @@ def _run(argv: list[str]) -> int:
     # Not click's own main, which ends the process with another status when a reader goes.
     if instruction := os.environ.get(COMPLETION_VARIABLE):
         return shell_complete(cli, {}, "ocigrpc", COMPLETION_VARIABLE, instruction)
-    # Known from the words, since options before it may be wrong.
-    command = next((word for word in argv if word in _COMMANDS), "")
-    failed, wrong = (EXIT_OURS,) * 2 if command in _LIKE_PROGRAMS else (EXIT_FAILED, EXIT_USAGE)
+    like_program = _command_of(argv) in _LIKE_PROGRAMS
+    failed, wrong = (EXIT_OURS,) * 2 if like_program else (EXIT_FAILED, EXIT_USAGE)
     try:
         with cli.make_context("ocigrpc", argv) as ctx:
-            status = cli.invoke(ctx)
+            try:
+                status = cli.invoke(ctx)
+            except OcigrpcError as error:
+                explain(error, debug=ctx.obj.debug)
+                return program_status(error) if like_program else EXIT_FAILED
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.UsageError as error:
@@ -174,6 +173,12 @@ def _run(argv: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _complained(f"{place}{error.strerror or error}", failed)
     return status if isinstance(status, int) else 0
+
+
+def _command_of(argv: Sequence[str]) -> str:
+    """The command, from the words alone, since options before it may be wrong; with its group's."""
+    place = next((at for at, word in enumerate(argv) if word in _COMMANDS), len(argv))
+    return " ".join(argv[place : place + 2 if argv[place : place + 1] == ["image"] else place + 1])
 
 
 def _complained(message: str, status: int) -> int:

@@ -170,7 +170,7 @@ def test_rmi_takes_a_name_and_with_the_last_one_the_image(web: Image, command: C
 
 
 def test_an_id_with_several_names_is_removed_by_force_alone(web: Image, command: Command) -> None:
-    assert "--force" in command.refusal("rmi", web.image_id[:12])
+    assert "--force" in command.refusal("rmi", web.image_id[:12], status=125)
     assert command.lines("rmi", "--force", web.image_id[:12]) == [
         f"Untagged: {WEB}",
         "Untagged: localhost/web:latest",
@@ -181,17 +181,54 @@ def test_an_id_with_several_names_is_removed_by_force_alone(web: Image, command:
 def test_what_is_not_there_is_complained_about_and_the_rest_is_removed(
     web: Image, alpine: Image, command: Command
 ) -> None:
-    done = command("rmi", "nobody", "-f", web.image_id)
+    done = command("rmi", "nobody", ALPINE)
     assert done.returncode == 1
-    assert "nobody" in done.stderr
-    assert names(command) == [ALPINE]
+    assert "no image 'nobody'" in done.stderr
+    assert done.stdout.startswith(f"Untagged: {ALPINE}\n")
+    assert set(names(command)) == {WEB, "localhost/web:latest"}
+
+
+@pytest.mark.parametrize("option", ["--force", "--ignore"])
+def test_what_is_not_there_may_be_no_failure(web: Image, command: Command, option: str) -> None:
+    assert command.lines("rmi", option, "nobody", WEB)[0] == f"Untagged: {WEB}"
+
+
+def test_an_image_in_use_is_untagged_and_goes_with_its_last_container(
+    images_of_service: ImagesOf, service: Service, small_image: Image, command: Command
+) -> None:
+    images_of_service.put(small_image, WEB)
+    done = command("create", "--pull", "never", WEB)
+    container_id = done.stdout.strip()
+    done = command("rmi", WEB)
+    assert (done.returncode, done.stdout) == (0, f"Untagged: {WEB}\n")
+    assert f"image {small_image.image_id[:12]} is deleted with the last" in done.stderr
+    assert container_id[:12] in done.stderr
+    service.remove(container_id)
+    assert command.lines("images", "-q") == []
+
+
+def test_the_exit_status_of_rmi_is_as_podman_has_it(
+    web: Image, alpine: Image, images_of_service: ImagesOf, command: Command
+) -> None:
+    # It stands for a container of another program; only the image of it is looked at.
+    containers = images_of_service.storage.root / "overlay-containers/containers.json"
+    containers.parent.mkdir(exist_ok=True)
+    containers.write_text(json.dumps([{"id": "c" * 64, "image": alpine.image_id}]))
+    try:
+        assert "another program" in command.refusal("rmi", ALPINE, status=2)
+        assert command("rmi", ALPINE, "nobody").returncode == 2
+        assert command("rmi", ALPINE, web.image_id).returncode == 125
+        assert command("image", "rm", "nobody", ALPINE).returncode == 2
+    finally:
+        containers.unlink()
+    assert "--force" in command.refusal("image", "rm", web.image_id, status=125)
 
 
 def test_all_are_removed_or_those_that_are_named(
     web: Image, alpine: Image, command: Command
 ) -> None:
-    command.refusal("rmi", status=2)
-    command.refusal("rmi", "--all", "alpine", status=2)
+    command.refusal("rmi", status=125)
+    command.refusal("image", "rm", "--all", "alpine", status=125)
     assert len(command.lines("rmi", "--all")) == 5
     assert names(command) == []
 
