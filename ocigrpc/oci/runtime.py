@@ -18,6 +18,7 @@ from ocigrpc.failing import host_failing
 from ocigrpc.host.processes.child import ENVIRONMENT, OUTPUT_LIMIT_BYTES, Completed, run
 from ocigrpc.host.processes.programs import find_program
 from ocigrpc.metrics import RUNTIME_RUNS
+from ocigrpc.oci.decoding import decoded
 from ocigrpc.oci.options import Option, Options, require_option
 from ocigrpc.oci.runtime_errors import classified
 from ocigrpc.traces import span_of
@@ -223,8 +224,8 @@ class Runtime(Struct, frozen=True):
         """The state of a container, as the runtime reports it."""
         stdout = self.state_json(container_id, deadline)
         try:
-            return _STATE.decode(stdout)
-        except msgspec.DecodeError as error:
+            return decoded(_STATE, stdout)
+        except ValueError as error:
             output = cut(stdout.decode(errors="replace"))
             raise RuntimeFailed(
                 f"{self.name} state printed no state ({error}): {output!r}",

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from ocigrpc.errors import CannotRun, RuntimeFailed, cut
+from ocigrpc.oci.decoding import decoded
 
 # The exit codes that a shell gives in these cases.
 NOT_FOUND_CODE, NOT_EXECUTABLE_CODE, KILLED_CODE = 127, 126, 137
@@ -125,8 +126,8 @@ def logged_error(path: str | Path) -> str:
     except OSError:
         return ""
     for line in reversed(lines):
-        with suppress(msgspec.DecodeError):
-            entry = _LOG_ENTRY.decode(line)
+        with suppress(ValueError):
+            entry = decoded(_LOG_ENTRY, line)
             if entry.level in ("error", "fatal"):
                 return entry.msg
     return ""

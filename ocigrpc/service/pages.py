@@ -7,7 +7,6 @@ is repeated or missed on the next one, even if others come and go meanwhile.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
@@ -16,6 +15,7 @@ import msgspec
 from google.protobuf.message import Message
 
 from ocigrpc.engine.model.values import Position
+from ocigrpc.oci.decoding import decoded
 from ocigrpc.v1 import runtime_pb2
 from ocigrpc.violations import Violations
 
@@ -141,7 +141,7 @@ def _token_of(text: str) -> _Token | None:
     if not text or len(text) > _TOKEN_LIMIT_BYTES:
         return None
     try:
-        decoded = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
-        return _TOKEN.decode(decoded)
-    except (binascii.Error, UnicodeEncodeError, msgspec.DecodeError):
+        return decoded(_TOKEN, base64.b64decode(text.encode(), altchars=b"-_", validate=True))
+    except ValueError:
+        # Also of base64, and of text that is none.
         return None

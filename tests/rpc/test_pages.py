@@ -102,7 +102,8 @@ def test_containers_made_and_removed_meanwhile_make_none_repeat_or_be_missed(
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "W10=", "WzEsMiwzXQ==", "\u00e9", "=", "A" * 10_000, "bnVsbA=="]
+    "token",
+    ["x", "W10=", "WzEsMiwzXQ==", "\u00e9", "=", "A" * 10_000, "bnVsbA==", "WzEsIv8iLCJhIl0="],
 )
 def test_a_token_that_is_none_is_refused(stub: Stub, engine: FakeEngine, token: str) -> None:
     listed = v1.ListContainersRequest(page_token=token)

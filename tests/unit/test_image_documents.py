@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageConfig, image_file
+from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageConfig, image_file, time_ns_of
 from ocigrpc.oci.images.manifest import Blob, Index, Manifest, digest_of, parse_manifest
 from ocigrpc.oci.images.platform import Platform
 
@@ -42,6 +42,9 @@ def test_a_manifest_has_a_config_and_layers() -> None:
         manifest(config={"digest": DIGESTS[0], "size": -1}, layers=[]),
         manifest(config={"digest": "md5:" + "0" * 64}, layers=[]),
         manifest(config={"digest": DIGESTS[0]}, layers=[{}]),
+        manifest(config={"digest": DIGESTS[0], "size": 1 << 63}, layers=[]),
+        manifest(config={"digest": DIGESTS[0], "size": 10**30}, layers=[]),
+        b'{"schemaVersion": 2, "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
         b" " * (4 << 20) + b"{}",
     ],
 )
@@ -123,7 +126,28 @@ def test_what_a_config_lacks_may_be_null() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"[]", b'{"config": {"Env": "PATH=/bin"}}', b"{}" + b" " * CONFIG_LIMIT_BYTES]
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:01Z", 1),
+        ("1970-01-01T00:00:01", 1),
+        ("0001-01-01T00:00:00", -62_135_596_800),
+        ("9999-12-31T23:59:59Z", 253_402_300_799),
+        # Other years than these have no timestamp.
+        ("0001-01-01T00:00:00+23:59", 0),
+        ("9999-12-31T23:59:59-23:59", 0),
+        ("0000-01-01T00:00:00Z", 0),
+    ],
+)
+def test_a_time_is_in_utc_and_in_a_year_that_there_is(text: str, seconds: int) -> None:
+    assert time_ns_of(text) == seconds * 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"[]", b'{"config": {"Env": "PATH=/bin"}}', b"{}" + b" " * CONFIG_LIMIT_BYTES),
+        b'{"more": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
 )
 def test_what_is_no_config_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):

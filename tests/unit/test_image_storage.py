@@ -41,7 +41,13 @@ def test_what_there_is_is_read() -> None:
     assert [stored_images(b""), stored_layers(b""), stored_containers(b"")] == [[], {}, []]
 
 
-@pytest.mark.parametrize("text", [b"{", b"{}", b'[{"names": []}]', b'[{"id": 7}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"{", b"{}", b'[{"names": []}]', b'[{"id": 7}]'),
+        b'[{"id": "a", "more": ' + b"[" * 5000 + b"]" * 5000 + b"}]",
+    ],
+)
 def test_a_damaged_file_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         stored_images(text)

@@ -95,6 +95,10 @@ def fatal(message: str) -> str:
             ("REGISTRY_UNREACHABLE", "connect"),
         ),
         ("Get r.io/b: dial tcp: no route to host", ("REGISTRY_UNREACHABLE", "connect")),
+        ("Get /v2/: stopped after 10 redirects", ("REGISTRY_UNREACHABLE", "server")),
+        ("exceeded maximum allowed size of 4194304 bytes", ("IMAGE_DAMAGED", "")),
+        ("writing blob: blob size mismatch", ("IMAGE_DAMAGED", "")),
+        ("parsing image configuration: json: cannot unmarshal", ("IMAGE_DAMAGED", "")),
     ],
 )
 def test_an_error_is_known_by_its_words(message: str, meaning: tuple[str, str]) -> None:

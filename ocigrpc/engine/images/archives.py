@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
-from ocigrpc.engine.images.failures import program_failure, storage_failing, storage_full
+from ocigrpc.engine.images.failures import program_failure, storage_failing
 from ocigrpc.engine.images.find import Finder, new_name
 from ocigrpc.engine.images.program import Bench, bench
 from ocigrpc.engine.images.pulling.pulls import Pulls
+from ocigrpc.engine.images.room import require_room
 from ocigrpc.engine.images.storage import Storage
 from ocigrpc.engine.model.pulls import PullRequest
 from ocigrpc.errors import InvalidArgument, cut
@@ -19,9 +21,6 @@ from ocigrpc.oci.images.archive import UNPACKERS, ArchivedImage, ArchiveForm, ar
 from ocigrpc.oci.images.reference import image_id_of
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
-
-# What an archive that is loaded leaves free on its disk, for all others that write there.
-_ROOM_BYTES = 64 << 20
 
 _T = TypeVar("_T")
 
@@ -45,7 +44,10 @@ class Archives:
             is_stream = form is ArchiveForm.DOCKER
             path = "/dev/stdout" if is_stream else f"{tools.directory}/archive"
             argv = tools.skopeo.copy_out(image.image_id, f"{form}:{path}{name}", tools.directory)
-            ended = yield from piped(argv, deadline, env=tools.environment)
+            if is_stream:
+                ended = yield from piped(argv, deadline, env=tools.environment)
+            else:
+                ended = tools.run(argv, deadline, partial(require_room, tools.directory))
             if ended.returncode:
                 raise program_failure(ended.failure_text, text, "", tools.directory)
             if not is_stream:
@@ -108,9 +110,7 @@ def _write(path: str, pieces: Iterable[bytes]) -> None:
     with storage_failing("write", path), open(path, "xb", buffering=0) as file:
         for piece in pieces:
             file.write(piece)
-            disk = os.fstatvfs(file.fileno())
-            if disk.f_bavail * disk.f_frsize < _ROOM_BYTES:
-                raise storage_full(path, f"less than {_ROOM_BYTES} bytes are free")
+            require_room(os.path.dirname(path))
 
 
 def _unpacked(argv: Sequence[str], packed: int, deadline: Deadline) -> Generator[bytes]:

@@ -70,6 +70,7 @@ def source_unreadable(path: str, problem: str) -> InvalidArgument:
 
 def platform_missing(image: str, wanted: Platform, there: str) -> ImageUnusable:
     """The error for an image that is for other platforms, ``there``."""
+    there = cut(there)
     return ImageUnusable(
         f"image {image!r} is for {there or 'no platform'}, not for {wanted}",
         reason="IMAGE_PLATFORM_MISSING",
@@ -77,6 +78,12 @@ def platform_missing(image: str, wanted: Platform, there: str) -> ImageUnusable:
         platform=wanted,
         output=there,
     )
+
+
+def damaged(image: str, problem: str) -> ImageUnusable:
+    """The error for what is no image, or not the one that it should be."""
+    message = f"image {image!r} is damaged: {problem}"
+    return ImageUnusable(message, reason="IMAGE_DAMAGED", image=image, output=problem)
 
 
 def storage_full(path: str, problem: str) -> StorageFull:

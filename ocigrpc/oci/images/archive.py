@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from ocigrpc.oci.decoding import decoded
 from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES
 from ocigrpc.oci.images.reference import DEFAULT_REGISTRY, Reference
 
@@ -93,12 +94,12 @@ def archived_images(file: BinaryIO) -> tuple[ArchiveForm, Sequence[ArchivedImage
 def _saved(text: bytes) -> Sequence[ArchivedImage]:
     return [
         ArchivedImage(f"@{number}", [_whole_name(tag) for tag in each.tags or ()])
-        for number, each in enumerate(_DOCKER.decode(text))
+        for number, each in enumerate(decoded(_DOCKER, text))
     ]
 
 
 def _laid_out(text: bytes) -> Sequence[ArchivedImage]:
-    entries = [each.annotations or {} for each in _OCI.decode(text).manifests]
+    entries = [each.annotations or {} for each in decoded(_OCI, text).manifests]
     references = [each.get(_REF_NAME, "") for each in entries]
     if len(entries) > 1 and not (all(references) and len(set(references)) == len(references)):
         raise ValueError(f"it has several images, and they have no different {_REF_NAME}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec import Struct, field
 
+from ocigrpc.oci.decoding import decoded
 from ocigrpc.oci.images.platform import Platform
 
 # The largest config that is read.
 CONFIG_LIMIT_BYTES = 1 << 20
 
 _HISTORY_LIMIT = 1000
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class ImageConfig(Struct, frozen=True, omit_defaults=True):
@@ -93,7 +97,7 @@ def image_file(text: bytes) -> ImageFile:
     """The config of an image. Raises ``ValueError``."""
     if len(text) > CONFIG_LIMIT_BYTES:
         raise ValueError(f"the image's config is larger than {CONFIG_LIMIT_BYTES} bytes")
-    found = _FILE.decode(text)
+    found = decoded(_FILE, text)
     return ImageFile(
         config=_config(found.config or _Config()),
         platform=Platform(found.os or "linux", found.architecture or "", found.variant or ""),
@@ -128,9 +132,11 @@ def _step(found: _Step) -> Step:
 
 
 def time_ns_of(text: str | None) -> int:
-    """Nanoseconds since 1970 of an RFC 3339 time; 0 if it is none."""
+    """Nanoseconds since 1970 of an RFC 3339 time; 0 if it is none of the years 1 to 9999."""
     try:
         moment = datetime.fromisoformat(text or "")
-    except ValueError:
+        # One without a zone is in UTC; the node's own says nothing of it.
+        utc = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         return 0
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    return (utc - _EPOCH) // _MICROSECOND * 1000

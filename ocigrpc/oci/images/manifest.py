@@ -12,10 +12,15 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
+from ocigrpc.oci.decoding import decoded
 from ocigrpc.oci.images.platform import Platform
 
 # The largest manifest that registries accept.
 MANIFEST_LIMIT_BYTES = 4 << 20
+
+# Larger than any file. The sum of those of an image fits 64 bits, at any number of layers that a
+# manifest of that size can have.
+_SIZE_LIMIT_BYTES = 1 << 47
 
 _DIGEST = re.compile("sha256:[0-9a-f]{64}", re.ASCII)
 
@@ -85,7 +90,7 @@ def parse_manifest(text: bytes) -> Manifest | Index:
     """What a manifest says. Raises ``ValueError`` for what is none, or of the old schema 1."""
     if len(text) > MANIFEST_LIMIT_BYTES:
         raise ValueError(f"the manifest is larger than {MANIFEST_LIMIT_BYTES} bytes")
-    found = _DECODER.decode(text)
+    found = decoded(_DECODER, text)
     if found.schemaVersion != 2:
         raise ValueError("the manifest is of schema 1, which is out of use since 2017")
     if found.manifests is not None:
@@ -98,7 +103,7 @@ def parse_manifest(text: bytes) -> Manifest | Index:
 
 def _checked(blobs: Sequence[_Blob]) -> Sequence[_Blob]:
     for blob in blobs:
-        if not _DIGEST.fullmatch(blob.digest) or blob.size < 0:
+        if not (_DIGEST.fullmatch(blob.digest) and 0 <= blob.size <= _SIZE_LIMIT_BYTES):
             raise ValueError("the manifest has a digest or a size that is none")
     return blobs
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
+from ocigrpc.oci.decoding import decoded
 from ocigrpc.oci.images.platform import Platform
 
 # The beginning of names of images that are not whole yet; no registry has it, see RFC 2606.
@@ -133,7 +134,7 @@ _AUTH_FILE = msgspec.json.Decoder(_AuthFile)
 def auth_json_problem(text: str) -> str:
     """Why a text is no file of credentials, without any of it; empty if it is one."""
     try:
-        _AUTH_FILE.decode(text)
+        decoded(_AUTH_FILE, text)
     except ValueError:
         return 'must be JSON such as {"auths": {"registry.example": {"auth": "..."}}}'
     return ""
@@ -145,7 +146,7 @@ def auth_file(registry: str, credentials: Credentials | None) -> bytes:
         return b"{}"
     if credentials.auth_json:
         # Nothing else of it: it could name programs that would be run.
-        return msgspec.json.encode(_AUTH_FILE.decode(credentials.auth_json))
+        return msgspec.json.encode(decoded(_AUTH_FILE, credentials.auth_json))
     user, secret = credentials.username, credentials.password
     entry = dict[str, str]()
     if credentials.identity_token:

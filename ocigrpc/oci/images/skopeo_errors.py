@@ -47,6 +47,8 @@ _WORDS = (
     ("digest did not match, expected", _DAMAGED),
     ("does not match expected sha256:", _DAMAGED),
     ("manifest does not match", _DAMAGED),
+    ("exceeded maximum allowed size", _DAMAGED),
+    ("blob size mismatch", _DAMAGED),
     ("x509:", Meaning("REGISTRY_UNREACHABLE", "tls")),
     ("tls:", Meaning("REGISTRY_UNREACHABLE", "tls")),
     ("server gave http response to https client", Meaning("REGISTRY_UNREACHABLE", "tls")),
@@ -54,6 +56,7 @@ _WORDS = (
     ("too many requests", Meaning("REGISTRY_UNREACHABLE", "rate")),
     ("received unexpected http status: 5", Meaning("REGISTRY_UNREACHABLE", "server")),
     ("invalid status code from registry 5", Meaning("REGISTRY_UNREACHABLE", "server")),
+    ("stopped after 10 redirects", Meaning("REGISTRY_UNREACHABLE", "server")),
     ("unexpected eof", Meaning("REGISTRY_UNREACHABLE", "cut")),
     ("connection reset", Meaning("REGISTRY_UNREACHABLE", "cut")),
     ("i/o timeout", Meaning("REGISTRY_UNREACHABLE", "connect")),
@@ -62,6 +65,7 @@ _WORDS = (
     ("no route to host", Meaning("REGISTRY_UNREACHABLE", "connect")),
     ("network is unreachable", Meaning("REGISTRY_UNREACHABLE", "connect")),
     ("pinging container registry", Meaning("REGISTRY_UNREACHABLE", "connect")),
+    ("parsing image configuration", _DAMAGED),
 )
 
 

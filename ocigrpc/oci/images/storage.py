@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from ocigrpc.oci.decoding import decoded
+
 # Most layers that the kernel mounts over each other.
 LAYERS_LIMIT = 500
 
@@ -75,17 +77,17 @@ _CONTAINERS = msgspec.json.Decoder(list[StoredContainer])
 
 def stored_images(text: bytes) -> Sequence[StoredImage]:
     """The images of an ``images.json``; none for an empty one. Raises ``ValueError``."""
-    return _IMAGES.decode(text) if text else []
+    return decoded(_IMAGES, text) if text else []
 
 
 def stored_layers(text: bytes) -> Mapping[str, StoredLayer]:
     """The layers of a ``layers.json`` by their ids. Raises ``ValueError``."""
-    return {each.id: each for each in (_LAYERS.decode(text) if text else [])}
+    return {each.id: each for each in (decoded(_LAYERS, text) if text else [])}
 
 
 def stored_containers(text: bytes) -> Sequence[StoredContainer]:
     """The containers of a ``containers.json``. Raises ``ValueError``."""
-    return _CONTAINERS.decode(text) if text else []
+    return decoded(_CONTAINERS, text) if text else []
 
 
 def chain_of(top: str, layers: Mapping[str, StoredLayer]) -> Sequence[StoredLayer]:

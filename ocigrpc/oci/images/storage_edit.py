@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from ocigrpc.oci.decoding import decoded
 from ocigrpc.oci.images.storage import stored_images
 
 _LIST = msgspec.json.Decoder(list[dict[str, object]])
@@ -17,7 +18,7 @@ def with_names(text: bytes, names: Mapping[str, Sequence[str]]) -> bytes:
     No other image has one of them afterwards. Raises ``ValueError`` for malformed files and for
     images that are not there.
     """
-    images = _LIST.decode(text) if text else []
+    images = decoded(_LIST, text) if text else []
     if missing := names.keys() - {str(each.get("id")) for each in images}:
         raise ValueError(f"image {min(missing)} is not there")
     taken = {name for given in names.values() for name in given}
@@ -54,7 +55,7 @@ def with_incomplete(text: bytes, layer_ids: Collection[str]) -> bytes:
 
     Any program that opens the store removes such layers. Raises ``ValueError``.
     """
-    layers = _LIST.decode(text) if text else []
+    layers = decoded(_LIST, text) if text else []
     for layer in layers:
         if layer.get("id") in layer_ids:
             flags = layer.get("flags")

@@ -47,10 +47,21 @@ class Answer:
         if self._handler.command != "HEAD":
             self._handler.wfile.write(data)
 
+    def begin_chunks(self) -> None:
+        """Send the status and headers of a body whose length nobody knows yet."""
+        self._head(200, {**self.headers, "Transfer-Encoding": "chunked"})
+
+    def send_chunk(self, data: bytes) -> None:
+        """Send a part of such a body."""
+        self.send(b"%x\r\n%s\r\n" % (len(data), data))
+
     def refuse(self, status: int, headers: Mapping[str, str], length: int = 0) -> None:
         """Send another status and these headers."""
+        self._head(status, {**headers, "Content-Length": str(length)})
+
+    def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self._handler.send_response(status)
-        for name, text in {**headers, "Content-Length": str(length)}.items():
+        for name, text in headers.items():
             self._handler.send_header(name, text)
         self._handler.end_headers()
 

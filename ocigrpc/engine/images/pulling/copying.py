@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 
-from ocigrpc.engine.images.failures import platform_missing, program_failure, storage_failing
+from ocigrpc.engine.images.failures import (
+    damaged,
+    platform_missing,
+    program_failure,
+    storage_failing,
+)
 from ocigrpc.engine.images.program import Bench, received_files
 from ocigrpc.engine.images.pulling.sources import Wanted
+from ocigrpc.engine.images.room import require_room
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.pulls import PullProgress
 from ocigrpc.host.files.sync import sync_file_system
@@ -18,6 +24,10 @@ from ocigrpc.oci.images.skopeo import pulled_name
 from ocigrpc.waiting import Deadline
 
 log = get_logger()
+
+
+class Removed(Exception):
+    """Somebody has removed an image just when it was to be answered: then it is pulled again."""
 
 
 class Copy:
@@ -67,13 +77,14 @@ class Copy:
     def _checked(self) -> Image:
         """What was copied, if it is what was wanted."""
         image, wanted = self._storage.pulled(self._name), self._wanted
-        if image is None or image.image_id != wanted.image_id:
-            found = image.image_id if image is not None else "nothing"
-            raise ImagesFailed(
-                f"skopeo has copied {found} in place of {wanted.image_id}",
-                image=wanted.image,
-                output="",
-            )
+        if image is None:
+            if not any(self._name in (each.names or ()) for each in self._storage.stored_images()):
+                # Other programs remove images that no container has.
+                raise Removed
+            raise damaged(wanted.image, "its config is none, or layers of it are missing")
+        if image.image_id != wanted.image_id:
+            problem = f"skopeo has copied {image.image_id} in place of {wanted.image_id}"
+            raise ImagesFailed(problem, image=wanted.image, output="")
         there = image.file.platform
         # Some images say nothing of it.
         if there.architecture and not wanted.platform.accepts(there):
@@ -92,6 +103,8 @@ class Copy:
         )
 
     def _tick(self) -> None:
+        received = received_files(self._bench.directory)
+        self._require_bounds(received)
         stored = self._stored()
         if stored != self._synced and (self._syncing is None or not self._syncing.is_alive()):
             # Now and not at the end, when nothing else would go on meanwhile.
@@ -100,7 +113,7 @@ class Copy:
             self._syncing.start()
         layers = layers_progress(
             self._wanted.manifest.layers,
-            received_files(self._bench.directory),
+            received,
             stored - self._present,
             self._present,
         )
@@ -113,6 +126,16 @@ class Copy:
         if progress != self._reported:
             self._reported = progress
             self._report(progress)
+
+    def _require_bounds(self, received: Sequence[int]) -> None:
+        """Refuse what is more than the manifest says, before it takes the disk from others."""
+        wanted = self._wanted
+        blobs = (wanted.manifest.config, *wanted.manifest.layers)
+        # Of an archive, whose files are no larger than it, not all sizes are known.
+        if wanted.found.registry and sum(received) > sum(each.size_bytes for each in blobs):
+            raise damaged(wanted.image, "the registry sends more than its manifest says")
+        for path in (self._bench.directory, self._bench.skopeo.root):
+            require_room(path)
 
     def _sync(self) -> None:
         try:

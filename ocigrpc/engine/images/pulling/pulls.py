@@ -16,7 +16,7 @@ from functools import partial
 from ocigrpc.engine.images.failures import storage_failing
 from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.program import bench
-from ocigrpc.engine.images.pulling.copying import Copy
+from ocigrpc.engine.images.pulling.copying import Copy, Removed
 from ocigrpc.engine.images.pulling.job import Job
 from ocigrpc.engine.images.pulling.places import Places
 from ocigrpc.engine.images.pulling.sources import (
@@ -45,12 +45,10 @@ from ocigrpc.waiting import Deadline
 
 # So many times as many names are resolved at once as images are pulled.
 _RESOLVED_PER_PULL = 4
+# How often an image is pulled that others remove meanwhile.
+_ATTEMPTS = 8
 
 log = get_logger()
-
-
-class _Removed(Exception):
-    """Somebody has removed an image just when it was to be answered: then it is pulled again."""
 
 
 class Pulls:
@@ -112,14 +110,16 @@ class Pulls:
         self, request: PullRequest, deadline: Deadline
     ) -> Generator[PullProgress, None, Image]:
         """How far it is, and then the image, which has its name."""
-        while True:
-            with suppress(_Removed):
+        for _ in range(_ATTEMPTS):
+            with suppress(Removed):
                 return (yield from self._pulled(request, deadline))
+        problem = f"others have removed image {request.image!r} {_ATTEMPTS} times meanwhile"
+        raise ImagesFailed(problem, image=request.image, output=problem)
 
     def _pulled(
         self, request: PullRequest, deadline: Deadline
     ) -> Generator[PullProgress, None, Image]:
-        """The same; raises ``_Removed`` if somebody has removed the image meanwhile."""
+        """The same; raises ``Removed`` if somebody has removed the image meanwhile."""
         settings = self.settings
         source, platform = source_of(request, settings.images), platform_of(request)
         # Before it waits for a place, which registries that hang may have.
@@ -236,7 +236,7 @@ class Pulls:
                 self._name(image_id, temporary, digests, deadline)
                 image = self._storage.snapshot().images.get(image_id)
         if image is None:
-            raise _Removed
+            raise Removed
         return image
 
     def _has_names(self, image: Image, digests: Mapping[str, str]) -> bool:
@@ -256,7 +256,7 @@ class Pulls:
         def edit(text: bytes) -> bytes:
             images = stored_images(text)
             if image_id not in [each.id for each in images]:
-                raise _Removed
+                raise Removed
             losers.extend(
                 each.id
                 for each in images

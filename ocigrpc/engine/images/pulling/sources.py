@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from ocigrpc.engine.images.failures import (
+    damaged,
     platform_missing,
     program_failure,
     source_unreadable,
@@ -24,7 +25,7 @@ from ocigrpc.errors import InvalidArgument
 from ocigrpc.failing import host_failing
 from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.image_errors import ImageNotFound, ImagesFailed, ImageUnusable
-from ocigrpc.oci.images.config import ImageFile, image_file
+from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
 from ocigrpc.oci.images.manifest import Blob, Entry, Index, Manifest, digest_of, parse_manifest
 from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.reference import Reference
@@ -170,6 +171,8 @@ class Resolver:
             own = self._image_file(self._config_text(found, self.platform)).platform
             if not self.platform.accepts(own):
                 raise platform_missing(self._request.image, self.platform, str(own))
+        if manifest.config.size_bytes > CONFIG_LIMIT_BYTES:
+            raise self._damaged(f"its config is larger than {CONFIG_LIMIT_BYTES} bytes")
         if len(manifest.layers) > LAYERS_LIMIT:
             raise ImageUnusable(
                 f"image {self._request.image!r} has more than {LAYERS_LIMIT} layers",
@@ -252,6 +255,4 @@ class Resolver:
             raise self._damaged(str(error)) from error
 
     def _damaged(self, problem: str) -> ImageUnusable:
-        image = self._request.image
-        message = f"image {image!r} is damaged: {problem}"
-        return ImageUnusable(message, reason="IMAGE_DAMAGED", image=image, output=problem)
+        return damaged(self._request.image, problem)

@@ -1,0 +1,43 @@
+"""Answers of a registry that are other than what it was asked for, or more, or without an end."""
+
+from __future__ import annotations
+
+from tests.bed.images.faulty_registry import Answer, Fault, Wait, whole
+
+_PIECE = bytes(1 << 16)
+
+
+class Flood(Wait):
+    """A body without an end, as fast as it goes."""
+
+    def __call__(self, answer: Answer) -> None:
+        answer.begin_chunks()
+        while not self._goes_on.is_set():
+            answer.send_chunk(_PIECE)
+            self._reached.set()
+        answer.hang_up()
+
+
+class Drip(Wait):
+    """A body without an end, and so slow that nobody wants to see it, but never stalled."""
+
+    def __call__(self, answer: Answer) -> None:
+        answer.begin_chunks()
+        # More in a second than any watchdog takes for nothing.
+        while not self._goes_on.wait(0.1):
+            answer.send_chunk(b" " * 4000)
+            self._reached.set()
+        answer.hang_up()
+
+
+def instead(data: bytes, **headers: str) -> Fault:
+    """Another body, whatever is asked for; underscores in names of headers mean dashes."""
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+
+    def answer_other(answer: Answer) -> None:
+        answer.data = data
+        answer.headers = {**answer.headers, **named}
+        del answer.headers["Docker-Content-Digest"]
+        whole(answer)
+
+    return answer_other
