@@ -73,6 +73,12 @@ with_controllers = pytest.mark.parametrize(
 """``any_service`` where every controller is; with both managers on a host of systemd's."""
 
 
+each_runtime = pytest.mark.parametrize(
+    "_service_of_kind", ["native-runc", "native-crun"], indirect=True, scope="module"
+)
+"""``any_service`` with each runtime, where it does not matter who manages cgroups."""
+
+
 @pytest.fixture(scope="module")
 def switches() -> Iterator[Switches]:
     """A runtime whose verbs can be made to go wrong."""

@@ -13,9 +13,9 @@ from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.images.containers import create_of, left_by, output_of, stock, storage_of
 from tests.bed.images.layout import Image, image
 from tests.bed.services.service import Service
-from tests.real.conftest import with_controllers
+from tests.real.conftest import each_runtime
 
-pytestmark = with_controllers
+pytestmark = each_runtime
 
 FULL = "localhost/full:1"
 CMD = "localhost/cmd:1"

@@ -16,9 +16,9 @@ from tests.bed.images.containers import create_of, left_by, output_of, roots_of,
 from tests.bed.images.layers import directory, file, tree
 from tests.bed.images.layout import Image, image
 from tests.bed.services.service import Service
-from tests.real.conftest import with_controllers
+from tests.real.conftest import each_runtime
 
-pytestmark = with_controllers
+pytestmark = each_runtime
 
 SMALL = "localhost/small:1"
 NAKED = "localhost/naked:1"

@@ -25,9 +25,9 @@ from tests.bed.images.layers import (
 )
 from tests.bed.images.layout import Image, image
 from tests.bed.services.service import Service
-from tests.real.conftest import with_controllers
+from tests.real.conftest import each_runtime
 
-pytestmark = with_controllers
+pytestmark = each_runtime
 
 TREES = "localhost/trees:1"
 DEEP = "localhost/deep:1"
