@@ -104,7 +104,7 @@ class PullImageResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[PullProgress, _Mapping]] = ..., image: _Optional[_Union[ImageSummary, _Mapping]] = ...) -> None: ...
 
 class ImageSummary(_message.Message):
-    __slots__ = ("image_id", "names", "digests", "created_at", "pulled_at", "size_bytes", "unique_bytes", "labels", "platform", "containers", "pinned", "user")
+    __slots__ = ("image_id", "names", "digests", "created_at", "pulled_at", "size_bytes", "unique_bytes", "labels", "platform", "containers", "pinned", "user", "dangling")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,7 @@ class ImageSummary(_message.Message):
     CONTAINERS_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
+    DANGLING_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     names: _containers.RepeatedScalarFieldContainer[str]
     digests: _containers.RepeatedScalarFieldContainer[str]
@@ -136,7 +137,8 @@ class ImageSummary(_message.Message):
     containers: int
     pinned: bool
     user: str
-    def __init__(self, image_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., digests: _Optional[_Iterable[str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pulled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., size_bytes: _Optional[int] = ..., unique_bytes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., containers: _Optional[int] = ..., pinned: bool = ..., user: _Optional[str] = ...) -> None: ...
+    dangling: bool
+    def __init__(self, image_id: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., digests: _Optional[_Iterable[str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pulled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., size_bytes: _Optional[int] = ..., unique_bytes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., platform: _Optional[_Union[Platform, _Mapping]] = ..., containers: _Optional[int] = ..., pinned: bool = ..., user: _Optional[str] = ..., dangling: bool = ...) -> None: ...
 
 class ImageFilter(_message.Message):
     __slots__ = ("reference", "label_selector", "dangling", "unused")

@@ -92,6 +92,7 @@ def test_an_image_is_shown_whole(served: Running, images: ImageServiceStub) -> N
         *(7, 1),
     )
     assert (shown.containers, *status.container_ids) == (2, "c1", "c2")
+    assert not shown.dangling
     assert status.last_used_at.seconds == 3
     assert (layer.path, status.author) == ("/r/overlay/x/diff", "me")
     (step,) = status.history

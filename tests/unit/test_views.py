@@ -201,12 +201,28 @@ def test_filters_of_different_keys_must_all_match() -> None:
     assert not matches("id=bc")
     assert not matches("name=web", "label=app=db")
     assert not matches("label=app", "label=tier")
+    assert not matches("ancestor=web")
+
+
+@pytest.mark.parametrize(
+    ("ancestor", "is_of"),
+    [
+        *(("alpine", True), ("library/alpine:3", True), ("docker.io/*", True), ("ab", True)),
+        *(("sha256:ab", True), ("alpine:4", False), ("lpine", False), ("sha256:", False)),
+    ],
+)
+def test_ancestor_is_a_name_of_an_image_or_the_beginning_of_its_id(
+    ancestor: str, is_of: bool
+) -> None:
+    name = "docker.io/library/alpine:3"
+    container = ContainerSummary(image_id="ab" * 32, image_name=name)
+    assert Filters([f"ancestor={ancestor}"]).matches(container) == is_of
 
 
 def test_columns_are_aligned_and_a_pipe_gets_them_whole(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Table(["A", "LONG TITLE", "C"], [Row(["日本", "x" * 200, "c"], "red")], "LONG TITLE").write()
+    Table(["A", "LONG TITLE", "C"], [Row(["日本", "x" * 200, "c"], "red")], ("LONG TITLE",)).write()
     title, line = capsys.readouterr().out.splitlines()
     assert line == f"日本  {'x' * 200}  c"
     assert title == f"A     LONG TITLE{' ' * 192}C"

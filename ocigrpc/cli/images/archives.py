@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from ocigrpc.cli.backup import new_file
-from ocigrpc.cli.images.image_names import ALGORITHM, IMAGE, resolve
+from ocigrpc.cli.images.image_names import IMAGE, resolve
 from ocigrpc.cli.progress import progress
 from ocigrpc.cli.session import with_client
+from ocigrpc.cli.views.filters import ALGORITHM
 from ocigrpc.cli.views.output import write_lines
 
 if TYPE_CHECKING:

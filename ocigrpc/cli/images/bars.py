@@ -12,7 +12,7 @@ import click
 
 from ocigrpc.cli.container_names import SHORT_ID
 from ocigrpc.cli.failures import EXIT_BY_SIGNAL
-from ocigrpc.cli.images.image_names import ALGORITHM
+from ocigrpc.cli.views.filters import ALGORITHM
 from ocigrpc.cli.views.words import size
 
 if TYPE_CHECKING:

@@ -92,4 +92,4 @@ def _images(client: Client) -> Table:
     values = [each.fields(now_s, whole=False) for each in entries(client.list_images())]
     rows = [Row([str(value[name]) for name in _IMAGE_COLUMNS]) for value in values]
     titles = [IMAGE_TITLES[name] for name in _IMAGE_COLUMNS]
-    return Table(titles, rows, gives=IMAGE_TITLES["Repository"])
+    return Table(titles, rows, gives=(IMAGE_TITLES["Repository"],))

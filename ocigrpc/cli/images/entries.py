@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from ocigrpc.cli.container_names import SHORT_ID
-from ocigrpc.cli.images.image_names import ALGORITHM
+from ocigrpc.cli.images.image_names import resolve
 from ocigrpc.cli.views.containers import moment, seconds
-from ocigrpc.cli.views.filters import by_key
+from ocigrpc.cli.views.filters import ALGORITHM, begins, by_key, is_meant, repository_of
+from ocigrpc.cli.views.moments import moment_of
 from ocigrpc.cli.views.words import ago, size
 
 if TYPE_CHECKING:
+    from ocigrpc.client import Client
     from ocigrpc.v1.image_pb2 import ImageFilter, ImageSummary, Platform
 
 TITLES: Mapping[str, str] = {
     "ID": "IMAGE ID",
+    "Containers": "CONTAINERS",
     "Created": "CREATED",
     "CreatedAt": "CREATED AT",
     "CreatedSince": "CREATED",
@@ -49,8 +52,7 @@ class Entry(NamedTuple):
     @property
     def repository(self) -> str:
         """The name without its tag or digest."""
-        before, is_digested, _ = self.name.partition("@")
-        return before if is_digested else before.rpartition(":")[0]
+        return repository_of(self.name)
 
     @property
     def tag(self) -> str:
@@ -63,17 +65,6 @@ class Entry(NamedTuple):
         found = (each.partition("@") for each in self.image.digests)
         return next((digest for name, _, digest in found if name == self.repository), "")
 
-    def is_meant(self, pattern: str) -> bool:
-        """Whether a pattern is for the name, with or without its tag, registry and directories.
-
-        As with podman and docker, "alpine" is every tag of docker.io/library/alpine.
-        """
-        for whole in (self.name, self.repository):
-            parts = whole.split("/")
-            if any(fnmatchcase("/".join(parts[at:]), pattern) for at in range(len(parts))):
-                return bool(whole)
-        return False
-
     def fields(self, now_s: float, *, whole: bool) -> Mapping[str, object]:
         """The fields that templates have; ``whole`` leaves long ids as they are."""
         image = self.image
@@ -81,6 +72,7 @@ class Entry(NamedTuple):
         since = ago(now_s - seconds(created)) if created else _ABSENT
         return {
             "ID": ALGORITHM + image.image_id if whole else image.image_id[:SHORT_ID],
+            "Containers": image.containers,
             "Created": since,
             "CreatedAt": moment(created) if created else None,
             "CreatedSince": since,
@@ -100,28 +92,40 @@ class Entry(NamedTuple):
 
 
 def entries(images: Iterable[ImageSummary], patterns: Sequence[str] = ()) -> Iterator[Entry]:
-    """The images by each of their names, or by those that a pattern stands for."""
+    """The images by each of their names, or by those that a pattern stands for.
+
+    One that was only pulled by its digest has that name.
+    """
     for image in images:
-        named = [Entry(image, name) for name in image.names or [""]]
-        by_id = not patterns or any(_begins(image.image_id, each) for each in patterns)
+        named = [Entry(image, name) for name in image.names or image.digests or [""]]
+        by_id = not patterns or any(begins(image.image_id, each) for each in patterns)
         yield from (
-            each for each in named if by_id or any(each.is_meant(text) for text in patterns)
+            each for each in named if by_id or any(is_meant(each.name, text) for text in patterns)
         )
 
 
-def _begins(image_id: str, text: str) -> bool:
-    beginning = text.removeprefix(ALGORITHM)
-    return bool(beginning) and image_id.startswith(beginning)
+ORDERS: Mapping[str, Callable[[Entry], tuple[float, str]]] = {
+    "created": lambda each: (-seconds(each.image.created_at), each.name),
+    "id": lambda each: (0, each.image.image_id),
+    "repository": lambda each: (0, each.name),
+    "size": lambda each: (each.image.size_bytes, each.name),
+    "tag": lambda each: (0, each.tag),
+}
+"""What the option ``--sort`` sorts by, as podman has it."""
 
 
 class Filters:
-    """Which images are wanted, as podman has it: any reference, all labels. Raises usage errors."""
+    """Which images are wanted, as podman has it: any reference, all of the others."""
 
     def __init__(self, given: Iterable[str]) -> None:
-        found = by_key(given, ("reference", "label", "dangling"))
+        """Raises a usage error."""
+        found = by_key(given, ("reference", "label", "dangling", "before", "since", "until"))
         self.references = found["reference"]
         self._labels = [each.partition("=") for each in found["label"]]
         self._dangling = {_truth(each) for each in found["dangling"]}
+        self._limits = [(key, each) for key in ("before", "since") for each in found[key]]
+        self._before_s = [_moment(each) for each in found["until"]]
+        self._since_s = list[float]()
 
     def asked(self) -> ImageFilter:
         """What the service can choose by."""
@@ -130,10 +134,20 @@ class Filters:
         labels = {key: value for key, separator, value in self._labels if separator}
         return ImageFilter(label_selector=labels, dangling=True in self._dangling)
 
+    def look_up(self, client: Client) -> None:
+        """Learn when the images of before= and since= were built. Raises ``ImageNotFound``."""
+        for key, name in self._limits:
+            built = client.image_status(resolve(client, name)).image.created_at
+            (self._before_s if key == "before" else self._since_s).append(seconds(built))
+
     def matches(self, image: ImageSummary) -> bool:
         """Whether an image that the service has chosen is wanted."""
-        return all(key in image.labels for key, _, _ in self._labels) and (
-            False not in self._dangling or bool(image.names)
+        built_s = seconds(image.created_at)
+        return (
+            all(key in image.labels for key, _, _ in self._labels)
+            and self._dangling <= {image.dangling}
+            and all(built_s < each for each in self._before_s)
+            and all(built_s > each for each in self._since_s)
         )
 
 
@@ -141,6 +155,13 @@ def _truth(word: str) -> bool:
     if word not in ("true", "false"):
         raise click.UsageError(f"--filter: dangling={word} is neither true nor false.")
     return word == "true"
+
+
+def _moment(text: str) -> float:
+    try:
+        return moment_of(text, time.time())
+    except ValueError as error:
+        raise click.UsageError(f"--filter: {error}") from None
 
 
 def platform_words(platform: Platform) -> str:

@@ -9,14 +9,12 @@ from click.shell_completion import CompletionItem
 
 from ocigrpc.cli.container_names import COMPLETION_PATIENCE_S, SHORT_ID, only_one
 from ocigrpc.cli.session import Session
+from ocigrpc.cli.views.filters import begins
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.image_errors import ImageNotFound
 
 if TYPE_CHECKING:
     from ocigrpc.client import Client
-
-ALGORITHM = "sha256:"
-"""What may stand before an id."""
 
 
 class ImageName(click.ParamType[str]):
@@ -57,6 +55,5 @@ def resolve(client: Client, text: str) -> str:
 
 
 def _id_that_begins(client: Client, text: str) -> str:
-    beginning = text.removeprefix(ALGORITHM)
     ids = (each.image_id for each in client.list_images())
-    return only_one(text, (each for each in ids if beginning and each.startswith(beginning)))
+    return only_one(text, (each for each in ids if begins(each, text)))

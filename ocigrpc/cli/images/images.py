@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ocigrpc.cli.images.entries import TITLES, Filters, entries
+from ocigrpc.cli.images.entries import ORDERS, TITLES, Filters, entries
 from ocigrpc.cli.images.image_names import IMAGE
 from ocigrpc.cli.progress import progress
 from ocigrpc.cli.session import with_client
@@ -36,8 +36,15 @@ _COLUMNS_WITH_DIGESTS = ("Repository", "Tag", "Digest", "ID", "Created", "Size")
     "filters",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Only those with this reference= (as NAME), label=KEY[=VALUE], or dangling=true (without"
-    " a name) or false. Several references: any of them; labels: all.",
+    help="Only those with this reference= (as NAME) or label=KEY[=VALUE], that are dangling=true"
+    " (have no name) or false, or were built before= or since= another image, or until= a time."
+    " Several references: any of them; of all else: all.",
+)
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(list(ORDERS)),
+    help="By the newest, or else the first or the smallest. Default: those that came last first.",
 )
 @format_option(TITLES)
 @output_option("table", "json", "yaml", "name")
@@ -49,6 +56,7 @@ def images(
     digests: bool,
     whole: bool,
     filters: tuple[str, ...],
+    order: str | None,
     template: str | None,
     output: str,
 ) -> None:
@@ -63,19 +71,21 @@ def images(
         raise click.UsageError("--quiet, --format and --output exclude each other.")
     wanted = Filters(filters)
     with progress("listing images"):
+        wanted.look_up(client)
         found = filter(wanted.matches, client.list_images(wanted.asked()))
         chosen = list(entries(found, [*names, *wanted.references]))
-    now_s = time.time()
+    if order:
+        chosen.sort(key=ORDERS[order])
+    values = [each.fields(time.time(), whole=whole) for each in chosen]
     if output in ("json", "yaml"):
         write(output, list({each.image.image_id: each.image for each in chosen}.values()))
     elif output == "name":
         write_lines(each.name or each.image.image_id for each in chosen)
     elif quiet:
-        write_lines(dict.fromkeys(str(each.fields(now_s, whole=whole)["ID"]) for each in chosen))
+        write_lines(dict.fromkeys(str(each["ID"]) for each in values))
     elif template is not None:
-        write_formatted(template, TITLES, [each.fields(now_s, whole=whole) for each in chosen])
+        write_formatted(template, TITLES, values)
     else:
         columns = _COLUMNS_WITH_DIGESTS if digests else _COLUMNS
-        values = [each.fields(now_s, whole=whole) for each in chosen]
         rows = [Row([str(value[name]) for name in columns]) for value in values]
-        Table([TITLES[name] for name in columns], rows, gives=TITLES["Repository"]).write()
+        Table([TITLES[name] for name in columns], rows, gives=(TITLES["Repository"],)).write()

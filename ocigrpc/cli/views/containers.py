@@ -21,6 +21,8 @@ TITLES: Mapping[str, str] = {
     "CreatedAt": "CREATED AT",
     "ExitCode": "EXIT CODE",
     "ExitedAt": "EXITED AT",
+    "Image": "IMAGE",
+    "ImageID": "IMAGE ID",
     "Labels": "LABELS",
     "Name": "NAME",
     "Names": "NAMES",
@@ -42,6 +44,7 @@ def fields(
     """The fields of a container; ``whole`` leaves long ids and commands as they are."""
     ended = container.exit_status if container.HasField("exit_status") else None
     created = ago(now_s - seconds(container.created_at))
+    image_id = container.image_id if whole else container.image_id[:SHORT_ID]
     return {
         "ID": container.container_id if whole else container.container_id[:SHORT_ID],
         "Command": command if whole else cut(command, _COMMAND_COLUMNS),
@@ -49,6 +52,9 @@ def fields(
         "CreatedAt": moment(container.created_at),
         "ExitCode": ended.exit_code if ended and ended.HasField("exit_code") else None,
         "ExitedAt": moment(ended.finished_at) if ended else None,
+        # As with podman, those without an image have neither.
+        "Image": container.image_name or image_id,
+        "ImageID": image_id,
         "Labels": dict(container.labels),
         "Name": container.name,
         "Names": container.name,

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from ocigrpc.client import Client
     from ocigrpc.v1.container_pb2 import ContainerSummary
 
-_COLUMNS = ("ID", "Command", "Created", "Status", "Names")
+_COLUMNS = ("ID", "Image", "Command", "Created", "Status", "Names")
+# On a narrow terminal.
+_GIVING = (TITLES["Command"], TITLES["Image"])
 # What is listed unless more is asked for.
 _LIVING = tuple(f"CONTAINER_STATE_{name}" for name in ("RUNNING", "PAUSED", "UNKNOWN"))
 
@@ -36,7 +38,8 @@ _LIVING = tuple(f"CONTAINER_STATE_{name}" for name in ("RUNNING", "PAUSED", "UNK
     multiple=True,
     metavar="KEY=VALUE",
     help="Only those with this id= (a pattern for its beginning), name= (a pattern for a part),"
-    " status= (implies --all) or label=KEY[=VALUE]. Several of one key: any of them; labels: all.",
+    " status= (implies --all), label=KEY[=VALUE] or ancestor= (an image, by a name or an id)."
+    " Several of one key: any of them; labels: all.",
 )
 @format_option(TITLES)
 @output_option("table", "json", "yaml", "name")
@@ -77,12 +80,13 @@ def ps(
             Row([str(value[name]) for name in _COLUMNS], color(each))
             for each, value in zip(found, values, strict=True)
         ]
-        Table([TITLES[name] for name in _COLUMNS], rows, gives=TITLES["Command"]).write()
+        Table([TITLES[name] for name in _COLUMNS], rows, gives=_GIVING).write()
 
 
 def _found(client: Client, wanted: Filters, *, everyone: bool) -> Iterator[ContainerSummary]:
     """The containers that are wanted, as they come."""
     from ocigrpc.v1.runtime_pb2 import ContainerFilter
 
+    wanted.look_up(client)
     states = wanted.states() or ([] if everyone else _LIVING)
     return filter(wanted.matches, client.list_containers(ContainerFilter(states=states)))

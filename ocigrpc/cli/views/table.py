@@ -23,11 +23,11 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Titles and rows. On a narrow terminal, the column ``gives`` is cut first."""
+    """Titles and rows. On a narrow terminal, the columns ``gives`` are cut, the first one first."""
 
     titles: Sequence[str]
     rows: Sequence[Row]
-    gives: str = ""
+    gives: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The table for standard output: cut and coloured for a terminal, else whole and plain."""
@@ -35,8 +35,8 @@ class Table(NamedTuple):
         cells = [[printable(cell) for cell in row.cells] for row in self.rows]
         columns = zip(self.titles, *cells, strict=True)
         widths = [max(map(width, column)) for column in columns]
-        if terminal and self.gives in self.titles:
-            _give(widths, self.titles.index(self.gives), shutil.get_terminal_size().columns)
+        for title in self.gives if terminal else ():
+            _give(widths, self.titles.index(title), shutil.get_terminal_size().columns)
         lines = [_line(each, widths) for each in (self.titles, *cells)]
         if not (terminal and colored()):
             return lines

@@ -83,4 +83,4 @@ def _table(processes: Sequence[Process]) -> Table:
         )
         for each in processes
     ]
-    return Table(_TITLES, rows, gives="COMMAND")
+    return Table(_TITLES, rows, gives=("COMMAND",))

@@ -61,6 +61,7 @@ def image_summary(view: ImageView) -> image_pb2.ImageSummary:
         pinned=view.pinned,
         containers=len(view.container_ids),
         user=view.user,
+        dangling=view.is_dangling,
     )
 
 

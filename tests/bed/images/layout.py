@@ -145,6 +145,7 @@ def image(
     packing: Packing = Packing.GZIP,
     platform: Mapping[str, str] = OWN_PLATFORM,
     history: Sequence[Mapping[str, object]] = (),
+    created: str = CREATED,
 ) -> Image:
     """An image of these layers, the lowest first.
 
@@ -153,7 +154,7 @@ def image(
     """
     blobs = tuple(each if isinstance(each, Blob) else layer(each, packing, form) for each in layers)
     described = {
-        "created": CREATED,
+        "created": created,
         "author": "tests",
         **platform,
         "config": config or {},

@@ -125,6 +125,65 @@ def test_an_image_that_has_lost_its_name_is_dangling(
     assert names(command, other.image_id) == [other.image_id]
 
 
+def test_an_image_that_was_pulled_by_its_digest_alone_has_that_name_and_no_tag(
+    small_image: Image, images_of_service: ImagesOf, command: Command
+) -> None:
+    manifest = small_image.digest
+    images_of_service.put(small_image, f"registry.example/pinned@{manifest}")
+    assert command.lines("images", "-q", "--filter", "dangling=true") == []
+    assert command.lines("images", "-q", "--filter", "dangling=false") == [
+        small_image.image_id[:12]
+    ]
+    template = "{{.Repository}} {{.Tag}} {{.Digest}}"
+    expected = f"registry.example/pinned <none> {manifest}"
+    assert command.lines("images", "--format", template, "pinned") == [expected]
+
+
+def test_images_are_chosen_by_when_others_were_built(
+    web: Image, images_of_service: ImagesOf, command: Command
+) -> None:
+    for year in ("2001", "2031"):
+        built = image([file(year)], created=f"{year}-01-01T00:00:00Z")
+        images_of_service.put(built, f"localhost/of:{year}")
+    assert names(command, "-f", f"before={WEB}") == ["localhost/of:2001"]
+    assert names(command, "-f", f"since={WEB}") == ["localhost/of:2031"]
+    between = ("-f", "since=of:2001", "-f", "before=of:2031")
+    assert set(names(command, *between)) == {WEB, "localhost/web:latest"}
+    assert names(command, *between, "-f", "reference=of") == []
+    assert names(command, "-f", "until=2002-01-01T00:00:00Z") == ["localhost/of:2001"]
+    assert "no image" in command.refusal("images", "-f", "before=nobody")
+    assert "is no time" in command.refusal("images", "-f", "until=often", status=2)
+
+
+def test_the_order_is_the_one_that_is_wanted(
+    web: Image, alpine: Image, images_of_service: ImagesOf, command: Command
+) -> None:
+    old = image([file("o", b"o" * 9000)], [file("p")], created="2001-01-01T00:00:00Z")
+    images_of_service.put(old, "localhost/old:0")
+    assert names(command, "--sort", "created")[-1] == "localhost/old:0"
+    by_name = [ALPINE, "localhost/old:0", "localhost/web:latest", WEB]
+    assert names(command, "--sort", "repository") == by_name
+    by_size = [ALPINE, "localhost/web:latest", WEB, "localhost/old:0"]
+    assert names(command, "--sort", "size") == by_size
+    tags = command.lines("images", "--sort", "tag", "--format", "{{.Tag}}")
+    assert tags == ["0", "1", "3.20", "latest"]
+    ids = command.lines("images", "--sort", "id", "-q")
+    assert ids == sorted(ids)
+    command.refusal("images", "--sort", "colour", status=2)
+
+
+def test_a_template_has_how_many_containers_use_an_image(
+    small_image: Image, images_of_service: ImagesOf, service: Service, command: Command
+) -> None:
+    images_of_service.put(small_image, WEB)
+    template = ("images", "--format", "{{.Containers}}")
+    assert command.lines(*template) == ["0"]
+    for _ in range(2):
+        command.lines("create", "--pull", "never", WEB)
+    assert command.lines(*template) == ["2"]
+    service.remove_all()
+
+
 def test_programs_get_the_summaries_of_the_api(web: Image, command: Command) -> None:
     [found] = json.loads("".join(command.lines("images", "-o", "json")))
     assert found["image_id"] == web.image_id
