@@ -12,6 +12,7 @@ import pytest
 
 from ocigrpc.rpc import first_message
 from ocigrpc.service.methods import SERVICE_NAME
+from ocigrpc.v1 import image_pb2
 from ocigrpc.v1 import runtime_pb2 as v1
 from tests.bed.hosts.leaks import until
 from tests.rpc.fake_engine import LIMIT_S
@@ -21,7 +22,20 @@ from tests.rpc.statuses import failure_of
 FIRST_MESSAGE_S = 0.5
 # More than the threads that serve it.
 MANY = 200
-METHODS = v1.DESCRIPTOR.services_by_name["RuntimeService"].methods
+SERVICES = [
+    v1.DESCRIPTOR.services_by_name["RuntimeService"],
+    image_pb2.DESCRIPTOR.services_by_name["ImageService"],
+]
+
+
+def paths(*, client_streaming: bool) -> list[str]:
+    """The methods of all services whose clients send one message, or many."""
+    return [
+        f"/{service.full_name}/{method.name}"
+        for service in SERVICES
+        for method in service.methods
+        if method.client_streaming == client_streaming
+    ]
 
 
 @pytest.fixture
@@ -49,7 +63,7 @@ def begun(
 
 @pytest.mark.parametrize(
     "path",
-    [f"/{SERVICE_NAME}/{each.name}" for each in METHODS if not each.client_streaming]
+    paths(client_streaming=False)
     + [f"/grpc.health.v1.Health/{name}" for name in ("Check", "Watch")],
 )
 def test_a_call_without_its_message_is_ended(
@@ -59,11 +73,10 @@ def test_a_call_without_its_message_is_ended(
     assert failure.code is grpc.StatusCode.CANCELLED
 
 
-@pytest.mark.parametrize("name", ["Exec", "Attach"])
+@pytest.mark.parametrize("path", paths(client_streaming=True))
 def test_a_stream_without_its_first_message_is_ended(
-    served: Running, silence: threading.Event, name: str
+    served: Running, silence: threading.Event, path: str
 ) -> None:
-    path = f"/{SERVICE_NAME}/{name}"
     failure = failure_of(lambda: next(begun(served.channel, path, nothing_until(silence))))
     assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert failure.reason == "REQUEST_TIMEOUT"

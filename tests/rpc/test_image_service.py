@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,20 @@ def test_an_archive_arrives_in_pieces(served: Running, images: ImageServiceStub)
     assert [each.image_id for each in loaded.images] == [ID]
     images.LoadImage(iter([]))
     assert served.engine.images.calls == [("load", "n", b"ab"), ("load", "", b"")]
+
+
+def test_an_archive_whose_pieces_do_not_come_ends_at_the_deadline(images: ImageServiceStub) -> None:
+    silence = threading.Event()
+
+    def messages() -> Iterator[v1.LoadImageRequest]:
+        yield v1.LoadImageRequest(chunk=b"a")
+        silence.wait()
+
+    try:
+        with refused("DEADLINE_EXCEEDED", "TIMEOUT"):
+            images.LoadImage(messages(), timeout=3)
+    finally:
+        silence.set()
 
 
 def test_the_name_of_an_archive_comes_first(images: ImageServiceStub) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ocigrpc.engine.model.images import ImageFilter, PruneRequest
 from ocigrpc.engine.model.pulls import PullRequest
@@ -28,6 +27,13 @@ _FORMS = {
     image_pb2.ARCHIVE_FORMAT_DOCKER: ArchiveForm.DOCKER,
     image_pb2.ARCHIVE_FORMAT_OCI: ArchiveForm.OCI,
 }
+
+
+class ArchiveStart(NamedTuple):
+    """The name for an image of an archive, and the first piece of that."""
+
+    name: str
+    chunk: bytes
 
 
 class _NamesImage(Protocol):
@@ -135,16 +141,21 @@ def save_request(request: image_pb2.SaveImageRequest) -> tuple[str, ArchiveForm]
     return image(request), form
 
 
-def archive(messages: Iterator[image_pb2.LoadImageRequest]) -> tuple[str, Iterator[bytes]]:
-    """The name for an image of an archive, and the archive in pieces as they come.
+def archive_messages(
+    messages: Iterator[image_pb2.LoadImageRequest],
+) -> Iterator[image_pb2.LoadImageRequest]:
+    """The messages of an archive; without any, it is an empty one."""
+    yield next(messages, image_pb2.LoadImageRequest())
+    yield from messages
 
-    They raise ``InvalidArgument``.
-    """
-    first = next(messages, image_pb2.LoadImageRequest())
-    return first.name, chain([first.chunk], map(_chunk, messages))
+
+def archive_start(message: image_pb2.LoadImageRequest) -> ArchiveStart:
+    """What the first message of an archive has."""
+    return ArchiveStart(message.name, message.chunk)
 
 
-def _chunk(message: image_pb2.LoadImageRequest) -> bytes:
+def chunk(message: image_pb2.LoadImageRequest) -> bytes:
+    """The piece of an archive in a message after the first. Raises ``InvalidArgument``."""
     if message.name:
         raise InvalidArgument.of("name", "only the first message has it", reason="START_AGAIN")
     return message.chunk

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from typing import cast
 
 from ocigrpc.rpc.call import Call
 from ocigrpc.rpc.methods import Service
-from ocigrpc.service import pages
+from ocigrpc.service import pages, streams
 from ocigrpc.service.images import from_proto, to_proto
 from ocigrpc.service.images.engine import Images
 from ocigrpc.service.images.methods import METHODS, SERVICE_NAME
@@ -75,8 +76,15 @@ class ImageService:
         self, messages: Iterator[v1.LoadImageRequest], call: Call
     ) -> v1.LoadImageResponse:
         """Add the images of an archive."""
-        name, pieces = from_proto.archive(messages)
-        return to_proto.loaded(self._images.load(name, pieces, call.deadline))
+        with streams.queued(
+            from_proto.archive_messages(messages),
+            from_proto.archive_start,
+            from_proto.chunk,
+            len,
+            call.deadline,
+        ) as (start, chunks):
+            pieces = chain([start.chunk], chunks.each(call.deadline))
+            return to_proto.loaded(self._images.load(start.name, pieces, call.deadline))
 
 
 def image_service(images: Images) -> Service:
