@@ -6,12 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from ocigrpc.client.connection import Connection
 from ocigrpc.client.failures import translated
+from ocigrpc.client.pieces import Pieces
 from ocigrpc.client.stream import Stream
-from ocigrpc.errors import OcigrpcError
 from ocigrpc.v1 import copy_pb2
-
-# Longest piece of an archive that the service takes.
-_CHUNK_BYTES = 1 << 20
 
 
 class Files(Connection):
@@ -62,26 +59,15 @@ class Files(Connection):
         ``pieces``, of any size, are read by another thread; what they raise ends the call, and is
         raised.
         """
-        failures: list[Exception] = []
+        archive = Pieces(pieces)
 
         def requests() -> Iterator[copy_pb2.CopyIntoRequest]:
             start = copy_pb2.CopyIntoStart(
                 container_id=container_id, path=path, keep_types=keep_types, chown=chown
             )
             yield copy_pb2.CopyIntoRequest(start=start)
-            try:
-                for piece in pieces:
-                    for first in range(0, len(piece), _CHUNK_BYTES):
-                        chunk = piece[first : first + _CHUNK_BYTES]
-                        yield copy_pb2.CopyIntoRequest(chunk=chunk)
-            except Exception as error:
-                # The service refuses an archive without its end. What is raised here, gRPC logs.
-                failures.append(error)
+            for chunk in archive.chunks():
+                yield copy_pb2.CopyIntoRequest(chunk=chunk)
 
-        try:
-            with translated(self.address):
-                return self._runtime.CopyInto(requests(), timeout=timeout_s)
-        except OcigrpcError:
-            if failures:
-                raise failures[0] from None
-            raise
+        with archive.failing(), translated(self.address):
+            return self._runtime.CopyInto(requests(), timeout=timeout_s)

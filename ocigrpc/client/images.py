@@ -7,6 +7,7 @@ from itertools import chain
 
 from ocigrpc.client.connection import Connection
 from ocigrpc.client.failures import translated
+from ocigrpc.client.pieces import Pieces
 from ocigrpc.client.stream import Stream
 from ocigrpc.v1 import image_pb2
 
@@ -86,8 +87,9 @@ class ImageCalls(Connection):
     def load_image(
         self, pieces: Iterable[bytes], name: str = "", *, timeout_s: float | None = None
     ) -> image_pb2.LoadImageResponse:
-        """Add the images of an archive, which comes in pieces that each fit a message."""
+        """Add the images of an archive; ``pieces`` as those of ``copy_into``."""
+        archive = Pieces(pieces)
         first = image_pb2.LoadImageRequest(name=name)
-        others = (image_pb2.LoadImageRequest(chunk=each) for each in pieces)
-        with translated(self.address):
+        others = (image_pb2.LoadImageRequest(chunk=each) for each in archive.chunks())
+        with archive.failing(), translated(self.address):
             return self._images.LoadImage(chain([first], others), timeout=timeout_s)

@@ -52,6 +52,15 @@ def begun(
     return stream
 
 
+def test_what_the_pieces_of_an_archive_raise_is_raised(client: Client) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"begin"
+        raise LookupError("no end")
+
+    with pytest.raises(LookupError, match="no end"):
+        client.load_image(pieces())
+
+
 def test_close_ends_a_read_of_another_thread(served: Running, client: Client) -> None:
     stream = begun(served, client)
     with ThreadPoolExecutor() as pool:
