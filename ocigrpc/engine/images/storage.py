@@ -21,7 +21,7 @@ from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
 from ocigrpc.oci.images.skopeo import TEMPORARY_NAME
 from ocigrpc.oci.images.storage import (
-    CONTAINERS_FILE,
+    CONTAINER_FILES,
     IMAGES_FILE,
     IMAGES_LOCK,
     LAYERS_FILE,
@@ -82,7 +82,9 @@ class Storage:
         self.root = Path(root)
         self._images = _Decoded(self.root / IMAGES_FILE, stored_images)
         self._layers = _Decoded(self.root / LAYERS_FILE, stored_layers)
-        self._containers = _Decoded(self.root / CONTAINERS_FILE, stored_containers)
+        self._containers = [
+            _Decoded(self.root / each, stored_containers) for each in CONTAINER_FILES
+        ]
         self._configs: dict[str, ImageFile | None] = {}
         self._hidden = set[str]()
         self._kept = frozenset[str]()
@@ -150,7 +152,7 @@ class Storage:
     def containers(self) -> Sequence[StoredContainer]:
         """The containers of other programs."""
         with self._lock:
-            return self._containers.read() or ()
+            return [each for file in self._containers for each in file.read() or ()]
 
     def layer_path(self, layer_id: str) -> str:
         """The directory with the files of a layer."""
@@ -193,8 +195,9 @@ class Storage:
         with host_failing("change", path), record_locked(lock, deadline) as file:
             with _explained(path):
                 content = edit(_content(path))
-            replace_file(path, content)
+            # First: if this process is killed between the two, others read what they know already.
             os.pwrite(file, os.urandom(_LAST_WRITER_BYTES), 0)
+            replace_file(path, content)
 
     def _whole(self, images: Sequence[StoredImage], layers: Mapping[str, StoredLayer]) -> Snapshot:
         found = dict[str, Image]()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,10 +45,13 @@ def _try_lock(file: int) -> bool:
 def replace_file(path: Path, content: bytes) -> None:
     """Put another file in the place of one; after a loss of power it is either, and whole.
 
-    Raises ``OSError``.
+    The caller holds its lock: what is put in its place has always the same name until then, and is
+    that of nobody else, so that one of a process that was killed does not stay. Raises ``OSError``.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    beside = path.with_name(f".{path.name}.ocigrpc")
     try:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
         with open(beside, "xb", opener=_private) as file:
             file.write(content)
             file.flush()

@@ -23,7 +23,11 @@ IMAGES_FILE = "overlay-images/images.json"
 IMAGES_LOCK = "overlay-images/images.lock"
 LAYERS_FILE = "overlay-layers/layers.json"
 LAYERS_LOCK = "overlay-layers/layers.lock"
-CONTAINERS_FILE = "overlay-containers/containers.json"
+# The second one has those that need not survive a crash, as containers that podman runs with --rm.
+CONTAINER_FILES = (
+    "overlay-containers/containers.json",
+    "overlay-containers/volatile-containers.json",
+)
 
 # Such keys are file names, others are encoded.
 _PLAIN_KEY = re.compile("[a-z0-9]+", re.ASCII)
@@ -86,7 +90,7 @@ def stored_layers(text: bytes) -> Mapping[str, StoredLayer]:
 
 
 def stored_containers(text: bytes) -> Sequence[StoredContainer]:
-    """The containers of a ``containers.json``. Raises ``ValueError``."""
+    """The containers of a ``containers.json``, or a volatile one. Raises ``ValueError``."""
     return decoded(_CONTAINERS, text) if text else []
 
 
