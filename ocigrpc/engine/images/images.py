@@ -79,7 +79,7 @@ class Images:
         self.roots.when_unused = self._removal.finish
         self._views = Views(self._storage, self._records, self.roots, settings.images.pinned)
         self._prune = Prune(self._storage, self.roots, self._removal, self._views)
-        self._pulls.settings = settings
+        self._pulls.reload(settings)
         self._archives = Archives(settings, self._storage, self._finder, self._pulls)
         self._usage.interval_s = settings.images.usage_interval_s
 

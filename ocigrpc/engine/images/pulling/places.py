@@ -28,6 +28,11 @@ class Places(Waitable):
                 self._taken -= 1
                 self._wake()
 
+    def look_again(self) -> None:
+        """Wake who waits, since there may be more places."""
+        with self._lock:
+            self._wake()
+
     def is_ready(self) -> bool:
         """Whether one is free."""
         return self._taken < self._limit()

@@ -74,6 +74,12 @@ class Pulls:
         self._resolving = Places(lambda: _RESOLVED_PER_PULL * self.settings.images.parallel_pulls)
         self._tidying = Tidying(storage, store, roots, records.removed)
 
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from now on, with the same directories."""
+        self.settings = settings
+        self._copying.look_again()
+        self._resolving.look_again()
+
     def end_leftovers(self) -> None:
         """End what an earlier service has begun; before anything is removed or pulled."""
         self._tidying.end_leftovers(self.settings)
