@@ -166,7 +166,8 @@ def _run(argv: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_BY_SIGNAL + signal.SIGINT
     except Failed as failure:
-        return _complained(failure.message, failure.status)
+        own = failure.status
+        return _complained(failure.message, failed if own == EXIT_FAILED else own)
     except (BrokenPipeError, OutputLost):
         raise
     except OSError as error:

@@ -39,6 +39,19 @@ class ImageName(click.ParamType[str]):
 IMAGE = ImageName()
 
 
+class ImageFirst(ImageName):
+    """The type of arguments of which the first names an image, unless there is another source."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The same for the first; nothing for what is for the program."""
+        given = ctx.params
+        if given.get(param.name or "") or given.get("rootfs") or given.get("bundle"):
+            return []
+        return super().shell_complete(ctx, param, incomplete)
+
+
 def resolve(client: Client, text: str) -> str:
     """A name or an id that the service knows, for what a user calls an image.
 

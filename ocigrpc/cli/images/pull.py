@@ -8,6 +8,7 @@ import click
 
 from ocigrpc.cli.images.auth import auth_of
 from ocigrpc.cli.images.bars import shown_progress
+from ocigrpc.cli.images.image_names import IMAGE
 from ocigrpc.cli.in_turn import in_turn
 from ocigrpc.cli.session import with_client
 
@@ -45,7 +46,7 @@ platform_option = click.option(
 
 
 @click.command("pull")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, type=IMAGE, metavar="IMAGE...")
 @platform_option
 @click.option(
     "--creds",

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ocigrpc.cli.images.wanted import PULL, wanted_image
+from ocigrpc.cli.images.wanted import PULL_OPTIONS, PullOptions, wanted_image
 from ocigrpc.cli.parsed import Parsed
 from ocigrpc.cli.programs import words
+from ocigrpc.cli.programs.filesystems import FILESYSTEM_OPTIONS, FilesystemOptions, mounts_of
+from ocigrpc.cli.programs.kernel import KERNEL_OPTIONS, KernelOptions, ask_kernel
 from ocigrpc.cli.programs.limits import LIMIT_OPTIONS, LimitOptions, resources_of
 
 if TYPE_CHECKING:
@@ -20,22 +22,18 @@ if TYPE_CHECKING:
     from ocigrpc.v1.config_pb2 import (
         ContainerConfig,
         Device,
-        Mount,
-        Namespace,
         SeccompProfile,
     )
     from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 
 
-class ConfigOptions(LimitOptions):
+class ConfigOptions(LimitOptions, PullOptions, FilesystemOptions, KernelOptions):
     """The values of the options that say what a container without a bundle is."""
 
     rootfs: str | None
-    pull: str
     entrypoint: list[str] | None
     env: Sequence[tuple[str, str | None]]
     env_file: Sequence[dict[str, str]]
-    volume: Sequence[Mount]
     workdir: str
     user: str
     read_only: bool
@@ -45,7 +43,6 @@ class ConfigOptions(LimitOptions):
     security_opt: Sequence[tuple[str, str]]
     device: Sequence[Device]
     hostname: str
-    network: Namespace | None
 
 
 class CreateOptions(ConfigOptions):
@@ -54,6 +51,8 @@ class CreateOptions(ConfigOptions):
     bundle: str | None
     name: str
     label: Sequence[tuple[str, str]]
+    annotation: Sequence[tuple[str, str]]
+    cgroup_parent: str
     interactive: bool
     terminal: bool
     runtime: str
@@ -90,22 +89,18 @@ _SOURCES = (
     click.Option(["--bundle", "-b"], type=_DIRECTORY, help="An OCI bundle, instead of IMAGE."),
 )
 _CONFIG = (
-    PULL,
+    *PULL_OPTIONS,
     click.Option(
         ["--entrypoint"],
         type=Parsed("program", words.entrypoint),
-        help="The program that gets the command as its arguments; also as a JSON list of words.",
+        help="The program that gets the command as its arguments; also as a JSON list of words."
+        ' "": none, so that the command has the program.',
     ),
     ENV,
     ENV_FILE,
     WORKDIR,
     USER,
-    click.Option(
-        ["--volume", "-v"],
-        multiple=True,
-        type=Parsed("host:container[:options]", words.volume),
-        help="Mount a directory or file of the host: ro, rw, rshared, rslave, nosuid, ...",
-    ),
+    *FILESYSTEM_OPTIONS,
     click.Option(["--read-only"], is_flag=True, help="Mount its root read-only."),
     click.Option(
         ["--cap-add"],
@@ -133,13 +128,7 @@ _CONFIG = (
         help="A device of the host, or all those of a directory.",
     ),
     click.Option(["--hostname"], default="", metavar="NAME", help="Default: the short id."),
-    click.Option(
-        ["--network", "--net"],
-        default="none",
-        show_default=True,
-        type=Parsed("none|host|ns:path", words.network),
-        help="Whose network it has.",
-    ),
+    *KERNEL_OPTIONS,
     *LIMIT_OPTIONS,
 )
 _OTHERS = (
@@ -151,6 +140,18 @@ _OTHERS = (
         multiple=True,
         type=Parsed("key=value", words.label),
         help="A label.",
+    ),
+    click.Option(
+        ["--annotation"],
+        multiple=True,
+        type=Parsed("key=value", words.label),
+        help="An annotation, which the OCI runtime gets as well.",
+    ),
+    click.Option(
+        ["--cgroup-parent"],
+        default="",
+        metavar="CGROUP",
+        help="What its cgroup is below: a path, or a slice of systemd. Default: the settings'.",
     ),
     click.Option(["--runtime"], default="", metavar="NAME", help="An OCI runtime of the settings."),
     click.Option(["--stop-signal"], default="", metavar="SIGNAL", help="Default: SIGTERM."),
@@ -191,6 +192,8 @@ def creation(
         config=None if bundle is not None else _config(client, command, options),
         name=options["name"],
         labels=dict(options["label"]),
+        annotations=dict(options["annotation"]),
+        cgroup_parent=options["cgroup_parent"],
         stdin=options["interactive"],
         terminal=options["terminal"],
         runtime_handler=options["runtime"],
@@ -214,23 +217,23 @@ def _context() -> click.Context:
 
 
 def _config(client: Client, command: Sequence[str], options: ConfigOptions) -> ContainerConfig:
-    entrypoint = options["entrypoint"] or ()
-    if options["rootfs"] is not None:
-        if not (command or entrypoint):
-            raise click.UsageError("A command is needed.", _context())
-        config = _settled(options)
-        config.rootfs_path = os.path.abspath(options["rootfs"])
-        config.command.extend([*entrypoint, *command])
-        return config
-    if not command:
-        problem = "An IMAGE is needed, or one of --rootfs and --bundle."
-        raise click.UsageError(problem, _context())
-    image, *arguments = command
+    image, program = None, [*(options["entrypoint"] or ()), *command]
+    if options["rootfs"] is None:
+        if not command:
+            problem = "An IMAGE is needed, or one of --rootfs and --bundle."
+            raise click.UsageError(problem, _context())
+        image, *arguments = command
+        program = [*(options["entrypoint"] or ()), *arguments]
+    is_the_images = image is not None and options["entrypoint"] is None
+    if not (program or is_the_images):
+        raise click.UsageError("A command is needed.", _context())
     config = _settled(options)
-    config.image = wanted_image(client, image, options["pull"])
-    config.command.extend(entrypoint)
-    # Those of the image's entrypoint, unless there is one here.
-    config.args.extend(arguments)
+    # Without an entrypoint here, they are the arguments of the image's.
+    (config.args if is_the_images else config.command).extend(program)
+    if image is None:
+        config.rootfs_path = os.path.abspath(options["rootfs"] or "")
+    else:
+        config.image = wanted_image(client, image, options)
     return config
 
 
@@ -238,23 +241,22 @@ def _settled(options: ConfigOptions) -> ContainerConfig:
     """All that options alone decide."""
     from ocigrpc.v1.config_pb2 import ContainerConfig
 
-    network = options["network"]
     security = dict(options["security_opt"])
     config = ContainerConfig(
         env=environment(options["env_file"], options["env"]),
         working_dir=options["workdir"],
         user=options["user"],
-        mounts=options["volume"],
+        mounts=mounts_of(options),
         resources=resources_of(options),
         add_capabilities=chain.from_iterable(options["cap_add"]),
         drop_capabilities=chain.from_iterable(options["cap_drop"]),
         seccomp=_seccomp(security.get("seccomp")),
         readonly_rootfs=options["read_only"],
         hostname=options["hostname"],
-        namespaces=[] if network is None else [network],
         devices=options["device"],
         privileged=options["privileged"],
     )
+    ask_kernel(config, options)
     if (privileges := security.get("no-new-privileges")) is not None:
         config.no_new_privileges = privileges != "false"
     return config

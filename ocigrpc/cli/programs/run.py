@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from ocigrpc.cli.failures import EXIT_BY_SIGNAL, complain, said
+from ocigrpc.cli.images.image_names import ImageFirst
 from ocigrpc.cli.programs.attaching import ATTACHING, Manner, see_through
 from ocigrpc.cli.programs.creation import CREATING, CreateOptions, creation
 from ocigrpc.cli.programs.outages import outlasting
@@ -30,7 +31,7 @@ _REMOVE_LIMIT_S = 15.0
 @ATTACHING
 @CREATING
 @click.command("run", context_settings=_SETTINGS)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[IMAGE] [COMMAND]...")
+@click.argument("command", nargs=-1, type=ImageFirst(), metavar="[IMAGE] [COMMAND]...")
 @click.option("--detach", "-d", is_flag=True, help="Print its id, and leave it to itself.")
 @click.option("--rm", "remove", is_flag=True, help="Remove it at the end, whichever that is.")
 @with_client
@@ -136,7 +137,7 @@ def _remove(client: Client, request: CreateContainerRequest) -> None:
 
 @CREATING
 @click.command("create", context_settings=_SETTINGS)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[IMAGE] [COMMAND]...")
+@click.argument("command", nargs=-1, type=ImageFirst(), metavar="[IMAGE] [COMMAND]...")
 @click.option("--rm", "remove", is_flag=True, help="Have it removed when it has ended.")
 @with_client
 def create(

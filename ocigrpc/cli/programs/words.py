@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ocigrpc.v1.config_pb2 import Device, Mount, Namespace
+    from ocigrpc.v1.config_pb2 import Device, Mount
 
 _SECURITY_OPTIONS = ("seccomp", "no-new-privileges")
 
@@ -58,12 +58,17 @@ def capabilities(text: str) -> list[str]:
 
 def volume(text: str) -> Mount:
     """A directory or file of the host, where it is mounted, and options: ``HOST:CONTAINER:ro``."""
-    from ocigrpc.v1 import config_pb2 as pb
-
     host, colon, rest = text.partition(":")
     container, _, options = rest.partition(":")
     if not (colon and container):
         raise ValueError(f"{text!r} is not HOST:CONTAINER or HOST:CONTAINER:OPTIONS")
+    return bind(host, container, filter(None, options.split(",")))
+
+
+def bind(host: str, container: str, options: Iterable[str]) -> Mount:
+    """A directory or file of the host, mounted with these options."""
+    from ocigrpc.v1 import config_pb2 as pb
+
     if "/" not in host and host not in (".", ".."):
         raise ValueError(f"{host!r} is not a path: there are no named volumes")
     mount = pb.Mount(host_path=os.path.abspath(host), container_path=container)
@@ -72,7 +77,7 @@ def volume(text: str) -> Mount:
         "slave": pb.MOUNT_PROPAGATION_HOST_TO_CONTAINER,
         "shared": pb.MOUNT_PROPAGATION_BIDIRECTIONAL,
     }
-    for option in filter(None, options.split(",")):
+    for option in options:
         if option in ("ro", "rw"):
             mount.readonly = option == "ro"
         elif option.removeprefix("r") in propagations:
@@ -93,23 +98,6 @@ def device(text: str) -> Device:
     if not host.startswith("/") or len(rest) > 1:
         raise ValueError(f"{text!r} is not HOST, HOST:CONTAINER or HOST:CONTAINER:PERMISSIONS")
     return Device(host_path=host, container_path="".join(rest), permissions=permissions)
-
-
-def network(text: str) -> Namespace | None:
-    """A network namespace: the host's, or the one at a path; None for a new and empty one."""
-    from ocigrpc.v1 import config_pb2 as pb
-
-    if text == "none":
-        return None
-    if text == "host":
-        return pb.Namespace(type=pb.NAMESPACE_TYPE_NETWORK, mode=pb.NAMESPACE_MODE_HOST)
-    if not text.startswith("ns:/"):
-        raise ValueError(f"{text!r} is not none, host or ns:PATH")
-    return pb.Namespace(
-        type=pb.NAMESPACE_TYPE_NETWORK,
-        mode=pb.NAMESPACE_MODE_PATH,
-        path=text.removeprefix("ns:"),
-    )
 
 
 def security(text: str) -> tuple[str, str]:

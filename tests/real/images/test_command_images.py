@@ -383,10 +383,16 @@ def test_the_group_has_the_names_of_podman_and_docker(web: Image, command: Comma
 
 
 def test_completion_has_names_and_ids(web: Image, alpine: Image, command: Command) -> None:
-    def completed(beginning: str) -> list[str]:
-        words = {"COMP_WORDS": f"ocigrpc --address {command.address} rmi {beginning}"}
-        done = command(_OCIGRPC_COMPLETE="bash_complete", COMP_CWORD="4", **words)
-        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+    def completed(*words: str) -> list[str]:
+        given = ["ocigrpc", "--address", command.address, *words]
+        variables = {"COMP_WORDS": " ".join(given), "COMP_CWORD": str(len(given) - 1)}
+        done = command(_OCIGRPC_COMPLETE="bash_complete", **variables)
+        return [line.partition(",")[2] for line in done.stdout.split()]
 
-    assert completed("docker") == [ALPINE]
-    assert completed(web.image_id[:9]) == [web.image_id]
+    for verb in ("rmi", "images", "pull", "run", "save", "tag"):
+        assert completed(verb, "docker") == [ALPINE]
+    assert completed("create", "--rm", "docker") == [ALPINE]
+    assert completed("rmi", web.image_id[:9]) == [web.image_id]
+    # What follows is for the program.
+    assert completed("run", ALPINE, "docker") == []
+    assert completed("run", "--rootfs", "/srv", "docker") == []

@@ -6,8 +6,8 @@ import pytest
 
 from tests.bed.clients.command import Command
 from tests.bed.images.containers import left_by
-from tests.bed.images.faulty_registry import FaultyRegistry
-from tests.bed.images.layout import Image, image
+from tests.bed.images.faulty_registry import FaultyRegistry, status
+from tests.bed.images.layout import OWN_PLATFORM, Image, image, image_list
 from tests.bed.images.pulling import Puller
 from tests.real.images.conftest import StartPulling
 
@@ -70,6 +70,50 @@ def test_a_short_name_finds_what_it_has_pulled(
     assert command.lines("run", "--rm", "hi", "again") == ["hello again"]
     assert command.lines("rmi", "hi")[0] == f"Untagged: {name}"
     assert faulty_registry.count("/team/") == asked
+
+
+def test_without_an_entrypoint_the_command_has_the_program(
+    greeting: Image, faulty_registry: FaultyRegistry, command: Command
+) -> None:
+    name = faulty_registry.push(greeting, "greeting")
+    command("pull", "-q", name)
+    run = ("run", "--rm", "--entrypoint", "", name)
+    assert command.lines(*run, "/bin/sh", "-c", "echo mine") == ["mine"]
+    assert "command" in command.refusal(*run, status=125)
+
+
+def test_newer_is_what_the_registry_has_or_else_what_is_there(
+    greeting: Image, small_image: Image, faulty_registry: FaultyRegistry, command: Command
+) -> None:
+    name = faulty_registry.push(greeting, "greeting")
+    newer = ("run", "--rm", "--quiet", "--pull", "newer")
+    assert command.lines(*newer, name) == ["hello world"]
+    moved = image(*small_image.layers, config={"Cmd": ["/bin/echo", "moved"]})
+    faulty_registry.push(moved, "greeting")
+    assert command.lines(*newer, name) == ["moved"]
+    faulty_registry.goes_wrong(status(404), "/manifests/")
+    done = command(*newer, name)
+    assert (done.returncode, done.stdout) == (0, "moved\n")
+    assert "the image that is there is used" in done.stderr
+    assert "missing:1" in command.refusal(*newer, f"{faulty_registry.host}/missing:1", status=125)
+
+
+def test_an_image_is_for_the_platform_that_is_wanted(
+    small_image: Image, faulty_registry: FaultyRegistry, command: Command
+) -> None:
+    other = {"os": "linux", "architecture": "s390x"}
+    own, foreign = (
+        image(*small_image.layers, config={"Cmd": ["/bin/echo", word]}, platform=platform)
+        for word, platform in (("own", OWN_PLATFORM), ("foreign", other))
+    )
+    name = faulty_registry.push(image_list(own, foreign), "both")
+    assert command("run", "--rm", name).stdout == "own\n"
+    wanted = ("run", "--rm", "-q", "--platform", "linux/s390x")
+    assert "is for linux/" in command.refusal(*wanted, "--pull", "never", name, status=125)
+    # Its program is the node's own, whatever the image says.
+    assert command.lines(*wanted, name) == ["foreign"]
+    assert command.lines(*wanted, "--pull", "never", name) == ["foreign"]
+    assert "is no platform" in command.refusal("run", "--platform", "s390x", name, status=125)
 
 
 def test_an_image_that_is_nowhere_is_not_found(
