@@ -12,7 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from typing import TypeVar
 
+from ocigrpc.log import get_logger
+
 _T = TypeVar("_T")
+
+log = get_logger()
 
 
 class _Started(threading.local):
@@ -48,4 +52,12 @@ def _closing(work: Callable[..., _T], /, *args: object, **kwargs: object) -> _T:
         return work(*args, **kwargs)
     finally:
         while _started.streams:
-            _started.streams.pop().close()
+            _close(_started.streams.pop())
+
+
+def _close(stream: Generator[object]) -> None:
+    try:
+        stream.close()
+    except Exception:
+        # The call has ended, and nobody looks at what becomes of its thread's work.
+        log.exception("stream.not_closed")

@@ -61,6 +61,24 @@ class ImagesSettings(Table, frozen=True):
         float,
         Meta(ge=1, le=86400, description="Time without any bytes that ends a pull, in seconds."),
     ] = 120.0
+    lock_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86400,
+            description="Time that a pull waits while another program, such as podman, has the"
+            " store locked, in seconds.",
+        ),
+    ] = 600.0
+    resolve_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86400,
+            description="Time in which registries have to say which image a name means, in"
+            " seconds.",
+        ),
+    ] = 300.0
     parallel_pulls: Annotated[
         int, Meta(ge=1, le=64, description="Most images that are pulled at once; others wait.")
     ] = 3

@@ -19,7 +19,8 @@ RELOADABLE = frozenset(
         *("timeouts.verb_s", "timeouts.stop_s", "timeouts.kill_s", "timeouts.undo_s"),
         *("timeouts.drain_s", "images.skopeo", "images.pinned"),
         *("images.policy", "images.registries_conf", "images.registries_d", "images.auth_file"),
-        *("images.stall_timeout_s", "images.parallel_pulls", "images.usage_interval_s"),
+        *("images.stall_timeout_s", "images.lock_timeout_s", "images.resolve_timeout_s"),
+        *("images.parallel_pulls", "images.usage_interval_s"),
     }
 )
 # These up to what the service was started with, since its threads are counted for that.

@@ -44,7 +44,8 @@ class ImageServiceStub:
     FAILED_PRECONDITION (IMAGE_DENIED_BY_POLICY: by policy.json or registries.conf;
     IMAGE_PLATFORM_MISSING: there is none for `platform`; IMAGE_DAMAGED: what the registry sent
     is not what its digest says; IMAGE_TOO_DEEP: more layers than Linux can mount),
-    DEADLINE_EXCEEDED (PULL_STALLED: no bytes for the settings' `images.stall_timeout_s`),
+    DEADLINE_EXCEEDED (PULL_STALLED: no bytes for the settings' `images.stall_timeout_s`;
+    STORAGE_LOCKED: another program has had the store locked for `images.lock_timeout_s`),
     RESOURCE_EXHAUSTED (STORAGE_FULL), INTERNAL (IMAGE_PROGRAM_FAILED: skopeo failed for another
     reason, with its `output`; PROGRAM_NOT_FOUND: skopeo is missing; HOST_FAILED: a file that
     skopeo reads can't be used), those of ListImages. After an error nothing of the pull
@@ -145,7 +146,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION (IMAGE_DENIED_BY_POLICY: by policy.json or registries.conf;
         IMAGE_PLATFORM_MISSING: there is none for `platform`; IMAGE_DAMAGED: what the registry sent
         is not what its digest says; IMAGE_TOO_DEEP: more layers than Linux can mount),
-        DEADLINE_EXCEEDED (PULL_STALLED: no bytes for the settings' `images.stall_timeout_s`),
+        DEADLINE_EXCEEDED (PULL_STALLED: no bytes for the settings' `images.stall_timeout_s`;
+        STORAGE_LOCKED: another program has had the store locked for `images.lock_timeout_s`),
         RESOURCE_EXHAUSTED (STORAGE_FULL), INTERNAL (IMAGE_PROGRAM_FAILED: skopeo failed for another
         reason, with its `output`; PROGRAM_NOT_FOUND: skopeo is missing; HOST_FAILED: a file that
         skopeo reads can't be used), those of ListImages. After an error nothing of the pull

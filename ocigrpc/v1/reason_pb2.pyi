@@ -173,6 +173,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_STORAGE_FULL: _ClassVar[Reason]
     REASON_INVALID_PLATFORM: _ClassVar[Reason]
     REASON_SOURCE_UNREADABLE: _ClassVar[Reason]
+    REASON_STORAGE_LOCKED: _ClassVar[Reason]
 REASON_UNSPECIFIED: Reason
 REASON_REQUIRED: Reason
 REASON_NOT_APPLICABLE: Reason
@@ -340,3 +341,4 @@ REASON_PULL_STALLED: Reason
 REASON_STORAGE_FULL: Reason
 REASON_INVALID_PLATFORM: Reason
 REASON_SOURCE_UNREADABLE: Reason
+REASON_STORAGE_LOCKED: Reason

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from ocigrpc.engine.containers import exit_monitor
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor, Happening
@@ -27,13 +28,25 @@ CONTEXT = cast(
 
 def test_tidying_that_hangs_holds_up_the_end_once_and_not_for_each_container() -> None:
     exits = ExitMonitor(CONTEXT, lambda container, in_s: None)
-    hanging = SimpleNamespace(remove_monitor=lambda deadline: deadline.wait())
+    begun = threading.Event()
+
+    def hang(deadline: Deadline) -> None:
+        begun.set()
+        deadline.wait()
+
     found = SimpleNamespace(
-        cgroups=hanging, removed=Latch(), lock=lambda verb, deadline: nullcontext()
+        container_id="c",
+        record=SimpleNamespace(exit_status=None),
+        cgroups=SimpleNamespace(
+            monitor=SimpleNamespace(populated=lambda: False), remove_monitor=hang
+        ),
+        removed=Latch(),
+        lock=lambda verb, deadline: nullcontext(),
     )
     container = cast(Container, found)
     for _ in range(100):
-        exits._janitor.submit(exits._tidy, container)
+        exits._submit(exits._janitor, exits._tidy, container)
+    assert begun.wait(LIMIT_S)
     closing = threading.Thread(target=exits.close, daemon=True)
     closing.start()
     closing.join(20.0)
@@ -62,3 +75,21 @@ def test_ends_that_can_not_be_read_wait_together_and_not_one_after_the_other(
     deadline = Deadline(LIMIT_S)
     assert all(read.acquire(timeout=deadline.remaining_s()) for _ in range(CONTAINERS))
     exits.close()
+
+
+def test_what_nobody_expects_of_a_pool_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged, begun = [], threading.Semaphore(0)
+
+    def fail(container: Container) -> None:
+        begun.release()
+        raise ZeroDivisionError
+
+    lines = SimpleNamespace(exception=lambda event, **fields: logged.append((event, fields)))
+    monkeypatch.setattr(exit_monitor, "log", lines)
+    exits = ExitMonitor(CONTEXT, lambda container, in_s: None)
+    container = cast(Container, SimpleNamespace(container_id="c"))
+    for pool in (exits._janitor, exits._killers):
+        exits._submit(pool, fail, container)
+        assert begun.acquire(timeout=LIMIT_S)
+    exits.close()
+    assert logged == [("exit.unhandled", {"container_id": "c"})] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,13 +72,43 @@ def test_a_connection_that_only_keeps_alive_is_stalled(
     now_s = [0.0]
     monkeypatch.setattr(program, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     monkeypatch.setattr(program, "_io_bytes", lambda pid: int(4 * now_s[0]))
-    watchdog = program._Watchdog(1, str(tmp_path), limit_s)
+    monkeypatch.setattr(program, "lock_holder", lambda pid: None)
+    watchdog = program._Watchdog(1, str(tmp_path), limit_s, limit_s)
     for tick in range(int(limit_s)):
         now_s[0] = float(tick)
         watchdog.check()
     now_s[0] = limit_s
     with pytest.raises(Timeout) as caught:
         watchdog.check()
+    assert caught.value.reason == "PULL_STALLED"
+
+
+def test_who_waits_for_a_lock_is_not_stalled_and_waits_for_a_limit_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, holder = [0.0], list[int | None]([os.getpid()])
+    monkeypatch.setattr(program, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(program, "_io_bytes", lambda pid: 0)
+    monkeypatch.setattr(program, "lock_holder", lambda pid: holder[0])
+    watchdog = program._Watchdog(1, str(tmp_path), 10, 100)
+
+    def check_at(*times_s: float) -> None:
+        for now_s[0] in times_s:
+            watchdog.check()
+
+    check_at(0, 50, 99)
+    # It has got the lock, waits for bytes, and then for another one.
+    holder[0] = None
+    check_at(100, 108)
+    holder[0] = os.getpid()
+    check_at(109, 208)
+    with pytest.raises(Timeout) as caught:
+        check_at(209)
+    assert caught.value.reason == "STORAGE_LOCKED"
+    assert caught.value.metadata["pid"] == str(os.getpid())
+    holder[0] = None
+    with pytest.raises(Timeout) as caught:
+        check_at(218, 219)
     assert caught.value.reason == "PULL_STALLED"
 
 

@@ -11,7 +11,7 @@ from ocigrpc.oci.images.manifest import Blob
 from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.progress import LayerState, layers_progress
 from ocigrpc.oci.images.skopeo import Credentials, Skopeo, auth_file
-from ocigrpc.oci.images.skopeo_errors import meaning_of, message_of
+from ocigrpc.oci.images.skopeo_errors import is_removed, meaning_of, message_of
 
 SKOPEO = Skopeo("/usr/bin/skopeo", "/root/images", "/run/images", policy="/p.json")
 APART = ["unshare", "--mount", "--propagation", "slave", "--"]
@@ -103,6 +103,12 @@ def fatal(message: str) -> str:
 )
 def test_an_error_is_known_by_its_words(message: str, meaning: tuple[str, str]) -> None:
     assert meaning_of(fatal(message)) == meaning
+
+
+def test_a_copy_whose_image_another_program_has_removed_is_known() -> None:
+    for words in ("layer not known", "image not known", "identifier is not a layer, image, or"):
+        assert is_removed(fatal(f"committing the finished image: x: {words}"))
+    assert not is_removed(fatal("manifest unknown"))
 
 
 def test_the_message_is_the_last_fatal_line() -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ocigrpc.conmon.exit_file import read_exit_file
@@ -99,7 +99,7 @@ class ExitMonitor:
     def tidy(self, container: Container) -> None:
         """Tidy up after a container whose end was recorded by a service that died since."""
         if container.cgroups.monitor.exists():
-            self._janitor.submit(self._tidy, container)
+            self._submit(self._janitor, self._tidy, container)
         self._remove_if_wanted(container)
 
     def _watch_oom_file(self, container: Container, init: Process) -> None:
@@ -123,14 +123,23 @@ class ExitMonitor:
 
     def _run(self) -> None:
         for happening in self._watcher:
-            try:
+            # An error of one container must not end the thread.
+            with _logged(happening.container):
                 self._note(happening)
-            except Exception:
-                # An error of one container must not end the thread.
-                container_id = happening.container.container_id
-                log.exception("exit.unhandled", container_id=container_id)
             # Else the variable keeps a removed container alive until the next one.
             del happening
+
+    @staticmethod
+    def _submit(
+        pool: ThreadPoolExecutor, work: Callable[[Container], None], container: Container
+    ) -> None:
+        """Do work in a pool, which would keep to itself what goes wrong."""
+
+        def do() -> None:
+            with _logged(container):
+                work(container)
+
+        pool.submit(do)
 
     def _note(self, happening: Happening) -> None:
         """Record what has happened; later, if no file can be opened for that now."""
@@ -176,7 +185,7 @@ class ExitMonitor:
             MONITORS_LOST.add()
         container.update(monitor_lost=True)
         if policy is MonitorLostPolicy.KILL:
-            self._killers.submit(self._kill, container)
+            self._submit(self._killers, self._kill, container)
         self._watcher.delay(Happening(self._over, container))
         if container.ending.init_ended_ns:
             # Another thread has recorded that end just now, before the monitor was known lost.
@@ -220,7 +229,7 @@ class ExitMonitor:
         """Tidy up after a container that has ended, or its monitor; not if it is removed by now."""
         if not container.removed.is_set():
             # Not in this thread: the log's disk may hang, and then no other end would be noticed.
-            self._janitor.submit(self._tidy, container)
+            self._submit(self._janitor, self._tidy, container)
             if container.record.exit_status is not None:
                 self._remove_if_wanted(container)
 
@@ -245,3 +254,12 @@ class ExitMonitor:
                     container.cgroups.remove_monitor(deadline.within(_TIDY_S))
 
         attempt(remove_monitor)
+
+
+@contextmanager
+def _logged(container: Container) -> Iterator[None]:
+    """Log what goes wrong in a ``with`` and is expected nowhere."""
+    try:
+        yield
+    except Exception:
+        log.exception("exit.unhandled", container_id=container.container_id)

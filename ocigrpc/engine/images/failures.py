@@ -24,6 +24,7 @@ _CAUSES = {
     "rate": "too many requests",
     "server": "it fails",
     "cut": "the connection was cut off",
+    "slow": "it answers too slowly",
     "connect": "no connection",
 }
 
@@ -59,6 +60,13 @@ def _registry_failure(
         message = f"registry {registry}: {_CAUSES[meaning.cause]}: {output}"
         return RegistryUnreachable(message, registry=registry, cause=meaning.cause, output=output)
     return None
+
+
+def registry_slow(registry: str, limit_s: float) -> RegistryUnreachable:
+    """The error for a registry that does not come to the end of an answer."""
+    output = f"it has not said in {limit_s:g} s which image this is"
+    message = f"registry {registry}: {_CAUSES['slow']}: {output}"
+    return RegistryUnreachable(message, registry=registry, cause="slow", output=output)
 
 
 def source_unreadable(path: str, problem: str) -> InvalidArgument:

@@ -2,7 +2,8 @@
 
 What receives an image has no time limit of its own, since that may be of any size. So it is
 watched: bytes that it reads and writes are a sign of life, and so are those that it has put into
-its directory. What only changes the store moves none while it waits for others, or removes files.
+its directory. While another program has the store locked, it can move none, which is not the
+registry's fault, and has a limit of its own. What only changes the store is not watched.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ocigrpc.errors import OcigrpcError, Timeout
 from ocigrpc.host.files.directory import write_new_file
 from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.host.processes.child import Child, Completed
+from ocigrpc.host.processes.locks import lock_holder, program_name
 from ocigrpc.host.processes.process import read_proc
 from ocigrpc.host.processes.programs import find_program, require_program
 from ocigrpc.host.processes.provenance import marked
@@ -54,6 +56,7 @@ class Bench(Struct, frozen=True):
     directory: str
     environment: Mapping[str, str]
     stall_timeout_s: float
+    lock_timeout_s: float
 
     @property
     def auth_path(self) -> str:
@@ -76,12 +79,14 @@ class Bench(Struct, frozen=True):
     ) -> Completed:
         """Receive something: run it to its end, calling ``on_tick`` several times a second.
 
-        Raises ``Timeout`` (PULL_STALLED) when nothing has moved for ``stall_timeout_s``,
+        Raises ``Timeout``: PULL_STALLED when nothing has moved for ``stall_timeout_s``, and
+        STORAGE_LOCKED when another program has kept it waiting for ``lock_timeout_s``;
         ``HostFailed``, and ``Timeout`` or ``Cancelled`` by the deadline. Its whole process group
         has been killed then.
         """
         with Child(argv, env=self.environment, output_limit_bytes=_OUTPUT_LIMIT_BYTES) as child:
-            watchdog = _Watchdog(child.pid, self.directory, self.stall_timeout_s)
+            limits = self.stall_timeout_s, self.lock_timeout_s
+            watchdog = _Watchdog(child.pid, self.directory, *limits)
             while True:
                 try:
                     return child.wait(deadline.within(_TICK_S))
@@ -113,7 +118,13 @@ def bench(settings: Settings) -> Iterator[Bench]:
         images.registries_d,
     )
     try:
-        yield Bench(skopeo, directory, _environment(settings, directory), images.stall_timeout_s)
+        yield Bench(
+            skopeo,
+            directory,
+            _environment(settings, directory),
+            images.stall_timeout_s,
+            images.lock_timeout_s,
+        )
     finally:
         try:
             remove_tree(settings.root_dir, directory)
@@ -134,28 +145,49 @@ def _environment(settings: Settings, home: str) -> Mapping[str, str]:
 
 
 class _Watchdog:
-    """Whether a program moves bytes."""
+    """Whether a program moves bytes, or can't since another one has locked the store."""
 
-    def __init__(self, pid: int, directory: str, limit_s: float) -> None:
+    def __init__(self, pid: int, directory: str, limit_s: float, lock_limit_s: float) -> None:
         self._pid = pid
         self._directory = directory
         self._limit_s = limit_s
+        self._lock_limit_s = lock_limit_s
         self._least_bytes = max(_MOVED_LEAST_BYTES, _MOVED_LEAST_BYTES_PER_S * limit_s)
         self._moved_bytes = 0
         self._moved_s = time.monotonic()
+        # Since when it waits for a lock; None while it does not.
+        self._waits_s: float | None = None
 
     def check(self) -> None:
-        """Raise ``Timeout`` (PULL_STALLED) if it has not for ``limit_s``."""
+        """Raise ``Timeout`` (PULL_STALLED, STORAGE_LOCKED) when one of the limits has passed."""
         received_bytes = sum(received_files(self._directory))
         moved_bytes = received_bytes + _io_bytes(self._pid)
         if moved_bytes - self._moved_bytes >= self._least_bytes:
-            self._moved_bytes, self._moved_s = moved_bytes, time.monotonic()
+            self._moved_bytes, self._moved_s, self._waits_s = moved_bytes, time.monotonic(), None
+        elif (holder := lock_holder(self._pid)) is not None:
+            self._moved_s = time.monotonic()
+            self._check_lock(holder)
         elif time.monotonic() - self._moved_s >= self._limit_s:
             raise Timeout(
                 f"no bytes have come for {self._limit_s:g} s, after {received_bytes}",
                 reason="PULL_STALLED",
                 received_bytes=received_bytes,
                 stall_timeout_s=f"{self._limit_s:g}",
+            )
+        else:
+            self._waits_s = None
+
+    def _check_lock(self, holder: int) -> None:
+        if self._waits_s is None:
+            self._waits_s = time.monotonic()
+        if time.monotonic() - self._waits_s >= self._lock_limit_s:
+            name = program_name(holder)
+            raise Timeout(
+                f"process {holder} ({name}) has had the store locked for {self._lock_limit_s:g} s",
+                reason="STORAGE_LOCKED",
+                pid=holder,
+                program=name,
+                lock_timeout_s=f"{self._lock_limit_s:g}",
             )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+# What a copy fails by when another program has removed its image, or a layer, before it ended.
+_REMOVED = re.compile(r"\b(?:layer|image) not known|identifier is not an? (?:layer|image)\b")
+
 _MESSAGE = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
 
 
@@ -82,6 +85,11 @@ def _is_name_or_url(word: str) -> bool:
     """Whether a word is what an image or a place is called, which may be anything."""
     registry, slash, _ = word.partition("/")
     return bool(slash) and (not {".", ":"}.isdisjoint(registry) or registry.endswith("localhost"))
+
+
+def is_removed(stderr: str) -> bool:
+    """Whether a copy into a store failed since another program has removed what it had copied."""
+    return bool(_REMOVED.search(message_of(stderr)))
 
 
 def message_of(stderr: str) -> str:

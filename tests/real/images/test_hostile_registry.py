@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ocigrpc.errors import OcigrpcError
-from ocigrpc.image_errors import ImageUnusable
+from ocigrpc.image_errors import ImageUnusable, RegistryUnreachable
 from ocigrpc.v1.image_pb2 import ImageSummary
 from tests.bed.images.faulty_registry import Fault, FaultyRegistry, redirect
-from tests.bed.images.floods import Flood, instead
+from tests.bed.images.floods import Drip, Flood, instead
 from tests.bed.images.layers import file
 from tests.bed.images.layout import Blob, Image, digest_of, image
 from tests.bed.images.pulling import Puller
@@ -145,3 +146,20 @@ def test_a_layer_that_is_more_than_its_manifest_says_takes_no_disk(
     error = refused(puller, faulty_registry.push(made, "a"), whole_image)
     assert isinstance(error, ImageUnusable)
     assert error.reason == "IMAGE_DAMAGED"
+
+
+def test_a_registry_that_answers_without_an_end_is_too_slow(
+    start_pulling: StartPulling, faulty_registry: FaultyRegistry
+) -> None:
+    puller = start_pulling(images_resolve_timeout_s=2, images_parallel_pulls=1)
+    made = image([file("a")])
+    name = faulty_registry.push(made, "a")
+    faulty_registry.goes_wrong(Drip(), "/a/manifests/")
+    with ThreadPoolExecutor(8) as pool:
+        # More than there are places for at once.
+        for pulled in [pool.submit(puller.pull, name) for _ in range(8)]:
+            with pytest.raises(RegistryUnreachable) as raised:
+                pulled.result()
+            assert raised.value.metadata["cause"] == "slow"
+    faulty_registry.goes_well()
+    assert puller.pull(name).image_id == made.image_id

@@ -21,6 +21,7 @@ from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.progress import layers_progress
 from ocigrpc.oci.images.skopeo import pulled_name
+from ocigrpc.oci.images.skopeo_errors import is_removed
 from ocigrpc.waiting import Deadline
 
 log = get_logger()
@@ -66,6 +67,8 @@ class Copy:
             if self._syncing is not None:
                 self._syncing.join()
         if ended.returncode:
+            if is_removed(ended.failure_text):
+                raise Removed
             raise program_failure(
                 ended.failure_text, wanted.image, wanted.found.registry, bench.skopeo.root
             )

@@ -16,12 +16,13 @@ from ocigrpc.engine.images.failures import (
     damaged,
     platform_missing,
     program_failure,
+    registry_slow,
     source_unreadable,
 )
 from ocigrpc.engine.images.program import Bench
 from ocigrpc.engine.images.short_names import short_names
 from ocigrpc.engine.model.pulls import PullRequest
-from ocigrpc.errors import InvalidArgument
+from ocigrpc.errors import InvalidArgument, Timeout
 from ocigrpc.failing import host_failing
 from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.image_errors import ImageNotFound, ImagesFailed, ImageUnusable
@@ -142,6 +143,8 @@ class Resolver:
         self._settings = settings
         self._bench = bench
         self._deadline = deadline
+        # Archives are read for as long as they are large.
+        self._answer_by = deadline.within(settings.resolve_timeout_s)
         self.platform = platform
 
     def find(self, source: Source) -> Found:
@@ -233,7 +236,12 @@ class Resolver:
 
     def _output(self, argv: Sequence[str], registry: str, path: str) -> bytes:
         """What skopeo prints; ``path`` is that of an archive."""
-        ended = self._bench.run(argv, self._deadline)
+        try:
+            ended = self._bench.run(argv, self._answer_by if registry else self._deadline)
+        except Timeout as error:
+            if not registry or error.reason != Timeout.reason or not self._deadline.remaining_s():
+                raise
+            raise registry_slow(registry, self._settings.resolve_timeout_s) from error
         if ended.returncode == 0:
             return ended.stdout
         image, directory = self._request.image, self._bench.directory

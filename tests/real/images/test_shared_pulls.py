@@ -1,0 +1,116 @@
+"""Pulls into a store that other programs lock and change meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ocigrpc.errors import Timeout
+from tests.bed.hosts.leaks import until
+from tests.bed.images.faulty_registry import FaultyRegistry
+from tests.bed.images.layers import file
+from tests.bed.images.layout import Image, image
+from tests.bed.images.pulling import Puller
+from tests.bed.images.registry import Registry
+from tests.bed.images.storages import APART, Storage
+
+StartPulling = Callable[..., Puller]
+
+# As containers/storage does it: by a lock of the process.
+_HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a file of the store locked until the end of the block, or its own."""
+    argv = [sys.executable, "-I", "-S", "-c", _HOLD, str(path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"locked\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def is_waited_for(path: Path) -> bool:
+    """Whether somebody waits for the lock of a file."""
+    inode = f":{path.stat().st_ino}"
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and inode in line for line in lines)
+
+
+@pytest.fixture
+def made() -> Image:
+    return image([file("lower")], [file("upper", os.urandom(1 << 20))])
+
+
+def lock_of(storage: Storage) -> Path:
+    return storage.root / "overlay-layers/layers.lock"
+
+
+def test_a_store_that_another_program_has_locked_is_no_stalled_registry(
+    start_pulling: StartPulling, registry: Registry, small: str, made: Image
+) -> None:
+    puller = start_pulling(images_stall_timeout_s=1, images_lock_timeout_s=3)
+    puller.pull(small)
+    name = registry.push(made, "made")
+    with locked(lock_of(puller.storage)) as holder, pytest.raises(Timeout) as raised:
+        puller.pull(name)
+    assert raised.value.reason == "STORAGE_LOCKED"
+    assert raised.value.metadata["pid"] == str(holder.pid)
+    assert raised.value.metadata["program"].startswith("python")
+    until(lambda: puller.leaks() == [])
+    assert puller.pull(name).image_id == made.image_id
+
+
+def test_a_pull_goes_on_when_the_store_is_unlocked(
+    start_pulling: StartPulling, registry: Registry, small: str, made: Image
+) -> None:
+    puller = start_pulling(images_stall_timeout_s=1)
+    puller.pull(small)
+    name = registry.push(made, "made")
+    lock = lock_of(puller.storage)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(lock):
+            pulled = pool.submit(puller.pull, name)
+            until(lambda: is_waited_for(lock))
+        assert pulled.result().image_id == made.image_id
+
+
+def test_an_image_that_a_prune_of_podman_removes_meanwhile_is_pulled_again(
+    puller: Puller, faulty_registry: FaultyRegistry, made: Image
+) -> None:
+    name = faulty_registry.push(made, "made")
+    storage = puller.storage
+    places = ("--root", str(storage.root), "--runroot", str(storage.run))
+    prune = [*APART, "podman", *places, "--storage-driver", "overlay", "image", "prune", "-af"]
+
+    def pruned() -> bool:
+        ended = subprocess.run(prune, capture_output=True, text=True, timeout=60, check=True)
+        return made.image_id in ended.stdout
+
+    with ThreadPoolExecutor(1) as pool:
+        # As the image is in the store, and has none but its temporary name, or already its own.
+        for _ in range(3):
+            pulled = pool.submit(puller.pull, name)
+            while not pulled.done():
+                pruned()
+            assert pulled.result().image_id == made.image_id
+    while not pruned() and storage.images():
+        pass
+    puller.pull(name)
+    assert puller.storage.names() == {name: made.image_id}
