@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ocigrpc.engine.images import storage
 from ocigrpc.engine.images.images import Images
 from ocigrpc.engine.images.removal import Removal
 from ocigrpc.engine.images.storage import Storage
@@ -22,7 +24,13 @@ from ocigrpc.engine.model.images import ImageFilter, PruneRequest, RemovedImage
 from ocigrpc.engine.store.store import Store as ServiceStore
 from ocigrpc.errors import InvalidArgument, OcigrpcError, Timeout
 from ocigrpc.image_errors import ImageNotFound, ImagesFailed, ImageUnusable
-from ocigrpc.oci.images.storage import IMAGES_FILE, IMAGES_LOCK, LAYERS_FILE, config_path
+from ocigrpc.oci.images.storage import (
+    IMAGES_FILE,
+    IMAGES_LOCK,
+    LAYERS_FILE,
+    big_data_path,
+    config_path,
+)
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.waiting import Deadline
 from tests.bed.images.opened import opened_images
@@ -127,6 +135,34 @@ def test_what_is_not_whole_is_not_there(store: Store, what: str) -> None:
     assert store.ids() == [B]
     with pytest.raises(ImageNotFound):
         store.images.status(A)
+
+
+def test_an_image_of_which_something_is_missing_is_said_once_and_hides_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    lines = SimpleNamespace(warning=lambda event, **fields: said.append(fields["image_id"]))
+    monkeypatch.setattr(storage, "log", lines)
+    store.write(LAYERS_FILE, [layer("low", 5)])
+    assert (store.ids(), said) == ([B], [A])
+    store.write(LAYERS_FILE, [layer("low", 6)])
+    assert (store.ids(), said) == ([B], [A])
+    store.put(image(A, "top", None), image(B, "low", ["r.io/b:1"]), image(C, "none", ["r.io/c:1"]))
+    # The one without a name may be about to get it.
+    assert (store.ids(), said) == ([B], [A, C])
+
+
+def test_an_image_with_another_id_than_its_configs_is_there(store: Store) -> None:
+    config = (store.root / config_path(A)).read_bytes()
+    (store.root / config_path(A)).unlink()
+    descriptor = {"digest": f"sha256:{C}", "size": len(config)}
+    manifest = {"schemaVersion": 2, "config": descriptor, "layers": []}
+    (store.root / big_data_path(A, "manifest")).write_text(json.dumps(manifest))
+    assert store.ids() == [B]
+    (store.root / big_data_path(A, f"sha256:{C}")).write_bytes(config)
+    store.write(IMAGES_FILE, [image(A, "top", [ALPINE])])
+    (shown,) = store.images.list_images(ImageFilter())
+    assert (shown.image_id, shown.labels) == (A, {"of": "a"})
 
 
 def test_what_others_change_is_seen(store: Store) -> None:

@@ -18,7 +18,9 @@ from typing import Generic, NamedTuple, TypeVar
 from ocigrpc.failing import host_failing
 from ocigrpc.host.files.locked_file import record_locked, replace_file
 from ocigrpc.image_errors import ImagesFailed
+from ocigrpc.log import get_logger
 from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
+from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from ocigrpc.oci.images.skopeo import TEMPORARY_NAME
 from ocigrpc.oci.images.storage import (
     CONTAINER_FILES,
@@ -29,6 +31,7 @@ from ocigrpc.oci.images.storage import (
     StoredContainer,
     StoredImage,
     StoredLayer,
+    big_data_path,
     chain_of,
     config_path,
     stored_containers,
@@ -39,11 +42,11 @@ from ocigrpc.waiting import Deadline
 
 # The largest list of a store that is read: some 100,000 layers.
 _LIST_LIMIT_BYTES = 64 << 20
-
 # By which others know who has changed a list last, and read it again; see containers/storage.
 _LAST_WRITER_BYTES = 64
 
 _T = TypeVar("_T")
+log = get_logger()
 
 
 class Image(NamedTuple):
@@ -85,7 +88,9 @@ class Storage:
         self._containers = [
             _Decoded(self.root / each, stored_containers) for each in CONTAINER_FILES
         ]
-        self._configs: dict[str, ImageFile | None] = {}
+        self._configs: dict[str, ImageFile] = {}
+        # What has been logged of images that are not shown.
+        self._problems: dict[str, str] = {}
         self._hidden = set[str]()
         self._kept = frozenset[str]()
         self._lock = Lock()
@@ -115,17 +120,18 @@ class Storage:
 
     def pulled(self, name: str) -> Image | None:
         """The image that has a temporary name; None if there is none, or it is not whole."""
-        with self._lock:
-            images, layers = self._images.read() or (), self._layers.read() or {}
-            found = (each for each in images if name in (each.names or ()))
-            return next((self._image(each, layers) for each in found), None)
+        return self._first(lambda each: name in (each.names or ()))
 
     def image(self, image_id: str) -> Image | None:
         """The image with an id, whatever its names; None if there is none, or it is not whole."""
-        with self._lock:
+        return self._first(lambda each: each.id == image_id)
+
+    def _first(self, is_wanted: Callable[[StoredImage], bool]) -> Image | None:
+        with self._lock, suppress(ValueError):
             images, layers = self._images.read() or (), self._layers.read() or {}
-            found = (each for each in images if each.id == image_id)
-            return next((self._image(each, layers) for each in found), None)
+            for each in filter(is_wanted, images):
+                return self._image(each, layers)
+        return None
 
     def is_there(self) -> bool:
         """Whether there is a store: its disk may not be mounted yet, or nothing was ever pulled."""
@@ -200,37 +206,57 @@ class Storage:
             replace_file(path, content)
 
     def _whole(self, images: Sequence[StoredImage], layers: Mapping[str, StoredLayer]) -> Snapshot:
-        found = dict[str, Image]()
+        found, problems = dict[str, Image](), dict[str, str]()
         for stored in images:
-            image = self._image(stored, layers)
+            try:
+                image = self._image(stored, layers)
+            except ValueError as error:
+                # One without a name, or with a temporary one, may not have come to its end.
+                if not all(map(is_temporary, stored.names or ())):
+                    problems[stored.id] = str(error)
+                continue
             # One that has temporary names alone is not whole yet, unless it was there before.
             is_shown = stored.id not in self._hidden and (
                 not stored.names or stored.id in self._kept
             )
-            if image is not None and (image.names or is_shown):
+            if image.names or is_shown:
                 found[stored.id] = image
+        for image_id, problem in problems.items() - self._problems.items():
+            log.warning("image.not_shown", image_id=image_id, problem=problem)
+        self._problems = problems
         self._configs = {each: config for each, config in self._configs.items() if each in found}
         uses = Counter(layer.id for image in found.values() for layer in image.chain)
         return Snapshot(found, uses)
 
-    def _image(self, stored: StoredImage, layers: Mapping[str, StoredLayer]) -> Image | None:
-        """An image, unless it lacks something."""
+    def _image(self, stored: StoredImage, layers: Mapping[str, StoredLayer]) -> Image:
+        """An image. Raises ``ValueError`` if it lacks something."""
         names = tuple(each for each in stored.names or () if not is_temporary(each))
-        with suppress(ValueError):
-            chain = chain_of(stored.layer, layers)
-            if (file := self._config(stored.id)) is not None:
-                return Image(stored.id, names, stored, chain, file)
-        return None
+        chain = chain_of(stored.layer, layers)
+        return Image(stored.id, names, stored, chain, self._config(stored.id))
 
-    def _config(self, image_id: str) -> ImageFile | None:
-        """The config of an image, which never changes; None if it is damaged or missing."""
+    def _config(self, image_id: str) -> ImageFile:
+        """The config of an image, which never changes. Raises ``ValueError``."""
         if image_id not in self._configs:
             try:
-                with open(self.root / config_path(image_id), "rb") as file:
-                    self._configs[image_id] = image_file(file.read(CONFIG_LIMIT_BYTES + 1))
-            except (OSError, ValueError):
-                return None
+                self._configs[image_id] = image_file(self._config_text(image_id))
+            except OSError as error:
+                raise ValueError(f"its config can't be read: {error}") from error
         return self._configs[image_id]
+
+    def _config_text(self, image_id: str) -> bytes:
+        try:
+            return self._big_data(image_id, f"sha256:{image_id}", CONFIG_LIMIT_BYTES)
+        except FileNotFoundError:
+            # One of which not all layers came as whole archives has another id than its config's.
+            manifest = parse_manifest(self._big_data(image_id, "manifest", MANIFEST_LIMIT_BYTES))
+            if not isinstance(manifest, Manifest):
+                raise
+            return self._big_data(image_id, manifest.config.digest, CONFIG_LIMIT_BYTES)
+
+    def _big_data(self, image_id: str, key: str, limit_bytes: int) -> bytes:
+        """A file of an image, with one byte more than the limit if it is larger."""
+        with open(self.root / big_data_path(image_id, key), "rb") as file:
+            return file.read(limit_bytes + 1)
 
 
 class _Decoded(Generic[_T]):
