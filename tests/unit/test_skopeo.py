@@ -10,7 +10,7 @@ import pytest
 from ocigrpc.oci.images.manifest import Blob
 from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.progress import LayerState, layers_progress
-from ocigrpc.oci.images.skopeo import Credentials, Skopeo, auth_file
+from ocigrpc.oci.images.skopeo import Credentials, Skopeo, auth_file, without_secrets
 from ocigrpc.oci.images.skopeo_errors import is_removed, meaning_of, message_of
 
 SKOPEO = Skopeo("/usr/bin/skopeo", "/root/images", "/run/images", policy="/p.json")
@@ -55,6 +55,22 @@ def test_credentials_are_for_one_registry_and_are_not_shown() -> None:
     assert of(Credentials(auth_json='{"auths": {}}')) == {"auths": {}}
     assert auth_file("r.io", None) == b"{}"
     assert "secret" not in repr(Credentials("me", "secret"))
+
+
+def test_what_is_secret_is_left_out_of_a_text() -> None:
+    for credentials in (
+        Credentials("me", "secret"),
+        Credentials(identity_token="secret"),
+        Credentials(auth_json='{"auths": {"r.io": {"auth": "bWU6c2VjcmV0"}, "s.io": {}}}'),
+        Credentials(auth_json='{"auths": {"r.io": {"auth": "secret, and no base64"}}}'),
+    ):
+        auth = auth_file("r.io", credentials)
+        (entry, *_) = json.loads(auth)["auths"].values()
+        said = without_secrets(f"Basic {entry['auth']}, secret, and no base64: me", auth)
+        assert "secret" not in said
+        assert entry["auth"] not in said
+        assert said.endswith(": me")
+    assert without_secrets("a text", b"{}") == without_secrets("a text", b"{") == "a text"
 
 
 def fatal(message: str) -> str:

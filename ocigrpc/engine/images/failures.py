@@ -17,6 +17,7 @@ from ocigrpc.image_errors import (
     StorageFull,
 )
 from ocigrpc.oci.images.platform import Platform
+from ocigrpc.oci.images.skopeo import without_secrets
 from ocigrpc.oci.images.skopeo_errors import Meaning, meaning_of, message_of
 
 _CAUSES = {
@@ -29,12 +30,14 @@ _CAUSES = {
 }
 
 
-def program_failure(stderr: str, image: str, registry: str, path: str) -> OcigrpcError:
+def program_failure(
+    stderr: str, image: str, registry: str, path: str, auth: bytes = b"{}"
+) -> OcigrpcError:
     """The error for what skopeo printed. ``registry`` is empty for archives; ``path`` is of disks.
 
-    Raises nothing itself.
+    ``auth`` is the file of credentials, of which nothing is in the error. Raises nothing itself.
     """
-    meaning, output = meaning_of(stderr), cut(message_of(stderr))
+    meaning, output = meaning_of(stderr), cut(without_secrets(message_of(stderr), auth))
     if meaning.reason == "STORAGE_FULL":
         return storage_full(path, output)
     if meaning.reason == "HOST_FAILED":

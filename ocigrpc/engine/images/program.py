@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from ocigrpc.engine.images.failures import storage_failing
 from ocigrpc.errors import OcigrpcError, Timeout
+from ocigrpc.failing import host_failing
 from ocigrpc.host.files.directory import write_new_file
 from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.host.processes.child import Child, Completed
@@ -62,6 +63,12 @@ class Bench(Struct, frozen=True):
     def auth_path(self) -> str:
         """The file with credentials."""
         return f"{self.directory}/auth.json"
+
+    @property
+    def auth(self) -> bytes:
+        """What is in that file. Raises ``HostFailed``."""
+        with host_failing("read", self.auth_path):
+            return Path(self.auth_path).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file that root alone may read. Raises ``StorageFull`` and ``HostFailed``."""

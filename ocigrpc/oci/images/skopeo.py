@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -154,3 +155,24 @@ def auth_file(registry: str, credentials: Credentials | None) -> bytes:
         entry["identitytoken"] = credentials.identity_token
     entry["auth"] = base64.b64encode(f"{user}:{secret}".encode()).decode()
     return msgspec.json.encode({"auths": {registry: entry}})
+
+
+def without_secrets(text: str, auth: bytes) -> str:
+    """A text without what is secret in a file of credentials: a registry may repeat that."""
+    for secret in _secrets(auth):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(auth: bytes) -> Sequence[str]:
+    """The longest first: one may be a part of another."""
+    found, entries = set[str](), list[_Entry]()
+    # The settings may name what is no such file.
+    with suppress(ValueError):
+        entries += decoded(_AUTH_FILE, auth).auths.values()
+    for entry in entries:
+        with suppress(ValueError):
+            plain = base64.b64decode(entry.auth).decode()
+            found |= {plain.partition(":")[2], plain}
+        found |= {entry.auth, entry.identitytoken}
+    return sorted(filter(None, found), key=len, reverse=True)

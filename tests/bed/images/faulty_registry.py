@@ -38,6 +38,11 @@ class Answer:
             whole = len(blob.data)
             self.headers["Content-Range"] = f"bytes {self._start}-{whole - 1}/{whole}"
 
+    @property
+    def asked_by(self) -> str:
+        """What the client has sent to show who it is."""
+        return self._handler.headers.get("Authorization", "")
+
     def begin(self) -> None:
         """Send the status and headers of the whole answer."""
         self.refuse(206 if self._start else 200, self.headers, len(self.data))

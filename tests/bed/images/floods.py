@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.bed.images.faulty_registry import Answer, Fault, Wait, whole
 
 _PIECE = bytes(1 << 16)
@@ -41,3 +43,23 @@ def instead(data: bytes, **headers: str) -> Fault:
         whole(answer)
 
     return answer_other
+
+
+def asks_for_a_password(answer: Answer) -> None:
+    """Refuses who shows no password."""
+    if answer.asked_by:
+        whole(answer)
+    else:
+        answer.refuse(401, {"WWW-Authenticate": 'Basic realm="tests"'})
+
+
+def repeating(*more: str) -> Fault:
+    """Refuses, and says what the client has shown, and more."""
+
+    def repeat(answer: Answer) -> None:
+        words = " ".join([answer.asked_by, *more])
+        body = json.dumps({"errors": [{"code": "DENIED", "message": words}]}).encode()
+        answer.refuse(403, {"Content-Type": "application/json"}, len(body))
+        answer.send(body)
+
+    return repeat

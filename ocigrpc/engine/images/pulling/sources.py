@@ -245,7 +245,7 @@ class Resolver:
         if ended.returncode == 0:
             return ended.stdout
         image, directory = self._request.image, self._bench.directory
-        failure = program_failure(ended.failure_text, image, registry, directory)
+        failure = program_failure(ended.failure_text, image, registry, directory, self._bench.auth)
         if not registry and isinstance(failure, ImagesFailed):
             raise source_unreadable(path, failure.metadata["output"])
         raise failure
