@@ -12,7 +12,8 @@ from threading import Thread
 import pytest
 
 from ocigrpc.errors import HostFailed, Timeout
-from ocigrpc.host.processes.child import Child, Completed, run
+from ocigrpc.host.processes.child import OUTPUT_LIMIT_BYTES, Child, Completed, run
+from ocigrpc.host.processes.piped import piped
 from ocigrpc.waiting import Deadline, Pollable, Waitable
 
 LIMIT_S = 20.0
@@ -104,3 +105,24 @@ def test_a_child_of_a_protected_service_is_not_protected(monkeypatch: pytest.Mon
             assert Path(f"/proc/{child.pid}/oom_score_adj").read_text() == "0\n"
     finally:
         ours.write_text(before)
+
+
+def piped_by_shell(script: str) -> tuple[bytes, Completed]:
+    """What a script writes to its standard output, and how it ends."""
+    ended: list[Completed] = []
+
+    def steps() -> Iterator[bytes]:
+        ended.append((yield from piped(["/bin/sh", "-c", script], Deadline(LIMIT_S))))
+
+    return b"".join(steps()), ended[0]
+
+
+def test_a_piped_program_that_floods_its_standard_error_goes_on_in_bounded_memory() -> None:
+    flood = "head -c 50000000 /dev/zero | tr '\\0' e >&2"
+    output, ended = piped_by_shell(f"{flood}; echo out; exit 3")
+    assert (output, ended.returncode, ended.stdout) == (b"out\n", 3, b"")
+    assert ended.stderr == b"e" * OUTPUT_LIMIT_BYTES
+
+
+def test_of_a_piped_program_its_words_are_had_as_they_are() -> None:
+    assert piped_by_shell("echo bad >&2; exit 1") == (b"", (1, b"", b"bad\n"))

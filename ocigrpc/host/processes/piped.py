@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ def piped(
     """
     with ExitStack() as undo:
         null = undo.enter_context(closing_fd(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)))
-        errors = undo.enter_context(closing_fd(os.memfd_create("stderr")))
+        errors = undo.enter_context(closing_fd(_bounded()))
         ours, theirs = os.pipe()
         undo.callback(os.close, ours)
         with closing_fd(theirs):
@@ -41,4 +42,17 @@ def piped(
                 break
             yield piece
         deadline.wait(child)
-        return Completed(child.reap(), b"", os.pread(errors, OUTPUT_LIMIT_BYTES, 0))
+        # Its end is where the program was that wrote there.
+        return Completed(child.reap(), b"", os.pread(errors, os.lseek(errors, 0, os.SEEK_CUR), 0))
+
+
+def _bounded() -> int:
+    """A file in memory that takes so many bytes; what writes more to it gets an error (EPERM)."""
+    file = os.memfd_create("stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.truncate(file, OUTPUT_LIMIT_BYTES)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    except BaseException:
+        os.close(file)
+        raise
+    return file

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from ocigrpc.errors import OcigrpcError
+from ocigrpc.errors import InvalidArgument, OcigrpcError
 from ocigrpc.image_errors import ImageUnusable, RegistryUnreachable
 from ocigrpc.v1.image_pb2 import ImageSummary
 from tests.bed.images.faulty_registry import Fault, FaultyRegistry, redirect
@@ -163,3 +165,62 @@ def test_a_registry_that_answers_without_an_end_is_too_slow(
             assert raised.value.metadata["cause"] == "slow"
     faulty_registry.goes_well()
     assert puller.pull(name).image_id == made.image_id
+
+
+@contextmanager
+def bounded_memory(puller: Puller) -> Iterator[None]:
+    """The service's memory never grows by more than this in the block."""
+    status, refs = (Path(f"/proc/{puller.service.pid}/{name}") for name in ("status", "clear_refs"))
+
+    def peak_bytes() -> int:
+        (line,) = (each for each in status.read_text().splitlines() if each.startswith("VmHWM:"))
+        return int(line.split()[1]) << 10
+
+    refs.write_text("5")
+    before_bytes = peak_bytes()
+    yield
+    assert peak_bytes() - before_bytes < 64 * MIB
+
+
+FLOOD = "head -c 300000000 /dev/zero"
+
+
+@pytest.mark.parametrize("script", [FLOOD, f"{FLOOD} >&2; exit 1", f"{FLOOD} | tr '\\0' '[' >&2"])
+def test_a_program_that_floods_takes_no_memory(
+    start_pulling: StartPulling, tmp_path: Path, small: str, script: str
+) -> None:
+    flooding = tmp_path / "flooding-skopeo"
+    flooding.write_text(f"#!/bin/sh\n{script}\n")
+    flooding.chmod(0o755)
+    puller = start_pulling(images_skopeo=flooding)
+    with bounded_memory(puller), pytest.raises(OcigrpcError) as raised:
+        puller.pull(small)
+    assert raised.value.reason in ("IMAGE_DAMAGED", "IMAGE_PROGRAM_FAILED")
+
+
+def test_a_layer_of_very_many_files_takes_no_memory_and_holds_up_nobody(
+    puller: Puller, faulty_registry: FaultyRegistry
+) -> None:
+    made = image([file(f"{number:06}") for number in range(100_000)])
+    name = faulty_registry.push(made, "many")
+    with bounded_memory(puller), ThreadPoolExecutor(1) as pool:
+        pulled = pool.submit(puller.pull, name)
+        while not pulled.done():
+            assert list(puller.client.list_images()) == []
+        assert pulled.result().image_id == made.image_id
+
+
+def test_a_history_without_an_end_is_shown_to_its_bound(
+    puller: Puller, faulty_registry: FaultyRegistry
+) -> None:
+    steps = [{"created_by": "x" * 50, "empty_layer": True} for _ in range(10_000)]
+    made = image([file("a")], history=[{"created_by": "a"}, *steps])
+    puller.pull(faulty_registry.push(made, "a"))
+    assert len(puller.client.image_status(made.image_id).history) == 1000
+
+
+@pytest.mark.parametrize("name", ["a" * 4096, "r.io/" + "a/" * 2000 + "a", "a:" + "t" * 4096])
+def test_a_name_of_any_length_is_no_name(puller: Puller, name: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        puller.pull(name)
+    assert raised.value.reason == "INVALID_IMAGE_NAME"
