@@ -201,12 +201,13 @@ def test_a_program_that_floods_takes_no_memory(
 def test_a_layer_of_very_many_files_takes_no_memory_and_holds_up_nobody(
     puller: Puller, faulty_registry: FaultyRegistry
 ) -> None:
-    made = image([file(f"{number:06}") for number in range(100_000)])
+    made = image([file(f"{number:06}") for number in range(20_000)])
     name = faulty_registry.push(made, "many")
     with bounded_memory(puller), ThreadPoolExecutor(1) as pool:
         pulled = pool.submit(puller.pull, name)
         while not pulled.done():
-            assert list(puller.client.list_images()) == []
+            # It is whole, or not there.
+            assert {each.image_id for each in puller.client.list_images()} <= {made.image_id}
         assert pulled.result().image_id == made.image_id
 
 
