@@ -128,7 +128,7 @@ class ImageServiceServicer(object):
         STORAGE_LOCKED: another program has had the store locked for `images.lock_timeout_s`),
         RESOURCE_EXHAUSTED (STORAGE_FULL), INTERNAL (IMAGE_PROGRAM_FAILED: skopeo failed for another
         reason, with its `output`; PROGRAM_NOT_FOUND: skopeo is missing; HOST_FAILED: a file that
-        skopeo reads can't be used), those of ListImages. After an error nothing of the pull
+        skopeo reads can't be used, or the store can't be written), those of ListImages. After an error nothing of the pull
         is left, once no other pull runs that may use its layers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

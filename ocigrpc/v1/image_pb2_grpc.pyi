@@ -48,7 +48,7 @@ class ImageServiceStub:
     STORAGE_LOCKED: another program has had the store locked for `images.lock_timeout_s`),
     RESOURCE_EXHAUSTED (STORAGE_FULL), INTERNAL (IMAGE_PROGRAM_FAILED: skopeo failed for another
     reason, with its `output`; PROGRAM_NOT_FOUND: skopeo is missing; HOST_FAILED: a file that
-    skopeo reads can't be used), those of ListImages. After an error nothing of the pull
+    skopeo reads can't be used, or the store can't be written), those of ListImages. After an error nothing of the pull
     is left, once no other pull runs that may use its layers.
     """
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
@@ -150,7 +150,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         STORAGE_LOCKED: another program has had the store locked for `images.lock_timeout_s`),
         RESOURCE_EXHAUSTED (STORAGE_FULL), INTERNAL (IMAGE_PROGRAM_FAILED: skopeo failed for another
         reason, with its `output`; PROGRAM_NOT_FOUND: skopeo is missing; HOST_FAILED: a file that
-        skopeo reads can't be used), those of ListImages. After an error nothing of the pull
+        skopeo reads can't be used, or the store can't be written), those of ListImages. After an error nothing of the pull
         is left, once no other pull runs that may use its layers.
         """
 

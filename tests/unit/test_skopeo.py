@@ -81,6 +81,7 @@ def fatal(message: str) -> str:
     ("message", "meaning"),
     [
         ("writing blob: storing: write /x: no space left on device", ("STORAGE_FULL", "")),
+        ("open /x/images/storage.lock: read-only file system", ("HOST_FAILED", "")),
         ("Source image rejected: A signature was required", ("IMAGE_DENIED_BY_POLICY", "")),
         ("no image found in image index for architecture x", ("IMAGE_PLATFORM_MISSING", "")),
         ("reading manifest: unauthorized: authentication required", ("REGISTRY_UNAUTHORIZED", "")),

@@ -29,6 +29,7 @@ _DAMAGED = Meaning("IMAGE_DAMAGED")
 _WORDS = (
     ("no space left on device", _FULL),
     ("disk quota exceeded", _FULL),
+    ("read-only file system", Meaning("HOST_FAILED")),
     ("error loading trust policy", Meaning("HOST_FAILED")),
     ("loading registries configuration", Meaning("HOST_FAILED")),
     ("is rejected by policy", _DENIED),

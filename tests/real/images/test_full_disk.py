@@ -16,11 +16,12 @@ from ocigrpc.engine.images.storage import Storage as ImageStorage
 from ocigrpc.engine.model.images import ImageFilter
 from ocigrpc.engine.model.pulls import PullRequest
 from ocigrpc.engine.store.store import Store
+from ocigrpc.errors import HostFailed
 from ocigrpc.image_errors import StorageFull
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
-from tests.bed.hosts.disks import Disk
+from tests.bed.hosts.disks import Disk, read_only
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.hosts.mounted import mounted
 from tests.bed.images.faulty_registry import FaultyRegistry, Stall
@@ -135,3 +136,24 @@ def test_a_disk_that_becomes_full_before_the_image_has_its_name_ends_the_pull(
         list(opened.pull(request, Deadline(LIMIT_S)))
         assert [each.names for each in opened.list_images(ImageFilter())] == [("localhost/made:1",)]
     assert Storage(disk.path / "images", disk.path / "run").leaks() == []
+
+
+def test_a_store_that_can_not_be_written_is_shown_and_changed_by_nobody(
+    start_pulling: StartPulling, faulty_registry: FaultyRegistry, made: Image, disk: Disk
+) -> None:
+    puller = start_pulling(images_root=disk.path / "images", images_run=disk.path / "run")
+    client = puller.client
+    small = puller.pull(faulty_registry.push(image([file("small")]), "small"))
+    name = faulty_registry.push(made, "made")
+    with read_only(disk.path):
+        for change in (
+            lambda: puller.pull(name),
+            lambda: client.tag_image(small.image_id, "localhost/x:1"),
+            lambda: client.remove_image(small.image_id),
+        ):
+            with pytest.raises(HostFailed):
+                change()
+        assert list(client.list_images()) == [small]
+    assert list(client.list_images()) == [small]
+    assert puller.pull(name).image_id == made.image_id
+    puller.service.end()

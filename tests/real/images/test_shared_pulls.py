@@ -53,6 +53,13 @@ def is_waited_for(path: Path) -> bool:
     return any("->" in line and inode in line for line in lines)
 
 
+def podman(storage: Storage, *words: str) -> str:
+    """What podman prints that has the same store."""
+    places = ("--root", str(storage.root), "--runroot", str(storage.run))
+    argv = [*APART, "podman", *places, "--storage-driver", "overlay", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 @pytest.fixture
 def made() -> Image:
     return image([file("lower")], [file("upper", os.urandom(1 << 20))])
@@ -96,12 +103,9 @@ def test_an_image_that_a_prune_of_podman_removes_meanwhile_is_pulled_again(
 ) -> None:
     name = faulty_registry.push(made, "made")
     storage = puller.storage
-    places = ("--root", str(storage.root), "--runroot", str(storage.run))
-    prune = [*APART, "podman", *places, "--storage-driver", "overlay", "image", "prune", "-af"]
 
     def pruned() -> bool:
-        ended = subprocess.run(prune, capture_output=True, text=True, timeout=60, check=True)
-        return made.image_id in ended.stdout
+        return made.image_id in podman(storage, "image", "prune", "-af")
 
     with ThreadPoolExecutor(1) as pool:
         # As the image is in the store, and has none but its temporary name, or already its own.
@@ -114,3 +118,31 @@ def test_an_image_that_a_prune_of_podman_removes_meanwhile_is_pulled_again(
         pass
     puller.pull(name)
     assert puller.storage.names() == {name: made.image_id}
+
+
+def test_names_that_podman_gives_and_takes_meanwhile_stay_as_they_are(
+    puller: Puller, registry: Registry, small: str, made: Image
+) -> None:
+    # podman writes all names of its image, as it has read them before it had the lock.
+    theirs, ours = puller.pull(small), puller.pull(registry.push(made, "made"))
+    client, storage = puller.client, puller.storage
+
+    def tag_by_podman() -> None:
+        for number in range(4):
+            podman(storage, "tag", theirs.image_id, f"localhost/theirs:{number}")
+        for number in range(3):
+            podman(storage, "untag", theirs.image_id, f"localhost/theirs:{number}")
+
+    with ThreadPoolExecutor(1) as pool:
+        tagging = pool.submit(tag_by_podman)
+        count = 0
+        while not tagging.done():
+            client.tag_image(ours.image_id, f"localhost/ours:{count + 1}")
+            if count:
+                client.remove_image(f"localhost/ours:{count}")
+            count += 1
+        tagging.result()
+    assert storage.names() == {
+        **dict.fromkeys((*theirs.names, "localhost/theirs:3"), theirs.image_id),
+        **dict.fromkeys((*ours.names, f"localhost/ours:{count}"), ours.image_id),
+    }
