@@ -16,11 +16,11 @@ from ocigrpc.engine.images.storage import Storage as ImageStorage
 from ocigrpc.engine.model.images import ImageFilter
 from ocigrpc.engine.model.pulls import PullRequest
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import HostFailed
 from ocigrpc.image_errors import StorageFull
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
+from tests.bed.clients.refusal import refused
 from tests.bed.hosts.disks import Disk, read_only
 from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.hosts.mounted import mounted
@@ -69,7 +69,7 @@ def test_a_pull_does_not_begin_on_a_disk_that_is_full(
     small = puller.pull(faulty_registry.push(image([file("small")]), "small"))
     name = faulty_registry.push(made, "made")
     with fill(disk):
-        with pytest.raises(StorageFull):
+        with refused("RESOURCE_EXHAUSTED", "STORAGE_FULL"):
             puller.pull(name)
         assert faulty_registry.count("/made/blobs/") == 0
         assert list(puller.client.list_images()) == [small]
@@ -97,7 +97,7 @@ def test_a_disk_that_becomes_full_while_a_layer_is_received_ends_the_pull(
         until(lambda: len(storage.layers()) > 1)
         with fill(disk):
             faulty_registry.goes_well()
-            with pytest.raises(StorageFull):
+            with refused("RESOURCE_EXHAUSTED", "STORAGE_FULL"):
                 list(answers)
             assert list(puller.client.list_images()) == [small]
     assert puller.pull(name).image_id == made.image_id
@@ -151,7 +151,7 @@ def test_a_store_that_can_not_be_written_is_shown_and_changed_by_nobody(
             lambda: client.tag_image(small.image_id, "localhost/x:1"),
             lambda: client.remove_image(small.image_id),
         ):
-            with pytest.raises(HostFailed):
+            with refused("INTERNAL", "HOST_FAILED"):
                 change()
         assert list(client.list_images()) == [small]
     assert list(client.list_images()) == [small]
