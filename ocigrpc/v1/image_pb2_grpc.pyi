@@ -21,7 +21,9 @@ class ImageServiceStub:
     digest, as in "docker.io/library/alpine@sha256:...". A name without a tag has the tag "latest".
     A short name, without a registry, is what registries.conf(5) has as its alias, else one of
     localhost, else of the unqualified-search registries, else of docker.io. If a file of it can't be
-    used, what has a short name is INTERNAL (HOST_FAILED, with the `path`).
+    used, what has a short name is INTERNAL (HOST_FAILED, with the `path`). Names at docker.io are
+    whole as docker.io has them: "docker.io/alpine" is "docker.io/library/alpine". The registry
+    "ocigrpc.invalid" is the service's own, and is in no name: INVALID_ARGUMENT (INVALID_IMAGE_NAME).
 
     An image is there whole, or not at all: it is listed when all its files are on the disk, so that
     a loss of power at any moment leaves nothing that looks like an image and is none.
@@ -102,8 +104,8 @@ class ImageServiceStub:
     LoadImage: _grpc.StreamUnaryMultiCallable[_image_pb2.LoadImageRequest, _image_pb2.LoadImageResponse]
     """Adds the images of an archive: one that docker saves, or an OCI layout; as plain tar, or
     compressed by gzip, bzip2, xz or zstd. They are pulled from it, one by one, as by PullImage
-    for the node's own platform. Until then the archive takes room beside the service's store; 64
-    MiB stay free there.
+    for the node's own platform; at most 1000, which have at most 1000 names together. Until then
+    the archive takes room beside the service's store; 64 MiB stay free there.
 
     Errors: INVALID_ARGUMENT (ARCHIVE_MALFORMED; NOT_APPLICABLE: a `name` for several images),
     those of PullImage. After an error nothing is left but those images of the archive that were
@@ -119,7 +121,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     digest, as in "docker.io/library/alpine@sha256:...". A name without a tag has the tag "latest".
     A short name, without a registry, is what registries.conf(5) has as its alias, else one of
     localhost, else of the unqualified-search registries, else of docker.io. If a file of it can't be
-    used, what has a short name is INTERNAL (HOST_FAILED, with the `path`).
+    used, what has a short name is INTERNAL (HOST_FAILED, with the `path`). Names at docker.io are
+    whole as docker.io has them: "docker.io/alpine" is "docker.io/library/alpine". The registry
+    "ocigrpc.invalid" is the service's own, and is in no name: INVALID_ARGUMENT (INVALID_IMAGE_NAME).
 
     An image is there whole, or not at all: it is listed when all its files are on the disk, so that
     a loss of power at any moment leaves nothing that looks like an image and is none.
@@ -252,8 +256,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _image_pb2.LoadImageResponse:
         """Adds the images of an archive: one that docker saves, or an OCI layout; as plain tar, or
         compressed by gzip, bzip2, xz or zstd. They are pulled from it, one by one, as by PullImage
-        for the node's own platform. Until then the archive takes room beside the service's store; 64
-        MiB stay free there.
+        for the node's own platform; at most 1000, which have at most 1000 names together. Until then
+        the archive takes room beside the service's store; 64 MiB stay free there.
 
         Errors: INVALID_ARGUMENT (ARCHIVE_MALFORMED; NOT_APPLICABLE: a `name` for several images),
         those of PullImage. After an error nothing is left but those images of the archive that were

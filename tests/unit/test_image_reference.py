@@ -31,11 +31,26 @@ def test_a_name_is_taken_apart_and_written_as_it_was(
 
 
 @pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("docker.io/alpine", "docker.io/library/alpine"),
+        (f"docker.io/alpine:3@{DIGEST}", f"docker.io/library/alpine:3@{DIGEST}"),
+        ("index.docker.io/alpine", "docker.io/library/alpine"),
+        ("index.docker.io/team/app:1", "docker.io/team/app:1"),
+        ("docker.io:443/alpine", "docker.io:443/alpine"),
+    ],
+)
+def test_a_name_at_docker_hub_is_written_as_it_is_there(text: str, written: str) -> None:
+    assert str(Reference.parse(text)) == written
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *("", "/", "app:", "app@", "Team/app", "a//b", "a/../b", "-a", "a b", "app\n", "é"),
         *("docker://alpine", "app@sha256:12", "app:" + "t" * 129, "r.io/" + "a" * 256),
         *("0a" * 32, DIGEST),
+        *("ocigrpc.invalid/pull:1", f"ocigrpc.invalid/a/b@{DIGEST}", "docker.io/" + "a" * 245),
     ],
 )
 def test_what_is_no_name_is_refused(text: str) -> None:

@@ -47,7 +47,8 @@ def test_what_is_neither_is_refused(text: str) -> None:
 
 def test_a_reference_that_is_a_whole_name_is_the_images_own() -> None:
     assert str(Archive("docker-archive", "/a", "r.io/a").own_name) == "r.io/a:latest"
-    for reference in ("", "1.2", "a:1", "@0", f"r.io/a@{DIGEST}"):
+    assert str(Archive("oci", "/a", "docker.io/a").own_name) == "docker.io/library/a:latest"
+    for reference in ("", "1.2", "a:1", "@0", f"r.io/a@{DIGEST}", "ocigrpc.invalid/a:1"):
         assert Archive("oci", "/a", reference).own_name is None
 
 

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ import pytest
 
 from ocigrpc.engine.images import storage
 from ocigrpc.engine.images.images import Images
+from ocigrpc.engine.images.pulling.pulls import Pulls
 from ocigrpc.engine.images.removal import Removal
 from ocigrpc.engine.images.storage import Storage
 from ocigrpc.engine.model.image_records import ImageRecord
@@ -165,6 +166,13 @@ def test_an_image_with_another_id_than_its_configs_is_there(store: Store) -> Non
     assert (shown.image_id, shown.labels) == (A, {"of": "a"})
 
 
+def test_an_image_that_can_not_be_read_hides_no_other(store: Store) -> None:
+    nested = b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+    (store.root / config_path(A)).write_bytes(nested)
+    assert store.ids() == [B]
+    store.images.roots.release("no-such")
+
+
 def test_what_others_change_is_seen(store: Store) -> None:
     assert store.ids() == [B, A]
     store.put(image(C, "low", None))
@@ -188,7 +196,7 @@ def test_a_list_that_can_not_be_read_changes_nothing(store: Store) -> None:
     ("text", "found"),
     [
         *((A, A), (f"sha256:{A}", A), (ALPINE, A), ("alpine:3", A), ("library/alpine:3", A)),
-        *(("mine:1", A), ("localhost/mine:1", A), ("r.io/b:1", B)),
+        *(("mine:1", A), ("localhost/mine:1", A), ("r.io/b:1", B), ("docker.io/alpine:3", A)),
         *((f"r.io/b@{DIGEST}", B), (f"r.io/b:9@{DIGEST}", B), (f"alpine@{DIGEST}", A)),
         *(("alpine", ""), ("b:1", ""), (C, ""), (f"r.io/b@sha256:{'e' * 64}", "")),
     ],
@@ -206,6 +214,7 @@ def test_an_image_is_found_by_all_that_it_is_called(store: Store, text: str, fou
     [
         *(("", [B, A]), ("aa", [A]), ("sha256:bb", [B]), ("*", [B, A]), ("docker.io/*", [A])),
         *(("alpine:3", [A]), ("r.io/b:1", [B]), ("no such name!", []), ("zz", [])),
+        *(("docker.io/alpine:3", [A]), ("sha256:", []), ("sha256", [])),
     ],
 )
 def test_references_select(store: Store, wanted: str, found: list[str]) -> None:
@@ -333,7 +342,34 @@ def test_a_name_is_given_and_lost_by_whoever_had_it(store: Store) -> None:
     assert json.loads((store.root / IMAGES_FILE).read_text())[1]["unknown"] == {"kept": 1}
 
 
-@pytest.mark.parametrize("name", ["UPPER", "a b", f"a@{DIGEST}", "r.io/", "-"])
+def test_a_name_at_docker_hub_is_given_as_it_is_there(store: Store) -> None:
+    whole = "docker.io/library/mine:latest"
+    assert store.images.tag(A, "docker.io/mine", Deadline()) == (whole, "")
+    assert store.images.status("docker.io/mine").view.image_id == A
+    assert store.images.remove("docker.io/mine", False, Deadline()) == ((whole,), "", ())
+
+
+def test_a_name_that_is_given_twice_at_once_is_one_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naming = Pulls.naming
+
+    def named_meanwhile(
+        pulls: Pulls, image_id: str, deadline: Deadline
+    ) -> AbstractContextManager[None]:
+        monkeypatch.setattr(Pulls, "naming", naming)
+        store.images.tag(B, "r.io/new:1", Deadline())
+        return naming(pulls, image_id, deadline)
+
+    monkeypatch.setattr(Pulls, "naming", named_meanwhile)
+    store.images.tag(B, "r.io/new:1", Deadline())
+    assert store.names()[B] == ["r.io/b:1", "r.io/new:1"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["UPPER", "a b", f"a@{DIGEST}", "r.io/", "-", "ocigrpc.invalid/x:1", "a" * 250],
+)
 def test_what_is_no_name_is_not_given(store: Store, name: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         store.images.tag(A, name, Deadline())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.short_names import short_names
@@ -18,10 +19,11 @@ from ocigrpc.oci.images.reference import (
 )
 
 
-def reference_of(text: str, field: str) -> Reference:
-    """The parts of a name. Raises ``InvalidArgument`` (INVALID_IMAGE_NAME)."""
+@contextmanager
+def naming_field(field: str) -> Iterator[None]:
+    """Raise ``InvalidArgument`` (INVALID_IMAGE_NAME) for what is no name of an image."""
     try:
-        return Reference.parse(text)
+        yield
     except ValueError as error:
         raise InvalidArgument.of(field, str(error), reason="INVALID_IMAGE_NAME") from error
 
@@ -31,11 +33,14 @@ def new_name(text: str, field: str) -> str:
 
     Raises ``InvalidArgument`` (INVALID_IMAGE_NAME).
     """
-    wanted = reference_of(text, field)
+    with naming_field(field):
+        wanted = Reference.parse(text)
+        if wanted.is_short:
+            wanted = wanted.at(LOCAL_REGISTRY)
     if wanted.digest:
         problem = "must not have a digest, which is another image's or the same"
         raise InvalidArgument.of(field, problem, reason="INVALID_IMAGE_NAME")
-    return str((wanted.at(LOCAL_REGISTRY) if wanted.is_short else wanted).tagged())
+    return str(wanted.tagged())
 
 
 class Finder:
@@ -62,7 +67,7 @@ class Finder:
         """
         if image_id := image_id_of(text):
             return snapshot.images.get(image_id)
-        for reference in self._meant(reference_of(text, "image")):
+        for reference in self._meant(text):
             for image in snapshot.images.values():
                 if self._names_of(image, reference):
                     return image
@@ -70,7 +75,7 @@ class Finder:
 
     def names_meant(self, image: Image, text: str) -> tuple[str, ...]:
         """The names of an image that a name, by which it was found, stands for."""
-        found = (self._names_of(image, each) for each in self._meant(Reference.parse(text)))
+        found = (self._names_of(image, each) for each in self._meant(text))
         return next(filter(None, found), ())
 
     def has_digest(self, image: Image, repository: str, digest: str) -> bool:
@@ -80,13 +85,15 @@ class Finder:
         """
         if not repository:
             return False
-        return bool(self._names_of(image, Reference.parse(f"{repository}@{digest}")))
+        return bool(self._names_of(image, Reference("", repository, digest=digest)))
 
-    def _meant(self, reference: Reference) -> Sequence[Reference]:
+    def _meant(self, text: str) -> Sequence[Reference]:
         """The names that a name can stand for: itself, or those of a short one."""
-        if not reference.is_short:
-            return (reference,)
-        return short_names(self.registries_conf).known(reference)
+        with naming_field("image"):
+            reference = Reference.parse(text)
+            if not reference.is_short:
+                return (reference,)
+            return short_names(self.registries_conf).known(reference)
 
     def _names_of(self, image: Image, wanted: Reference) -> tuple[str, ...]:
         """The names of an image that a whole name stands for; with a digest, whatever their tags.

@@ -140,19 +140,26 @@ class Images:
         """Give an image a further name."""
         whole = new_name(name, "name")
         snapshot = self._storage.snapshot()
-        found, before = self._finder.get(snapshot, image), snapshot.named(whole)
-        if before is found:
+        found = self._finder.get(snapshot, image)
+        if snapshot.named(whole) is found:
             return Tagged(whole)
+        had = list[str]()
 
         def add(text: bytes) -> bytes:
-            if found.image_id not in {each.id for each in stored_images(text)}:
+            images = stored_images(text)
+            if found.image_id not in {each.id for each in images}:
                 raise ImageNotFound.of(image)
+            had.extend(each.id for each in images if whole in (each.names or ()))
             return with_name(text, found.image_id, whole)
 
         with self._pulls.naming(found.image_id, deadline):
             self._storage.edit_images(add, deadline)
-        self._records.tagged(found.image_id, whole, before.image_id if before is not None else "")
-        return Tagged(whole, before.image_id if before is not None else "")
+        if found.image_id in had:
+            # Another call was faster.
+            return Tagged(whole)
+        loser = next(iter(had), "")
+        self._records.tagged(found.image_id, whole, loser)
+        return Tagged(whole, loser)
 
     def _referred(self, snapshot: Snapshot, image_filter: ImageFilter) -> Sequence[Image]:
         """The images that the filter's ``reference`` is for."""

@@ -33,10 +33,17 @@ class ImageRecords:
         """What is remembered of an image; None of one that others have made."""
         return self._by_id.get(image_id)
 
-    def pulled(self, image_id: str, digests: Mapping[str, str], losers: Collection[str]) -> None:
+    def pulled(
+        self,
+        image_id: str,
+        digests: Mapping[str, str],
+        losers: Collection[str],
+        had: Collection[str],
+    ) -> None:
         """Note that an image has got names, with their digests, and who has lost them.
 
-        It has happened, so that what can't be written now is written later.
+        ``had`` are its names before: what others stood for that it has had is forgotten. It has
+        happened, so that what can't be written now is written later.
         """
         now_ns = time.time_ns()
         names = [name for name in digests if name] or [""]
@@ -47,6 +54,7 @@ class ImageRecords:
         with self._lock:
             before = self._by_id.get(image_id)
             known = before.digests if before is not None else {}
+            known = {name: digest for name, digest in known.items() if name in had}
             given = {name: digest for name, digest in digests.items() if name}
             used_ns = before.used_ns if before is not None else 0
             record = ImageRecord(image_id, now_ns, {**known, **given}, used_ns)

@@ -13,8 +13,9 @@ from ocigrpc.oci.images.platform import Platform
 class ImageRecord(Struct, frozen=True, omit_defaults=True):
     """An image that the service has pulled or used; what containers/storage knows is not here.
 
-    ``digests`` are what its names stood for when it was pulled; a name that it has lost since may
-    be among them. ``used_ns`` is when the last container of it was removed.
+    ``digests`` are what its names stood for when it was pulled; a name that it has lost since then
+    may be among them, until it is pulled again. ``used_ns`` is when the last container of it was
+    removed.
     """
 
     kind: ClassVar[ObjectKind] = ObjectKind.IMAGE

@@ -89,7 +89,8 @@ class ImageFilter(Struct, frozen=True):
     def refers_to(self, image_id: str, names: Iterable[str]) -> bool:
         """Whether ``reference`` is the beginning of an id, or a pattern of one of the names."""
         wanted = self.reference
-        if image_id.startswith(wanted.removeprefix("sha256:")):
+        beginning = wanted.removeprefix("sha256:")
+        if beginning and image_id.startswith(beginning):
             return True
         return any(fnmatch.fnmatchcase(name, wanted) for name in names)
 

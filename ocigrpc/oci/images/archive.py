@@ -1,7 +1,7 @@
 """Archives of images: that of ``docker save``, and an OCI image layout; as plain tar.
 
 What is in them is read from their own lists. Of tar(5) only that is understood which both need for
-these: short names, and sizes.
+these: names, and sizes, also in the headers of pax for what is larger than 8 GiB.
 """
 
 from __future__ import annotations
@@ -26,15 +26,29 @@ UNPACKERS: Mapping[bytes, Sequence[str]] = {
     b"\xfd7zXZ\0": ("xz", "--memlimit-decompress=256MiB", "-dc"),
 }
 
-# Most images of an archive, and most files that are looked at for its list.
+# Most images of an archive, most names that they have together, and most files that are looked at
+# for its list.
 _IMAGES_LIMIT = 1000
+_NAMES_LIMIT = 1000
 _FILES_LIMIT = 1_000_000
 
 _BLOCK_BYTES = 512
-# Larger than any file.
+# Larger than any file, and more digits than that has.
 _SIZE_LIMIT_BYTES = 1 << 60
+_DIGITS_LIMIT = 20
 _CHECKSUM = slice(148, 156)
+_SIZE = slice(124, 136)
+_MAGIC = slice(257, 263)
+# Of the one form that may have the beginning of a name behind it.
+_PREFIX_MAGIC = b"ustar\0"
 _FILE_KINDS = (b"0", b"\0")
+# Links, devices, directories and FIFOs, which have no content whatever their size.
+_EMPTY_KINDS = (b"1", b"2", b"3", b"4", b"5", b"6")
+# What is true of the next file; the limit is that of skopeo.
+_PAX_KIND = b"x"
+_PAX_LIMIT_BYTES = 1 << 20
+
+_NO_TAR = "it is no tar archive, or it is damaged"
 
 _DOCKER_LIST, _OCI_LIST = "manifest.json", "index.json"
 # Annotations of an image in a layout: a whole name, as containerd and docker have it; and a tag,
@@ -88,6 +102,8 @@ def archived_images(file: BinaryIO) -> tuple[ArchiveForm, Sequence[ArchivedImage
         raise ValueError("it has no image")
     if len(images) > _IMAGES_LIMIT:
         raise ValueError(f"it has more than {_IMAGES_LIMIT} images")
+    if sum(len(each.names) for each in images) > _NAMES_LIMIT:
+        raise ValueError(f"its images have more than {_NAMES_LIMIT} names")
     return form, images
 
 
@@ -128,29 +144,72 @@ def _whole_name(name: str) -> str:
 def _files(file: BinaryIO, wanted: Collection[str]) -> Mapping[str, bytes]:
     """The content of those files of an archive that are wanted and there."""
     found = dict[str, bytes]()
+    pax: Mapping[str, str] = {}
     for _ in range(_FILES_LIMIT):
         header = file.read(_BLOCK_BYTES)
         if len(header) < _BLOCK_BYTES or not any(header):
             return found
         blanked = header[: _CHECKSUM.start] + b" " * 8 + header[_CHECKSUM.stop :]
         if sum(blanked) != _number(header[_CHECKSUM]):
-            raise ValueError("it is no tar archive, or it is damaged")
-        size, begin = _number(header[124:136]), file.tell()
-        name = header[:100].rstrip(b"\0").decode(errors="replace").removeprefix("./")
-        if name in wanted and header[156:157] in _FILE_KINDS:
-            if size > MANIFEST_LIMIT_BYTES:
-                raise ValueError(f"its {name} is larger than {MANIFEST_LIMIT_BYTES} bytes")
-            found[name] = file.read(size)
+            raise ValueError(_NO_TAR)
+        kind, begin = header[156:157], file.tell()
+        if kind == _PAX_KIND:
+            size = _number(header[_SIZE])
+            pax = _pax(_content(file, size, _PAX_LIMIT_BYTES, "header of a file"))
+        else:
+            name, size = _name_and_size(header, pax)
+            pax = {}
+            if name in wanted and kind in _FILE_KINDS:
+                found[name] = _content(file, size, MANIFEST_LIMIT_BYTES, name)
         file.seek(begin + size + -size % _BLOCK_BYTES)
     raise ValueError(f"it has more than {_FILES_LIMIT} files")
+
+
+def _name_and_size(header: bytes, pax: Mapping[str, str]) -> tuple[str, int]:
+    """The name of a file, and how many bytes there are until the next header."""
+    name = header[:100].rstrip(b"\0").decode(errors="replace")
+    if header[_MAGIC] == _PREFIX_MAGIC and (prefix := header[345:500].rstrip(b"\0")):
+        name = f"{prefix.decode(errors='replace')}/{name}"
+    size = _checked_size(_decimal(pax["size"])) if "size" in pax else _number(header[_SIZE])
+    is_empty = header[156:157] in _EMPTY_KINDS
+    return pax.get("path", name).removeprefix("./"), 0 if is_empty else size
+
+
+def _content(file: BinaryIO, size: int, limit_bytes: int, what: str) -> bytes:
+    if size > limit_bytes:
+        raise ValueError(f"its {what} is larger than {limit_bytes} bytes")
+    return file.read(size)
+
+
+def _pax(text: bytes) -> Mapping[str, str]:
+    """The values of a header of pax, whose lines have their length before them."""
+    found = dict[str, str]()
+    begin = 0
+    while begin < len(text):
+        words = text.find(b" ", begin, begin + _DIGITS_LIMIT) + 1
+        end = begin + _decimal(text[begin : max(words - 1, begin)].decode(errors="replace"))
+        key, separator, value = text[words : end - 1].decode(errors="replace").partition("=")
+        if not separator or end > len(text) or text[end - 1 : end] != b"\n":
+            raise ValueError(_NO_TAR)
+        found[key] = value
+        begin = end
+    return found
+
+
+def _decimal(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < _DIGITS_LIMIT):
+        raise ValueError("a header in it has a number that is none")
+    return int(text)
 
 
 def _number(field: bytes) -> int:
     """A number of a header, in octal digits or, if it is large, as its bytes."""
     if field[0] & 0x80:
-        number = int.from_bytes(field[1:], "big")
-    else:
-        number = int(field.strip(b" \0") or b"0", 8)
+        return _checked_size(int.from_bytes(field[1:], "big"))
+    return _checked_size(int(field.strip(b" \0") or b"0", 8))
+
+
+def _checked_size(number: int) -> int:
     if not 0 <= number < _SIZE_LIMIT_BYTES:
         raise ValueError("a file in it has a size that none has")
     return number

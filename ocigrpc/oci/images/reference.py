@@ -13,8 +13,12 @@ NAME_LIMIT_BYTES = 255
 REFERENCE_LIMIT_BYTES = NAME_LIMIT_BYTES + 128 + 73
 
 DEFAULT_REGISTRY = "docker.io"
+# What docker once called that, and still writes.
+_DEFAULT_REGISTRY_BEFORE = "index.docker.io"
 # Of images that were built on the node.
 LOCAL_REGISTRY = "localhost"
+# Of images that are not whole yet. No registry has it, see RFC 2606, and nobody gives such names.
+TEMPORARY_REGISTRY = "ocigrpc.invalid"
 DEFAULT_TAG = "latest"
 
 _PART = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -26,6 +30,7 @@ _REFERENCE = re.compile(
     rf"(?::(?P<tag>{_TAG}))?(?:@(?P<digest>sha256:[0-9a-f]{{64}}))?",
     re.ASCII,
 )
+_TOO_LONG = f"must be at most {NAME_LIMIT_BYTES} characters without the tag"
 _ID = re.compile("(?:sha256:)?([0-9a-f]{64})", re.ASCII)
 
 
@@ -43,7 +48,10 @@ class Reference(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The parts of a name. Raises ``ValueError``, which says what a name looks like."""
+        """The parts of a name, in the form that :meth:`at` gives those with a registry.
+
+        Raises ``ValueError``, which says what a name looks like.
+        """
         found = _REFERENCE.fullmatch(text) if len(text) <= REFERENCE_LIMIT_BYTES else None
         if found is None or _ID.fullmatch(text):
             raise ValueError("must be a name such as docker.io/library/alpine:3.20, in lower case")
@@ -53,9 +61,12 @@ class Reference(NamedTuple):
             if registry.lower() != registry:
                 raise ValueError("must be in lower case, but for the registry and the tag")
             registry, path = "", f"{registry}/{path}"
-        if len(f"{registry}/{path}") > NAME_LIMIT_BYTES:
-            raise ValueError(f"must be at most {NAME_LIMIT_BYTES} characters without the tag")
-        return cls(registry, path, found["tag"] or "", found["digest"] or "")
+        tag, digest = found["tag"] or "", found["digest"] or ""
+        if registry:
+            return cls("", path, tag, digest).at(registry)
+        if len(path) > NAME_LIMIT_BYTES:
+            raise ValueError(_TOO_LONG)
+        return cls("", path, tag, digest)
 
     @property
     def is_short(self) -> bool:
@@ -68,10 +79,19 @@ class Reference(NamedTuple):
         return f"{self.registry}/{self.path}" if self.registry else self.path
 
     def at(self, registry: str) -> Self:
-        """The same name at a registry; docker.io has short paths below ``library``."""
+        """The same name at a registry; docker.io has short paths below ``library``.
+
+        Raises ``ValueError`` for one that is too long, or temporary.
+        """
         path = self.path
+        if registry == _DEFAULT_REGISTRY_BEFORE:
+            registry = DEFAULT_REGISTRY
         if registry == DEFAULT_REGISTRY and "/" not in path:
             path = f"library/{path}"
+        if registry == TEMPORARY_REGISTRY:
+            raise ValueError(f"must be at another registry: {registry} has images being pulled")
+        if len(f"{registry}/{path}") > NAME_LIMIT_BYTES:
+            raise ValueError(_TOO_LONG)
         return self._replace(registry=registry, path=path)
 
     def tagged(self) -> Self:

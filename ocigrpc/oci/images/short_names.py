@@ -52,7 +52,7 @@ class ShortNames(Struct, frozen=True):
     def candidates(self, reference: Reference) -> Sequence[Reference]:
         """The whole names to pull for a name, in the order in which they are to be tried."""
         if not reference.is_short:
-            return [reference.at(reference.registry)]
+            return [reference]
         if (alias := self._alias(reference)) is not None:
             return [alias]
         return [reference.at(each) for each in self.registries or (DEFAULT_REGISTRY,)]
@@ -63,7 +63,7 @@ class ShortNames(Struct, frozen=True):
         As podman has it: also one that was built here, or whose registry is not searched any more.
         """
         if not reference.is_short:
-            return [reference.at(reference.registry)]
+            return [reference]
         alias = self._alias(reference)
         registries = dict.fromkeys((LOCAL_REGISTRY, *self.registries, DEFAULT_REGISTRY))
         return [*([alias] if alias is not None else []), *map(reference.at, registries)]

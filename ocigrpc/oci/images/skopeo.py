@@ -15,9 +15,10 @@ from msgspec import Struct
 
 from ocigrpc.oci.decoding import decoded
 from ocigrpc.oci.images.platform import Platform
+from ocigrpc.oci.images.reference import TEMPORARY_REGISTRY
 
-# The beginning of names of images that are not whole yet; no registry has it, see RFC 2606.
-TEMPORARY_NAME = "ocigrpc.invalid/"
+# The beginning of names of images that are not whole yet.
+TEMPORARY_NAME = f"{TEMPORARY_REGISTRY}/"
 
 _PULLED, _WAKING = f"{TEMPORARY_NAME}pull:", f"{TEMPORARY_NAME}wake:"
 

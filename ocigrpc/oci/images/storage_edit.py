@@ -13,7 +13,7 @@ _LIST = msgspec.json.Decoder(list[dict[str, object]])
 
 
 def with_names(text: bytes, names: Mapping[str, Sequence[str]]) -> bytes:
-    """An ``images.json`` in which these images, by their ids, have these names.
+    """An ``images.json`` in which these images, by their ids, have these names, each once.
 
     No other image has one of them afterwards. Raises ``ValueError`` for malformed files and for
     images that are not there.
@@ -24,7 +24,8 @@ def with_names(text: bytes, names: Mapping[str, Sequence[str]]) -> bytes:
     taken = {name for given in names.values() for name in given}
     for image in images:
         mine = names.get(str(image.get("id")))
-        image["names"] = list(mine) or None if mine is not None else _without(image, taken)
+        left = _without(image, taken) if mine is None else list(dict.fromkeys(mine))
+        image["names"] = left or None
     return msgspec.json.encode(images)
 
 
@@ -69,7 +70,6 @@ def _names_of(text: bytes, image_id: str) -> Sequence[str]:
     return next(found, None) or []
 
 
-def _without(image: Mapping[str, object], taken: Collection[str]) -> list[str] | None:
+def _without(image: Mapping[str, object], taken: Collection[str]) -> list[str]:
     names = image.get("names")
-    left = [each for each in names if each not in taken] if isinstance(names, list) else []
-    return left or None
+    return [each for each in names if each not in taken] if isinstance(names, list) else []

@@ -257,12 +257,13 @@ class Pulls:
         self, image_id: str, temporary: str, digests: Mapping[str, str], deadline: Deadline
     ) -> None:
         names = [name for name in digests if name]
-        losers = list[str]()
+        losers, had = list[str](), list[str]()
 
         def edit(text: bytes) -> bytes:
             images = stored_images(text)
             if image_id not in [each.id for each in images]:
                 raise Removed
+            had.extend(name for each in images if each.id == image_id for name in each.names or ())
             losers.extend(
                 each.id
                 for each in images
@@ -272,7 +273,7 @@ class Pulls:
 
         with storage_failing("name an image in", str(self._storage.root)):
             self._storage.edit_images(edit, deadline)
-        self._records.pulled(image_id, digests, losers)
+        self._records.pulled(image_id, digests, losers, had)
 
 
 def _fits(image: Image, platform: Platform) -> bool:

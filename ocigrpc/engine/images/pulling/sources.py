@@ -19,6 +19,7 @@ from ocigrpc.engine.images.failures import (
     registry_slow,
     source_unreadable,
 )
+from ocigrpc.engine.images.find import naming_field
 from ocigrpc.engine.images.program import Bench
 from ocigrpc.engine.images.short_names import short_names
 from ocigrpc.engine.model.pulls import PullRequest
@@ -92,20 +93,19 @@ def source_of(request: PullRequest, settings: ImagesSettings) -> Source:
     Raises ``InvalidArgument`` (INVALID_IMAGE_NAME), ``HostFailed`` for a registries.conf that
     can't be used.
     """
-    try:
+    with naming_field("image"):
         parsed = parse_source(request.image)
-    except ValueError as error:
-        raise InvalidArgument.of("image", str(error), reason="INVALID_IMAGE_NAME") from error
     if isinstance(parsed, Archive):
         return Source(parsed, own_name=_archive_name(request, parsed))
     if request.name:
         problem = "is for archives and directories; an image of a registry has its name from there"
         raise InvalidArgument.of("name", problem, reason="NOT_APPLICABLE")
     short = short_names(settings.registries_conf)
-    names, known = (
-        tuple(each if each.digest else each.tagged() for each in meant)
-        for meant in (short.candidates(parsed), short.known(parsed))
-    )
+    with naming_field("image"):
+        names, known = (
+            tuple(each if each.digest else each.tagged() for each in meant)
+            for meant in (short.candidates(parsed), short.known(parsed))
+        )
     return Source(None, names, known)
 
 
@@ -118,14 +118,12 @@ def _archive_name(request: PullRequest, archive: Archive) -> str:
     if not request.name:
         own = archive.own_name
         return str(own) if own is not None else ""
-    try:
+    with naming_field("name"):
         name = Reference.parse(request.name)
-    except ValueError as error:
-        raise InvalidArgument.of("name", str(error), reason="INVALID_IMAGE_NAME") from error
     if name.is_short or name.digest:
         problem = "must have a registry, as in localhost/app:1, and no digest"
         raise InvalidArgument.of("name", problem, reason="INVALID_IMAGE_NAME")
-    return str(name.at(name.registry).tagged())
+    return str(name.tagged())
 
 
 class Resolver:
