@@ -10,6 +10,9 @@ from ocigrpc.errors import VIOLATIONS_LIMIT, InvalidArgument, cut
 # Longest path in the kernel, PATH_MAX without its NUL.
 PATH_LIMIT_BYTES = 4095
 
+# Longest name in a path, NAME_MAX of all file systems of a container.
+NAME_LIMIT_BYTES = 255
+
 # Longest argument or variable of a program, MAX_ARG_STRLEN without its NUL; execve(2).
 TEXT_LIMIT_BYTES = 131071
 
@@ -29,6 +32,11 @@ _KEY_LIMIT = 64
 def entry_field(field: str, key: str) -> str:
     """The path of a map's entry, as in ``config.env["PATH"]``; a long key is cut."""
     return f"{field}[{json.dumps(key[:_KEY_LIMIT], ensure_ascii=False)}]"
+
+
+def name_fits(name: str) -> bool:
+    """Whether a file can have this name, as far as its length."""
+    return len(name.encode(errors="replace")) <= NAME_LIMIT_BYTES
 
 
 def arguments_fit(texts: Iterable[str]) -> bool:
@@ -80,6 +88,12 @@ class Violations:
             and self.text(field, value, PATH_LIMIT_BYTES)
             and self.allow(
                 value.startswith("/"), field, f"{value!r} is not absolute", "PATH_NOT_ABSOLUTE"
+            )
+            and self.allow(
+                all(map(name_fits, value.split("/"))),
+                field,
+                f"has a name longer than {NAME_LIMIT_BYTES} bytes",
+                "TOO_LONG",
             )
         )
 

@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from ocigrpc.closing import Closing
@@ -21,6 +22,7 @@ from ocigrpc.host.files.regular import read_head, read_open_file
 from ocigrpc.host.files.roots import open_in_root, open_root_of
 from ocigrpc.host.processes.process import Process
 from ocigrpc.oci.spec.types import SpecMount
+from ocigrpc.violations import PATH_LIMIT_BYTES, name_fits
 
 # Most links in the resolution of one path; path_resolution(7).
 _LINKS_LIMIT = 40
@@ -95,18 +97,29 @@ def missing_places(
 ) -> Sequence[MissingPlace]:
     """What a root filesystem lacks: mount points, and the directory that a program starts in.
 
-    What is to be on a mount is left out.
+    What is to be on a mount is left out. Raises ``OSError`` with the path that can't be reached.
     """
     root = PlannedRoot(rootfs, ())
     found = list[MissingPlace]()
     for mount in mounts:
-        if root.lacks(mount.destination):
-            binds_file = _binds(mount) and not os.path.isdir(mount.source or "")
-            found.append(MissingPlace(root.place_of(mount.destination), not binds_file))
-        root.mount(mount)
-    if root.lacks(working_dir):
-        found.append(MissingPlace(root.place_of(working_dir), is_directory=True))
+        with _reaching(mount.destination):
+            if root.lacks(mount.destination):
+                binds_file = _binds(mount) and not os.path.isdir(mount.source or "")
+                found.append(MissingPlace(root.place_of(mount.destination), not binds_file))
+            root.mount(mount)
+    with _reaching(working_dir):
+        if root.lacks(working_dir):
+            found.append(MissingPlace(root.place_of(working_dir), is_directory=True))
     return found
+
+
+@contextmanager
+def _reaching(path: str) -> Iterator[None]:
+    """Have an ``OSError`` name the path that was to be reached, whatever was on the way."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _binds(mount: SpecMount) -> bool:
@@ -177,6 +190,8 @@ class PlannedRoot:
     def _step(self, parent: _Place, name: str) -> tuple[_Place, str | None]:
         """The entry ``name``, and the target if it is a link."""
         path = f"{parent.path}/{name}"
+        if not (name_fits(name) and len(path.encode(errors="replace")) <= PATH_LIMIT_BYTES):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
         mounted = self._mounts.get(path)
         if mounted is not None:
             return _Place(path, mounted, missing=False), None

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.errors import InvalidArgument
-from ocigrpc.v1.config_pb2 import ContainerConfig
+from ocigrpc.v1.config_pb2 import ContainerConfig, Mount
 from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
-from tests.bed.images.containers import create_of, left_by, output_of, stock, storage_of
+from tests.bed.images.containers import create_of, left_by, output_of, roots_of, stock, storage_of
+from tests.bed.images.layers import symlink
 from tests.bed.images.layout import Image, image
 from tests.bed.services.service import Service
 from tests.real.conftest import each_runtime
@@ -20,6 +21,10 @@ pytestmark = each_runtime
 FULL = "localhost/full:1"
 CMD = "localhost/cmd:1"
 WRONG = "localhost/wrong:1"
+LINKS = "localhost/links:1"
+UNENTERABLE = "localhost/unenterable:1"
+# A name that no file has.
+LONG = "/" + "a" * 256
 
 
 @pytest.fixture
@@ -43,6 +48,14 @@ def images(any_service: Service, small_image: Image, tmp_path: Path) -> Iterator
             "wrong": image(
                 *small_image.layers,
                 config={"Cmd": ["/bin/true"], "User": "nobody-here", "StopSignal": "SIGNONE"},
+            ),
+            "unenterable": image(
+                *small_image.layers, config={"Cmd": ["/bin/true"], "WorkingDir": LONG}
+            ),
+            "links": image(
+                *small_image.layers,
+                [symlink("circle", "circle"), symlink("long", f"/new{LONG}")],
+                config={"Cmd": ["/bin/true"]},
             ),
         }
         stock(any_service, tmp_path, **made)
@@ -105,6 +118,35 @@ def test_what_the_config_says_wrong_is_refused_as_its_own(images: Service) -> No
     with pytest.raises(InvalidArgument) as refused:
         create_of(images, FULL, config=ContainerConfig(user="nobody-here"))
     assert refused.value.metadata["field"] == "config.user"
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "reason"),
+    [
+        (ContainerConfig(image=CMD, working_dir=LONG), "config.working_dir", "TOO_LONG"),
+        (
+            ContainerConfig(image=CMD, mounts=[Mount(type="tmpfs", container_path=f"/b{LONG}")]),
+            "config.mounts[0].container_path",
+            "TOO_LONG",
+        ),
+        (ContainerConfig(image=UNENTERABLE), "config.image", "TOO_LONG"),
+        (ContainerConfig(image=LINKS, working_dir="/circle/a"), "config.image", "MALFORMED"),
+        (ContainerConfig(image=LINKS, working_dir="/long/a"), "config.image", "TOO_LONG"),
+        (
+            ContainerConfig(image=LINKS, mounts=[Mount(type="tmpfs", container_path="/circle/a")]),
+            # Where the accounts are is not known then either.
+            "config.image",
+            "ACCOUNTS_UNREADABLE",
+        ),
+    ],
+)
+def test_a_path_that_can_not_be_reached_in_an_image_is_refused(
+    images: Service, config: ContainerConfig, field: str, reason: str
+) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        images.client.create_container(CreateContainerRequest(config=config))
+    assert (refused.value.metadata["field"], refused.value.reason) == (field, reason)
+    assert roots_of(images) == []
 
 
 def test_a_repeated_create_is_the_same_when_the_name_has_moved(images: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
 from functools import partial
 
@@ -18,6 +19,9 @@ from ocigrpc.oci.images.merge import as_the_images, merged
 from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.root_files import missing_places
 from ocigrpc.oci.spec.types import ShownSpec
+
+# Why links of an image lead to no place.
+_UNREACHABLE = {errno.ELOOP: "MALFORMED", errno.ENAMETOOLONG: "TOO_LONG"}
 
 
 def lent_root(
@@ -70,7 +74,17 @@ def stop_signal_of(request: CreateRequest, root: RootFilesystem | None) -> int:
 
 
 def complete_root(root: RootFilesystem, spec: Spec, roots: RootFilesystems) -> None:
-    """Add to a root what the runtime may not add, or does not. Raises ``HostFailed``."""
+    """Add to a root what the runtime may not add, or does not.
+
+    Raises ``InvalidArgument`` for places that the image's own links keep from being reached,
+    ``HostFailed``.
+    """
     known = msgspec.convert(spec, ShownSpec)
-    missing = missing_places(root.path, known.mounts or (), known.process.cwd)
+    try:
+        missing = missing_places(root.path, known.mounts or (), known.process.cwd)
+    except OSError as error:
+        if (reason := _UNREACHABLE.get(error.errno or 0)) is None:
+            raise
+        problem = f"{error.filename} can't be reached in it: {error.strerror}"
+        raise InvalidArgument.of("config.image", problem, reason=reason) from error
     roots.complete(root.rootfs_id, missing)
