@@ -75,6 +75,7 @@ def container_config(
         ),
         readonly_rootfs=message.readonly_rootfs,
         image=message.image,
+        rootfs_limit_bytes=message.rootfs_limit_bytes,
         hostname=message.hostname,
         sysctls=dict(message.sysctls),
         namespaces=tuple(_namespace(violations, *each) for each in enumerate(message.namespaces)),

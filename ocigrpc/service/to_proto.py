@@ -115,6 +115,7 @@ def container_status(view: ContainerView) -> container_pb2.ContainerStatus:
         auto_remove=record.auto_remove,
         image_id=record.image_id,
         image_name=record.image_name,
+        rootfs_limit_bytes=record.rootfs_limit_bytes,
         runtime_state=view.runtime_state,
         message=view.message,
     )

@@ -75,7 +75,7 @@ class ExitStatus(_message.Message):
     def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oom_killed: bool = ..., provenance: _Optional[_Union[ExitProvenance, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class ContainerStatus(_message.Message):
-    __slots__ = ("container_id", "name", "state", "pid", "created_at", "started_at", "exit_status", "log_path", "labels", "annotations", "runtime_handler", "bundle_path", "cgroup_path", "terminal", "stdin", "monitor_lost", "runtime_state", "message", "monitor_lost_policy", "auto_remove", "image_id", "image_name")
+    __slots__ = ("container_id", "name", "state", "pid", "created_at", "started_at", "exit_status", "log_path", "labels", "annotations", "runtime_handler", "bundle_path", "cgroup_path", "terminal", "stdin", "monitor_lost", "runtime_state", "message", "monitor_lost_policy", "auto_remove", "image_id", "image_name", "rootfs_limit_bytes")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +112,7 @@ class ContainerStatus(_message.Message):
     AUTO_REMOVE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ROOTFS_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     name: str
     state: ContainerState
@@ -134,7 +135,8 @@ class ContainerStatus(_message.Message):
     auto_remove: bool
     image_id: str
     image_name: str
-    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., log_path: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., bundle_path: _Optional[str] = ..., cgroup_path: _Optional[str] = ..., terminal: bool = ..., stdin: bool = ..., monitor_lost: bool = ..., runtime_state: _Optional[str] = ..., message: _Optional[str] = ..., monitor_lost_policy: _Optional[_Union[MonitorLostPolicy, str]] = ..., auto_remove: bool = ..., image_id: _Optional[str] = ..., image_name: _Optional[str] = ...) -> None: ...
+    rootfs_limit_bytes: int
+    def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., log_path: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., bundle_path: _Optional[str] = ..., cgroup_path: _Optional[str] = ..., terminal: bool = ..., stdin: bool = ..., monitor_lost: bool = ..., runtime_state: _Optional[str] = ..., message: _Optional[str] = ..., monitor_lost_policy: _Optional[_Union[MonitorLostPolicy, str]] = ..., auto_remove: bool = ..., image_id: _Optional[str] = ..., image_name: _Optional[str] = ..., rootfs_limit_bytes: _Optional[int] = ...) -> None: ...
 
 class ContainerSummary(_message.Message):
     __slots__ = ("container_id", "name", "state", "pid", "created_at", "started_at", "exit_status", "labels", "runtime_handler", "command_line", "monitor_lost", "image_id", "image_name")

@@ -332,14 +332,16 @@ class FsUsage(_message.Message):
     def __init__(self, bytes: _Optional[int] = ..., inodes: _Optional[int] = ...) -> None: ...
 
 class WritableLayer(_message.Message):
-    __slots__ = ("container_id", "used", "measured_at")
+    __slots__ = ("container_id", "used", "measured_at", "limit_bytes")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     USED_FIELD_NUMBER: _ClassVar[int]
     MEASURED_AT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     used: FsUsage
     measured_at: _timestamp_pb2.Timestamp
-    def __init__(self, container_id: _Optional[str] = ..., used: _Optional[_Union[FsUsage, _Mapping]] = ..., measured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    limit_bytes: int
+    def __init__(self, container_id: _Optional[str] = ..., used: _Optional[_Union[FsUsage, _Mapping]] = ..., measured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
 
 class ImageFsInfoResponse(_message.Message):
     __slots__ = ("path", "total", "available", "image_bytes", "reclaimable_bytes", "image_count", "writable_layers")

@@ -146,7 +146,7 @@ def test_without_what_pulls_need_containers_of_a_root_filesystem_still_run(
 ) -> None:
     assert {each.level for each in of(findings(service), "images")} == {"ok"}
     words = ("--images-skopeo", "/none/skopeo", "--images-policy", "/none/policy.json")
-    program, policy = of(findings(service, *words), "images")
+    program, policy, _ = of(findings(service, *words), "images")
     assert (program.level, policy.level) == ("warning", "warning")
     assert program.remedy.split(",")[0] == "apt-get install skopeo"
     assert "/none/policy.json" in policy.message

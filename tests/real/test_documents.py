@@ -54,6 +54,7 @@ RUN_BY_TESTS = {
     "curl -s": "test_metrics",
     "grpc.channelz": "test_channelz",
     "pull docker.io": "images/test_command_pull",
+    "prjquota": "images/test_quota",
 }
 """Parts of the commands that need a host or a service of their own, and the tests that run them."""
 

@@ -154,7 +154,7 @@ def test_an_answer_has_as_many_pruned_images_as_fit(
 
 
 def test_what_images_take_is_answered(served: Running, images: ImageServiceStub) -> None:
-    layers = WritableLayer("a", FsUsage(8, 9), 1_000_000_000), WritableLayer("b")
+    layers = WritableLayer("a", FsUsage(8, 9), 1_000_000_000, 10), WritableLayer("b")
     served.engine.images.layers = layers
     info = images.ImageFsInfo(v1.ImageFsInfoRequest())
     assert info == v1.ImageFsInfoResponse(
@@ -169,6 +169,7 @@ def test_what_images_take_is_answered(served: Running, images: ImageServiceStub)
                 container_id="a",
                 used=v1.FsUsage(bytes=8, inodes=9),
                 measured_at=Timestamp(seconds=1),
+                limit_bytes=10,
             ),
             v1.WritableLayer(container_id="b"),
         ],

@@ -166,6 +166,7 @@ def test_config_is_converted_whole() -> None:
         privileged=True,
         add_ambient_capabilities=["KILL"],
         image="i",
+        rootfs_limit_bytes=10,
     )
     assert every_field_is_set(message)
     assert from_proto.create_request(Create(config=message)).source == ConfigSource(
@@ -205,6 +206,7 @@ def test_config_is_converted_whole() -> None:
             rlimits=(values.Rlimit("RLIMIT_CORE", 1, 2**64 - 1),),
             privileged=True,
             image="i",
+            rootfs_limit_bytes=10,
             add_ambient_capabilities=("KILL",),
         )
     )

@@ -27,7 +27,7 @@ def check_directories(host: Host) -> Iterator[Finding]:
     settings = host.settings
     for path in (settings.root_dir, settings.run_dir, settings.logs.dir):
         try:
-            existing = _existing(path)
+            existing = nearest(path)
         except PermissionError:
             yield warning(f"{path}: only root may look there", "run doctor as root")
             continue
@@ -35,7 +35,7 @@ def check_directories(host: Host) -> Iterator[Finding]:
         yield from _room(existing)
 
 
-def _existing(path: str) -> str:
+def nearest(path: str) -> str:
     """The path, or the one above it that exists."""
     while True:
         try:

@@ -37,6 +37,7 @@ class ConfigOptions(LimitOptions, PullOptions, FilesystemOptions, KernelOptions)
     workdir: str
     user: str
     read_only: bool
+    storage_opt: Sequence[int]
     cap_add: Sequence[list[str]]
     cap_drop: Sequence[list[str]]
     privileged: bool
@@ -102,6 +103,12 @@ _CONFIG = (
     USER,
     *FILESYSTEM_OPTIONS,
     click.Option(["--read-only"], is_flag=True, help="Mount its root read-only."),
+    click.Option(
+        ["--storage-opt"],
+        multiple=True,
+        type=Parsed("option", words.storage),
+        help="size=10g: the most that it writes to its root, if its disk has project quotas.",
+    ),
     click.Option(
         ["--cap-add"],
         multiple=True,
@@ -252,6 +259,8 @@ def _settled(options: ConfigOptions) -> ContainerConfig:
         drop_capabilities=chain.from_iterable(options["cap_drop"]),
         seccomp=_seccomp(security.get("seccomp")),
         readonly_rootfs=options["read_only"],
+        # As podman has it, the last one counts.
+        rootfs_limit_bytes=next(reversed(options["storage_opt"]), 0),
         hostname=options["hostname"],
         devices=options["device"],
         privileged=options["privileged"],

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ocigrpc.cli.amounts import size
+
 if TYPE_CHECKING:
     from ocigrpc.v1.config_pb2 import Device, Mount
 
@@ -111,6 +113,14 @@ def security(text: str) -> tuple[str, str]:
     if name == "no-new-privileges" and value not in ("", "true", "false"):
         raise ValueError(f"{text!r} is not true or false")
     return name, value
+
+
+def storage(text: str) -> int:
+    """A storage option, of which there is one: the limit in bytes of what a container writes."""
+    name, _, value = text.partition("=")
+    if name != "size":
+        raise ValueError(f"{text!r} is not size=SIZE")
+    return max(size(value), 0)
 
 
 def keys(text: str) -> bytes:

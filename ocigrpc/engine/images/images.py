@@ -8,13 +8,13 @@ from operator import attrgetter
 
 from ocigrpc.engine.images.archives import Archives
 from ocigrpc.engine.images.find import Finder, new_name
+from ocigrpc.engine.images.layers.usage import WritableLayers, fs_info
 from ocigrpc.engine.images.prune import Prune
 from ocigrpc.engine.images.pulling.pulls import Pulls
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.removal import Removal
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Image, Snapshot, Storage
-from ocigrpc.engine.images.usage import WritableLayers, fs_info
 from ocigrpc.engine.images.views import Views
 from ocigrpc.engine.model.images import (
     FsInfo,

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+from ocigrpc.engine.images.layers.quotas import Quotas
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.rootfs import RootfsRecord
 from ocigrpc.failing import host_failing
@@ -23,9 +24,12 @@ class Mounting:
     ``options`` are further ones of overlay.
     """
 
-    def __init__(self, directory: str, storage: Storage, options: Sequence[str]) -> None:
+    def __init__(
+        self, directory: str, storage: Storage, quotas: Quotas, options: Sequence[str]
+    ) -> None:
         self._directory = directory
         self._storage = storage
+        self._quotas = quotas
         self._options = options
 
     def make(self, record: RootfsRecord, image: Image) -> None:
@@ -34,7 +38,6 @@ class Mounting:
         Raises what :meth:`mount` does, and ``OSError``.
         """
         directory = f"{self._directory}/{record.rootfs_id}"
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
         make_directory(directory)
         write_new_file(f"{directory}/{MARK}", record.rootfs_id.encode())
         for name in ("empty", "upper", "work", "merged"):
@@ -46,6 +49,7 @@ class Mounting:
             mode, uid, gid = stat.S_IMODE(top.st_mode), top.st_uid, top.st_gid
         os.chown(upper, uid, gid)
         os.chmod(upper, mode)
+        self._quotas.begin(record, upper, f"{directory}/work")
         self.mount(record, image, writable=True)
 
     def mount(self, record: RootfsRecord, image: Image, *, writable: bool) -> None:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from ocigrpc.engine.images.failures import storage_failing
 from ocigrpc.engine.images.find import Finder
+from ocigrpc.engine.images.layers.quotas import Layer, Quotas
 from ocigrpc.engine.images.mounting import MARK, Mounting
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.rootfs import RootFilesystem, RootfsRecord
@@ -48,11 +49,14 @@ class Roots:
     def __init__(self, settings: Settings, store: Store, storage: Storage, finder: Finder) -> None:
         # runc refuses a root that is reached through a symbolic link.
         self._directory = os.path.realpath(f"{settings.root_dir}/rootfs")
-        self._mounting = Mounting(self._directory, storage, settings.images.mount_options)
+        self._quotas = Quotas(self._directory)
+        self._mounting = Mounting(
+            self._directory, storage, self._quotas, settings.images.mount_options
+        )
         self._store = store
         self._storage = storage
         self._finder = finder
-        self._lock = Lock()
+        self._lock, self._choosing = Lock(), Lock()
         self._lent = {each.rootfs_id: each for each in store.records(RootfsRecord)}
         # How many withhold an image, at the same time.
         self._withheld = Counter[str]()
@@ -61,16 +65,25 @@ class Roots:
         # Called for an image that is to go, and is lent to nobody any more.
         self.when_unused: Callable[[str], None] = lambda image_id: None
 
-    def lend(self, image: str, container_id: str, *, readonly: bool) -> RootFilesystem:
+    def lend(
+        self, image: str, container_id: str, *, readonly: bool, limit_bytes: int = 0
+    ) -> RootFilesystem:
         """A root filesystem of an image; see ``RootFilesystems``."""
         found = self._finder.get(self._storage.snapshot(), image)
         rootfs_id = secrets.token_hex(16)
-        record = RootfsRecord(rootfs_id, container_id, found.image_id, readonly)
+        record = RootfsRecord(
+            rootfs_id, container_id, found.image_id, readonly, limit_bytes=limit_bytes
+        )
         with ExitStack() as undo:
-            with self._lock:
-                if self._withheld[found.image_id]:
-                    raise ImageNotFound.of(image)
-                self._lent[rootfs_id] = record
+            # Apart from the other lock: a disk that hangs keeps nothing from being released.
+            with self._choosing, storage_failing("make", self._directory):
+                os.makedirs(self._directory, mode=0o700, exist_ok=True)
+                taken = {each.project_id for each in list(self._lent.values())}
+                record = replace(record, project_id=self._quotas.free(taken, limit_bytes))
+                with self._lock:
+                    if self._withheld[found.image_id]:
+                        raise ImageNotFound.of(image)
+                    self._lent[rootfs_id] = record
             undo.callback(self._release_failed, rootfs_id)
             # Before anything is made, so that the next start removes what we leave.
             self._store.put(record)
@@ -83,6 +96,7 @@ class Roots:
             image_id=found.image_id,
             image_name=self._name_of(found, image),
             config=found.file.config,
+            limit_bytes=limit_bytes,
         )
 
     def complete(self, rootfs_id: str, missing: Sequence[MissingPlace]) -> None:
@@ -164,10 +178,10 @@ class Roots:
             found.setdefault(each.image_id, []).append(each.container_id)
         return found
 
-    def writable(self) -> Mapping[str, str]:
-        """The directories of what containers write, by the containers' ids."""
+    def writable(self) -> Mapping[str, Layer]:
+        """Where containers write to, by their ids."""
         return {
-            each.container_id: f"{self._directory}/{each.rootfs_id}/upper"
+            each.container_id: Layer(f"{self._directory}/{each.rootfs_id}/upper", each.project_id)
             for each in list(self._lent.values())
             if not each.readonly
         }
@@ -250,4 +264,5 @@ class Roots:
         directory = f"{self._directory}/{rootfs_id}"
         with host_failing("remove", directory):
             unmount_overlay(f"{directory}/merged")
+            self._quotas.end(self._lent.get(rootfs_id), f"{directory}/upper")
             remove_tree(self._directory, directory)

@@ -141,11 +141,15 @@ class FsUsage(NamedTuple):
 
 
 class WritableLayer(NamedTuple):
-    """What a container has written to its root filesystem, at a time; not known yet without it."""
+    """What a container has written to its root filesystem, at a time; not known yet without it.
+
+    It may take ``limit_bytes`` at most, unless that is 0.
+    """
 
     container_id: str
     used: FsUsage = FsUsage(0, 0)
     measured_ns: int = 0
+    limit_bytes: int = 0
 
 
 class FsInfo(Struct, frozen=True):

@@ -48,7 +48,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     ``container_group`` and ``monitor_group`` are its cgroups. The monitor's is below
     ``monitor_parent``, or beside the container's if that is empty.
     ``rootfs_id`` is the root filesystem that it was lent, if it was made of an image, and
-    ``image_name`` what that was called then.
+    ``image_name`` what that was called then; it may grow to ``rootfs_limit_bytes``, unless that
+    is 0.
     """
 
     kind: ClassVar[ObjectKind] = ObjectKind.CONTAINER
@@ -97,6 +98,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     rootfs_id: str = ""
     image_id: str = ""
     image_name: str = ""
+    rootfs_limit_bytes: int = 0
 
     @property
     def key(self) -> ObjectKey:

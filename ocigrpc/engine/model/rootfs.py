@@ -17,7 +17,8 @@ class RootfsRecord(Struct, frozen=True, omit_defaults=True):
     """A root filesystem that was lent to a container, until it is released.
 
     A ``readonly`` one has nothing that could be written to. ``image_goes``: the image was removed,
-    and goes with the last of those that it was lent to.
+    and goes with the last of those that it was lent to. ``project_id`` is the project that counts
+    what is written to it, if not 0, and ``limit_bytes`` how much that may take, unless it is 0.
     """
 
     kind: ClassVar[ObjectKind] = ObjectKind.ROOTFS
@@ -27,6 +28,8 @@ class RootfsRecord(Struct, frozen=True, omit_defaults=True):
     image_id: str
     readonly: bool = False
     image_goes: bool = False
+    project_id: int = 0
+    limit_bytes: int = 0
 
     @property
     def key(self) -> ObjectKey:
@@ -38,7 +41,7 @@ class RootFilesystem(Struct, frozen=True):
     """What a container is made of: a directory on the host, and what its image says.
 
     ``image_name`` is the image's name by which it was asked for, or its first one; empty if it has
-    none.
+    none. What is written to it may take ``limit_bytes``, unless that is 0.
     """
 
     rootfs_id: str
@@ -46,16 +49,20 @@ class RootFilesystem(Struct, frozen=True):
     image_id: str
     image_name: str
     config: ImageConfig
+    limit_bytes: int = 0
 
 
 class RootFilesystems(Protocol):
     """Lends root filesystems to containers; knows nothing else of them."""
 
-    def lend(self, image: str, container_id: str, *, readonly: bool) -> RootFilesystem:
+    def lend(
+        self, image: str, container_id: str, *, readonly: bool, limit_bytes: int = 0
+    ) -> RootFilesystem:
         """One of an image by its id or name, which can be written to until it is completed.
 
-        Raises ``ImageNotFound``, ``ImageUnusable`` (IMAGE_TOO_DEEP), ``InvalidArgument``,
-        ``HostFailed``, ``StoreFailed``; then nothing of it is left.
+        With ``limit_bytes``, what is written takes no more than that. Raises ``ImageNotFound``,
+        ``ImageUnusable`` (IMAGE_TOO_DEEP), ``InvalidArgument``, ``PreconditionFailed``
+        (ROOTFS_QUOTA_UNSUPPORTED), ``HostFailed``, ``StoreFailed``; then nothing of it is left.
         """
 
     def complete(self, rootfs_id: str, missing: Sequence[MissingPlace]) -> None:
@@ -89,7 +96,9 @@ class RootFilesystems(Protocol):
 class NoRootFilesystems:
     """``RootFilesystems`` where there are no images."""
 
-    def lend(self, image: str, container_id: str, *, readonly: bool) -> RootFilesystem:
+    def lend(
+        self, image: str, container_id: str, *, readonly: bool, limit_bytes: int = 0
+    ) -> RootFilesystem:
         """There is none."""
         raise ImageNotFound.of(image)
 

@@ -156,3 +156,4 @@ class ContainerConfig(Struct, frozen=True, omit_defaults=True):
     add_ambient_capabilities: tuple[str, ...] = ()
     device_cgroup_rules: tuple[DeviceCgroupRule, ...] = ()
     image: str = ""
+    rootfs_limit_bytes: int = 0

@@ -149,6 +149,7 @@ def _writable_layer(layer: WritableLayer) -> image_pb2.WritableLayer:
         container_id=layer.container_id,
         used=_usage(layer.used) if layer.measured_ns else None,
         measured_at=timestamp(layer.measured_ns),
+        limit_bytes=layer.limit_bytes,
     )
 
 

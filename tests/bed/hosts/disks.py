@@ -15,6 +15,7 @@ from tests.bed.hosts.mounted import mounted
 
 _CHUNK_BYTES = 1 << 16
 _IMAGE_BYTES = 32 << 20
+_DEVICE_BYTES = 300 << 20
 PAGE_BYTES = 1 << 12
 
 # What takes all the room.
@@ -76,6 +77,19 @@ def read_only(path: Path) -> Iterator[None]:
     with mounted(path, "--bind", str(path)):
         subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
         yield
+
+
+@contextmanager
+def device(image: Path) -> Iterator[str]:
+    """The path of a block device of 300 MiB, the least that xfs takes, for as long as the block."""
+    with image.open("wb") as file:
+        file.truncate(_DEVICE_BYTES)
+    argv = ["losetup", "--find", "--show", str(image)]
+    path = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        yield path
+    finally:
+        subprocess.run(["losetup", "--detach", path], check=True)
 
 
 class FailingDisk:

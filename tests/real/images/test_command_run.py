@@ -134,3 +134,20 @@ def test_a_container_is_created_of_an_image_and_started(
     assert command.lines("wait", "web") == ["0"]
     assert puller.service.status("web").image_name == name
     puller.service.remove("web")
+
+
+def test_the_size_of_what_is_written_is_limited_as_podman_has_it(
+    greeting: Image, faulty_registry: FaultyRegistry, command: Command, puller: Puller
+) -> None:
+    name = faulty_registry.push(greeting, "greeting")
+    command("pull", "-q", name)
+    for verb in ("run", "create"):
+        status = 125 if verb == "run" else 1
+        refusal = command.refusal(verb, "--storage-opt", "size=1k", name, status=status)
+        assert "config.rootfs_limit_bytes: 1024 is not in 1048576 to" in refusal
+    assert command("run", "--rm", "--storage-opt", "size=0", name).stdout == "hello world\n"
+    for wrong in ("inodes=5", "size=many"):
+        assert wrong.split("=")[1] in command.refusal(
+            "create", "--storage-opt", wrong, name, status=2
+        )
+    assert left_by(puller.service) == []

@@ -42,15 +42,16 @@ from tests.real.test_recovery import restart_after_death
 SMALL = "localhost/small:1"
 
 _ROOTS = "ocigrpc.engine.images.rootfs"
+_MOUNTING = "ocigrpc.engine.images.mounting"
 _STORE = "ocigrpc.engine.store.store:Store"
 
 # Each step between a create that begins and a container that is there.
 CREATING = [
     ("before", f"{_ROOTS}:Roots.lend"),
-    ("before", f"{_ROOTS}:make_directory"),
-    ("after", f"{_ROOTS}:make_directory"),
-    ("before", f"{_ROOTS}:mount_overlay"),
-    ("after", f"{_ROOTS}:mount_overlay"),
+    ("before", f"{_MOUNTING}:make_directory"),
+    ("after", f"{_MOUNTING}:make_directory"),
+    ("before", f"{_MOUNTING}:mount_overlay"),
+    ("after", f"{_MOUNTING}:mount_overlay"),
     ("after", f"{_ROOTS}:Roots.complete"),
     ("before", f"{_STORE}.begin"),
     ("after", f"{_STORE}.begin"),

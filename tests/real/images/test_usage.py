@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.engine.images import usage
-from ocigrpc.engine.images.usage import WritableLayers
+from ocigrpc.engine.images.layers import usage
+from ocigrpc.engine.images.layers.quotas import Layer
+from ocigrpc.engine.images.layers.usage import WritableLayers
 from ocigrpc.host.files.usage import usage_of
 from ocigrpc.v1.config_pb2 import ContainerConfig
 from ocigrpc.v1.image_pb2 import (
@@ -99,11 +100,11 @@ def test_an_image_names_its_containers_and_is_not_pruned_while_it_has_one(
 def test_a_defect_does_not_end_the_measuring(tmp_path: Path) -> None:
     rounds = list[int]()
 
-    def layers() -> dict[str, str]:
+    def layers() -> dict[str, Layer]:
         rounds.append(1)
         if len(rounds) == 1:
             raise RuntimeError("a defect")
-        return {"c": str(tmp_path)}
+        return {"c": Layer(str(tmp_path))}
 
     measured = WritableLayers(layers, 0.01)
     measured.start()
@@ -116,7 +117,7 @@ def test_a_disk_that_does_not_answer_holds_up_no_end(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(usage, "_CLOSE_S", 0.01)
     reached, answers = threading.Event(), threading.Event()
 
-    def layers() -> dict[str, str]:
+    def layers() -> dict[str, Layer]:
         reached.set()
         answers.wait(LIMIT_S)
         return {}

@@ -175,6 +175,7 @@ class Planner:
             rootfs_id=root.rootfs_id if root else "",
             image_id=root.image_id if root else "",
             image_name=root.image_name if root else "",
+            rootfs_limit_bytes=root.limit_bytes if root else 0,
         )
 
     def _log_path(self) -> str:

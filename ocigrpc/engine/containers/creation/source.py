@@ -17,8 +17,13 @@ from ocigrpc.errors import InvalidArgument, Violation
 from ocigrpc.oci.bundle import Spec, bundle_spec, text_spec
 from ocigrpc.oci.images.merge import as_the_images, merged
 from ocigrpc.oci.spec.build import spec_of
+from ocigrpc.oci.spec.config import ContainerConfig
 from ocigrpc.oci.spec.root_files import missing_places
 from ocigrpc.oci.spec.types import ShownSpec
+from ocigrpc.violations import Violations
+
+# Of a writable layer: room for its directories, and less than file systems can count.
+_ROOTFS_LIMITS = 1 << 20, 1 << 60
 
 # Why links of an image lead to no place.
 _UNREACHABLE = {errno.ELOOP: "MALFORMED", errno.ENAMETOOLONG: "TOO_LONG"}
@@ -31,18 +36,34 @@ def lent_root(
 
     Raises ``ImageNotFound``, ``InvalidArgument`` and what else keeps it from being lent.
     """
-    if not isinstance(request.source, ConfigSource) or not request.source.config.image:
+    if not isinstance(request.source, ConfigSource):
         return None
     config = request.source.config
+    if config.rootfs_limit_bytes:
+        _check_limit(config)
+    if not config.image:
+        return None
     if config.rootfs_path:
         problem = "is for a container without `rootfs_path`"
         raise InvalidArgument.of("config.image", problem, reason="CONFLICT")
     try:
-        root = context.roots.lend(config.image, container_id, readonly=config.readonly_rootfs)
+        root = context.roots.lend(
+            config.image,
+            container_id,
+            readonly=config.readonly_rootfs,
+            limit_bytes=config.rootfs_limit_bytes,
+        )
     except InvalidArgument as error:
         raise error.below("config") from error
     undo.callback(attempt, partial(context.roots.release, root.rootfs_id))
     return root
+
+
+def _check_limit(config: ContainerConfig) -> None:
+    field, found = "config.rootfs_limit_bytes", Violations()
+    found.in_range(field, config.rootfs_limit_bytes, *_ROOTFS_LIMITS)
+    found.allow(bool(config.image), field, "is for containers of an `image`", "NOT_APPLICABLE")
+    found.raise_any()
 
 
 def source_spec(request: CreateRequest, container_id: str, root: RootFilesystem | None) -> Spec:

@@ -1,4 +1,7 @@
-"""What images take on their disk, and what containers have written beside them."""
+"""What images take on their disk, and what containers have written beside them.
+
+A file system with quotas of projects knows the latter at any time. Elsewhere it is measured.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ocigrpc.engine.images.layers.quotas import Layer, counted
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.images import FsInfo, FsUsage, WritableLayer
 from ocigrpc.errors import Cancelled
@@ -30,11 +34,11 @@ log = get_logger()
 class WritableLayers:
     """Measures again and again what containers have written, slowly, in one thread.
 
-    ``layers`` gives their directories, by the ids of the containers; ``interval_s`` is the pause
-    between two rounds, and may be changed.
+    ``layers`` gives where they write to, by their ids; ``interval_s`` is the pause between two
+    rounds, and may be changed.
     """
 
-    def __init__(self, layers: Callable[[], Mapping[str, str]], interval_s: float) -> None:
+    def __init__(self, layers: Callable[[], Mapping[str, Layer]], interval_s: float) -> None:
         self.interval_s = interval_s
         self._layers = layers
         # By their directories: a container that is made anew has another one.
@@ -55,8 +59,9 @@ class WritableLayers:
     def figures(self) -> Sequence[WritableLayer]:
         """What is known of all that are there, by their containers' ids."""
         return [
-            self._measured.get(path, WritableLayer(container_id))
-            for container_id, path in sorted(self._layers().items())
+            counted(container_id, layer)
+            or self._measured.get(layer.path, WritableLayer(container_id))
+            for container_id, layer in sorted(self._layers().items())
         ]
 
     def _run(self) -> None:
@@ -72,18 +77,20 @@ class WritableLayers:
                     log.exception("usage.unhandled")
                 self._closing.wait(timeout_s=self.interval_s)
 
-    def _measure(self, layers: Mapping[str, str]) -> None:
-        paths = set(layers.values())
+    def _measure(self, layers: Mapping[str, Layer]) -> None:
+        paths = {each.path for each in layers.values()}
         self._measured = {path: each for path, each in self._measured.items() if path in paths}
-        for container_id, path in layers.items():
+        for container_id, layer in layers.items():
+            if counted(container_id, layer):
+                continue
             try:
-                used = usage_of(path, self._pause)
+                used = usage_of(layer.path, self._pause)
             except OSError as error:
                 # It was moved meanwhile, or removed: the next round sees.
                 log.debug("usage.not_measured", container_id=container_id, error=str(error))
                 continue
             found = WritableLayer(container_id, FsUsage(*used), time.time_ns())
-            self._measured[path] = found
+            self._measured[layer.path] = found
             self._pause()
 
     def _pause(self) -> None:

@@ -1,0 +1,1 @@
+"""What containers write beside their images: measured, or counted and limited."""
