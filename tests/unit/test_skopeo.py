@@ -116,6 +116,13 @@ def fatal(message: str) -> str:
         ("exceeded maximum allowed size of 4194304 bytes", ("IMAGE_DAMAGED", "")),
         ("writing blob: blob size mismatch", ("IMAGE_DAMAGED", "")),
         ("parsing image configuration: json: cannot unmarshal", ("IMAGE_DAMAGED", "")),
+        (
+            r"storing blob to file \"/x/1\": happened during read: unexpected EOF",
+            ("REGISTRY_UNREACHABLE", "cut"),
+        ),
+        (r"storing blob to file \"/x/1\": unexpected EOF", ("IMAGE_DAMAGED", "")),
+        (r"storing blob to file \"/x/1\": gzip: invalid checksum", ("IMAGE_DAMAGED", "")),
+        ("reading blob sha256:1: open /x: no such file or directory", ("SOURCE_UNREADABLE", "")),
     ],
 )
 def test_an_error_is_known_by_its_words(message: str, meaning: tuple[str, str]) -> None:

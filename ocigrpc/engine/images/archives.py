@@ -14,13 +14,16 @@ from ocigrpc.engine.images.pulling.pulls import Pulls
 from ocigrpc.engine.images.room import require_room
 from ocigrpc.engine.images.storage import Storage
 from ocigrpc.engine.model.pulls import PullRequest
-from ocigrpc.errors import InvalidArgument, cut
+from ocigrpc.errors import InvalidArgument, OcigrpcError, cut
 from ocigrpc.host.processes.piped import PIECE_BYTES, piped
 from ocigrpc.host.processes.programs import find_program, require_program
 from ocigrpc.oci.images.archive import UNPACKERS, ArchivedImage, ArchiveForm, archived_images
 from ocigrpc.oci.images.reference import image_id_of
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
+
+# What a pull from an archive fails by when something is wrong with that.
+_MALFORMED = ("SOURCE_UNREADABLE", "IMAGE_DAMAGED")
 
 _T = TypeVar("_T")
 
@@ -98,8 +101,8 @@ class Archives:
             request = PullRequest(f"{source}{reference}", name=name)
             try:
                 image_id = _result(self._pulls.pull(request, deadline)).image_id
-            except InvalidArgument as error:
-                if error.reason != "SOURCE_UNREADABLE":
+            except OcigrpcError as error:
+                if error.reason not in _MALFORMED:
                     raise
                 raise _malformed(error.message) from error
         return image_id

@@ -31,11 +31,12 @@ _CAUSES = {
 
 
 def program_failure(
-    stderr: str, image: str, registry: str, path: str, auth: bytes = b"{}"
+    stderr: str, image: str, registry: str, path: str, auth: bytes = b"{}", archive: str = ""
 ) -> OcigrpcError:
-    """The error for what skopeo printed. ``registry`` is empty for archives; ``path`` is of disks.
+    """The error for what skopeo printed, as it read ``registry`` or what is at ``archive``.
 
-    ``auth`` is the file of credentials, of which nothing is in the error. Raises nothing itself.
+    ``path`` is of the disk that it wrote to, and ``auth`` the file of credentials, of which nothing
+    is in the error. Raises nothing itself.
     """
     meaning, output = meaning_of(stderr), cut(without_secrets(message_of(stderr), auth))
     if meaning.reason == "STORAGE_FULL":
@@ -44,6 +45,9 @@ def program_failure(
         return HostFailed(f"skopeo can't be used: {output}", error=output)
     if registry and (failure := _registry_failure(meaning, output, image, registry)) is not None:
         return failure
+    # Only what it reads ends too early: its store is no stream.
+    if archive and (meaning.reason == "SOURCE_UNREADABLE" or meaning.cause == "cut"):
+        return source_unreadable(archive, output)
     for reason in ("IMAGE_DENIED_BY_POLICY", "IMAGE_PLATFORM_MISSING", "IMAGE_DAMAGED"):
         if meaning.reason == reason:
             message = f"image {image!r} can't be used: {output}"

@@ -24,8 +24,11 @@ _PLATFORM = Meaning("IMAGE_PLATFORM_MISSING")
 _UNAUTHORIZED = Meaning("REGISTRY_UNAUTHORIZED")
 _NOT_FOUND = Meaning("IMAGE_NOT_FOUND")
 _DAMAGED = Meaning("IMAGE_DAMAGED")
+_CUT = Meaning("REGISTRY_UNREACHABLE", "cut")
+# Of an archive or a directory. A registry has no such failures that have no words of their own.
+_UNREADABLE = Meaning("SOURCE_UNREADABLE")
 
-# In this order: a message can have several of them.
+# In this order: a message can have several of them. What is between them may be where "*" is.
 _WORDS = (
     ("no space left on device", _FULL),
     ("disk quota exceeded", _FULL),
@@ -53,6 +56,15 @@ _WORDS = (
     ("manifest does not match", _DAMAGED),
     ("exceeded maximum allowed size", _DAMAGED),
     ("blob size mismatch", _DAMAGED),
+    ("does not match config's diffid", _DAMAGED),
+    # The digest of a layer is right, or not yet known to be wrong, and nothing can unpack it.
+    ("processing tar file(unexpected eof)", _DAMAGED),
+    ("processing tar file(archive/tar: invalid tar header)", _DAMAGED),
+    ("gzip: invalid", _DAMAGED),
+    ("flate: corrupt input", _DAMAGED),
+    ("read error*: premature end", _DAMAGED),
+    ("happened during read: unexpected eof", _CUT),
+    ("storing blob to file*: unexpected eof", _DAMAGED),
     ("x509:", Meaning("REGISTRY_UNREACHABLE", "tls")),
     ("tls:", Meaning("REGISTRY_UNREACHABLE", "tls")),
     ("server gave http response to https client", Meaning("REGISTRY_UNREACHABLE", "tls")),
@@ -63,6 +75,8 @@ _WORDS = (
     ("stopped after 10 redirects", Meaning("REGISTRY_UNREACHABLE", "server")),
     ("unexpected eof", Meaning("REGISTRY_UNREACHABLE", "cut")),
     ("connection reset", Meaning("REGISTRY_UNREACHABLE", "cut")),
+    ("unexpected eof", _CUT),
+    ("connection reset", _CUT),
     ("i/o timeout", Meaning("REGISTRY_UNREACHABLE", "connect")),
     ("no such host", Meaning("REGISTRY_UNREACHABLE", "connect")),
     ("connection refused", Meaning("REGISTRY_UNREACHABLE", "connect")),
@@ -70,6 +84,11 @@ _WORDS = (
     ("network is unreachable", Meaning("REGISTRY_UNREACHABLE", "connect")),
     ("pinging container registry", Meaning("REGISTRY_UNREACHABLE", "connect")),
     ("parsing image configuration", _DAMAGED),
+    ("reading blob", _UNREADABLE),
+    ("parsing image configuration:", _UNREADABLE),
+    ("initializing source", _UNREADABLE),
+    ("initializing image from source", _UNREADABLE),
+    ("determining manifest mime type", _UNREADABLE),
 )
 
 
@@ -78,7 +97,7 @@ def meaning_of(stderr: str) -> Meaning:
     text = " ".join(
         word for word in message_of(stderr).lower().split() if not _is_name_or_url(word)
     )
-    known = (meaning for words, meaning in _WORDS if words in text)
+    known = (meaning for words, meaning in _WORDS if all(each in text for each in words.split("*")))
     return next(known, Meaning("IMAGE_PROGRAM_FAILED"))
 
 

@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from ocigrpc.errors import OcigrpcError, Timeout
+from ocigrpc.errors import Timeout
 from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.v1.image_pb2 import (
     ARCHIVE_FORMAT_DOCKER,
@@ -181,12 +181,60 @@ def test_of_a_damaged_archive_nothing_is_left(
     whole = path.read_bytes()
     at = whole.index(b"\0", PIECE_BYTES)
     path.write_bytes(whole[:at] + b"\1" + whole[at + 1 :])
-    with pytest.raises(OcigrpcError):
-        load(puller, path)
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(OcigrpcError):
+    with refused("INVALID_ARGUMENT", "ARCHIVE_MALFORMED"):
         load(puller, path)
     assert (puller.storage.images(), puller.storage.layers()) == ([], [])
+
+
+def lists_first(path: Path, to: Path) -> Sequence[int]:
+    """Write an archive anew, its lists first; places in it before the end of the largest file.
+
+    That is the last one then, and without all of it there is no image.
+    """
+    with tarfile.open(path) as before, tarfile.open(to, "w") as after:
+        lists = ("index.json", "manifest.json")
+        for member in sorted(before, key=lambda each: (each.name not in lists, each.size)):
+            after.addfile(member, before.extractfile(member) if member.isfile() else None)
+    with tarfile.open(to) as archive:
+        return sorted(
+            {
+                place
+                for each in archive
+                for place in (each.offset, each.offset + 100, each.offset_data + each.size // 2)
+            }
+        )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("program", ["cat", "gzip", "bzip2", "xz", "zstd"])
+def test_an_archive_that_is_cut_anywhere_is_malformed(
+    puller: Puller, form: ArchiveFormat, program: str, tmp_path: Path
+) -> None:
+    made = image([file("base", os.urandom(3000))], [file("top", b"t" * 1000)])
+    image_id = stored(puller, made, tmp_path, "r.io/a:1")
+    path, cut = tmp_path / "first.tar", tmp_path / "cut.tar"
+    places = lists_first(save(puller, "r.io/a:1", form, tmp_path / "a.tar"), path)
+    puller.client.remove_image("r.io/a:1")
+    if program == "cat":
+        whole = path.read_bytes()
+    else:
+        argv = [program, "-c", str(path)]
+        whole = subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout
+        places = [len(whole) * part // 8 for part in range(8)]
+    for place in places:
+        cut.write_bytes(whole[:place])
+        with refused("INVALID_ARGUMENT", "ARCHIVE_MALFORMED"):
+            load(puller, cut)
+        with refused("INVALID_ARGUMENT", "SOURCE_UNREADABLE") as refusal:
+            puller.pull(f"{TRANSPORTS[form]}:{cut}")
+        assert refusal.metadata["path"] == str(cut)
+    assert (puller.storage.images(), puller.storage.layers()) == ([], [])
+    if program != "cat":
+        cut.write_bytes(whole[:-1])
+        with refused("INVALID_ARGUMENT", "ARCHIVE_MALFORMED"):
+            load(puller, cut)
+    cut.write_bytes(whole)
+    assert load(puller, cut) == [(image_id, ["r.io/a:1"])]
 
 
 def test_of_a_client_that_goes_nothing_is_left(puller: Puller, tmp_path: Path) -> None:

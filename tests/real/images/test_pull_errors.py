@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,15 @@ from ocigrpc.v1.image_pb2 import Platform, RegistryAuth
 from tests.bed.hosts.leaks import until
 from tests.bed.images.faulty_registry import FaultyRegistry, Stall, cut, damaged, status
 from tests.bed.images.layers import file
-from tests.bed.images.layout import Image, image, image_list, write_layout
+from tests.bed.images.layout import (
+    Image,
+    Packing,
+    digest_of,
+    image,
+    image_list,
+    layer,
+    write_layout,
+)
 from tests.bed.images.pulling import Puller
 from tests.bed.images.registry import Registry, free_port
 from tests.bed.images.storages import Storage
@@ -131,6 +140,17 @@ def test_what_is_not_what_its_digest_says_is_damaged(
 ) -> None:
     made = image([file("whole")], [file("a", BYTES)])
     name = faulty_registry.push(break_it(faulty_registry, made), "a")
+    assert refused(puller, name, ImageUnusable).reason == "IMAGE_DAMAGED"
+
+
+@pytest.mark.parametrize("packing", Packing)
+def test_a_layer_that_ends_too_early_for_its_digest_as_well_is_damaged(
+    puller: Puller, faulty_registry: FaultyRegistry, packing: Packing
+) -> None:
+    whole = layer([file("a", os.urandom(1 << 20))], packing)
+    half = whole.data[: len(whole.data) // 2]
+    made = image([file("whole")], replace(whole, data=half, digest=digest_of(half)))
+    name = faulty_registry.push(made, "a")
     assert refused(puller, name, ImageUnusable).reason == "IMAGE_DAMAGED"
 
 

@@ -69,8 +69,14 @@ class Copy:
         if ended.returncode:
             if is_removed(ended.failure_text):
                 raise Removed
-            words, registry = ended.failure_text, wanted.found.registry
-            raise program_failure(words, wanted.image, registry, bench.skopeo.root, bench.auth)
+            raise program_failure(
+                ended.failure_text,
+                wanted.image,
+                wanted.found.registry,
+                bench.skopeo.root,
+                bench.auth,
+                wanted.found.archive,
+            )
         image = self._checked()
         with storage_failing("sync", bench.skopeo.root):
             sync_file_system(bench.skopeo.root)

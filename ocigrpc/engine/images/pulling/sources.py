@@ -41,8 +41,8 @@ from ocigrpc.waiting import Deadline
 class Found(NamedTuple):
     """What a name means now: a source for skopeo, and the digest of its manifest, or its list.
 
-    ``registry`` and ``repository`` are empty for what is on the node, and ``name`` for an image
-    that gets none.
+    ``registry`` and ``repository`` are empty for what is on the node, at the path ``archive``, and
+    ``name`` for an image that gets none.
     """
 
     source: str
@@ -52,6 +52,7 @@ class Found(NamedTuple):
     digest: str
     manifest: Manifest | Index
     auth: bytes
+    archive: str = ""
 
 
 class Wanted(NamedTuple):
@@ -201,7 +202,8 @@ class Resolver:
             raise source_unreadable(archive.path, "there is no such file or directory")
         source = str(archive)
         text = self._inspected(source, "", archive.path)
-        return Found(source, name, "", "", digest_of(text), self._parsed(text), b"{}")
+        manifest = self._parsed(text)
+        return Found(source, name, "", "", digest_of(text), manifest, b"{}", archive.path)
 
     def _auth(self, registry: str) -> bytes:
         if self._request.credentials is None and self._settings.auth_file:
@@ -225,7 +227,7 @@ class Resolver:
     def _config_text(self, found: Found, platform: Platform) -> bytes:
         bench = self._bench
         argv = bench.skopeo.inspect_config(found.source, bench.directory, bench.auth_path, platform)
-        return self._output(argv, found.registry, found.source)
+        return self._output(argv, found.registry, found.archive)
 
     def _inspected(self, source: str, registry: str, path: str = "") -> bytes:
         bench = self._bench
@@ -243,7 +245,8 @@ class Resolver:
         if ended.returncode == 0:
             return ended.stdout
         image, directory = self._request.image, self._bench.directory
-        failure = program_failure(ended.failure_text, image, registry, directory, self._bench.auth)
+        words, auth = ended.failure_text, self._bench.auth
+        failure = program_failure(words, image, registry, directory, auth, path)
         if not registry and isinstance(failure, ImagesFailed):
             raise source_unreadable(path, failure.metadata["output"])
         raise failure
