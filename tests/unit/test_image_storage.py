@@ -8,9 +8,11 @@ import pytest
 
 from ocigrpc.oci.images.storage import (
     LAYERS_LIMIT,
+    StoredContainer,
     StoredLayer,
     big_data_path,
     chain_of,
+    on_lasting_layers,
     stored_containers,
     stored_images,
     stored_layers,
@@ -39,6 +41,15 @@ def test_what_there_is_is_read() -> None:
     (container,) = stored_containers(b'[{"id": "c", "image": "a", "layer": "l9", "names": null}]')
     assert (container.image, container.layer) == ("a", "l9")
     assert [stored_images(b""), stored_layers(b""), stored_containers(b"")] == [[], {}, []]
+
+
+def test_a_container_rests_on_the_topmost_layer_that_lasts() -> None:
+    volatile = {each: StoredLayer(each, parent) for each, parent in [("v2", "v1"), ("v1", "l2")]}
+    containers = [StoredContainer(each, "a", each) for each in ("v2", "l1", "")]
+    found = on_lasting_layers(containers, volatile)
+    assert [each.layer for each in found] == ["l2", "l1", ""]
+    endless = {"v1": StoredLayer("v1", "v2"), "v2": StoredLayer("v2", "v1")}
+    assert len(list(on_lasting_layers(containers, endless))) == 3
 
 
 @pytest.mark.parametrize(

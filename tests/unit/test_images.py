@@ -397,10 +397,11 @@ def test_one_of_several_names_is_taken(store: Store) -> None:
     assert store.images.remove("no-such", False, Deadline()) == ((), "", ())
 
 
-def test_what_must_stay_is_refused_and_stays(store: Store) -> None:
+@pytest.mark.parametrize("kind", ["containers", "volatile-containers"])
+def test_what_must_stay_is_refused_and_stays(store: Store, kind: str) -> None:
     store.images.tag(B, "r.io/pinned:1", Deadline())
     used = {"id": "c", "image": B, "layer": "x"}
-    store.write("overlay-containers/containers.json", [used])
+    store.write(f"overlay-containers/{kind}.json", [used])
     before = store.names()
     for text, all_names, reason in [
         (A, False, "IMAGE_HAS_NAMES"),

@@ -28,12 +28,14 @@ from ocigrpc.oci.images.storage import (
     IMAGES_LOCK,
     LAYERS_FILE,
     LAYERS_LOCK,
+    VOLATILE_LAYERS_FILE,
     StoredContainer,
     StoredImage,
     StoredLayer,
     big_data_path,
     chain_of,
     config_path,
+    on_lasting_layers,
     stored_containers,
     stored_images,
     stored_layers,
@@ -88,6 +90,7 @@ class Storage:
         self._containers = [
             _Decoded(self.root / each, stored_containers) for each in CONTAINER_FILES
         ]
+        self._volatile_layers = _Decoded(self.root / VOLATILE_LAYERS_FILE, stored_layers)
         self._configs: dict[str, ImageFile] = {}
         # What has been logged of images that are not shown.
         self._problems: dict[str, str] = {}
@@ -156,9 +159,11 @@ class Storage:
             self._seen = None
 
     def containers(self) -> Sequence[StoredContainer]:
-        """The containers of other programs."""
+        """The containers of other programs, with layers that :meth:`stored_layers` has."""
         with self._lock:
-            return [each for file in self._containers for each in file.read() or ()]
+            # In this order: a layer is there before the container that has it.
+            found = [each for file in self._containers for each in file.read() or ()]
+            return list(on_lasting_layers(found, self._volatile_layers.read() or {}))
 
     def layer_path(self, layer_id: str) -> str:
         """The directory with the files of a layer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +28,8 @@ CONTAINER_FILES = (
     "overlay-containers/containers.json",
     "overlay-containers/volatile-containers.json",
 )
+# The layers that containers of the second one have written to.
+VOLATILE_LAYERS_FILE = "overlay-layers/volatile-layers.json"
 
 # Such keys are file names, others are encoded.
 _PLAIN_KEY = re.compile("[a-z0-9]+", re.ASCII)
@@ -92,6 +94,17 @@ def stored_layers(text: bytes) -> Mapping[str, StoredLayer]:
 def stored_containers(text: bytes) -> Sequence[StoredContainer]:
     """The containers of a ``containers.json``, or a volatile one. Raises ``ValueError``."""
     return decoded(_CONTAINERS, text) if text else []
+
+
+def on_lasting_layers(
+    containers: Iterable[StoredContainer], volatile: Mapping[str, StoredLayer]
+) -> Iterator[StoredContainer]:
+    """Containers with the topmost layer of each that is not one of these volatile ones."""
+    for each in containers:
+        layer_id, left = each.layer, LAYERS_LIMIT
+        while layer_id in volatile and left:
+            layer_id, left = volatile[layer_id].parent, left - 1
+        yield StoredContainer(each.id, each.image, layer_id)
 
 
 def chain_of(top: str, layers: Mapping[str, StoredLayer]) -> Sequence[StoredLayer]:

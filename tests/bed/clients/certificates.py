@@ -17,7 +17,11 @@ class Authority:
         self._directory = directory
         self.cert = directory / "ca.crt"
         self._key = _make_key(directory / "ca.key")
-        _openssl("req -x509 -new -days 2 -subj /CN=authority", key=self._key, out=self.cert)
+        # Without it, newer versions of Python trust nobody.
+        usage = "-addext keyUsage=critical,keyCertSign"
+        _openssl(
+            f"req -x509 -new -days 2 -subj /CN=authority {usage}", key=self._key, out=self.cert
+        )
 
     def vouch(self, name: str, days: int = 1) -> tuple[Path, Path]:
         """A certificate for ``/O=tests/CN=name`` and its key; already expired after no days."""

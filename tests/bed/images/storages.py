@@ -67,7 +67,8 @@ class Storage:
         yield from mounts_below(str(self.root), str(self.run))
 
     def _files(self) -> Iterator[str]:
-        known = {each["id"] for each in self.layers()} | {"l"}
+        layers = (*self.layers(), *self._read("overlay-layers/volatile-layers.json"))
+        known = {each["id"] for each in layers} | {"l"}
         overlay = self.root / "overlay"
         for path in overlay.iterdir() if overlay.exists() else ():
             # A program that was killed while it tried what the kernel can has left an empty one.
@@ -88,9 +89,13 @@ class Storage:
                 yield f"{path}, which no image has"
 
     def _layers(self) -> Iterator[str]:
-        parents = {each["id"]: each.get("parent", "") for each in self.layers()}
+        layers = (*self.layers(), *self._read("overlay-layers/volatile-layers.json"))
+        parents = {each["id"]: each.get("parent", "") for each in layers}
         used: set[str] = set()
-        for each in (*self.images(), *self._read("overlay-containers/containers.json")):
+        lasting, volatile = (
+            self._read(f"overlay-containers/{kind}containers.json") for kind in ("", "volatile-")
+        )
+        for each in (*self.images(), *lasting, *volatile):
             # An image without layers has none.
             layer = each.get("layer", "")
             while layer and layer not in used:

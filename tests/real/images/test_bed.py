@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -176,14 +177,14 @@ def test_a_lie_about_a_digest_is_found(
 
 
 @pytest.mark.parametrize(
-    ("code", "word"), [(403, "403"), (404, "404"), (429, "too many requests"), (500, "500")]
+    ("code", "word"), [(403, "403"), (404, "404"), (429, "429|too many requests"), (500, "500")]
 )
 def test_a_status_is_an_error_of_skopeo(
     faulty_registry: FaultyRegistry, skopeo: Skopeo, storage: Storage, code: int, word: str
 ) -> None:
     source = f"docker://{faulty_registry.push(image([file('a')]), 'a')}"
     faulty_registry.goes_wrong(status(code, Retry_After="0"), "/blobs/")
-    assert word in skopeo.refused(source, storage).lower()
+    assert re.search(word, skopeo.refused(source, storage).lower())
 
 
 def test_redirects_are_followed(
