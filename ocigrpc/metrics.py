@@ -34,7 +34,7 @@ class Metric:
 
 
 class Counter(Metric):
-    """How often something has happened."""
+    """How often something has happened, or how much there was of it."""
 
     _counted: prometheus_client.Counter | None = None
 
@@ -44,10 +44,10 @@ class Counter(Metric):
 
         self._counted = Counter(self.name, self.meaning, self.labels, registry=registry)
 
-    def add(self, *labels: str) -> None:
-        """Count it once, with the values of its labels."""
+    def add(self, *labels: str, by: int = 1) -> None:
+        """Count it once, or what there is of it, with the values of its labels."""
         if self._counted is not None:
-            (self._counted.labels(*labels) if labels else self._counted).inc()
+            (self._counted.labels(*labels) if labels else self._counted).inc(by)
 
     def expect(self, *labels: str) -> None:
         """Show 0 until it is counted: Prometheus does not notice a first time without it."""
@@ -114,6 +114,15 @@ EXITS = Counter(
 MONITORS_LOST = Counter(
     "ocigrpc_monitors_lost_total", "Containers that have lost their conmon while they lived."
 )
+PULL_DURATION = Histogram(
+    "ocigrpc_pull_duration_seconds",
+    "Time from the beginning of a request for an image to its image or failure.",
+    "result",
+)
+PULLED_BYTES = Counter(
+    "ocigrpc_pulled_bytes_total",
+    "Bytes of layers that pulls have received, failed ones too.",
+)
 RUNTIME_RUNS = Counter(
     "ocigrpc_runtime_runs_total",
     "Runs of an OCI runtime for a container, by conmon as well.",
@@ -139,6 +148,13 @@ EVENT_FOLLOWERS = Gauge("ocigrpc_event_followers", "Clients that follow events n
 EVENT_LAG = Gauge(
     "ocigrpc_event_lag", "Events that the follower which is most behind has yet to read."
 )
+IMAGES = Gauge("ocigrpc_images", "Images in the store; absent while their disk does not answer.")
+IMAGE_BYTES = Gauge(
+    "ocigrpc_image_bytes", "Bytes of their layers, each counted once; absent as they are."
+)
+PULLS_RUNNING = Gauge(
+    "ocigrpc_pulls_running", "Images that are pulled now, with those that wait for their turn."
+)
 STORE_BYTES = Gauge(
     "ocigrpc_store_bytes", "Size of the store's files; absent while their disk does not answer."
 )
@@ -153,6 +169,8 @@ COUNTED: tuple[Counter | Histogram, ...] = (
     CREATE_PHASE_DURATION,
     EXITS,
     MONITORS_LOST,
+    PULL_DURATION,
+    PULLED_BYTES,
     RUNTIME_RUNS,
 )
 GAUGES = (
@@ -164,6 +182,9 @@ GAUGES = (
     EVENTS_KEPT,
     EVENT_FOLLOWERS,
     EVENT_LAG,
+    IMAGES,
+    IMAGE_BYTES,
+    PULLS_RUNNING,
     STORE_BYTES,
     STORE_OWED_WRITES,
 )

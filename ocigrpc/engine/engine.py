@@ -88,8 +88,8 @@ class Engine:
         exits.when_over = self._logs.rotation.watch
         self._recovery = Recovery(context, registry, exits)
         self._health = Health(context, store, self._recovery)
-        self._gauges = Gauges(context, store, registry)
         self.images = Images(context.settings, store)
+        self._gauges = Gauges(context, store, registry, self.images)
         context.roots = self.images.roots
 
     @classmethod

@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import prometheus_client
 import pytest
@@ -20,9 +20,8 @@ from ocigrpc import metrics
 from ocigrpc.cli.daemon import metrics_page
 from ocigrpc.conmon.exit_file import ExitFile
 from ocigrpc.engine.containers.ending import EXIT_CLASSES, exit_class, exit_of, unknown_exit
-from ocigrpc.engine.gauges import StoreSize
+from ocigrpc.engine.gauges import OnDisk
 from ocigrpc.engine.model.values import Provenance
-from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import InvalidSettings
 from ocigrpc.metrics import Metric, start_counting
 from ocigrpc.settings.access import MetricsSettings
@@ -195,7 +194,7 @@ def test_whatever_format_a_client_asks_for_it_gets_text(
 
 
 class _Disk:
-    """What takes the size of a store, and hangs until it is allowed to answer."""
+    """What has a size, and hangs until it is allowed to answer."""
 
     def __init__(self) -> None:
         self.answers = threading.Event()
@@ -209,7 +208,7 @@ class _Disk:
 
 def test_a_disk_that_hangs_is_asked_once_until_it_answers() -> None:
     disk = _Disk()
-    size = StoreSize(cast(Store, disk))
+    size = OnDisk(disk.size_bytes)
     assert [size.read(), size.read()] == [None, None]
     assert disk.asked == 1
     disk.answers.set()

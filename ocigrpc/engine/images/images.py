@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from ocigrpc.engine.images.archives import Archives
 from ocigrpc.engine.images.find import Finder, new_name
-from ocigrpc.engine.images.layers.usage import WritableLayers, fs_info
+from ocigrpc.engine.images.layers.usage import WritableLayers, fs_info, layers_bytes
 from ocigrpc.engine.images.prune import Prune
 from ocigrpc.engine.images.pulling.pulls import Pulls
 from ocigrpc.engine.images.records import ImageRecords
@@ -124,6 +124,15 @@ class Images:
     def fs_info(self) -> FsInfo:
         """What images take."""
         return fs_info(self._storage, self.roots.by_image().keys(), self._usage.figures())
+
+    def count_and_bytes(self) -> tuple[int, int]:
+        """How many images there are, and the bytes of their layers, each counted once."""
+        images = self._storage.snapshot().images.values()
+        return len(images), layers_bytes(images)
+
+    def pulls_running(self) -> int:
+        """How many images are pulled now, or wait for their turn."""
+        return self._pulls.running()
 
     def save(self, image: str, form: ArchiveForm, deadline: Deadline) -> Generator[bytes]:
         """An image as an archive, in pieces."""

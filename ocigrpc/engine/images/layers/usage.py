@@ -101,7 +101,7 @@ def fs_info(storage: Storage, lent: Collection[str], layers: Sequence[WritableLa
     """What ``ImageFsInfo`` answers; ``lent`` are the ids of images that our containers use."""
     images = storage.snapshot().images.values()
     used = {each.image for each in storage.containers()} | set(lent)
-    all_bytes = _size_bytes(images)
+    all_bytes = layers_bytes(images)
     with host_failing("measure", storage.root):
         found = os.statvfs(_existing(storage.root))
     return FsInfo(
@@ -109,13 +109,14 @@ def fs_info(storage: Storage, lent: Collection[str], layers: Sequence[WritableLa
         total=FsUsage(found.f_blocks * found.f_frsize, found.f_files),
         available=FsUsage(found.f_bavail * found.f_frsize, found.f_favail),
         images_bytes=all_bytes,
-        reclaimable_bytes=all_bytes - _size_bytes(each for each in images if each.image_id in used),
+        reclaimable_bytes=all_bytes
+        - layers_bytes(each for each in images if each.image_id in used),
         image_count=len(images),
         writable_layers=tuple(layers),
     )
 
 
-def _size_bytes(images: Iterable[Image]) -> int:
+def layers_bytes(images: Iterable[Image]) -> int:
     """Bytes of the layers of images, each counted once."""
     layers = {layer.id: layer.size_bytes for image in images for layer in image.chain}
     return sum(layers.values())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
 
+from ocigrpc import metrics
 from ocigrpc.engine.images.failures import (
     damaged,
     platform_missing,
@@ -19,6 +20,7 @@ from ocigrpc.engine.model.pulls import PullProgress
 from ocigrpc.host.files.sync import sync_file_system
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
+from ocigrpc.oci.images.manifest import Blob
 from ocigrpc.oci.images.progress import layers_progress
 from ocigrpc.oci.images.skopeo import pulled_name
 from ocigrpc.oci.images.skopeo_errors import is_removed
@@ -52,6 +54,7 @@ class Copy:
         self._synced = self._present
         self._syncing: Thread | None = None
         self._reported: PullProgress | None = None
+        self._counted_bytes = 0
 
     def run(self, deadline: Deadline) -> Image:
         """Copy it; what is in the store then, on its disk. Raises what ``PullImage`` does."""
@@ -78,6 +81,7 @@ class Copy:
                 wanted.found.archive,
             )
         image = self._checked()
+        self._count(sum(layer.size_bytes for layer in self._missing()))
         with storage_failing("sync", bench.skopeo.root):
             sync_file_system(bench.skopeo.root)
         return image
@@ -110,6 +114,15 @@ class Copy:
             )
         )
 
+    def _missing(self) -> Iterator[Blob]:
+        """The layers that were not in the store."""
+        layers = self._wanted.manifest.layers
+        return (each for each in layers if each.digest not in self._present)
+
+    def _count(self, received_bytes: int) -> None:
+        metrics.PULLED_BYTES.add(by=max(received_bytes - self._counted_bytes, 0))
+        self._counted_bytes = max(received_bytes, self._counted_bytes)
+
     def _tick(self) -> None:
         received = received_files(self._bench.directory)
         self._require_bounds(received)
@@ -127,10 +140,11 @@ class Copy:
         )
         progress = PullProgress(
             self._wanted.found.digest,
-            sum(each.size_bytes for each in layers if each.digest not in self._present),
+            sum(each.size_bytes for each in self._missing()),
             sum(each.received_bytes for each in layers),
             tuple(layers),
         )
+        self._count(progress.received_bytes)
         if progress != self._reported:
             self._reported = progress
             self._report(progress)

@@ -13,6 +13,7 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 
+from ocigrpc import metrics
 from ocigrpc.engine.images.failures import storage_failing
 from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.program import bench
@@ -33,6 +34,7 @@ from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.image_records import PullRecord
 from ocigrpc.engine.model.pulls import PullProgress, PullRequest
 from ocigrpc.engine.store.store import Store
+from ocigrpc.errors import Cancelled, OcigrpcError
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.platform import Platform
@@ -116,21 +118,40 @@ class Pulls:
         self, request: PullRequest, deadline: Deadline
     ) -> Generator[PullProgress, None, Image]:
         """How far it is, and then the image, which has its name."""
-        for _ in range(_ATTEMPTS):
-            with suppress(Removed):
-                return (yield from self._pulled(request, deadline))
-        problem = f"others have removed image {request.image!r} {_ATTEMPTS} times meanwhile"
-        raise ImagesFailed(problem, image=request.image, output=problem)
+        result, began_s = "present", time.monotonic()
+        try:
+            for _ in range(_ATTEMPTS):
+                with suppress(Removed):
+                    image, was_pulled = yield from self._pulled(request, deadline)
+                    result = "pulled" if was_pulled else result
+                    return image
+            problem = f"others have removed image {request.image!r} {_ATTEMPTS} times meanwhile"
+            raise ImagesFailed(problem, image=request.image, output=problem)
+        except OcigrpcError as error:
+            result = error.reason
+            raise
+        except GeneratorExit:
+            result = Cancelled.reason
+            raise
+        finally:
+            metrics.PULL_DURATION.observe(time.monotonic() - began_s, result)
+
+    def running(self) -> int:
+        """How many images are pulled now, or wait for their turn."""
+        return len(self._jobs)
 
     def _pulled(
         self, request: PullRequest, deadline: Deadline
-    ) -> Generator[PullProgress, None, Image]:
-        """The same; raises ``Removed`` if somebody has removed the image meanwhile."""
+    ) -> Generator[PullProgress, None, tuple[Image, bool]]:
+        """The same, and whether it was pulled for that.
+
+        Raises ``Removed`` if somebody has removed the image meanwhile.
+        """
         settings = self.settings
         source, platform = source_of(request, settings.images), platform_of(request)
         # Before it waits for a place, which registries that hang may have.
         if (named := self._named(request, source, platform)) is not None:
-            return named
+            return named, False
         with ExitStack() as resolving:
             resolving.enter_context(self._resolving.taken(deadline))
             tools = resolving.enter_context(bench(settings))
@@ -140,22 +161,25 @@ class Pulls:
             if there is None:
                 wanted = resolver.choose(found)
         if there is not None:
-            return self._give_names(there.image_id, "", {found.name: found.digest}, deadline)
+            names = {found.name: found.digest}
+            return self._give_names(there.image_id, "", names, deadline), False
         return (yield from self._copied(wanted, deadline))
 
-    def _copied(self, wanted: Wanted, deadline: Deadline) -> Generator[PullProgress, None, Image]:
-        """The image, which is copied unless it is there."""
+    def _copied(
+        self, wanted: Wanted, deadline: Deadline
+    ) -> Generator[PullProgress, None, tuple[Image, bool]]:
+        """The image, and whether it was copied, as it is unless it is there."""
         found = wanted.found
         while True:
             if self._present(found.repository, found.digest, wanted.platform, wanted.image_id):
                 names = {found.name: found.digest}
-                return self._give_names(wanted.image_id, "", names, deadline)
+                return self._give_names(wanted.image_id, "", names, deadline), False
             job = self._job(wanted)
             if (caller := job.join(found.name)) is None:
                 deadline.wait(job.ended)
                 continue
             try:
-                return (yield from job.follow(caller, deadline))
+                return (yield from job.follow(caller, deadline)), True
             finally:
                 job.leave(caller)
 
