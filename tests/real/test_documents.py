@@ -44,6 +44,9 @@ RUN_BY_CI = {
     "scripts/protos --check",
     "scripts/node make /var/tmp/ocigrpc-node",
     "scripts/node enter /var/tmp/ocigrpc-node cat /etc/os-release",
+    "scripts/node enter /var/tmp/ocigrpc-node bash -c 'cd /root/project"
+    " && .venv/bin/python -m pytest -q -p no:cacheprovider"
+    " tests/real/images/test_signatures.py tests/real/images/test_podman_storage.py'",
     "scripts/node test /var/tmp/ocigrpc-node",
 }
 """Commands of scripts/test and .ci/run."""

@@ -26,7 +26,7 @@ from ocigrpc.host.processes.child import Child, Completed
 from ocigrpc.host.processes.locks import lock_holder, program_name
 from ocigrpc.host.processes.process import read_proc
 from ocigrpc.host.processes.programs import find_program, require_program
-from ocigrpc.host.processes.provenance import marked
+from ocigrpc.host.processes.provenance import end_leftovers, marked
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES
 from ocigrpc.oci.images.skopeo import Skopeo
@@ -43,6 +43,10 @@ _OUTPUT_LIMIT_BYTES = MANIFEST_LIMIT_BYTES + 1
 # What the service hands on of its own environment.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _INHERITED = (*_PROXIES, "SSL_CERT_FILE", "SSL_CERT_DIR")
+# Where containers-policy.json(5) is, unless the settings say so.
+_POLICY = "/etc/containers/policy.json"
+# How long an agent may live on after SIGKILL.
+_END_S = 10.0
 
 log = get_logger()
 
@@ -58,6 +62,7 @@ class Bench(Struct, frozen=True):
     environment: Mapping[str, str]
     stall_timeout_s: float
     lock_timeout_s: float
+    run_dir: str
 
     @property
     def auth_path(self) -> str:
@@ -107,6 +112,21 @@ class Bench(Struct, frozen=True):
         with Child(argv, env=self.environment, output_limit_bytes=_OUTPUT_LIMIT_BYTES) as child:
             return child.wait(deadline)
 
+    def end_agents(self) -> None:
+        """End agents of gpg, which outlive a run of skopeo whose policy has keys of gpg.
+
+        They would keep its mount namespace.
+        """
+        with suppress(OSError):
+            # A look at all processes takes a while, and most policies need none.
+            if b"signedBy" not in Path(self.skopeo.policy or _POLICY).read_bytes():
+                return
+        try:
+            started_here = {"HOME": self.directory}
+            end_leftovers(self.run_dir, lambda _: True, Deadline(_END_S), started_here)
+        except Timeout as error:
+            log.warning("leftover.not_killed", error=error.message)
+
 
 @contextmanager
 def bench(settings: Settings) -> Iterator[Bench]:
@@ -131,6 +151,7 @@ def bench(settings: Settings) -> Iterator[Bench]:
             _environment(settings, directory),
             images.stall_timeout_s,
             images.lock_timeout_s,
+            settings.run_dir,
         )
     finally:
         try:

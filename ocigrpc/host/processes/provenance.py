@@ -77,16 +77,21 @@ def marked(run_dir: str) -> Mapping[str, str]:
     return ENVIRONMENT | {_RUN_DIR: run_dir}
 
 
-def end_leftovers(run_dir: str, is_one: IsOne, deadline: Deadline) -> None:
-    """Kill the programs that outlived an earlier service of this directory.
+def end_leftovers(
+    run_dir: str, is_one: IsOne, deadline: Deadline, more: Mapping[str, str] | None = None
+) -> None:
+    """Kill the programs that outlived what the service of this directory had started.
 
     A program that hangs and continues later would act on whatever container has the name then.
     ``is_one`` knows those by their arguments: the mark alone proves nothing, since others inherit
-    it, such as what a hook has started. Raises ``Timeout`` or ``Cancelled``.
+    it, such as what a hook has started. ``more`` are further variables that they were started with.
+    Raises ``Timeout`` or ``Cancelled``.
     """
+    variables = {_RUN_DIR: run_dir, **(more or {})}
+    marks = frozenset(f"{name}={value}".encode() for name, value in variables.items())
     while True:
         with ExitStack() as held:
-            found = list(_leftovers(run_dir, is_one, held))
+            found = list(_leftovers(marks, is_one, held))
             for process in found:
                 log.info("leftover.killed", pid=process.pid)
                 process.send_signal(signal.SIGKILL)
@@ -96,22 +101,23 @@ def end_leftovers(run_dir: str, is_one: IsOne, deadline: Deadline) -> None:
             return
 
 
-def _leftovers(run_dir: str, is_one: IsOne, held: ExitStack) -> Iterator[Process]:
+def _leftovers(marks: frozenset[bytes], is_one: IsOne, held: ExitStack) -> Iterator[Process]:
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal() or not _is_one(entry, run_dir, is_one):
+        if not entry.name.isdecimal() or not _is_one(entry, marks, is_one):
             continue
         with suppress(ProcessLookupError):
             process = held.enter_context(Process(int(entry.name)))
             # Once more, now that it is held: the number may have been another's before.
-            if _is_one(entry, run_dir, is_one) and process.alive():
+            if _is_one(entry, marks, is_one) and process.alive():
                 yield process
 
 
-def _is_one(entry: Path, run_dir: str, is_one: IsOne) -> bool:
+def _is_one(entry: Path, marks: frozenset[bytes], is_one: IsOne) -> bool:
     try:
         environment = (entry / "environ").read_bytes().split(b"\0")
         arguments = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return False
-    marked_so = f"{_RUN_DIR}={run_dir}".encode() in environment
-    return marked_so and is_one([each.decode(errors="replace") for each in arguments])
+    return marks.issubset(environment) and is_one(
+        [each.decode(errors="replace") for each in arguments]
+    )

@@ -67,6 +67,7 @@ class Copy:
         try:
             ended = bench.run(argv, deadline, self._tick)
         finally:
+            bench.end_agents()
             if self._syncing is not None:
                 self._syncing.join()
         if ended.returncode:

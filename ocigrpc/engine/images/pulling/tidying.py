@@ -31,6 +31,8 @@ from ocigrpc.waiting import Deadline, Mutex
 
 # What skopeo calls the programs that it starts to unpack layers.
 _CHILDREN = "storage-"
+# A part of the directory that an agent of gpg has, which skopeo makes for the keys of a policy.
+_GPG_HOME = "/containers-ephemeral-gpg-"
 # What it is told to remove an image.
 _DELETES = "delete"
 
@@ -91,7 +93,7 @@ class Tidying:
                 # It ends by itself, and otherwise leaves layers that nobody removes.
                 return False
             return argv[0].startswith(_CHILDREN) or any(
-                each.startswith(f"{directory}/") for each in argv
+                each.startswith(f"{directory}/") or _GPG_HOME in each for each in argv
             )
 
         try:
