@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection
 from ocigrpc.engine.images.find import Finder, is_pinned
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
-from ocigrpc.engine.images.storage import Image, Storage, is_temporary
+from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.images import RemovedImage
 from ocigrpc.image_errors import ImageUnusable
 from ocigrpc.oci.images.reference import image_id_of
+from ocigrpc.oci.images.skopeo import is_temporary
 from ocigrpc.oci.images.storage import stored_images
 from ocigrpc.oci.images.storage_edit import without_names
 from ocigrpc.settings.values import Settings

@@ -21,7 +21,7 @@ from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
 from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
-from ocigrpc.oci.images.skopeo import TEMPORARY_NAME
+from ocigrpc.oci.images.skopeo import is_temporary
 from ocigrpc.oci.images.storage import (
     CONTAINER_FILES,
     IMAGES_FILE,
@@ -288,11 +288,6 @@ class _Decoded(Generic[_T]):
                 self._value = self._decode(_content(self._path))
             self._version = version
         return self._value
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a name is that of a pull which has not ended."""
-    return name.startswith(TEMPORARY_NAME)
 
 
 def _content(path: Path) -> bytes:

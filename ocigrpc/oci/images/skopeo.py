@@ -25,6 +25,11 @@ _PULLED, _WAKING = f"{TEMPORARY_NAME}pull:", f"{TEMPORARY_NAME}wake:"
 _APART = ("unshare", "--mount", "--propagation", "slave", "--")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a pull which has not ended."""
+    return name.startswith(TEMPORARY_NAME)
+
+
 def pulled_name(pull_id: str) -> str:
     """What an image is called while it is pulled."""
     return f"{_PULLED}{pull_id}"

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ocigrpc.engine.images.program import bench, benches_directory
 from ocigrpc.engine.images.pulling.undo import delete, undo
 from ocigrpc.engine.images.rootfs import Roots
-from ocigrpc.engine.images.storage import Storage, is_temporary
+from ocigrpc.engine.images.storage import Storage
 from ocigrpc.engine.model.image_records import PullRecord
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import OcigrpcError, StoreFailed
@@ -25,6 +25,7 @@ from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.host.processes.provenance import end_leftovers
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
+from ocigrpc.oci.images.skopeo import is_temporary
 from ocigrpc.oci.images.storage import StoredImage, orphans
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline, Mutex
