@@ -116,13 +116,22 @@ def _images_problems(settings: Settings, taken: Collection[str]) -> Iterator[tup
     for name in ("policy", "registries_conf", "registries_d", "auth_file"):
         if path := getattr(settings.images, name):
             yield f"images.{name}", path_problem(path)
-    for option in settings.images.mount_options:
+    options = settings.images.mount_options
+    for option in options:
         yield "images.mount_options", _mount_option_problem(option)
+    if len({each.partition("=")[0] for each in options}) < len(options):
+        yield "images.mount_options", "has an option twice"
+    redirects = {each for each in options if each.startswith("redirect_dir=")}
+    if "metacopy=on" in options and redirects - {"redirect_dir=on"}:
+        yield "images.mount_options", "'metacopy=on' takes 'redirect_dir=on' or none"
 
 
 def _mount_option_problem(option: str) -> str:
     if option == "volatile":
-        return "'volatile' would leave, after a loss of power, what the kernel refuses to mount"
+        return (
+            "'volatile' keeps nothing for certain, not even what is synced, and after a loss of"
+            " power the kernel refuses to mount what is left"
+        )
     if not _MOUNT_OPTION.fullmatch(option):
         return f"{option!r} is none of metacopy, redirect_dir, index and xino with its value"
     return ""

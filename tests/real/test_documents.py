@@ -2,6 +2,7 @@
 
 All blocks of all documents are one session, in a mount namespace where the default paths are empty.
 A few need a host of their own, and are run by other tests; CI runs those that run these tests.
+What they pull from docker.io comes from a registry of the tests, as from a mirror.
 Several sessions may run at once: the cgroup parent, which they would share, is not the default.
 """
 
@@ -28,6 +29,9 @@ from tests.bed import REPOSITORY
 from tests.bed.commands.go_program import go_program
 from tests.bed.commands.picture import lines, steady
 from tests.bed.documents import OPERATING, README, Block, programs
+from tests.bed.images.layers import tree
+from tests.bed.images.layout import image
+from tests.bed.images.registry import serving_registry
 
 SERVE = "scripts/serve"
 SHORTER = {
@@ -56,8 +60,8 @@ RUN_BY_TESTS = {
     "runc delete": "test_recovery",
     "curl -s": "test_metrics",
     "grpc.channelz": "test_channelz",
-    "pull docker.io": "images/test_command_pull",
     "prjquota": "images/test_quota",
+    "buildah": "images/test_podman_storage",
 }
 """Parts of the commands that need a host or a service of their own, and the tests that run them."""
 
@@ -78,6 +82,9 @@ _PRIVATE = (
 _GROUP = f"/ocigrpc-documents-{secrets.token_hex(4)}"
 # The mode of directories that a session has made, by which another one that needs them knows them.
 _MADE = 0o701
+# What the images of docker.io are: shells, of which one may be told from the other.
+_SHELL = {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]}
+_ALPINE = (("latest", "0"), ("3.20", "0:0"))
 _VOLATILE = re.compile(r'("pid": )\d+|("(?:\w+_at|time)": )"[^"]+Z"')
 
 _DRIVER = """
@@ -103,7 +110,9 @@ block() {
     echo "$failures" >"$BLOCKS/$1.failures"
 }
 serve() {
+    export OCIGRPC_IMAGES_REGISTRIES_CONF=$BLOCKS/registries.conf
     exec {output}< <(OCIGRPC_CGROUP_PARENT=$GROUP exec "$1" 2>&1)
+    unset OCIGRPC_IMAGES_REGISTRIES_CONF
     service=$!
     trap 'kill "$service"' EXIT
     sed -u '/"service.ready"/q' <&"$output" >"$BLOCKS/serve.log"
@@ -155,8 +164,21 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def docker_io(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registries.conf whose mirror of docker.io has two images of alpine's name."""
+    # Each of its own, since a name that goes would leave the other one's image.
+    made = {tag: image(tree(rootfs), config=_SHELL | {"User": user}) for tag, user in _ALPINE}
+    with serving_registry(tmp_path_factory.mktemp("registry")) as registry:
+        for tag, each in made.items():
+            registry.push(each, "library/alpine", tag)
+        mirror = f'[[registry.mirror]]\nlocation = "{registry.host}"\ninsecure = true\n'
+        yield f'[[registry]]\nlocation = "docker.io"\n{mirror}'
+
+
+@pytest.fixture(scope="module")
+def session(docker_io: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     directory = tmp_path_factory.mktemp("documents")
+    (directory / "registries.conf").write_text(docker_io)
     for each in ("bin", "copy"):
         (directory / each).mkdir()
     (directory / "bin/grpcurl").symlink_to(go_program("grpcurl"))

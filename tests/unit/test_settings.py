@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidSettings
 from ocigrpc.settings.access import FileMode, MetricsSettings, SocketSettings
+from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.settings.rules import path_problem, problems
 from ocigrpc.settings.sources import CONFIG_LIMIT_BYTES, load_settings
 from ocigrpc.settings.table import settings_table
@@ -372,3 +373,25 @@ def test_every_setting_is_explained_and_has_its_variable_and_flag() -> None:
         assert each.description.endswith(".")
         assert each.flag == "--" + each.key.replace("_", "-").replace(".", "-")
         assert each.variable == "OCIGRPC_" + each.key.upper().replace(".", "_")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ((), ""),
+        (("metacopy=on",), ""),
+        (("metacopy=on", "redirect_dir=on", "index=off", "xino=auto"), ""),
+        (("volatile",), "volatile"),
+        (("metacopy",), "metacopy"),
+        (("nosuid",), "none of"),
+        (("index=on", "index=off"), "twice"),
+        (("metacopy=on", "redirect_dir=follow"), "redirect_dir=on"),
+        (("redirect_dir=off", "metacopy=on"), "redirect_dir=on"),
+    ],
+)
+def test_options_of_overlays_are_those_that_the_kernel_mounts_again(
+    options: tuple[str, ...], problem: str
+) -> None:
+    images = ImagesSettings(mount_options=options)
+    found = [text for _, text in problems(Settings(images=images))]
+    assert [problem in each for each in found] == ([True] if problem else [])

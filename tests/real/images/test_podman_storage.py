@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +15,8 @@ import pytest
 
 from ocigrpc.image_errors import ImageUnusable
 from tests.bed.bundles.bundle import BUSYBOX
+from tests.bed.clients.command import Command
+from tests.bed.documents import OPERATING, fences
 from tests.bed.images.containers import output_of
 from tests.bed.images.layout import Image, write_layout
 from tests.bed.images.storages import APART, Storage
@@ -20,6 +25,11 @@ from tests.real.conftest import StartService
 
 BUILT = "localhost/built:1"
 _LIMIT_S = 60
+_CONTAINERFILE = """
+FROM scratch
+COPY busybox /bin/busybox
+ENTRYPOINT ["/bin/busybox", "echo", "served"]
+"""
 
 
 class Others:
@@ -28,12 +38,16 @@ class Others:
     def __init__(self, directory: Path) -> None:
         self.storage = Storage(directory / "root", directory / "run")
 
-    def run(self, program: str, *words: str) -> str:
-        """What one of them prints."""
+    def argv(self, program: str, *words: str) -> list[str]:
+        """The command line of one of them."""
         places = ("--root", str(self.storage.root), "--runroot", str(self.storage.run))
         # What it mounts must not outlive it: nobody else of the test would unmount it.
+        return [*APART, program, *places, "--storage-driver", "overlay", *words]
+
+    def run(self, program: str, *words: str) -> str:
+        """What one of them prints."""
         ended = subprocess.run(
-            [*APART, program, *places, "--storage-driver", "overlay", *words],
+            self.argv(program, *words),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -75,6 +89,34 @@ def sharing(others: Others, start_service: StartService) -> Service:
 def test_an_image_that_buildah_has_built_runs_by_its_name(building: str, sharing: Service) -> None:
     assert [list(each.names) for each in sharing.client.list_images()] == [[BUILT]]
     assert output_of(sharing, "built:1") == ["built"]
+
+
+def test_it_does_so_as_the_documents_say(others: Others, sharing: Service, tmp_path: Path) -> None:
+    (text,) = (text for _, text in fences(OPERATING) if "buildah" in text)
+    (tmp_path / "web").mkdir()
+    shutil.copy(BUSYBOX, tmp_path / "web/busybox")
+    (tmp_path / "web/Containerfile").write_text(_CONTAINERFILE)
+    # By their names: the programs, with the store and the service of this test.
+    programs = {"buildah": others.argv("buildah"), "ocigrpc": Command(sharing).argv()}
+    for name, argv in programs.items():
+        script = tmp_path / name
+        # Not its own name again, which is the first one there.
+        path = f"PATH={shlex.quote(os.environ['PATH'])}"
+        script.write_text(f'#!/bin/sh\n{path} exec {shlex.join(argv)} "$@"\n')
+        script.chmod(0o755)
+    text = text.replace("/opt/ocigrpc/bin", str(tmp_path)).replace("/srv/web", f"{tmp_path}/web")
+    done = subprocess.run(
+        ["bash", "-e", "-c", text],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "served"
+    assert others.names() == {"localhost/web:1"}
 
 
 def test_an_image_that_was_pulled_is_podmans_too(
