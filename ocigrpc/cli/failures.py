@@ -86,7 +86,9 @@ def said(error: OcigrpcError) -> str:
     for container_id, name in _names().items():
         # In its quotes, since an id may be a word of the message.
         message = message.replace(repr(container_id), repr(name))
-    remedy = _REMEDIES.get(error.reason)
+    # What a registry lacks is nowhere here either.
+    is_elsewhere = error.reason == "IMAGE_NOT_FOUND" and "registry" in error.metadata
+    remedy = None if is_elsewhere else _REMEDIES.get(error.reason)
     return f"{message}; {remedy}" if remedy else message
 
 

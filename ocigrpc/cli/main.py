@@ -43,6 +43,7 @@ _COMMANDS = {
     "doctor": "ocigrpc.cli.doctor.command:doctor",
     "events": "ocigrpc.cli.views.events:events",
     "exec": "ocigrpc.cli.programs.exec:exec_command",
+    "history": "ocigrpc.cli.images.inspect:history",
     "image": "ocigrpc.cli.images.image_group:image",
     "images": "ocigrpc.cli.images.images:images",
     "inspect": "ocigrpc.cli.views.inspect:inspect",

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from ocigrpc.cli.backup import new_file
+from ocigrpc.cli.failures import Failed
 from ocigrpc.cli.images.image_names import IMAGE, resolve
 from ocigrpc.cli.progress import progress
 from ocigrpc.cli.session import with_client
 from ocigrpc.cli.views.filters import ALGORITHM
 from ocigrpc.cli.views.output import write_lines
+from ocigrpc.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from ocigrpc.client import Client
+    from ocigrpc.v1.image_pb2 import ImageSummary
 
 _PIECE_BYTES = 256 << 10
 
@@ -41,6 +44,7 @@ _PIECE_BYTES = 256 << 10
     show_default=True,
     help="The form: what docker saves, or an OCI layout.",
 )
+@click.option("--quiet", "-q", is_flag=True, expose_value=False, help="Nothing: it says nothing.")
 @with_client
 def save(client: Client, image: str, path: str | None, force: bool, form: str) -> None:
     """Save an image as an archive, with its name if it is named by that.
@@ -85,9 +89,20 @@ def load(client: Client, path: str | None, name: str, quiet: bool) -> None:
         open(path, "rb") if path is not None else nullcontext(sys.stdin.buffer) as archive,
         progress(f"loading {path or 'the archive'}"),
     ):
-        loaded = client.load_image(_pieces(archive), name).images
+        loaded = _loaded(client, archive, name, path or "standard input")
     names = [each for image in loaded for each in image.names or [ALGORITHM + image.image_id]]
     write_lines(each if quiet else f"Loaded image: {each}" for each in names)
+
+
+def _loaded(client: Client, archive: BinaryIO, name: str, place: str) -> Sequence[ImageSummary]:
+    """The images of an archive. Raises ``Failed`` if it is none."""
+    try:
+        return client.load_image(_pieces(archive), name).images
+    except InvalidArgument as error:
+        if error.reason != "ARCHIVE_MALFORMED":
+            raise
+        problem = error.violations[0].description
+        raise Failed(f"{place} is no archive of images: {problem}") from None
 
 
 def _pieces(archive: BinaryIO) -> Iterator[bytes]:

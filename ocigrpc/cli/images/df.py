@@ -11,6 +11,8 @@ import click
 from ocigrpc.cli.images.entries import TITLES as IMAGE_TITLES
 from ocigrpc.cli.images.entries import entries
 from ocigrpc.cli.session import with_client
+from ocigrpc.cli.views.containers import TITLES as CONTAINER_TITLES
+from ocigrpc.cli.views.containers import fields
 from ocigrpc.cli.views.output import output_option, write
 from ocigrpc.cli.views.table import Row, Table
 from ocigrpc.cli.views.template import format_option, write_formatted
@@ -29,11 +31,19 @@ TITLES: Mapping[str, str] = {
 }
 """The fields, by the names that podman has for them; ``Free`` is what their disk has left."""
 
-_IMAGE_COLUMNS = ("Repository", "Tag", "ID", "Created", "Size", "SharedSize", "UniqueSize")
+_IMAGE_COLUMNS = (
+    *("Repository", "Tag", "ID", "Created", "Size", "SharedSize", "UniqueSize", "Containers"),
+)
+_CONTAINER_COLUMNS = ("ID", "Image", "Command", "Created", "Status", "Names")
 
 
 @click.command("df")
-@click.option("--verbose", "-v", is_flag=True, help="A line for each name of an image.")
+@click.option(
+    "--verbose",
+    "-v",
+    is_flag=True,
+    help="A line for each name of an image, and for each container.",
+)
 @format_option(TITLES)
 @output_option("table", "json", "yaml")
 @with_client
@@ -47,10 +57,12 @@ def df(client: Client, verbose: bool, template: str | None, output: str) -> None
         output, template = template, None
     if [verbose, template is not None, output != "table"].count(True) > 1:
         raise click.UsageError("--verbose, --format and --output exclude each other.")
+    info = client.image_fs_info()
     if verbose:
         _images(client).write()
+        click.echo()
+        _containers(client, info).write()
         return
-    info = client.image_fs_info()
     if output != "table":
         write(output, info)
     elif template is not None:
@@ -93,3 +105,18 @@ def _images(client: Client) -> Table:
     rows = [Row([str(value[name]) for name in _IMAGE_COLUMNS]) for value in values]
     titles = [IMAGE_TITLES[name] for name in _IMAGE_COLUMNS]
     return Table(titles, rows, gives=(IMAGE_TITLES["Repository"],))
+
+
+def _containers(client: Client, info: ImageFsInfoResponse) -> Table:
+    """Those that have a layer which can be written to; of one that is not measured, no size."""
+    now_s = time.time()
+    layers = {each.container_id: each for each in info.writable_layers}
+    rows = []
+    for container in client.list_containers():
+        if (layer := layers.get(container.container_id)) is not None:
+            values = fields(container, container.command_line, now_s, whole=False)
+            shown = [str(values[name]) for name in _CONTAINER_COLUMNS]
+            rows.append(Row([*shown, size(layer.used.bytes) if layer.HasField("used") else ""]))
+    titles = [*(CONTAINER_TITLES[name] for name in _CONTAINER_COLUMNS), "SIZE"]
+    gives = (CONTAINER_TITLES["Command"], CONTAINER_TITLES["Image"])
+    return Table(titles, rows, gives=gives)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ocigrpc.cli.lazy_group import LazyGroup
 
 _COMMANDS = {
+    "exists": "ocigrpc.cli.images.inspect:exists",
+    "history": "ocigrpc.cli.images.inspect:history",
     "inspect": "ocigrpc.cli.images.inspect:inspect",
     "load": "ocigrpc.cli.images.archives:load",
     "ls": "ocigrpc.cli.images.images:images",

@@ -59,7 +59,8 @@ def _registry_failure(
     meaning: Meaning, output: str, image: str, registry: str
 ) -> OcigrpcError | None:
     if meaning.reason == "IMAGE_NOT_FOUND":
-        return ImageNotFound(f"registry {registry} has no image {image!r}", image=image)
+        message = f"registry {registry} has no image {image!r}"
+        return ImageNotFound(message, image=image, registry=registry)
     if meaning.reason == "REGISTRY_UNAUTHORIZED":
         message = f"registry {registry} refuses {image!r} to these credentials: {output}"
         return RegistryUnauthorized(message, registry=registry, output=output)

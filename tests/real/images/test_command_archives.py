@@ -77,7 +77,7 @@ def test_of_an_image_that_is_not_there_no_file_is_left(command: Command, tmp_pat
 def test_what_is_no_archive_is_refused(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(b"no archive" * 1000)
-    command.refusal("load", "-i", str(path))
+    assert f"{path} is no archive" in command.refusal("load", "-i", str(path))
     assert command.lines("images", "-q") == []
 
 

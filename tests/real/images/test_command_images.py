@@ -364,11 +364,49 @@ def test_df_counts_each_layer_once(
     ]
 
 
-def test_df_has_a_line_for_each_name_if_it_is_verbose(web: Image, command: Command) -> None:
-    title, *rows = command.lines("system", "df", "--verbose")
-    assert title.endswith("SHARED SIZE  UNIQUE SIZE")
-    assert len(rows) == 2
+def test_df_has_a_line_for_each_name_and_each_container_if_it_is_verbose(
+    small_image: Image, images_of_service: ImagesOf, service: Service, command: Command
+) -> None:
+    images_of_service.put(small_image, WEB, "localhost/web:latest")
+    command.lines("create", "--name", "shop", "--pull", "never", WEB)
+    lines = command.lines("system", "df", "--verbose")
+    place = lines.index("")
+    title, *rows = lines[:place]
+    assert title.endswith("SHARED SIZE  UNIQUE SIZE  CONTAINERS")
+    assert [row.split()[-1] for row in rows] == ["1", "1"]
+    title, row = lines[place + 1 :]
+    assert title.endswith("NAMES  SIZE")
+    assert WEB in row
+    assert "shop" in row
     command.refusal("system", "df", "-v", "-o", "json", status=2)
+    service.remove_all()
+
+
+def test_exists_answers_by_its_status_alone(web: Image, command: Command) -> None:
+    for name, status in ((WEB, 0), (web.image_id[:9], 0), ("nobody", 1)):
+        done = command("image", "exists", name)
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+def test_history_has_the_last_step_first_with_what_its_layer_takes(
+    images_of_service: ImagesOf, command: Command
+) -> None:
+    steps: list[dict[str, object]] = [
+        {"created_by": "COPY small", "created": "2001-01-01T00:00:00Z"},
+        {"created_by": "ENV " + "x" * 100, "empty_layer": True, "comment": "why"},
+        {"created_by": "COPY large"},
+    ]
+    layers = ([file("small")], [file("large", b"l" * 9000)])
+    images_of_service.put(image(*layers, history=steps), "localhost/built:1")
+    title, large, env, small = command.lines("history", "built:1")
+    assert title.split() == ["CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert "KiB" in large[large.index("COPY large") :]
+    assert env.split()[-3:] == ["0", "B", "why"]
+    assert "…" in env
+    assert small.split()[1:] == ["years", "ago", "COPY", "small", *small.split()[-2:]]
+    assert "x" * 100 in command.lines("image", "history", "--no-trunc", "built:1")[2]
+    found = json.loads("".join(command.lines("history", "-o", "json", "built:1")))
+    assert [each["created_by"][:4] for each in found] == ["COPY", "ENV ", "COPY"]
 
 
 def test_the_group_has_the_names_of_podman_and_docker(web: Image, command: Command) -> None:
