@@ -119,7 +119,9 @@ class ImageServiceServicer(object):
         with its own credentials. Whether the policy allows an image is asked when it is copied.
 
         A pull has no time limit but the client's. A name that the image has had until now goes over
-        to the new one when that is whole.
+        to the new one when that is whole. Of the disks of the images and of the service's store, 64 MiB
+        and 1000 inodes stay free, or a twentieth of a small disk; a layer takes no more than its
+        manifest says.
 
         Errors: INVALID_ARGUMENT (INVALID_IMAGE_NAME; INVALID_PLATFORM; SOURCE_UNREADABLE with the
         `path`: an archive or a directory can't be read), NOT_FOUND (IMAGE_NOT_FOUND),
@@ -219,7 +221,7 @@ class ImageServiceServicer(object):
         """Adds the images of an archive: one that docker saves, or an OCI layout; as plain tar, or
         compressed by gzip, bzip2, xz or zstd. They are pulled from it, one by one, as by PullImage
         for the node's own platform; at most 1000, which have at most 1000 names together. Until then
-        the archive takes room beside the service's store; 64 MiB stay free there.
+        the archive takes room beside the service's store, but leaves as much free as PullImage.
 
         Errors: INVALID_ARGUMENT (ARCHIVE_MALFORMED; NOT_APPLICABLE: a `name` for several images),
         those of PullImage. After an error nothing is left but those images of the archive that were

@@ -22,7 +22,8 @@ from ocigrpc.engine.model.images import (
 )
 from ocigrpc.oci.images.config import ImageConfig, Step
 from ocigrpc.oci.images.platform import Platform
-from ocigrpc.service.images.to_proto import HISTORY_TEXT_BYTES
+from ocigrpc.service.images.to_proto import HISTORY_TEXT_BYTES, NAMES_LIMIT
+from ocigrpc.service.pages import ANSWER_LIMIT_BYTES
 from ocigrpc.v1 import image_pb2 as v1
 from ocigrpc.v1.image_pb2_grpc import ImageServiceStub
 from tests.bed.clients.refusal import refused
@@ -99,6 +100,21 @@ def test_an_image_is_shown_whole(served: Running, images: ImageServiceStub) -> N
     (step,) = status.history
     assert (step.comment, step.empty_layer) == ("why", True)
     assert HISTORY_TEXT_BYTES <= len(step.created_by) < HISTORY_TEXT_BYTES + 10
+
+
+def test_an_image_with_the_largest_names_and_config_fits_an_answer(
+    served: Running, images: ImageServiceStub
+) -> None:
+    found = detail()
+    names = tuple(f"{'r' * 255}:{number:0128}" for number in range(2000))
+    digests = tuple(f"{'r' * 255}@sha256:{number:064}" for number in range(2000))
+    view = msgspec.structs.replace(
+        found.view, names=names, digests=digests, labels={"l": "m" * (1 << 20)}
+    )
+    served.engine.images.details = [msgspec.structs.replace(found, view=view)]
+    (shown,) = images.ListImages(v1.ListImagesRequest()).images
+    assert (len(shown.names), len(shown.digests)) == (NAMES_LIMIT, NAMES_LIMIT)
+    assert shown.ByteSize() < ANSWER_LIMIT_BYTES
 
 
 def test_lists_come_in_pages(served: Running, images: ImageServiceStub) -> None:

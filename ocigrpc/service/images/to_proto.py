@@ -28,6 +28,10 @@ from ocigrpc.v1 import image_pb2
 # Most containers of an image that are named.
 CONTAINERS_LIMIT = 1000
 
+# Most names of an image that are shown: at their largest, with the largest config, they fit an
+# answer.
+NAMES_LIMIT = 1000
+
 # Most bytes of each text of a history.
 HISTORY_TEXT_BYTES = 4096
 
@@ -50,8 +54,8 @@ def image_summary(view: ImageView) -> image_pb2.ImageSummary:
     """An image in a list."""
     return image_pb2.ImageSummary(
         image_id=view.image_id,
-        names=view.names,
-        digests=view.digests,
+        names=view.names[:NAMES_LIMIT],
+        digests=view.digests[:NAMES_LIMIT],
         created_at=timestamp(view.created_ns),
         pulled_at=timestamp(view.pulled_ns),
         size_bytes=view.size_bytes,
