@@ -110,7 +110,8 @@ class Archives:
 
 def _write(path: str, pieces: Iterable[bytes]) -> None:
     """Make a file of these pieces, if its disk has room. Raises ``StorageFull``, ``HostFailed``."""
-    with storage_failing("write", path), open(path, "xb", buffering=0) as file:
+    # With a buffer, since without one as much is written as the kernel likes.
+    with storage_failing("write", path), open(path, "xb") as file:
         for piece in pieces:
             file.write(piece)
             require_room(os.path.dirname(path))
