@@ -38,6 +38,11 @@ class Prune:
             deadline.check()
             if not (request.dry_run or self._is_removed(image, deadline)):
                 continue
+            if not request.dry_run and self._is_stored(image):
+                # It goes later, as when a pull that runs has layers of it, and makes room then.
+                if request.until_free_bytes:
+                    break
+                continue
             pruned.append(view)
             freed_bytes += sum(each.size_bytes for each in image.chain if uses[each.id] == 1)
             uses.subtract(each.id for each in image.chain)
@@ -60,8 +65,11 @@ class Prune:
             found = os.statvfs(self._storage.root)
         return found.f_bavail * found.f_frsize + freed_bytes >= wanted_bytes
 
+    def _is_stored(self, image: Image) -> bool:
+        return image.image_id in {each.id for each in self._storage.stored_images()}
+
     def _is_removed(self, image: Image, deadline: Deadline) -> bool:
-        """Remove an image; False if it is used now, or another program was faster."""
+        """Remove an image, now or later; False if it is used, or another program was faster."""
         # Whoever asks for it between the two gets none, or else it would lose its names in use.
         with self._roots.withheld(image.image_id):
             now = self._storage.snapshot().images.get(image.image_id)
