@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,14 +11,25 @@ from pathlib import Path
 
 import pytest
 
+from ocigrpc.engine.images import archives
+from ocigrpc.engine.images.pulling import pulls
+from ocigrpc.engine.images.pulling.job import Job
+from ocigrpc.engine.images.pulling.sources import Wanted
+from ocigrpc.engine.images.removal import Removal
+from ocigrpc.engine.images.storage import Storage
+from ocigrpc.engine.model.events import EventKind
+from ocigrpc.engine.model.images import PruneRequest, RemovedImage
+from ocigrpc.errors import HostFailed
 from ocigrpc.image_errors import ImageUnusable
+from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.storage import CONTAINER_FILES, IMAGES_FILE, IMAGES_LOCK
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import until
 from tests.bed.images.opened import opened_images
-from tests.unit.test_images import A, B, Store
+from tests.unit.test_images import A, B, C, Store, image
+from tests.unit.test_pulls import FOUND, MANIFEST
 
 
 @pytest.fixture
@@ -88,3 +100,95 @@ def test_more_parallel_pulls_wake_who_waits_for_a_place(store: Store, tmp_path: 
         store.images.reload(Settings(root_dir=str(tmp_path), images=more))
         assert got.wait(10)
     thread.join()
+
+
+def events(store: Store) -> list[tuple[str, str, str]]:
+    """What is said of images, by their ids and names."""
+    found = store.images._records._store._events(0, 100)
+    return [(str(each.kind), each.object_id, each.name) for each in found]
+
+
+def test_each_name_that_goes_over_is_said_of_the_image_that_loses_it(store: Store) -> None:
+    store.put(
+        image(A, "top", ["r.io/a:1"]), image(B, "low", ["r.io/b:1"]), image(C, "low", ["r.io/c:1"])
+    )
+    names = dict.fromkeys(("r.io/b:1", "r.io/a:1"), f"sha256:{'e' * 64}")
+    store.images._pulls._name(C, "", names, Deadline(20))
+    lost = [each for each in events(store) if each[0] == EventKind.UNTAGGED]
+    assert sorted(lost) == [
+        (EventKind.UNTAGGED, A, "r.io/a:1"),
+        (EventKind.UNTAGGED, B, "r.io/b:1"),
+    ]
+
+
+def before_edit(do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something done just before the next change of the list of images."""
+    edit = Storage.edit_images
+
+    def edit_later(storage: Storage, change: Callable[[bytes], bytes], deadline: Deadline) -> None:
+        monkeypatch.setattr(Storage, "edit_images", edit)
+        do()
+        edit(storage, change, deadline)
+
+    monkeypatch.setattr(Storage, "edit_images", edit_later)
+
+
+def test_a_name_is_lost_by_the_image_that_has_it_when_it_goes_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(image(A, "top", None), image(B, "low", ["r.io/x:1"]), image(C, "low", None))
+
+    def move() -> None:
+        store.put(image(A, "top", None), image(B, "low", None), image(C, "low", ["r.io/x:1"]))
+
+    before_edit(move, monkeypatch)
+    assert store.images.tag(A, "r.io/x:1", Deadline(20)) == ("r.io/x:1", C)
+    assert events(store)[0] == (EventKind.UNTAGGED, C, "r.io/x:1")
+
+
+@pytest.mark.parametrize("until_free_bytes", [0, 1 << 60])
+def test_an_image_that_goes_later_is_not_pruned_now_and_has_no_other_go_instead(
+    store: Store, monkeypatch: pytest.MonkeyPatch, until_free_bytes: int
+) -> None:
+    asked = list[str]()
+
+    def remove(removal: Removal, text: str, all_names: bool, deadline: Deadline) -> RemovedImage:
+        asked.append(text)
+        if text == B:
+            store.put(image(A, "top", None))
+        return RemovedImage()
+
+    monkeypatch.setattr(Removal, "remove", remove)
+    request = PruneRequest(all=True, until_free_bytes=until_free_bytes)
+    pruned = store.images.prune(request, Deadline(20))
+    if until_free_bytes:
+        # Its room is yet to come.
+        assert (asked, pruned.images) == ([A], ())
+    else:
+        assert (asked, [each.image_id for each in pruned.images]) == ([A, B], [B])
+
+
+def test_pulls_that_do_not_end_hold_up_no_close(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulls, "_CLOSE_S", 0.1)
+    wanted = Wanted("a", FOUND, MANIFEST, Platform("linux", "amd64"), None)
+    job = store.images._pulls._jobs[wanted.key] = Job(wanted)
+    closing = threading.Thread(target=store.images._pulls.close)
+    closing.start()
+    closing.join(20)
+    hangs = closing.is_alive()
+    job.end(None)
+    closing.join()
+    assert (hangs, job.deadline.cancelled) == (False, True)
+
+
+def test_of_what_is_received_all_is_written_or_it_fails(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The kernel writes as much as this allows.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(HostFailed):
+            archives._write(str(tmp_path / "packed"), [b"x" * (1 << 16) + b"y"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

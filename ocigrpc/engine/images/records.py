@@ -37,10 +37,10 @@ class ImageRecords:
         self,
         image_id: str,
         digests: Mapping[str, str],
-        losers: Collection[str],
+        losers: Collection[tuple[str, str]],
         had: Collection[str],
     ) -> None:
-        """Note that an image has got names, with their digests, and who has lost them.
+        """Note that an image has got names, with their digests, and which images have lost which.
 
         ``had`` are its names before: what others stood for that it has had is forgotten. It has
         happened, so that what can't be written now is written later.
@@ -48,7 +48,7 @@ class ImageRecords:
         now_ns = time.time_ns()
         names = [name for name in digests if name] or [""]
         events = [
-            *(_event(EventKind.UNTAGGED, loser, names[0], now_ns) for loser in losers),
+            *(_event(EventKind.UNTAGGED, loser, name, now_ns) for loser, name in losers),
             *(_event(EventKind.PULLED, image_id, name, now_ns) for name in names),
         ]
         with self._lock:

@@ -31,7 +31,7 @@ def with_names(text: bytes, names: Mapping[str, Sequence[str]]) -> bytes:
 
 def with_name(text: bytes, image_id: str, name: str) -> bytes:
     """An ``images.json`` in which an image has one more name; as :func:`with_names`."""
-    return with_names(text, {image_id: [*_names_of(text, image_id), name]})
+    return with_pulled(text, image_id, "", [name])
 
 
 def without_names(text: bytes, image_id: str, names: Collection[str]) -> bytes:

@@ -34,7 +34,7 @@ from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.image_records import PullRecord
 from ocigrpc.engine.model.pulls import PullProgress, PullRequest
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import Cancelled, OcigrpcError
+from ocigrpc.errors import Cancelled, OcigrpcError, Timeout
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.platform import Platform
@@ -49,6 +49,9 @@ from ocigrpc.waiting import Deadline
 _RESOLVED_PER_PULL = 4
 # How often an image is pulled that others remove meanwhile.
 _ATTEMPTS = 8
+
+# How long the end of all pulls waits for those that a disk holds up: the next start undoes them.
+_CLOSE_S = 30.0
 
 log = get_logger()
 
@@ -105,13 +108,15 @@ class Pulls:
         return self._tidying.naming(image_id, deadline)
 
     def close(self) -> None:
-        """Give up all pulls, and undo them."""
+        """Give up all pulls, and undo them, unless a disk holds that up."""
         with self._lock:
             jobs = list(self._jobs.values())
         for job in jobs:
             job.deadline.cancel()
-        for job in jobs:
-            Deadline().wait(job.ended)
+        deadline = Deadline(_CLOSE_S)
+        with suppress(Timeout):
+            for job in jobs:
+                deadline.wait(job.ended)
         self._tidying.close()
 
     def pull(
@@ -281,7 +286,7 @@ class Pulls:
         self, image_id: str, temporary: str, digests: Mapping[str, str], deadline: Deadline
     ) -> None:
         names = [name for name in digests if name]
-        losers, had = list[str](), list[str]()
+        losers, had = list[tuple[str, str]](), list[str]()
 
         def edit(text: bytes) -> bytes:
             images = stored_images(text)
@@ -289,9 +294,10 @@ class Pulls:
                 raise Removed
             had.extend(name for each in images if each.id == image_id for name in each.names or ())
             losers.extend(
-                each.id
+                (each.id, name)
                 for each in images
-                if each.id != image_id and not set(names).isdisjoint(each.names or ())
+                for name in each.names or ()
+                if each.id != image_id and name in names
             )
             return with_pulled(text, image_id, temporary, names)
 

@@ -37,6 +37,9 @@ _GPG_HOME = "/containers-ephemeral-gpg-"
 # What it is told to remove an image.
 _DELETES = "delete"
 
+# How long its end is waited for.
+_CLOSE_S = 5.0
+
 log = get_logger()
 
 
@@ -106,7 +109,8 @@ class Tidying:
         """Leave to the next start what has not been undone."""
         self._closing.cancel()
         if self._recovering is not None:
-            self._recovering.join()
+            # A disk may not answer it.
+            self._recovering.join(_CLOSE_S)
 
     @contextmanager
     def changing(
