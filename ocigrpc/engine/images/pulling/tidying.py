@@ -125,8 +125,13 @@ class Tidying:
             self._undo_owed(settings, deadline.within(settings.timeouts.undo_s))
             self._require_undone(record)
             record = replace(record, was_there=self._is_there(record.image_id))
-            self._store.put(record)
-            self._store.sync()
+            try:
+                self._store.put(record)
+                self._store.sync()
+            except BaseException:
+                # It may be in the store all the same.
+                self._owed[record.pull_id] = record
+                raise
             self._changing[record.pull_id] = record
             self._keep()
         try:
