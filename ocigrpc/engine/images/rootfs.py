@@ -85,6 +85,9 @@ class Roots:
                         raise ImageNotFound.of(image)
                     self._lent[rootfs_id] = record
             undo.callback(self._release_failed, rootfs_id)
+            # One that was removed before that may be gone.
+            if self._storage.image(found.image_id) is None:
+                raise ImageNotFound.of(image)
             # Before anything is made, so that the next start removes what we leave.
             self._store.put(record)
             with storage_failing("make", self._directory):
