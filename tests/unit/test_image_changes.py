@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 
 from ocigrpc.engine.images import archives
+from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.pulling import pulls
 from ocigrpc.engine.images.pulling.job import Job
 from ocigrpc.engine.images.pulling.sources import Wanted
 from ocigrpc.engine.images.removal import Removal
-from ocigrpc.engine.images.storage import Storage
+from ocigrpc.engine.images.storage import Image, Snapshot, Storage
 from ocigrpc.engine.model.events import EventKind
+from ocigrpc.engine.model.image_records import PullRecord
 from ocigrpc.engine.model.images import PruneRequest, RemovedImage
-from ocigrpc.errors import HostFailed
-from ocigrpc.image_errors import ImageUnusable
+from ocigrpc.errors import HostFailed, StoreFailed
+from ocigrpc.image_errors import ImageNotFound, ImageUnusable
+from ocigrpc.oci.images.archive import ArchiveForm
 from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.storage import CONTAINER_FILES, IMAGES_FILE, IMAGES_LOCK
 from ocigrpc.settings.images import ImagesSettings
@@ -28,7 +31,7 @@ from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import until
 from tests.bed.images.opened import opened_images
-from tests.unit.test_images import A, B, C, Store, image
+from tests.unit.test_images import DIGEST, A, B, C, Store, image
 from tests.unit.test_pulls import FOUND, MANIFEST
 
 
@@ -192,3 +195,127 @@ def test_of_what_is_received_all_is_written_or_it_fails(tmp_path: Path) -> None:
             archives._write(str(tmp_path / "packed"), [b"x" * (1 << 16) + b"y"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_one_name_of_several_is_taken_and_the_image_is_lent_by_the_others_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(image(A, "top", ["r.io/a:1", "r.io/a:2"]))
+    withheld = list[bool]()
+    before_edit(lambda: withheld.append(bool(store.images.roots._withheld[A])), monkeypatch)
+    assert store.images.remove("r.io/a:1", False, Deadline(20)) == (("r.io/a:1",), "", ())
+    assert withheld == [False]
+
+
+def test_an_image_is_lent_until_its_last_name_is_taken(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withheld = list[bool]()
+    before_edit(lambda: withheld.append(bool(store.images.roots._withheld[A])), monkeypatch)
+    monkeypatch.setattr(store.images._removal, "_delete", lambda image_id, deadline: ())
+    assert store.images.remove(A, True, Deadline(20)).image_id == A
+    assert withheld == [False]
+
+
+def test_a_name_that_turns_out_to_be_the_last_one_is_not_taken_from_others_containers(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(image(A, "top", ["r.io/a:1", "r.io/a:2"]))
+    store.write(CONTAINER_FILES[0], [{"id": "c", "image": A, "layer": "x"}])
+    before_edit(lambda: store.put(image(A, "top", ["r.io/a:1"])), monkeypatch)
+    with pytest.raises(ImageUnusable) as caught:
+        store.images.remove("r.io/a:1", False, Deadline(20))
+    assert caught.value.reason == "IMAGE_IN_USE"
+    assert store.names() == {A: ["r.io/a:1"]}
+
+
+def test_an_image_that_others_begin_to_use_while_it_is_removed_keeps_its_names(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = store.images._pulls.remove
+
+    def used_and_deleted(image_id: str, deadline: Deadline) -> tuple[str, ...]:
+        store.write(CONTAINER_FILES[0], [{"id": "c", "image": A, "layer": "x"}])
+        # Others may get one of them meanwhile.
+        store.put(image(A, "top", None), image(B, "low", ["r.io/a:2"]))
+        return delete(image_id, deadline)
+
+    monkeypatch.setattr(store.images._removal, "_delete", used_and_deleted)
+    store.put(image(A, "top", ["r.io/a:1", "r.io/a:2"]), image(B, "low", None))
+    with pytest.raises(ImageUnusable) as caught:
+        store.images.remove(A, True, Deadline(20))
+    assert caught.value.reason == "IMAGE_IN_USE"
+    assert caught.value.metadata == {"image": A, "containers": "1"}
+    assert store.names() == {A: ["r.io/a:1"], B: ["r.io/a:2"]}
+    assert events(store)[-1] == (EventKind.TAGGED, A, "r.io/a:1")
+    assert store.ids() == [B, A]
+
+
+def test_a_name_that_another_image_has_got_is_not_taken_from_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(image(A, "top", ["r.io/a:1", "r.io/a:2"]), image(B, "low", None))
+
+    def move() -> None:
+        store.put(image(A, "top", ["r.io/a:2"]), image(B, "low", ["r.io/a:1"]))
+
+    before_edit(move, monkeypatch)
+    assert store.images.remove("r.io/a:1", False, Deadline(20)) == ((), "", ())
+    assert store.names() == {A: ["r.io/a:2"], B: ["r.io/a:1"]}
+    assert events(store) == []
+
+
+def test_an_image_that_is_removed_before_it_is_noted_as_lent_is_not_lent(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = Finder.get
+
+    def get_and_remove(finder: Finder, snapshot: Snapshot, text: str) -> Image:
+        found = get(finder, snapshot, text)
+        store.put(image(B, "low", ["r.io/b:1"]))
+        return found
+
+    monkeypatch.setattr(Finder, "get", get_and_remove)
+    with pytest.raises(ImageNotFound):
+        store.images.roots.lend(A, "c", readonly=False)
+    assert store.images.roots.users(A) == ()
+
+
+def test_an_image_that_is_removed_while_it_is_saved_is_not_found(
+    store: Store, tmp_path: Path
+) -> None:
+    skopeo = tmp_path / "skopeo"
+    skopeo.write_text(f"#!/bin/sh\necho '[]' >{store.root / IMAGES_FILE}\nexit 1\n")
+    skopeo.chmod(0o755)
+    settings = ImagesSettings(root=str(store.root), skopeo=str(skopeo))
+    store.images.reload(Settings(root_dir=str(tmp_path), images=settings))
+    for form in ArchiveForm:
+        store.put(image(A, "top", ["r.io/a:1"]))
+        with pytest.raises(ImageNotFound):
+            list(store.images.save(A, form, Deadline(20)))
+
+
+def test_a_pull_whose_record_may_not_survive_is_undone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, tidying = store.images._records._store, store.images._pulls._tidying
+    settings = Settings(root_dir=str(tmp_path))
+
+    def changed(pull_id: str) -> None:
+        record = PullRecord(pull_id, "docker://r.io/a", DIGEST, Platform(), (), 1, C)
+        with tidying.changing(record, settings, Deadline(20)):
+            pass
+
+    with monkeypatch.context() as failing:
+        failing.setattr(records, "sync", raising(StoreFailed("no sync")))
+        with pytest.raises(StoreFailed):
+            changed("1")
+    changed("2")
+    assert records.records(PullRecord) == []
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail

@@ -17,6 +17,7 @@ from ocigrpc.engine.model.pulls import PullRequest
 from ocigrpc.errors import InvalidArgument, OcigrpcError, cut
 from ocigrpc.host.processes.piped import PIECE_BYTES, piped
 from ocigrpc.host.processes.programs import find_program, require_program
+from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.oci.images.archive import UNPACKERS, ArchivedImage, ArchiveForm, archived_images
 from ocigrpc.oci.images.reference import image_id_of
 from ocigrpc.settings.values import Settings
@@ -52,6 +53,8 @@ class Archives:
             else:
                 ended = tools.run(argv, deadline, partial(require_room, tools.directory))
             if ended.returncode:
+                if self._storage.image(image.image_id) is None:
+                    raise ImageNotFound.of(text)
                 raise program_failure(ended.failure_text, text, "", tools.directory)
             if not is_stream:
                 with storage_failing("read", path), open(path, "rb") as file:

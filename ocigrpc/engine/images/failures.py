@@ -77,6 +77,16 @@ def registry_slow(registry: str, limit_s: float) -> RegistryUnreachable:
     return RegistryUnreachable(message, registry=registry, cause="slow", output=output)
 
 
+def in_use(image_id: str, containers: int) -> ImageUnusable:
+    """The error for an image of which other programs have containers."""
+    return ImageUnusable(
+        f"another program has {containers} containers of image {image_id}",
+        reason="IMAGE_IN_USE",
+        image=image_id,
+        containers=containers,
+    )
+
+
 def source_unreadable(path: str, problem: str) -> InvalidArgument:
     """The error for an archive or a directory that has no image that can be read."""
     return InvalidArgument.of(

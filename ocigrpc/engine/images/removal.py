@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 
+from ocigrpc.engine.images.failures import in_use
 from ocigrpc.engine.images.find import Finder, is_pinned
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
@@ -13,7 +15,7 @@ from ocigrpc.image_errors import ImageUnusable
 from ocigrpc.oci.images.reference import image_id_of
 from ocigrpc.oci.images.skopeo import is_temporary
 from ocigrpc.oci.images.storage import stored_images
-from ocigrpc.oci.images.storage_edit import without_names
+from ocigrpc.oci.images.storage_edit import with_pulled, without_names
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 
@@ -51,17 +53,21 @@ class Removal:
             return RemovedImage()
         untagged = self._untagged(image, text, all_names)
         self._refuse_pinned(image, untagged)
-        goes = len(untagged) == len(image.names)
-        with self._roots.withheld(image.image_id):
-            if goes:
-                self._refuse_used(image)
-            # Others may have given it names meanwhile, or have taken them.
-            if untagged and self._take(image, untagged, deadline):
-                return RemovedImage(untagged)
+        with ExitStack() as withheld:
+            if untagged:
+                untagged, is_left = self._take(image, untagged, withheld, deadline)
+                if is_left:
+                    return RemovedImage(untagged)
+            else:
+                self._withhold(image, withheld)
             # Once it has no name: what is released from now on takes the image with it.
             users = self._roots.let_go(image.image_id)
             if not users:
-                users = self._delete(image.image_id, deadline)
+                try:
+                    users = self._delete(image.image_id, deadline)
+                except ImageUnusable:
+                    self._give_back(image, untagged, deadline)
+                    raise
         return RemovedImage(untagged, image.image_id, users)
 
     def finish(self, image_id: str) -> None:
@@ -72,19 +78,49 @@ class Removal:
             if image is not None and not image.names and not self._roots.users(image_id):
                 self._delete(image_id, deadline)
 
-    def _take(self, image: Image, names: Collection[str], deadline: Deadline) -> Collection[str]:
-        """Take names from an image; those that it still has."""
-        left = list[str]()
+    def _take(
+        self, image: Image, names: Collection[str], withheld: ExitStack, deadline: Deadline
+    ) -> tuple[tuple[str, ...], bool]:
+        """Take names from an image: those that it had, and whether it has any other.
+
+        If it has not, it is withheld. Others may have given it names meanwhile, or have taken them.
+        """
+        taken, left = list[str](), list[str]()
 
         def edit(content: bytes) -> bytes:
-            changed = without_names(content, image.image_id, names)
-            found = (each.names for each in stored_images(changed) if each.id == image.image_id)
-            left.extend(each for each in next(found, None) or () if not is_temporary(each))
-            return changed
+            stored = (each for each in stored_images(content) if each.id == image.image_id)
+            for name in (name for each in stored for name in each.names or ()):
+                if not is_temporary(name):
+                    (taken if name in names else left).append(name)
+            if not left:
+                # Not before: until now it is lent by all of its names.
+                self._withhold(image, withheld)
+            return without_names(content, image.image_id, names)
 
         self._storage.edit_images(edit, deadline)
-        self._records.untagged(image.image_id, names)
-        return left
+        self._records.untagged(image.image_id, taken)
+        return tuple(taken), bool(left)
+
+    def _give_back(self, image: Image, names: Collection[str], deadline: Deadline) -> None:
+        """Give an image its names again, but for those that others have got meanwhile."""
+        given = list[str]()
+
+        def edit(content: bytes) -> bytes:
+            stored = stored_images(content)
+            if image.image_id not in {each.id for each in stored}:
+                return content
+            others = {name for each in stored for name in each.names or ()}
+            given.extend(each for each in names if each not in others)
+            return with_pulled(content, image.image_id, "", given)
+
+        self._storage.edit_images(edit, deadline)
+        for name in given:
+            self._records.tagged(image.image_id, name, "")
+
+    def _withhold(self, image: Image, withheld: ExitStack) -> None:
+        """Lend an image to nobody from now on, unless other programs use it."""
+        self._refuse_used(image)
+        withheld.enter_context(self._roots.withheld(image.image_id))
 
     def _untagged(self, image: Image, text: str, all_names: bool) -> tuple[str, ...]:
         """The names that are to go."""
@@ -111,11 +147,5 @@ class Removal:
                 )
 
     def _refuse_used(self, image: Image) -> None:
-        users = [each for each in self._storage.containers() if each.image == image.image_id]
-        if users:
-            raise ImageUnusable(
-                f"another program has {len(users)} containers of image {image.image_id}",
-                reason="IMAGE_IN_USE",
-                image=image.image_id,
-                containers=len(users),
-            )
+        if users := self._storage.users(image.image_id):
+            raise in_use(image.image_id, len(users))

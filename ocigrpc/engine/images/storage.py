@@ -165,6 +165,10 @@ class Storage:
             found = [each for file in self._containers for each in file.read() or ()]
             return list(on_lasting_layers(found, self._volatile_layers.read() or {}))
 
+    def users(self, image_id: str) -> Sequence[StoredContainer]:
+        """The containers of other programs that use an image."""
+        return [each for each in self.containers() if each.image == image_id]
+
     def layer_path(self, layer_id: str) -> str:
         """The directory with the files of a layer."""
         return str(self.root / "overlay" / layer_id / "diff")

@@ -27,6 +27,7 @@ _DAMAGED = Meaning("IMAGE_DAMAGED")
 _CUT = Meaning("REGISTRY_UNREACHABLE", "cut")
 # Of an archive or a directory. A registry has no such failures that have no words of their own.
 _UNREADABLE = Meaning("SOURCE_UNREADABLE")
+_IN_USE = Meaning("IMAGE_IN_USE")
 
 # In this order: a message can have several of them. What is between them may be where "*" is.
 _WORDS = (
@@ -87,6 +88,7 @@ _WORDS = (
     ("initializing source", _UNREADABLE),
     ("initializing image from source", _UNREADABLE),
     ("determining manifest mime type", _UNREADABLE),
+    ("image is in use by a container", _IN_USE),
 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 
+from ocigrpc.engine.images.failures import in_use
 from ocigrpc.engine.images.program import Bench
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Storage
@@ -19,6 +20,7 @@ from ocigrpc.errors import cut
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.oci.images.empty_image import layout
 from ocigrpc.oci.images.skopeo import pulled_name, waking_name
+from ocigrpc.oci.images.skopeo_errors import meaning_of
 from ocigrpc.oci.images.storage import StoredLayer, orphans, stored_layers
 from ocigrpc.oci.images.storage_edit import with_incomplete, without_names
 from ocigrpc.waiting import Deadline
@@ -64,13 +66,17 @@ def delete(image_id: str, storage: Storage, bench: Bench) -> None:
     """Remove an image, with its names, and the layers that no other one has.
 
     It ends by itself, whatever its caller waits for: cut off, it leaves layers that nobody removes.
+    Raises ``ImageUnusable`` (IMAGE_IN_USE) if another program has begun to use it.
     """
     try:
         _run(bench.skopeo.delete(image_id, bench.directory), bench, Deadline(_DELETE_S))
-    except ImagesFailed:
+    except ImagesFailed as error:
         # Another program may have been faster, or a removal that an earlier service has begun.
-        if image_id in {each.id for each in storage.stored_images()}:
-            raise
+        if image_id not in {each.id for each in storage.stored_images()}:
+            return
+        if meaning_of(error.metadata["output"]).reason == "IMAGE_IN_USE":
+            raise in_use(image_id, max(len(storage.users(image_id)), 1)) from error
+        raise
 
 
 def _remove_images(
