@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ocigrpc.host.files import walk
 from ocigrpc.host.files.usage import Usage, usage_of
 
 
@@ -37,6 +39,20 @@ def test_a_file_with_several_names_counts_once(tmp_path: Path) -> None:
     before = usage(tmp_path / "a")
     os.link(tmp_path / "a/file", tmp_path / "a/other")
     assert usage(tmp_path / "a") == before
+
+
+def test_of_a_tree_deeper_than_the_limit_it_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "LEVELS_LIMIT", 4)
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    assert usage(tmp_path).inodes == 4
+    (tmp_path / "a/b/c/d").mkdir()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="deeper") as caught:
+        usage(tmp_path)
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_it_pauses_and_can_be_ended(tmp_path: Path) -> None:
