@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ocigrpc.failing import host_failing
-from ocigrpc.host.files.locked_file import record_locked, replace_file
-from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
+from ocigrpc.oci.images.lists import Decoded, edit_list, explained
 from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from ocigrpc.oci.images.skopeo import is_temporary
 from ocigrpc.oci.images.storage import (
@@ -42,12 +41,6 @@ from ocigrpc.oci.images.storage import (
 )
 from ocigrpc.waiting import Deadline
 
-# The largest list of a store that is read: some 100,000 layers.
-_LIST_LIMIT_BYTES = 64 << 20
-# By which others know who has changed a list last, and read it again; see containers/storage.
-_LAST_WRITER_BYTES = 64
-
-_T = TypeVar("_T")
 log = get_logger()
 
 
@@ -85,12 +78,12 @@ class Storage:
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
-        self._images = _Decoded(self.root / IMAGES_FILE, stored_images)
-        self._layers = _Decoded(self.root / LAYERS_FILE, stored_layers)
+        self._images = Decoded(self.root / IMAGES_FILE, stored_images)
+        self._layers = Decoded(self.root / LAYERS_FILE, stored_layers)
         self._containers = [
-            _Decoded(self.root / each, stored_containers) for each in CONTAINER_FILES
+            Decoded(self.root / each, stored_containers) for each in CONTAINER_FILES
         ]
-        self._volatile_layers = _Decoded(self.root / VOLATILE_LAYERS_FILE, stored_layers)
+        self._volatile_layers = Decoded(self.root / VOLATILE_LAYERS_FILE, stored_layers)
         self._configs: dict[str, ImageFile] = {}
         # What has been logged of images that are not shown.
         self._problems: dict[str, str] = {}
@@ -191,7 +184,7 @@ class Storage:
         """The short path of a layer's files below :attr:`overlay_dir`. Raises ``ImagesFailed``."""
         # Read each time: another program may have made the layer anew, with another path.
         path = self.root / "overlay" / layer_id / "link"
-        with _explained(path):
+        with explained(path):
             return f"l/{path.read_text().strip()}"
 
     def edit_images(self, edit: Callable[[bytes], bytes], deadline: Deadline) -> None:
@@ -199,20 +192,11 @@ class Storage:
 
         ``edit`` gets what it is then, and may raise ``ValueError``, which becomes ``ImagesFailed``.
         """
-        self._edit(self.root / IMAGES_FILE, self.root / IMAGES_LOCK, edit, deadline)
+        edit_list(self.root / IMAGES_FILE, self.root / IMAGES_LOCK, edit, deadline)
 
     def edit_layers(self, edit: Callable[[bytes], bytes], deadline: Deadline) -> None:
         """The same for the list of layers, which others keep locked while they unpack one."""
-        self._edit(self.root / LAYERS_FILE, self.root / LAYERS_LOCK, edit, deadline)
-
-    @staticmethod
-    def _edit(path: Path, lock: Path, edit: Callable[[bytes], bytes], deadline: Deadline) -> None:
-        with host_failing("change", path), record_locked(lock, deadline) as file:
-            with _explained(path):
-                content = edit(_content(path))
-            # First: if this process is killed between the two, others read what they know already.
-            os.pwrite(file, os.urandom(_LAST_WRITER_BYTES), 0)
-            replace_file(path, content)
+        edit_list(self.root / LAYERS_FILE, self.root / LAYERS_LOCK, edit, deadline)
 
     def _whole(self, images: Sequence[StoredImage], layers: Mapping[str, StoredLayer]) -> Snapshot:
         found, problems = dict[str, Image](), dict[str, str]()
@@ -266,59 +250,3 @@ class Storage:
         """A file of an image, with one byte more than the limit if it is larger."""
         with open(self.root / big_data_path(image_id, key), "rb") as file:
             return file.read(limit_bytes + 1)
-
-
-class _Decoded(Generic[_T]):
-    """A file of a store, decoded again when it has changed."""
-
-    def __init__(self, path: Path, decode: Callable[[bytes], _T]) -> None:
-        self._path = path
-        self._decode = decode
-        self._version: tuple[int, int, int] | None = None
-        self._value: _T | None = None
-
-    def read(self) -> _T | None:
-        """What it has; None while it is missing."""
-        try:
-            found = os.stat(self._path)
-        except FileNotFoundError:
-            self._version = self._value = None
-            return None
-        except OSError as error:
-            raise _damage(self._path, error.strerror or str(error)) from error
-        version = found.st_ino, found.st_size, found.st_mtime_ns
-        if version != self._version:
-            with _explained(self._path):
-                self._value = self._decode(_content(self._path))
-            self._version = version
-        return self._value
-
-
-def _content(path: Path) -> bytes:
-    """All of a list; empty while it is missing. Raises ``ValueError`` if it is too long."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_LIST_LIMIT_BYTES + 1)
-    except FileNotFoundError:
-        return b""
-    if len(content) > _LIST_LIMIT_BYTES:
-        raise ValueError(f"it is larger than {_LIST_LIMIT_BYTES} bytes")
-    return content
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Raise ``ImagesFailed`` for what can't be read or understood."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise _damage(path, str(error)) from error
-
-
-def _damage(path: Path, problem: str) -> ImagesFailed:
-    return ImagesFailed(
-        f"the list of images in {path} can't be read: {problem}",
-        reason="STORAGE_DAMAGED",
-        path=path,
-        error=problem,
-    )
