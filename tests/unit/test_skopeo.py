@@ -122,6 +122,9 @@ def fatal(message: str) -> str:
         ),
         (r"storing blob to file \"/x/1\": unexpected EOF", ("IMAGE_DAMAGED", "")),
         (r"storing blob to file \"/x/1\": gzip: invalid checksum", ("IMAGE_DAMAGED", "")),
+        ("adding layer: processing tar file(unexpected EOF): exit 1", ("IMAGE_DAMAGED", "")),
+        ("unpacking failed (error: x; output: not a directory)", ("IMAGE_DAMAGED", "")),
+        ("unsupported docker v2s2 media type: 1", ("IMAGE_DAMAGED", "")),
         ("reading blob sha256:1: open /x: no such file or directory", ("SOURCE_UNREADABLE", "")),
     ],
 )

@@ -29,6 +29,10 @@ _CUT = Meaning("REGISTRY_UNREACHABLE", "cut")
 _UNREADABLE = Meaning("SOURCE_UNREADABLE")
 _IN_USE = Meaning("IMAGE_IN_USE")
 
+# What older and newer versions say of a layer that they can't unpack, and why that is the layer's.
+_UNPACKING = ("processing tar file(", "unpacking failed")
+_PROBLEMS = ("unexpected eof", "invalid tar header", "no such file or directory", "not a directory")
+
 # In this order: a message can have several of them. What is between them may be where "*" is.
 _WORDS = (
     ("no space left on device", _FULL),
@@ -59,8 +63,8 @@ _WORDS = (
     ("blob size mismatch", _DAMAGED),
     ("does not match config's diffid", _DAMAGED),
     # The digest of a layer is right, or not yet known to be wrong, and nothing can unpack it.
-    ("processing tar file(unexpected eof)", _DAMAGED),
-    ("processing tar file(archive/tar: invalid tar header)", _DAMAGED),
+    *((f"{verb}*{problem}", _DAMAGED) for verb in _UNPACKING for problem in _PROBLEMS),
+    ("unsupported*media type", _DAMAGED),
     ("gzip: invalid", _DAMAGED),
     ("flate: corrupt input", _DAMAGED),
     ("happened during read: unexpected eof", _CUT),
