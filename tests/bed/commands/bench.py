@@ -24,6 +24,7 @@ from tests.bed.faults.hanging import hanging_runtime
 from tests.bed.measures.calls import beside_hanging, status
 from tests.bed.measures.figures import Figure, print_table
 from tests.bed.measures.growth import growth
+from tests.bed.measures.images import images
 from tests.bed.measures.lives import in_flight, lives
 from tests.bed.measures.logs import logs
 from tests.bed.measures.sides import Bench
@@ -45,6 +46,7 @@ ALONE: Mapping[str, Measure] = {
     "status": status,
     "hanging": beside_hanging,
     "logs": logs,
+    "images": images,
     "growth": growth,
 }
 
