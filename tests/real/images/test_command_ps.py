@@ -92,7 +92,7 @@ def test_nothing_is_of_an_image_that_is_not_there(web: Image, command: Command) 
 
 
 def test_a_narrow_terminal_cuts_the_command_before_the_image(web: Image, command: Command) -> None:
-    for columns, whole in ((200, True), (90, False)):
+    for columns, whole in ((200, True), (72, False)):
         text = seen(command.argv("ps", "--all"), columns=columns, NO_COLOR="1")
         assert (WEB in text) == whole
         assert all(len(line) <= columns for line in text.splitlines())
