@@ -5,8 +5,8 @@ Only unknown enum numbers, which the value can't hold, are refused here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeVar
 
 from ocigrpc.oci.spec.config import (
     ContainerConfig,
@@ -14,6 +14,7 @@ from ocigrpc.oci.spec.config import (
     DeviceCgroupRule,
     DeviceType,
     HugepageLimit,
+    IdMapping,
     Mount,
     Namespace,
     NamespaceMode,
@@ -23,6 +24,7 @@ from ocigrpc.oci.spec.config import (
     Rlimit,
     Seccomp,
     SeccompType,
+    UserNamespace,
 )
 from ocigrpc.v1 import config_pb2
 from ocigrpc.violations import Violations
@@ -67,15 +69,12 @@ def container_config(
             message.no_new_privileges if message.HasField("no_new_privileges") else None
         ),
         seccomp=_seccomp(violations, message.seccomp) if message.HasField("seccomp") else None,
-        masked_paths=(
-            tuple(message.masked_paths.paths) if message.HasField("masked_paths") else None
-        ),
-        readonly_paths=(
-            tuple(message.readonly_paths.paths) if message.HasField("readonly_paths") else None
-        ),
+        masked_paths=_paths(message, "masked_paths"),
+        readonly_paths=_paths(message, "readonly_paths"),
         readonly_rootfs=message.readonly_rootfs,
         image=message.image,
         rootfs_limit_bytes=message.rootfs_limit_bytes,
+        user_namespace=_user_namespace(message),
         hostname=message.hostname,
         sysctls=dict(message.sysctls),
         namespaces=tuple(_namespace(violations, *each) for each in enumerate(message.namespaces)),
@@ -87,6 +86,13 @@ def container_config(
         ),
         add_ambient_capabilities=tuple(message.add_ambient_capabilities),
     )
+
+
+def _paths(
+    message: config_pb2.ContainerConfig, field: Literal["masked_paths", "readonly_paths"]
+) -> tuple[str, ...] | None:
+    paths: config_pb2.PathList = getattr(message, field)
+    return tuple(paths.paths) if message.HasField(field) else None
 
 
 def _mount(violations: Violations, index: int, message: config_pb2.Mount) -> Mount:
@@ -135,6 +141,17 @@ def _namespace(violations: Violations, index: int, message: config_pb2.Namespace
         mode=_named(violations, f"{field}.mode", message.mode, _NAMESPACE_MODES),
         path=message.path,
     )
+
+
+def _user_namespace(message: config_pb2.ContainerConfig) -> UserNamespace | None:
+    if not message.HasField("user_namespace"):
+        return None
+    given = message.user_namespace
+    return UserNamespace(_mappings(given.uid_mappings), _mappings(given.gid_mappings))
+
+
+def _mappings(messages: Iterable[config_pb2.IdMapping]) -> tuple[IdMapping, ...]:
+    return tuple(IdMapping(each.container_id, each.host_id, each.size) for each in messages)
 
 
 def _device(message: config_pb2.Device) -> Device:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ocigrpc.engine.containers.inspect import ContainerProcess, Inspection
 from ocigrpc.engine.model.values import Position
 from ocigrpc.oci.bundle import SpecFile
+from ocigrpc.oci.spec.linux_types import SpecIdMapping
 from ocigrpc.oci.spec.types import ShownSpec, SpecCapabilities, SpecMount, SpecUser
 from ocigrpc.service.from_proto import container_id
 from ocigrpc.service.pages import PROCESSES_LIMIT, Page, page_of, size_of
@@ -55,6 +57,9 @@ def _message(file: SpecFile, seccomp_profile: str) -> container_pb2.ContainerSpe
         message.seccomp.default_action = seccomp.default_action
         message.seccomp.rules = len(seccomp.syscalls or ())
         message.seccomp.profile_path = seccomp_profile
+    if spec.linux is not None and spec.linux.uid_mappings and spec.linux.gid_mappings:
+        _add_mappings(message.user_namespace.uid_mappings, spec.linux.uid_mappings)
+        _add_mappings(message.user_namespace.gid_mappings, spec.linux.gid_mappings)
     if message.ByteSize() > SPEC_LIMIT_BYTES:
         message.ClearField("env")
         message.ClearField("mounts")
@@ -112,6 +117,13 @@ def _add_mount(message: container_pb2.ContainerSpec, mount: SpecMount) -> None:
             added.propagation = _PROPAGATIONS[option]
         else:
             added.options.append(option)
+
+
+def _add_mappings(
+    added: RepeatedCompositeFieldContainer[config_pb2.IdMapping], mappings: Sequence[SpecIdMapping]
+) -> None:
+    for each in mappings:
+        added.add(container_id=each.container_id, host_id=each.host_id, size=each.size)
 
 
 def processes_request(request: process_pb2.ListProcessesRequest) -> tuple[str, Page]:

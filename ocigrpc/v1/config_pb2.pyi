@@ -67,7 +67,7 @@ DEVICE_TYPE_CHARACTER: DeviceType
 DEVICE_TYPE_BLOCK: DeviceType
 
 class ContainerConfig(_message.Message):
-    __slots__ = ("rootfs_path", "command", "args", "env", "working_dir", "user", "supplemental_groups", "mounts", "resources", "add_capabilities", "drop_capabilities", "no_new_privileges", "seccomp", "masked_paths", "readonly_paths", "readonly_rootfs", "hostname", "sysctls", "namespaces", "devices", "rlimits", "privileged", "add_ambient_capabilities", "device_cgroup_rules", "image", "rootfs_limit_bytes")
+    __slots__ = ("rootfs_path", "command", "args", "env", "working_dir", "user", "supplemental_groups", "mounts", "resources", "add_capabilities", "drop_capabilities", "no_new_privileges", "seccomp", "masked_paths", "readonly_paths", "readonly_rootfs", "hostname", "sysctls", "namespaces", "devices", "rlimits", "privileged", "add_ambient_capabilities", "device_cgroup_rules", "image", "user_namespace", "rootfs_limit_bytes")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class ContainerConfig(_message.Message):
     ADD_AMBIENT_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_CGROUP_RULES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    USER_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     ROOTFS_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     rootfs_path: str
     command: _containers.RepeatedScalarFieldContainer[str]
@@ -133,8 +134,27 @@ class ContainerConfig(_message.Message):
     add_ambient_capabilities: _containers.RepeatedScalarFieldContainer[str]
     device_cgroup_rules: _containers.RepeatedCompositeFieldContainer[DeviceCgroupRule]
     image: str
+    user_namespace: UserNamespace
     rootfs_limit_bytes: int
-    def __init__(self, rootfs_path: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., user: _Optional[str] = ..., supplemental_groups: _Optional[_Iterable[int]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., resources: _Optional[_Union[LinuxContainerResources, _Mapping]] = ..., add_capabilities: _Optional[_Iterable[str]] = ..., drop_capabilities: _Optional[_Iterable[str]] = ..., no_new_privileges: bool = ..., seccomp: _Optional[_Union[SeccompProfile, _Mapping]] = ..., masked_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_rootfs: bool = ..., hostname: _Optional[str] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., rlimits: _Optional[_Iterable[_Union[Rlimit, _Mapping]]] = ..., privileged: bool = ..., add_ambient_capabilities: _Optional[_Iterable[str]] = ..., device_cgroup_rules: _Optional[_Iterable[_Union[DeviceCgroupRule, _Mapping]]] = ..., image: _Optional[str] = ..., rootfs_limit_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, rootfs_path: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., args: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., user: _Optional[str] = ..., supplemental_groups: _Optional[_Iterable[int]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., resources: _Optional[_Union[LinuxContainerResources, _Mapping]] = ..., add_capabilities: _Optional[_Iterable[str]] = ..., drop_capabilities: _Optional[_Iterable[str]] = ..., no_new_privileges: bool = ..., seccomp: _Optional[_Union[SeccompProfile, _Mapping]] = ..., masked_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_paths: _Optional[_Union[PathList, _Mapping]] = ..., readonly_rootfs: bool = ..., hostname: _Optional[str] = ..., sysctls: _Optional[_Mapping[str, str]] = ..., namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., rlimits: _Optional[_Iterable[_Union[Rlimit, _Mapping]]] = ..., privileged: bool = ..., add_ambient_capabilities: _Optional[_Iterable[str]] = ..., device_cgroup_rules: _Optional[_Iterable[_Union[DeviceCgroupRule, _Mapping]]] = ..., image: _Optional[str] = ..., user_namespace: _Optional[_Union[UserNamespace, _Mapping]] = ..., rootfs_limit_bytes: _Optional[int] = ...) -> None: ...
+
+class UserNamespace(_message.Message):
+    __slots__ = ("uid_mappings", "gid_mappings")
+    UID_MAPPINGS_FIELD_NUMBER: _ClassVar[int]
+    GID_MAPPINGS_FIELD_NUMBER: _ClassVar[int]
+    uid_mappings: _containers.RepeatedCompositeFieldContainer[IdMapping]
+    gid_mappings: _containers.RepeatedCompositeFieldContainer[IdMapping]
+    def __init__(self, uid_mappings: _Optional[_Iterable[_Union[IdMapping, _Mapping]]] = ..., gid_mappings: _Optional[_Iterable[_Union[IdMapping, _Mapping]]] = ...) -> None: ...
+
+class IdMapping(_message.Message):
+    __slots__ = ("container_id", "host_id", "size")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    container_id: int
+    host_id: int
+    size: int
+    def __init__(self, container_id: _Optional[int] = ..., host_id: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Mount(_message.Message):
     __slots__ = ("container_path", "host_path", "type", "readonly", "propagation", "options")

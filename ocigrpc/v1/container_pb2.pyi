@@ -176,7 +176,7 @@ class ContainerSummary(_message.Message):
     def __init__(self, container_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[ContainerState, str]] = ..., pid: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., exit_status: _Optional[_Union[ExitStatus, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., runtime_handler: _Optional[str] = ..., command_line: _Optional[str] = ..., monitor_lost: bool = ..., image_id: _Optional[str] = ..., image_name: _Optional[str] = ...) -> None: ...
 
 class ContainerSpec(_message.Message):
-    __slots__ = ("command", "env", "working_dir", "user", "rootfs_path", "readonly_rootfs", "mounts", "terminal", "capabilities", "no_new_privileges", "seccomp", "truncated")
+    __slots__ = ("command", "env", "working_dir", "user", "rootfs_path", "readonly_rootfs", "mounts", "terminal", "capabilities", "no_new_privileges", "seccomp", "truncated", "user_namespace")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +196,7 @@ class ContainerSpec(_message.Message):
     NO_NEW_PRIVILEGES_FIELD_NUMBER: _ClassVar[int]
     SECCOMP_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    USER_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     command: _containers.RepeatedScalarFieldContainer[str]
     env: _containers.ScalarMap[str, str]
     working_dir: str
@@ -208,7 +209,8 @@ class ContainerSpec(_message.Message):
     no_new_privileges: bool
     seccomp: SeccompFilter
     truncated: bool
-    def __init__(self, command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., user: _Optional[_Union[ContainerUser, _Mapping]] = ..., rootfs_path: _Optional[str] = ..., readonly_rootfs: bool = ..., mounts: _Optional[_Iterable[_Union[_config_pb2.Mount, _Mapping]]] = ..., terminal: bool = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., no_new_privileges: bool = ..., seccomp: _Optional[_Union[SeccompFilter, _Mapping]] = ..., truncated: bool = ...) -> None: ...
+    user_namespace: _config_pb2.UserNamespace
+    def __init__(self, command: _Optional[_Iterable[str]] = ..., env: _Optional[_Mapping[str, str]] = ..., working_dir: _Optional[str] = ..., user: _Optional[_Union[ContainerUser, _Mapping]] = ..., rootfs_path: _Optional[str] = ..., readonly_rootfs: bool = ..., mounts: _Optional[_Iterable[_Union[_config_pb2.Mount, _Mapping]]] = ..., terminal: bool = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., no_new_privileges: bool = ..., seccomp: _Optional[_Union[SeccompFilter, _Mapping]] = ..., truncated: bool = ..., user_namespace: _Optional[_Union[_config_pb2.UserNamespace, _Mapping]] = ...) -> None: ...
 
 class ContainerUser(_message.Message):
     __slots__ = ("uid", "gid", "supplemental_groups")

@@ -204,6 +204,8 @@ class RuntimeServiceServicer(object):
         processes, or a scope of its name exists), FAILED_PRECONDITION (LOG_EXISTS: the file
         that the service would create as the log exists; BUNDLE_EXISTS: so does the container's
         own directory; IMAGE_TOO_DEEP: `config.image` has more layers than this kernel can mount;
+        ID_MAPPING_UNSUPPORTED: not with `config.user_namespace`; PATH_NOT_SEARCHABLE: its root can't
+        come to the root filesystem;
         or the runtime can't do what you ask for, with its message as `output`:
         PROGRAM_NOT_FOUND, PROGRAM_NOT_EXECUTABLE and PROGRAM_KILLED (before it began), with the
         `exit_code` that a shell would return, 127, 126 and 137; WORKING_DIR_UNUSABLE,

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from ocigrpc.errors import InvalidArgument, OcigrpcError, PreconditionFailed
 from ocigrpc.host.archives import attributes
-from ocigrpc.host.archives.owners import Owners
 from ocigrpc.host.archives.pack import DEPTH_LIMIT, DESCRIPTORS, PIECE_BYTES, joined, pack
 from ocigrpc.host.archives.reading import Archive
 from ocigrpc.host.archives.unpack import Rules, Unpacked, parts_of, unpack
 from ocigrpc.host.descriptors import closing_fd
+from ocigrpc.host.mappings.owners import Owners
 from tests.bed.bundles.archives import archive, fill, member, tree
 
 ALL = Rules(Owners().here, keep_types=False)

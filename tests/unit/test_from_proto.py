@@ -167,6 +167,10 @@ def test_config_is_converted_whole() -> None:
         add_ambient_capabilities=["KILL"],
         image="i",
         rootfs_limit_bytes=10,
+        user_namespace=config_pb2.UserNamespace(
+            uid_mappings=[{"container_id": 0, "host_id": 1, "size": 2}],
+            gid_mappings=[{"container_id": 3, "host_id": 4, "size": 5}],
+        ),
     )
     assert every_field_is_set(message)
     assert from_proto.create_request(Create(config=message)).source == ConfigSource(
@@ -208,6 +212,9 @@ def test_config_is_converted_whole() -> None:
             image="i",
             rootfs_limit_bytes=10,
             add_ambient_capabilities=("KILL",),
+            user_namespace=values.UserNamespace(
+                (values.IdMapping(0, 1, 2),), (values.IdMapping(3, 4, 5),)
+            ),
         )
     )
 

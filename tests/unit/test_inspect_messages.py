@@ -40,7 +40,9 @@ SPEC = {
         "seccomp": {
             "defaultAction": "SCMP_ACT_ERRNO",
             "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}],
-        }
+        },
+        "uidMappings": [{"containerID": 0, "hostID": 1, "size": 2}],
+        "gidMappings": [{"containerID": 3, "hostID": 4, "size": 5}],
     },
 }
 
@@ -90,6 +92,10 @@ def test_everything_has_its_place() -> None:
         seccomp=container_pb2.SeccompFilter(
             default_action="SCMP_ACT_ERRNO", rules=1, profile_path="/p.json"
         ),
+        user_namespace=config_pb2.UserNamespace(
+            uid_mappings=[{"container_id": 0, "host_id": 1, "size": 2}],
+            gid_mappings=[{"container_id": 3, "host_id": 4, "size": 5}],
+        ),
     )
 
 
@@ -98,6 +104,7 @@ def test_the_least_that_a_spec_can_say_is_enough() -> None:
     found = message(least)
     assert (list(found.command), found.rootfs_path) == (["sh"], "/r")
     assert not found.HasField("seccomp")
+    assert not found.HasField("user_namespace")
 
 
 def test_a_spec_that_nobody_can_read_is_absent(tmp_path: Path) -> None:

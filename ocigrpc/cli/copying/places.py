@@ -67,8 +67,8 @@ class Local(NamedTuple):
     def read(self, name: str, ways: Ways) -> Iterator[bytes]:
         """An archive of it, in which it has a name."""
         # Imported here, since completion and help should not wait for it.
-        from ocigrpc.host.archives.owners import Owners
         from ocigrpc.host.archives.pack import PIECE_BYTES, joined, pack
+        from ocigrpc.host.mappings.owners import Owners
 
         flags = os.O_PATH | (0 if ways.follow_link else os.O_NOFOLLOW)
         file = os.open(self.path, flags)

@@ -9,7 +9,7 @@ import msgspec
 
 from ocigrpc.errors import HostFailed, InvalidSettings
 from ocigrpc.host import descriptors
-from ocigrpc.host.files.directory import trust_problem
+from ocigrpc.host.files.directory import is_open_to_others, trust_problem
 from ocigrpc.host.processes.programs import require_program
 from ocigrpc.log import get_logger
 from ocigrpc.settings.values import Settings
@@ -52,7 +52,9 @@ def prepare(settings: Settings) -> None:
     if os.geteuid():
         raise HostFailed("the service has to run as root", reason="NOT_ROOT", uid=os.geteuid())
     require_programs(settings)
-    for path in (settings.root_dir, settings.run_dir, settings.logs.dir):
+    # Through it, the root of a user namespace comes to its root filesystem.
+    make_private_directory(settings.root_dir, may_be_searched=True)
+    for path in (settings.run_dir, settings.logs.dir):
         make_private_directory(path)
 
 
@@ -62,11 +64,11 @@ def require_programs(settings: Settings) -> None:
     require_program(settings.runtimes[settings.default_runtime].path)
 
 
-def make_private_directory(path: str) -> None:
+def make_private_directory(path: str, *, may_be_searched: bool = False) -> None:
     """Make a directory with mode 0700, and those above it with the usual mode.
 
-    An existing one is kept as it is, if nobody else can write to it. Raises ``HostFailed``
-    otherwise.
+    An existing one is kept as it is, if nobody else can write to it; it is logged if others can
+    read it, or search it unless it ``may_be_searched``. Raises ``HostFailed`` otherwise.
     """
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -78,7 +80,7 @@ def make_private_directory(path: str) -> None:
         raise _unusable(path, error.strerror or str(error)) from error
     if problem:
         raise _unusable(path, problem)
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if is_open_to_others(mode, may_be_searched=may_be_searched):
         log.warning("directory.open_to_others", path=path, mode=f"{mode:04o}")
 
 

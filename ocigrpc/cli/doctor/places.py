@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from ocigrpc.cli.doctor.findings import Finding, Host, failed, fine, warning
 from ocigrpc.errors import InvalidSettings
-from ocigrpc.host.files.directory import trust_problem
+from ocigrpc.host.files.directory import is_open_to_others, trust_problem
 from ocigrpc.settings.access import MetricsSettings, SocketSettings
 from ocigrpc.settings.rules import TcpAddress
 
@@ -31,7 +31,9 @@ def check_directories(host: Host) -> Iterator[Finding]:
         except PermissionError:
             yield warning(f"{path}: only root may look there", "run doctor as root")
             continue
-        yield from _directory(path, existing)
+        # Through it, the root of a user namespace comes to its root filesystem.
+        may_be_searched = path == settings.root_dir
+        yield from _directory(path, existing, may_be_searched=may_be_searched)
         yield from _room(existing)
 
 
@@ -46,7 +48,7 @@ def nearest(path: str) -> str:
             return path
 
 
-def _directory(path: str, existing: str) -> Iterator[Finding]:
+def _directory(path: str, existing: str, *, may_be_searched: bool) -> Iterator[Finding]:
     if existing != path:
         yield fine(f"{path} does not exist yet: the service makes it")
         return
@@ -55,7 +57,7 @@ def _directory(path: str, existing: str) -> Iterator[Finding]:
     if problem:
         remedy = f"make it a directory of root's with mode 0700, or use another than {path}"
         yield failed(f"{path} {problem}", remedy)
-    elif mode & (stat.S_IRWXG | stat.S_IRWXO):
+    elif is_open_to_others(mode, may_be_searched=may_be_searched):
         yield warning(f"{path} is open to other users: mode {mode:04o}", f"chmod 0700 {path}")
     else:
         yield fine(path)

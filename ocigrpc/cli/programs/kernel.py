@@ -11,12 +11,20 @@ import click
 from ocigrpc.cli.parsed import Parsed
 
 if TYPE_CHECKING:
-    from ocigrpc.v1.config_pb2 import ContainerConfig, DeviceCgroupRule, Namespace, Rlimit
+    from ocigrpc.v1.config_pb2 import (
+        ContainerConfig,
+        DeviceCgroupRule,
+        IdMapping,
+        Namespace,
+        Rlimit,
+    )
 
 # RLIM_INFINITY.
 _UNLIMITED = (1 << 64) - 1
 _RULE = re.compile(r"([abc])\s+(\*|\d+):(\*|\d+)\s+([rwm]+)")
 _GROUP_LAST = (1 << 32) - 1
+# Of a user, a group, or how many there are.
+_NUMBER_LAST = (1 << 32) - 1
 
 
 class KernelOptions(TypedDict):
@@ -27,6 +35,8 @@ class KernelOptions(TypedDict):
     ipc: Namespace | None
     uts: Namespace | None
     cgroupns: Namespace | None
+    uidmap: Sequence[IdMapping]
+    gidmap: Sequence[IdMapping]
     sysctl: Sequence[tuple[str, str]]
     ulimit: Sequence[Rlimit]
     group_add: Sequence[int]
@@ -38,6 +48,12 @@ def ask_kernel(config: ContainerConfig, options: KernelOptions) -> None:
     """Add what the options say to a config."""
     spaces = (options[name] for name in ("network", "pid", "ipc", "uts", "cgroupns"))
     config.namespaces.extend(each for each in spaces if each is not None)
+    # As podman has it: those of one stand for both.
+    users, groups = options["uidmap"], options["gidmap"]
+    config.user_namespace.uid_mappings.extend(users or groups)
+    config.user_namespace.gid_mappings.extend(groups or users)
+    if not users and not groups:
+        config.ClearField("user_namespace")
     config.sysctls.update(dict(options["sysctl"]))
     config.rlimits.extend(options["ulimit"])
     config.supplemental_groups.extend(options["group_add"])
@@ -73,6 +89,18 @@ class _NamespaceOf(click.ParamType["Namespace | None"]):
             self.fail(f"{text!r} is not {self._private}, host or ns:PATH.", param, ctx)
         path = text.removeprefix("ns:")
         return pb.Namespace(type=kind, mode=pb.NAMESPACE_MODE_PATH, path=path)
+
+
+def id_mapping(text: str) -> IdMapping:
+    """A range of users or groups: ``CONTAINER:HOST:SIZE``. Raises ``ValueError``."""
+    from ocigrpc.v1.config_pb2 import IdMapping
+
+    if re.fullmatch(r"[0-9]+:[0-9]+:[0-9]+", text) is None:
+        raise ValueError(f"{text!r} is not CONTAINER:HOST:SIZE, as in 0:100000:65536")
+    container_id, host_id, size = map(int, text.split(":"))
+    if max(container_id, host_id, size) > _NUMBER_LAST:
+        raise ValueError(f"{text!r} has a number above {_NUMBER_LAST}")
+    return IdMapping(container_id=container_id, host_id=host_id, size=size)
 
 
 def sysctl(text: str) -> tuple[str, str]:
@@ -139,6 +167,18 @@ KERNEL_OPTIONS = (
     click.Option(["--ipc"], type=_NamespaceOf("IPC"), help="Whose shared memory it sees."),
     click.Option(["--uts"], type=_NamespaceOf("UTS"), help="Whose hostname it has."),
     click.Option(["--cgroupns"], type=_NamespaceOf("CGROUP"), help="Which cgroups it sees."),
+    click.Option(
+        ["--uidmap"],
+        multiple=True,
+        type=Parsed("container:host:size", id_mapping),
+        help="A range of users in a user namespace of its own; --gidmap's unless given.",
+    ),
+    click.Option(
+        ["--gidmap"],
+        multiple=True,
+        type=Parsed("container:host:size", id_mapping),
+        help="A range of groups in it; --uidmap's unless given.",
+    ),
     click.Option(
         ["--sysctl"],
         multiple=True,

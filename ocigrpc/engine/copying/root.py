@@ -12,9 +12,9 @@ import msgspec
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.model.values import State
 from ocigrpc.errors import HostFailed, PreconditionFailed, WrongState
-from ocigrpc.host.archives.owners import Owners, Range
 from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.roots import open_root_of
+from ocigrpc.host.mappings.owners import Owners, Range
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.usage import gid_ranges, uid_ranges
 from ocigrpc.image_errors import ImageNotFound
@@ -100,14 +100,15 @@ def _on_host(container: Container, opened: ExitStack) -> CopyRoot:
 def _of_image(container: Container, opened: ExitStack) -> CopyRoot:
     """The root that was lent, also when a restart of the host took its mount and the spec.
 
-    A container of an image has no user namespace, and a root that is read-only is mounted so.
+    A root that is read-only is mounted so.
     """
+    roots, rootfs_id = container.context.roots, container.record.rootfs_id
     try:
-        path = container.context.roots.ensure_mounted(container.record.rootfs_id)
+        path = roots.ensure_mounted(rootfs_id)
     except ImageNotFound as error:
         raise _unusable(container, error.message, error.message) from error
     fd = _opened(container, path, opened)
-    return CopyRoot(fd, Owners(), bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY))
+    return CopyRoot(fd, roots.owners(rootfs_id), bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY))
 
 
 def _opened(container: Container, path: str, opened: ExitStack) -> int:

@@ -31,10 +31,13 @@ from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.overlay import is_mount_point, refuse_other_mounts, unmount_overlay
 from ocigrpc.host.files.roots import make_in_root
 from ocigrpc.host.files.tree import remove_tree
+from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.reference import image_id_of
+from ocigrpc.oci.spec.config import UserNamespace
 from ocigrpc.oci.spec.root_files import MissingPlace
+from ocigrpc.oci.spec.user_namespace import owners_of
 from ocigrpc.settings.values import Settings
 
 log = get_logger()
@@ -50,9 +53,7 @@ class Roots:
         # runc refuses a root that is reached through a symbolic link.
         self._directory = os.path.realpath(f"{settings.root_dir}/rootfs")
         self._quotas = Quotas(self._directory)
-        self._mounting = Mounting(
-            self._directory, storage, self._quotas, settings.images.mount_options
-        )
+        self._mounting = Mounting(self._directory, storage, self._quotas, settings)
         self._store = store
         self._storage = storage
         self._finder = finder
@@ -66,24 +67,27 @@ class Roots:
         self.when_unused: Callable[[str], None] = lambda image_id: None
 
     def lend(
-        self, image: str, container_id: str, *, readonly: bool, limit_bytes: int = 0
+        self,
+        image: str,
+        container_id: str,
+        *,
+        readonly: bool,
+        limit_bytes: int = 0,
+        user_namespace: UserNamespace | None = None,
     ) -> RootFilesystem:
         """A root filesystem of an image; see ``RootFilesystems``."""
         found = self._finder.get(self._storage.snapshot(), image)
         rootfs_id = secrets.token_hex(16)
         record = RootfsRecord(
-            rootfs_id, container_id, found.image_id, readonly, limit_bytes=limit_bytes
+            rootfs_id,
+            container_id,
+            found.image_id,
+            readonly,
+            limit_bytes=limit_bytes,
+            user_namespace=user_namespace,
         )
         with ExitStack() as undo:
-            # Apart from the other lock: a disk that hangs keeps nothing from being released.
-            with self._choosing, storage_failing("make", self._directory):
-                os.makedirs(self._directory, mode=0o700, exist_ok=True)
-                taken = {each.project_id for each in list(self._lent.values())}
-                record = replace(record, project_id=self._quotas.free(taken, limit_bytes))
-                with self._lock:
-                    if self._withheld[found.image_id]:
-                        raise ImageNotFound.of(image)
-                    self._lent[rootfs_id] = record
+            record = self._entered(record, image)
             undo.callback(self._release_failed, rootfs_id)
             # One that was removed before that may be gone.
             if self._storage.image(found.image_id) is None:
@@ -102,9 +106,23 @@ class Roots:
             limit_bytes=limit_bytes,
         )
 
+    def _entered(self, record: RootfsRecord, image: str) -> RootfsRecord:
+        """The record with a project of its own, among those that are lent."""
+        # Apart from the other lock: a disk that hangs keeps nothing from being released.
+        with self._choosing, storage_failing("make", self._directory):
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            taken = {each.project_id for each in list(self._lent.values())}
+            record = replace(record, project_id=self._quotas.free(taken, record.limit_bytes))
+            with self._lock:
+                if self._withheld[record.image_id]:
+                    raise ImageNotFound.of(image)
+                self._lent[record.rootfs_id] = record
+        return record
+
     def complete(self, rootfs_id: str, missing: Sequence[MissingPlace]) -> None:
         """Add what is missing, and take away what it could be written to if it is read-only."""
         merged, record = self._merged(rootfs_id), self._lent[rootfs_id]
+        owner = self.owners(rootfs_id).here(0, 0)
         with (
             storage_failing("complete", merged),
             closing_fd(os.open(merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root,
@@ -112,7 +130,7 @@ class Roots:
             for place in missing:
                 # Below a file nothing can be: the runtime says so, in its own words.
                 with suppress(NotADirectoryError):
-                    make_in_root(root, place.path, is_directory=place.is_directory)
+                    make_in_root(root, place.path, is_directory=place.is_directory, owner=owner)
         if record.readonly:
             with host_failing("unmount", merged):
                 unmount_overlay(merged)
@@ -160,6 +178,11 @@ class Roots:
             if not is_mount_point(merged):
                 self._mounting.mount(record, self._image_of(record), writable=not record.readonly)
         return merged
+
+    def owners(self, rootfs_id: str) -> Owners:
+        """The users and groups that its files belong to; see ``RootFilesystems``."""
+        record = self._lent.get(rootfs_id)
+        return owners_of(record.user_namespace if record is not None else None)
 
     @contextmanager
     def withheld(self, image_id: str) -> Iterator[None]:

@@ -8,8 +8,10 @@ from typing import ClassVar, Protocol
 from msgspec import Struct
 
 from ocigrpc.engine.model.values import ObjectKey, ObjectKind
+from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.oci.images.config import ImageConfig
+from ocigrpc.oci.spec.config import UserNamespace
 from ocigrpc.oci.spec.root_files import MissingPlace
 
 
@@ -19,6 +21,7 @@ class RootfsRecord(Struct, frozen=True, omit_defaults=True):
     A ``readonly`` one has nothing that could be written to. ``image_goes``: the image was removed,
     and goes with the last of those that it was lent to. ``project_id`` is the project that counts
     what is written to it, if not 0, and ``limit_bytes`` how much that may take, unless it is 0.
+    ``user_namespace``: its files have owners that these mappings have on the host.
     """
 
     kind: ClassVar[ObjectKind] = ObjectKind.ROOTFS
@@ -30,6 +33,7 @@ class RootfsRecord(Struct, frozen=True, omit_defaults=True):
     image_goes: bool = False
     project_id: int = 0
     limit_bytes: int = 0
+    user_namespace: UserNamespace | None = None
 
     @property
     def key(self) -> ObjectKey:
@@ -56,13 +60,21 @@ class RootFilesystems(Protocol):
     """Lends root filesystems to containers; knows nothing else of them."""
 
     def lend(
-        self, image: str, container_id: str, *, readonly: bool, limit_bytes: int = 0
+        self,
+        image: str,
+        container_id: str,
+        *,
+        readonly: bool,
+        limit_bytes: int = 0,
+        user_namespace: UserNamespace | None = None,
     ) -> RootFilesystem:
         """One of an image by its id or name, which can be written to until it is completed.
 
-        With ``limit_bytes``, what is written takes no more than that. Raises ``ImageNotFound``,
-        ``ImageUnusable`` (IMAGE_TOO_DEEP), ``InvalidArgument``, ``PreconditionFailed``
-        (ROOTFS_QUOTA_UNSUPPORTED), ``HostFailed``, ``StoreFailed``; then nothing of it is left.
+        With ``limit_bytes``, what is written takes no more than that, and with ``user_namespace``
+        its files have owners there as the image says. Raises ``ImageNotFound``, ``ImageUnusable``
+        (IMAGE_TOO_DEEP), ``InvalidArgument``, ``PreconditionFailed`` (ROOTFS_QUOTA_UNSUPPORTED,
+        ID_MAPPING_UNSUPPORTED, PATH_NOT_SEARCHABLE), ``HostFailed``, ``StoreFailed``; then nothing
+        of it is left.
         """
 
     def complete(self, rootfs_id: str, missing: Sequence[MissingPlace]) -> None:
@@ -89,6 +101,9 @@ class RootFilesystems(Protocol):
         Raises ``ImageNotFound``, ``HostFailed``.
         """
 
+    def owners(self, rootfs_id: str) -> Owners:
+        """The users and groups that its files belong to."""
+
     def recover(self, used: Collection[str]) -> None:
         """Release, after a start of the service, all but those that are ``used``."""
 
@@ -97,7 +112,13 @@ class NoRootFilesystems:
     """``RootFilesystems`` where there are no images."""
 
     def lend(
-        self, image: str, container_id: str, *, readonly: bool, limit_bytes: int = 0
+        self,
+        image: str,
+        container_id: str,
+        *,
+        readonly: bool,
+        limit_bytes: int = 0,
+        user_namespace: UserNamespace | None = None,
     ) -> RootFilesystem:
         """There is none."""
         raise ImageNotFound.of(image)
@@ -114,6 +135,10 @@ class NoRootFilesystems:
     def ensure_mounted(self, rootfs_id: str) -> str:
         """There is none."""
         raise ImageNotFound.of(rootfs_id)
+
+    def owners(self, rootfs_id: str) -> Owners:
+        """Those of the host."""
+        return Owners()
 
     def recover(self, used: Collection[str]) -> None:
         """Nothing."""

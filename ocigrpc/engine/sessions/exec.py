@@ -24,7 +24,7 @@ from ocigrpc.engine.sessions.exec_output import (
     Sink,
 )
 from ocigrpc.engine.sessions.exec_session import ExecSession
-from ocigrpc.engine.sessions.exec_start import exec_process, start_exec
+from ocigrpc.engine.sessions.exec_start import await_first_program, exec_process, start_exec
 from ocigrpc.engine.sessions.exec_workspace import new_workspace, sweep
 from ocigrpc.engine.sessions.messages import (
     ExecExit,
@@ -133,6 +133,7 @@ class Execs:
             stack.callback(workspace.close)
             workspace.files.make(process)
             workspace.group.create()
+        await_first_program(container, deadline)
         return start_exec(container, start, process, workspace, deadline, stack)
 
     def _relay(

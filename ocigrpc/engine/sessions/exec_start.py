@@ -23,6 +23,9 @@ from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
+# How long a first process may take from its start to its program, and how often that is asked.
+_EXECUTES_S, _POLL_S = 1.0, 0.002
+
 
 def exec_process(container: Container, start: ExecStart) -> Spec:
     """The ``process`` of the runtime spec for what is to be run.
@@ -41,6 +44,19 @@ def exec_process(container: Container, start: ExecStart) -> Spec:
         )
         require_executable(process, root.read_head)
     return process
+
+
+def await_first_program(container: Container, deadline: Deadline) -> None:
+    """Wait until a first process in a user namespace executes its program, which it is about to.
+
+    Before that crun can't enter the namespace, up to 1.8.6; containers/crun#1264.
+    """
+    init, limit = container.init, Deadline(_EXECUTES_S)
+    if init is None or not init.has_other_users():
+        return
+    while init.program() == container.record.init_program and limit.remaining_s():
+        if init.wait(deadline, timeout_s=_POLL_S):
+            return
 
 
 def start_exec(

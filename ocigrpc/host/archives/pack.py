@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ocigrpc.errors import PreconditionFailed
 from ocigrpc.host.archives.attributes import attribute_headers, time_header
-from ocigrpc.host.archives.owners import Owners
 from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.generated import is_generated
+from ocigrpc.host.mappings.owners import Owners
 
 # Most levels of directories.
 DEPTH_LIMIT = 128

@@ -48,6 +48,12 @@ def trust_problem(path: str, owners: Collection[int]) -> str:
     return ""
 
 
+def is_open_to_others(mode: int, *, may_be_searched: bool) -> bool:
+    """Whether others can read a directory of this mode, or search it unless they may."""
+    mask = stat.S_IRWXG | stat.S_IRWXO
+    return bool(mode & (mask & ~(stat.S_IXGRP | stat.S_IXOTH) if may_be_searched else mask))
+
+
 @contextmanager
 def locked(path: str) -> Iterator[None]:
     """Keep the directory ``path`` from other services during the block.

@@ -32,7 +32,7 @@ _CLONE_FS = 0x200
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 # What mount(8) and /proc/mounts show as its source, by which we know it again.
-_SOURCE = "ocigrpc"
+SOURCE = "ocigrpc"
 
 _UNMOUNTS_LIMIT = 8
 
@@ -66,15 +66,15 @@ def mount_overlay(
     """
     with (
         closing_fd(os.open(store_dir, _DIRECTORY)) as store,
-        _opened(above) as tops,
-        _opened([upper, work] if upper else []) as writable,
+        directories(above) as tops,
+        directories([upper, work] if upper else []) as writable,
     ):
         layers = [*tops, *lower]
-        more = [*zip(("upperdir", "workdir"), writable, strict=False), *map(_option, options)]
+        more = _options(writable, options)
         try:
             _mount_by_steps(layers, target, store, more)
         except _OldKernel:
-            _mount_at_once(layers, target, store, more)
+            _mount_at_once(option_text(layers, writable, options), target, store)
 
 
 def unmount_overlay(target: str) -> None:
@@ -101,7 +101,7 @@ def refuse_other_mounts(directory: str, target: str) -> None:
     for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n")[:-1]:
         place, _, kind = line.partition(" - ")
         point = unescape(place.split(" ")[4])
-        is_ours = point == own and kind.startswith(f"overlay {_SOURCE} ")
+        is_ours = point == own and kind.startswith(f"overlay {SOURCE} ")
         if not is_ours and f"{point}/".startswith(f"{top}/"):
             raise mount_in_the_way(point)
 
@@ -118,9 +118,18 @@ class _OldKernel(Exception):
     """It has not all the calls, or takes no layers one by one."""
 
 
-def _option(text: str) -> _Option:
-    name, _, value = text.partition("=")
-    return name, value
+def option_text(layers: Sequence[str], writable: Sequence[str], options: Sequence[str]) -> bytes:
+    """What mount(2) gets. Raises ``TooManyLayers`` when that is more than it takes."""
+    named = [("lowerdir", ":".join(layers)), *_options(writable, options)]
+    text = ",".join(f"{name}={value}" for name, value in named).encode()
+    if len(text) > _OPTIONS_LIMIT_BYTES:
+        raise TooManyLayers(errno.E2BIG, f"{len(layers)} layers are too many for mount(2)")
+    return text
+
+
+def _options(writable: Sequence[str], options: Sequence[str]) -> Sequence[_Option]:
+    more = [each.partition("=")[::2] for each in options]
+    return [*zip(("upperdir", "workdir"), writable, strict=False), *more]
 
 
 def _mount_by_steps(
@@ -130,7 +139,7 @@ def _mount_by_steps(
     if fd < 0:
         raise _OldKernel if ctypes.get_errno() == errno.ENOSYS else last_error("overlay")
     with closing_fd(fd) as context:
-        _set(context, "source", _SOURCE)
+        _set(context, "source", SOURCE)
         for index, path in enumerate(layers):
             try:
                 _set(context, "lowerdir+", os.path.join(f"/proc/self/fd/{store}", path))
@@ -167,13 +176,8 @@ def _explained(context: int, path: str) -> OSError:
     return error
 
 
-def _mount_at_once(layers: Sequence[str], target: str, store: int, more: Sequence[_Option]) -> None:
+def _mount_at_once(options: bytes, target: str, store: int) -> None:
     """By mount(2), from a thread whose working directory keeps the paths short."""
-    options = [("lowerdir", ":".join(layers)), *more]
-    text = ",".join(f"{name}={value}" for name, value in options).encode()
-    if len(text) > _OPTIONS_LIMIT_BYTES:
-        problem = f"{len(layers)} layers are too many for mount(2)"
-        raise TooManyLayers(errno.E2BIG, problem, target)
     failures = list[OSError]()
 
     def mount() -> None:
@@ -182,8 +186,8 @@ def _mount_at_once(layers: Sequence[str], target: str, store: int, more: Sequenc
             if libc.unshare(_CLONE_FS):
                 raise last_error(target)
             os.fchdir(store)
-            place, source = os.fsencode(target), _SOURCE.encode()
-            if libc.mount(source, place, b"overlay", ctypes.c_ulong(0), text):
+            place, source = os.fsencode(target), SOURCE.encode()
+            if libc.mount(source, place, b"overlay", ctypes.c_ulong(0), options):
                 raise last_error(target)
         except OSError as error:
             failures.append(error)
@@ -196,8 +200,8 @@ def _mount_at_once(layers: Sequence[str], target: str, store: int, more: Sequenc
 
 
 @contextmanager
-def _opened(directories: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Paths of these directories: short, since fsconfig(2) takes 255 bytes, without commas."""
+def directories(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Other paths of directories: short, since fsconfig(2) takes 255 bytes, without commas."""
     with ExitStack() as opened:
-        fds = [opened.enter_context(closing_fd(os.open(each, _DIRECTORY))) for each in directories]
+        fds = [opened.enter_context(closing_fd(os.open(each, _DIRECTORY))) for each in paths]
         yield [f"/proc/self/fd/{fd}" for fd in fds]

@@ -58,21 +58,25 @@ def open_in_root(root_fd: int, path: str, flags: int = 0) -> int:
     raise error
 
 
-def make_in_root(root_fd: int, path: str, *, is_directory: bool) -> None:
+def make_in_root(
+    root_fd: int, path: str, *, is_directory: bool, owner: tuple[int, int] = (0, 0)
+) -> None:
     """Make a directory or an empty file inside a root, and the directories above that are missing.
 
-    All belong to root, and everybody may read them. What is there already stays as it is. Raises
-    ``OSError``.
+    All belong to ``owner``, and everybody may read them. What is there already stays as it is.
+    Raises ``OSError``.
     """
     *parents, name = path.strip("/").split("/")
     at = "/"
     for each in parents:
-        _make(root_fd, at, each, is_directory=True)
+        _make(root_fd, at, each, owner, is_directory=True)
         at = f"{at}{each}/"
-    _make(root_fd, at, name, is_directory=is_directory)
+    _make(root_fd, at, name, owner, is_directory=is_directory)
 
 
-def _make(root_fd: int, parent: str, name: str, *, is_directory: bool) -> None:
+def _make(
+    root_fd: int, parent: str, name: str, owner: tuple[int, int], *, is_directory: bool
+) -> None:
     with (
         closing_fd(open_in_root(root_fd, parent, os.O_DIRECTORY)) as directory,
         suppress(FileExistsError),
@@ -83,7 +87,8 @@ def _make(root_fd: int, parent: str, name: str, *, is_directory: bool) -> None:
         else:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             os.close(os.open(name, flags, mode, dir_fd=directory))
-        # Whatever our umask is.
+        # Whatever our umask is, and that of the group that the directory may pass on.
+        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
         os.chmod(name, mode, dir_fd=directory)
 
 

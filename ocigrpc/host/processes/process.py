@@ -118,6 +118,16 @@ class Process(Closing):
             return None
         return status.st_dev, status.st_ino
 
+    def has_other_users(self) -> bool:
+        """Whether it is in another user namespace than we are; false when it has ended."""
+        if self._fd < 0:
+            return False
+        try:
+            theirs, ours = (os.stat(f"/proc/{each}/ns/user") for each in (self.pid, "self"))
+        except OSError:
+            return False
+        return not os.path.samestat(theirs, ours)
+
     def has_open(self, file: os.stat_result) -> bool:
         """Whether it has this file open; also True if that can't be found out."""
         try:

@@ -18,6 +18,12 @@ from ocigrpc.oci.spec.resources import oom_score_adj_of, resources_of, rlimits_o
 from ocigrpc.oci.spec.root_files import PlannedRoot
 from ocigrpc.oci.spec.seccomp import seccomp_of
 from ocigrpc.oci.spec.types import OCI_VERSION
+from ocigrpc.oci.spec.user_namespace import (
+    check_numbers,
+    check_searchable,
+    check_user_namespace,
+    mappings_of,
+)
 from ocigrpc.oci.spec.users import User, user_of
 from ocigrpc.violations import (
     ARGUMENTS_LIMIT_BYTES,
@@ -67,11 +73,15 @@ def spec_of(config: ContainerConfig, *, container_id: str, terminal: bool) -> di
     every wrong field.
     """
     violations = Violations()
+    if not check_user_namespace(config, violations):
+        # What follows depends on it.
+        violations.raise_any()
     rootfs = _rootfs_of(config, violations)
     namespaces = namespaces_of(config, violations)
     mounts, propagation = mounts_of(config, namespaces, violations)
     files = PlannedRoot(rootfs, mounts)
     user = user_of(files, config.user, config.supplemental_groups, violations)
+    check_numbers(config, user, violations)
     capabilities = capabilities_of(config, user.uid, held_capabilities(), violations)
     hostname = _hostname_of(config, namespaces, container_id, violations)
     environment = environment_of(config, terminal, hostname, violations)
@@ -125,8 +135,10 @@ def _linux_of(
     devices, rules = devices_of(config, violations)
     resources = {**resources_of(config, violations), "devices": rules}
     masked, readonly = ((), ()) if config.privileged else (MASKED_PATHS, READONLY_PATHS)
+    mappings = mappings_of(config.user_namespace)
     linux: dict[str, object] = {
-        "namespaces": namespaces.to_spec(),
+        "namespaces": [*namespaces.to_spec(), *([{"type": "user"}] if mappings else [])],
+        **mappings,
         "resources": resources,
         "devices": devices,
         "sysctl": sysctls_of(config, namespaces, violations),
@@ -200,6 +212,8 @@ def _rootfs_of(config: ContainerConfig, violations: Violations) -> str:
         os.path.isdir(path), field, f"{config.rootfs_path!r} is not a directory", "ROOTFS_NOT_FOUND"
     )
     violations.allow(path != "/", field, "is the host's own root", "PATH_IS_ROOT")
+    if os.path.isdir(path):
+        check_searchable(path, config.user_namespace, field, violations)
     return path
 
 

@@ -128,6 +128,21 @@ class Rlimit(Struct, frozen=True, omit_defaults=True):
     hard: int
 
 
+class IdMapping(Struct, frozen=True):
+    """A range of users or groups: which the container has, and which the host has for them."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+class UserNamespace(Struct, frozen=True):
+    """The users and groups of a container with a user namespace of its own."""
+
+    uid_mappings: tuple[IdMapping, ...]
+    gid_mappings: tuple[IdMapping, ...]
+
+
 class ContainerConfig(Struct, frozen=True, omit_defaults=True):
     """What to run. ``None`` is an absent field of the message."""
 
@@ -157,3 +172,4 @@ class ContainerConfig(Struct, frozen=True, omit_defaults=True):
     device_cgroup_rules: tuple[DeviceCgroupRule, ...] = ()
     image: str = ""
     rootfs_limit_bytes: int = 0
+    user_namespace: UserNamespace | None = None

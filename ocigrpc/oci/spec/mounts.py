@@ -20,6 +20,7 @@ from ocigrpc.oci.spec.config import (
 )
 from ocigrpc.oci.spec.namespaces import Namespaces
 from ocigrpc.oci.spec.types import SpecMount
+from ocigrpc.oci.spec.user_namespace import is_mapped
 from ocigrpc.violations import PATH_LIMIT_BYTES, Violations
 
 _TYPE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -38,6 +39,9 @@ _ENOUGH_TAGS = {
 }
 
 
+# The group tty, which terminals belong to; /etc/group of Debian and others.
+_TERMINALS_GROUP = 5
+
 # The mounts of every container, in the order of mounting.
 DEFAULT_MOUNTS = (
     SpecMount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
@@ -48,7 +52,14 @@ DEFAULT_MOUNTS = (
         "/dev/pts",
         "devpts",
         "devpts",
-        ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        [
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            f"gid={_TERMINALS_GROUP}",
+        ],
     ),
     SpecMount(
         "/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]
@@ -95,15 +106,18 @@ def merge_mounts(defaults: Iterable[SpecMount], own: Iterable[SpecMount]) -> lis
 def _defaults(config: ContainerConfig, namespaces: Namespaces) -> list[SpecMount]:
     defaults = list(DEFAULT_MOUNTS)
     if config.privileged:
-        defaults = [_writable(m) if m.destination.startswith("/sys") else m for m in defaults]
+        defaults = [_without(m, "ro") if m.destination.startswith("/sys") else m for m in defaults]
     if namespaces.mode(NamespaceType.IPC) is NamespaceMode.HOST:
         # POSIX shared memory consists of the files in this directory.
         defaults = [_HOST_SHM if m.destination == "/dev/shm" else m for m in defaults]
+    namespace = config.user_namespace
+    if namespace is not None and not is_mapped(_TERMINALS_GROUP, namespace.gid_mappings):
+        defaults = [_without(m, f"gid={_TERMINALS_GROUP}") for m in defaults]
     return defaults
 
 
-def _writable(mount: SpecMount) -> SpecMount:
-    return structs.replace(mount, options=[o for o in mount.options or () if o != "ro"])
+def _without(mount: SpecMount, option: str) -> SpecMount:
+    return structs.replace(mount, options=[o for o in mount.options or () if o != option])
 
 
 def _own_mounts(mounts: Sequence[Mount], violations: Violations) -> list[SpecMount]:

@@ -197,6 +197,8 @@ class ShownLinux(SpecPart):
     """What a client is shown of ``linux``."""
 
     seccomp: ShownSeccomp | None = None
+    uid_mappings: list[SpecIdMapping] | None = None
+    gid_mappings: list[SpecIdMapping] | None = None
 
 
 class ShownSpec(SpecPart):

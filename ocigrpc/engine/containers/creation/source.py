@@ -20,6 +20,7 @@ from ocigrpc.oci.spec.build import spec_of
 from ocigrpc.oci.spec.config import ContainerConfig
 from ocigrpc.oci.spec.root_files import missing_places
 from ocigrpc.oci.spec.types import ShownSpec
+from ocigrpc.oci.spec.user_namespace import check_user_namespace
 from ocigrpc.violations import Violations
 
 # Of a writable layer: room for its directories, and less than file systems can count.
@@ -39,6 +40,9 @@ def lent_root(
     if not isinstance(request.source, ConfigSource):
         return None
     config = request.source.config
+    violations = Violations()
+    check_user_namespace(config, violations)
+    violations.raise_any()
     if config.rootfs_limit_bytes:
         _check_limit(config)
     if not config.image:
@@ -52,6 +56,7 @@ def lent_root(
             container_id,
             readonly=config.readonly_rootfs,
             limit_bytes=config.rootfs_limit_bytes,
+            user_namespace=config.user_namespace,
         )
     except InvalidArgument as error:
         raise error.below("config") from error

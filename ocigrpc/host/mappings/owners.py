@@ -28,9 +28,17 @@ class Owners(NamedTuple):
         """The owner of a file, as the namespace has it."""
         return _there(self.uids, found.st_uid), _there(self.gids, found.st_gid)
 
+    def have(self, found: os.stat_result) -> bool:
+        """Whether both owners of a file have numbers in the namespace."""
+        return _has(self.uids, found.st_uid) and _has(self.gids, found.st_gid)
+
     def here(self, uid: int, gid: int) -> tuple[int, int]:
         """The host's numbers of an owner there. Raises ``OSError`` (EINVAL) if it has none."""
         return _here(self.uids, uid), _here(self.gids, gid)
+
+
+def _has(ranges: Sequence[Range], number: int) -> bool:
+    return any(0 <= number - here < count for _, here, count in ranges)
 
 
 def _there(ranges: Sequence[Range], number: int) -> int:
