@@ -175,7 +175,7 @@ def test_pulls_that_do_not_end_hold_up_no_close(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulls, "_CLOSE_S", 0.1)
-    wanted = Wanted("a", FOUND, MANIFEST, Platform("linux", "amd64"), None)
+    wanted = Wanted("a", FOUND, MANIFEST, Platform("linux", "amd64"), None, FOUND.source)
     job = store.images._pulls._jobs[wanted.key] = Job(wanted)
     closing = threading.Thread(target=store.images._pulls.close)
     closing.start()

@@ -39,7 +39,7 @@ FOUND = Found("docker://r.io/a", "r.io/a:1", "r.io", "r.io/a", DIGEST, MANIFEST,
 
 @pytest.fixture
 def job() -> Job:
-    return Job(Wanted("a", FOUND, MANIFEST, Platform("linux", "amd64"), None))
+    return Job(Wanted("a", FOUND, MANIFEST, Platform("linux", "amd64"), None, FOUND.source))
 
 
 def test_a_place_is_waited_for_and_as_many_are_there_as_the_settings_say_now() -> None:

@@ -61,7 +61,7 @@ class Copy:
         wanted, bench = self._wanted, self._bench
         bench.write("auth.json", wanted.found.auth)
         argv = bench.skopeo.copy_in(
-            wanted.found.source, self._name, bench.directory, bench.auth_path, wanted.choice
+            wanted.source, self._name, bench.directory, bench.auth_path, wanted.choice
         )
         self._tick()
         try:

@@ -28,7 +28,7 @@ from ocigrpc.failing import host_failing
 from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.image_errors import ImageNotFound, ImagesFailed, ImageUnusable
 from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
-from ocigrpc.oci.images.manifest import Blob, Entry, Index, Manifest, digest_of, parse_manifest
+from ocigrpc.oci.images.manifest import Blob, Index, Manifest, digest_of, parse_manifest
 from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.reference import Reference
 from ocigrpc.oci.images.skopeo import auth_file
@@ -56,13 +56,18 @@ class Found(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """One image to pull; ``choice`` is what it is for, if its manifest is one of a list."""
+    """One image to pull; ``choice`` is what it is for, if its manifest is one of a list.
+
+    ``source`` is what skopeo copies: of a list in a registry the one manifest, since versions of
+    skopeo differ in which they choose of several for one platform.
+    """
 
     image: str
     found: Found
     manifest: Manifest
     platform: Platform
     choice: Platform | None
+    source: str
 
     @property
     def image_id(self) -> str:
@@ -161,14 +166,18 @@ class Resolver:
 
     def choose(self, found: Found) -> Wanted:
         """The one image of it that is for the platform."""
-        manifest, choice = found.manifest, None
+        manifest, choice, source = found.manifest, None, found.source
         if isinstance(manifest, Index):
             entry = manifest.choose(self.platform)
             if entry is None:
                 there = " ".join(sorted({str(each.platform) for each in manifest.entries}))
                 raise platform_missing(self._request.image, self.platform, there)
             choice = entry.platform
-            manifest = self._chosen(found, entry)
+            if found.repository:
+                source = f"docker://{found.repository}@{entry.digest}"
+                manifest = self._listed(source, found.registry)
+            else:
+                manifest = self._laid_out(found, choice)
         elif self._request.platform != Platform("", "", ""):
             own = self._image_file(self._config_text(found, self.platform)).platform
             if not self.platform.accepts(own):
@@ -182,7 +191,7 @@ class Resolver:
                 image=self._request.image,
                 layers=len(manifest.layers),
             )
-        return Wanted(self._request.image, found, manifest, self.platform, choice)
+        return Wanted(self._request.image, found, manifest, self.platform, choice, source)
 
     def _in_registry(self, name: Reference) -> Found:
         auth = self._auth(name.registry)
@@ -211,16 +220,19 @@ class Resolver:
                 return read_regular_file(self._settings.auth_file)
         return auth_file(registry, self._request.credentials)
 
-    def _chosen(self, found: Found, entry: Entry) -> Manifest:
-        """The manifest of an image of a list."""
-        if found.repository:
-            source = f"docker://{found.repository}@{entry.digest}"
-            manifest = self._parsed(self._inspected(source, found.registry))
-            if isinstance(manifest, Index):
-                raise self._damaged("its list of images has another list in it")
-            return manifest
-        # What is not in a registry has no manifest by its digest, and layers by what is in them.
-        config = self._config_text(found, entry.platform)
+    def _listed(self, source: str, registry: str) -> Manifest:
+        """The manifest of an image of a list in a registry."""
+        manifest = self._parsed(self._inspected(source, registry))
+        if isinstance(manifest, Index):
+            raise self._damaged("its list of images has another list in it")
+        return manifest
+
+    def _laid_out(self, found: Found, choice: Platform) -> Manifest:
+        """What is known of an image of a list in an archive or a directory.
+
+        It has no manifest by its digest there, and layers by what is in them.
+        """
+        config = self._config_text(found, choice)
         layers = (Blob(each, 0) for each in self._image_file(config).diff_ids)
         return Manifest(Blob(digest_of(config), len(config)), tuple(layers))
 
