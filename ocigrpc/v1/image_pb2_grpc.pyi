@@ -34,15 +34,18 @@ class ImageServiceStub:
     """Pulls an image, and reports how far it is. The last message has the image; no message may
     come before it, when the image is there already. Calls for the same image are one pull, which
     is given up when the last of them has gone. Each asks the registry which image the name means,
-    with its own credentials. Whether the policy allows an image is asked when it is copied.
+    with its own credentials. But an image that is there is for all that may call this: nobody is
+    asked for one of the name's repository that is there by the name's digest, or of that name if
+    `only_if_missing` is set. Whether the policy allows an image is asked when it is copied.
 
     A pull has no time limit but the client's. A name that the image has had until now goes over
     to the new one when that is whole. Of the disks of the images and of the service's store, 64 MiB
     and 1000 inodes stay free, or a twentieth of a small disk; a layer takes no more than its
     manifest says.
 
-    Errors: INVALID_ARGUMENT (INVALID_IMAGE_NAME; INVALID_PLATFORM; SOURCE_UNREADABLE with the
-    `path`: an archive or a directory can't be read), NOT_FOUND (IMAGE_NOT_FOUND),
+    Errors: INVALID_ARGUMENT (INVALID_IMAGE_NAME; INVALID_PLATFORM; CONFLICT: see RegistryAuth;
+    SOURCE_UNREADABLE with the `path`: an archive or a directory can't be read),
+    NOT_FOUND (IMAGE_NOT_FOUND),
     UNAUTHENTICATED (REGISTRY_UNAUTHORIZED), UNAVAILABLE (REGISTRY_UNREACHABLE: no connection, no
     trusted certificate, too many requests, or the registry fails; the `cause` says which),
     FAILED_PRECONDITION (IMAGE_DENIED_BY_POLICY: by policy.json or registries.conf;
@@ -140,15 +143,18 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Pulls an image, and reports how far it is. The last message has the image; no message may
         come before it, when the image is there already. Calls for the same image are one pull, which
         is given up when the last of them has gone. Each asks the registry which image the name means,
-        with its own credentials. Whether the policy allows an image is asked when it is copied.
+        with its own credentials. But an image that is there is for all that may call this: nobody is
+        asked for one of the name's repository that is there by the name's digest, or of that name if
+        `only_if_missing` is set. Whether the policy allows an image is asked when it is copied.
 
         A pull has no time limit but the client's. A name that the image has had until now goes over
         to the new one when that is whole. Of the disks of the images and of the service's store, 64 MiB
         and 1000 inodes stay free, or a twentieth of a small disk; a layer takes no more than its
         manifest says.
 
-        Errors: INVALID_ARGUMENT (INVALID_IMAGE_NAME; INVALID_PLATFORM; SOURCE_UNREADABLE with the
-        `path`: an archive or a directory can't be read), NOT_FOUND (IMAGE_NOT_FOUND),
+        Errors: INVALID_ARGUMENT (INVALID_IMAGE_NAME; INVALID_PLATFORM; CONFLICT: see RegistryAuth;
+        SOURCE_UNREADABLE with the `path`: an archive or a directory can't be read),
+        NOT_FOUND (IMAGE_NOT_FOUND),
         UNAUTHENTICATED (REGISTRY_UNAUTHORIZED), UNAVAILABLE (REGISTRY_UNREACHABLE: no connection, no
         trusted certificate, too many requests, or the registry fails; the `cause` says which),
         FAILED_PRECONDITION (IMAGE_DENIED_BY_POLICY: by policy.json or registries.conf;

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from ocigrpc.engine.images.pulling.sources import source_of
+from ocigrpc.engine.model.pulls import PullRequest
+from ocigrpc.errors import InvalidArgument
 from ocigrpc.oci.images.reference import Reference
 from ocigrpc.oci.images.short_names import ShortNames
+from ocigrpc.oci.images.skopeo import Credentials
 from ocigrpc.oci.images.source import Archive, parse_source
+from ocigrpc.settings.images import ImagesSettings
 
 DIGEST = "sha256:" + "0a" * 32
 
@@ -105,3 +112,25 @@ def test_a_whole_name_is_what_it_is() -> None:
 def test_a_malformed_file_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         ShortNames().with_file(text)
+
+
+def test_credentials_go_to_no_registry_that_the_client_has_not_named(tmp_path: Path) -> None:
+    conf = tmp_path / "registries.conf"
+    settings = ImagesSettings(registries_conf=str(conf))
+    user = Credentials(username="bob", password="secret")
+    token = Credentials(identity_token="secret")
+    each_its_own = Credentials(auth_json="{}")
+    conf.write_text('unqualified-search-registries = ["a.io", "b.io"]')
+    for credentials in (user, token):
+        with pytest.raises(InvalidArgument) as refused:
+            source_of(PullRequest("no-alias", credentials=credentials), settings)
+        assert (refused.value.metadata["field"], refused.value.reason) == ("auth", "CONFLICT")
+    for request in (
+        PullRequest("no-alias", credentials=each_its_own),
+        PullRequest("no-alias"),
+        PullRequest("c.io/no-alias", credentials=user),
+    ):
+        assert source_of(request, settings).names
+    conf.write_text('unqualified-search-registries = ["a.io"]')
+    (only,) = source_of(PullRequest("no-alias", credentials=user), settings).names
+    assert only.registry == "a.io"

@@ -1,7 +1,8 @@
 """From what a client wants to pull to the one image that this is now.
 
 A name is resolved once, to a digest, and nothing else is pulled. Each client asks its registry by
-its own credentials, and so has shown that it may have the image, before it joins a pull.
+its own credentials, and so has shown that it may have the image, before it joins a pull. An image
+that is there is for all clients, by its digest also without asking.
 """
 
 from __future__ import annotations
@@ -96,8 +97,9 @@ class Source(Struct, frozen=True):
 def source_of(request: PullRequest, settings: ImagesSettings) -> Source:
     """What a request names.
 
-    Raises ``InvalidArgument`` (INVALID_IMAGE_NAME), ``HostFailed`` for a registries.conf that
-    can't be used.
+    Raises ``InvalidArgument`` (INVALID_IMAGE_NAME; CONFLICT for credentials that would go to
+    registries that the client has not named), ``HostFailed`` for a registries.conf that can't be
+    used.
     """
     with naming_field("image"):
         parsed = parse_source(request.image)
@@ -112,6 +114,11 @@ def source_of(request: PullRequest, settings: ImagesSettings) -> Source:
             tuple(each if each.digest else each.tagged() for each in meant)
             for meant in (short.candidates(parsed), short.known(parsed))
         )
+    credentials = request.credentials
+    if len(names) > 1 and credentials is not None and not credentials.auth_json:
+        registries = " ".join(each.registry for each in names)
+        problem = f"is for one registry, and the name stands for several: {registries}"
+        raise InvalidArgument.of("auth", problem, reason="CONFLICT")
     return Source(None, names, known)
 
 
