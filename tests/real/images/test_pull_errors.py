@@ -55,7 +55,8 @@ def refused(puller: Puller, name: str, kind: type[OcigrpcError], **more: object)
 
 def test_what_a_registry_does_not_have_is_not_found(puller: Puller, registry: Registry) -> None:
     for name in (registry.reference("nothing"), registry.reference("small", "other")):
-        assert refused(puller, name, ImageNotFound).metadata == {"image": name}
+        expected = {"image": name, "registry": registry.host}
+        assert refused(puller, name, ImageNotFound).metadata == expected
 
 
 def test_a_registry_that_wants_credentials_is_no_other_error(
