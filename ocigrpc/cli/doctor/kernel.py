@@ -32,7 +32,7 @@ _LOST = {
 
 
 def check_kernel(host: Host) -> Iterator[Finding]:
-    """The version, user namespaces and overlay."""
+    """The version, user namespaces, overlay, and whose ``/dev/null`` is."""
     release = os.uname().release
     if version_number(release) < _OLDEST:
         yield failed(f"Linux {release} has no pidfds", "boot Linux 5.3 or newer")
@@ -48,6 +48,11 @@ def check_kernel(host: Host) -> Iterator[Finding]:
     else:
         problem = "no overlay: root filesystems can't be shared by layers of their own"
         yield warning(problem, "modprobe overlay")
+    null = os.stat(os.devnull)
+    if null.st_uid or null.st_gid:
+        # As crun gives it to containers that others make.
+        problem = f"{os.devnull} belongs to user {null.st_uid}, group {null.st_gid}"
+        yield warning(problem, f"chown root:root {os.devnull}")
 
 
 def check_cgroups(host: Host) -> Iterator[Finding]:

@@ -14,13 +14,13 @@ from ocigrpc.engine.model.values import State
 from ocigrpc.errors import HostFailed, PreconditionFailed, WrongState
 from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.roots import open_root_of
-from ocigrpc.host.mappings.owners import Owners, Range
+from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.host.processes.process import Process
 from ocigrpc.host.processes.usage import gid_ranges, uid_ranges
 from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.oci.bundle import container_spec
-from ocigrpc.oci.spec.linux_types import SpecIdMapping
 from ocigrpc.oci.spec.types import RuntimeSpec
+from ocigrpc.oci.spec.user_namespace import ranges_of
 from ocigrpc.waiting import Deadline
 
 
@@ -93,7 +93,7 @@ def _on_host(container: Container, opened: ExitStack) -> CopyRoot:
     linux = spec.linux
     owners = Owners()
     if linux is not None and linux.uid_mappings and linux.gid_mappings:
-        owners = Owners(_ranges(linux.uid_mappings), _ranges(linux.gid_mappings))
+        owners = Owners(ranges_of(linux.uid_mappings), ranges_of(linux.gid_mappings))
     return CopyRoot(fd, owners, bool(spec.root.readonly))
 
 
@@ -129,7 +129,3 @@ def _unusable(container: Container, problem: str, error: str) -> PreconditionFai
         path="/",
         error=error,
     )
-
-
-def _ranges(mappings: list[SpecIdMapping]) -> tuple[Range, ...]:
-    return tuple((each.container_id, each.host_id, each.size) for each in mappings)

@@ -37,7 +37,12 @@ def owners_of(namespace: UserNamespace | None) -> Owners:
     """The users and groups that a container has; without a namespace those of the host."""
     if namespace is None:
         return Owners()
-    return Owners(_ranges(namespace.uid_mappings), _ranges(namespace.gid_mappings))
+    return Owners(ranges_of(namespace.uid_mappings), ranges_of(namespace.gid_mappings))
+
+
+def ranges_of(mappings: Sequence[IdMapping] | Sequence[SpecIdMapping]) -> Sequence[Range]:
+    """The same as ``Owners`` has them."""
+    return tuple((each.container_id, each.host_id, each.size) for each in mappings)
 
 
 def check_user_namespace(config: ContainerConfig, violations: Violations) -> bool:
@@ -107,10 +112,6 @@ def is_mapped(number: int, mappings: Sequence[IdMapping]) -> bool:
 def _spec(mappings: Sequence[IdMapping]) -> list[object]:
     ranges = [SpecIdMapping(each.container_id, each.host_id, each.size) for each in mappings]
     return [to_builtins(each) for each in ranges]
-
-
-def _ranges(mappings: Sequence[IdMapping]) -> Sequence[Range]:
-    return tuple((each.container_id, each.host_id, each.size) for each in mappings)
 
 
 def _check(field: str, mappings: Sequence[IdMapping], violations: Violations) -> bool:

@@ -172,6 +172,18 @@ def test_mount_points_and_the_working_directory_are_the_containers(
     assert code == str(int(is_readonly))
 
 
+@pytest.mark.parametrize("user", ["", "1000:1000"])
+def test_the_hosts_null_device_stays_roots(images: Service, user: str) -> None:
+    # Without input, it is the program's standard input.
+    container_id = create_of(
+        images, OWNED, "/bin/sleep", "1000", config=mapped(ContainerConfig(user=user))
+    )
+    assert owner(Path(os.devnull)) == (0, 0)
+    images.start_container(container_id)
+    assert exec_sync(images, container_id, process("true")).exit.exit_code == 0
+    assert owner(Path(os.devnull)) == (0, 0)
+
+
 def test_programs_run_as_users_by_name_with_terminals_too(images: Service) -> None:
     container_id = started(images, ContainerConfig(user="alice"))
     run = exec_sync(images, container_id, process("id", "-u"))

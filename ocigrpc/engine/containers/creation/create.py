@@ -10,6 +10,7 @@ from ocigrpc.conmon.launch import Launch
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.creation.background import BackgroundWork
+from ocigrpc.engine.containers.creation.null_device import null_device_kept
 from ocigrpc.engine.containers.creation.plan import Plan, Planner
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.ownership import (
@@ -164,7 +165,7 @@ class _Create:
         self._undo(lambda: self.not_undone.extend(remove_files(container)))
         if plan.shown:
             show_bundle(container.paths, plan.shown)
-        with self._explained(), self._phases:
+        with self._explained(), self._phases, null_device_kept(plan.spec):
             self._launch(bounded)
         self._made = True
         try:
