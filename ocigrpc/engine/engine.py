@@ -112,9 +112,9 @@ class Engine:
             exits = undo.enter_context(closing(ExitMonitor(context, removal.submit)))
             engine = cls(context, store, registry, exits)
             undo.callback(engine._logs.close)
+            undo.callback(engine.images.close)  # after all that gives back root filesystems
             undo.callback(engine._creation.close)
             undo.callback(engine._recovery.unfinished.close)
-            undo.callback(engine.images.close)
             yield engine
 
     def require_working(self, deadline: Deadline) -> None:

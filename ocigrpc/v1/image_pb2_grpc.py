@@ -166,7 +166,8 @@ class ImageServiceServicer(object):
     def RemoveImage(self, request, context):
         """Removes a name, or an image. A name is gone at once. With its last name the image goes, unless
         containers use it: then its layers go when the last of these is removed. It is no error if there
-        is no such image.
+        is no such image. What has begun comes to its end, also after DEADLINE_EXCEEDED, and after a
+        restart of the service.
 
         Errors: FAILED_PRECONDITION (IMAGE_PINNED: the settings' `images.pinned` have it;
         IMAGE_HAS_NAMES: it was named by its id, has several names, and `all_names` is not set;

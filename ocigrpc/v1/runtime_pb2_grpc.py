@@ -297,7 +297,9 @@ class RuntimeServiceServicer(object):
     def RemoveContainer(self, request, context):
         """Removes a created or stopped container and everything that was made for it:
         runtime state, cgroups, directories, and the log if the service chose its path.
-        Removing an unknown container succeeds.
+        Removing an unknown container succeeds. What takes longer than a second does not hold up the
+        answer, and goes on in the background, also after a restart of the service: many files that the
+        container has written to the root filesystem of its image, and an image that goes with it.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE: the container is running or paused, and
         `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has processes

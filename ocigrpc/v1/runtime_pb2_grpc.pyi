@@ -154,7 +154,9 @@ class RuntimeServiceStub:
     RemoveContainer: _grpc.UnaryUnaryMultiCallable[_runtime_pb2.RemoveContainerRequest, _runtime_pb2.RemoveContainerResponse]
     """Removes a created or stopped container and everything that was made for it:
     runtime state, cgroups, directories, and the log if the service chose its path.
-    Removing an unknown container succeeds.
+    Removing an unknown container succeeds. What takes longer than a second does not hold up the
+    answer, and goes on in the background, also after a restart of the service: many files that the
+    container has written to the root filesystem of its image, and an image that goes with it.
 
     Errors: FAILED_PRECONDITION (WRONG_STATE: the container is running or paused, and
     `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has processes
@@ -500,7 +502,9 @@ class RuntimeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _runtime_pb2.RemoveContainerResponse:
         """Removes a created or stopped container and everything that was made for it:
         runtime state, cgroups, directories, and the log if the service chose its path.
-        Removing an unknown container succeeds.
+        Removing an unknown container succeeds. What takes longer than a second does not hold up the
+        answer, and goes on in the background, also after a restart of the service: many files that the
+        container has written to the root filesystem of its image, and an image that goes with it.
 
         Errors: FAILED_PRECONDITION (WRONG_STATE: the container is running or paused, and
         `force` is not set; CGROUP_NOT_OURS: a cgroup of the container's name has processes

@@ -42,7 +42,7 @@ class OneRoot(NoRootFilesystems):
         """The directory."""
         return str(self.path)
 
-    def release(self, rootfs_id: str) -> None:
+    def release(self, rootfs_id: str, deadline: Deadline) -> None:
         """Remove what is in it, as what is below an overlay goes while the overlay is open."""
         self.released_with = os.listdir(self.path)
         for each in self.path.iterdir():

@@ -212,7 +212,7 @@ def test_an_image_is_lent_until_its_last_name_is_taken(
 ) -> None:
     withheld = list[bool]()
     before_edit(lambda: withheld.append(bool(store.images.roots._withheld[A])), monkeypatch)
-    monkeypatch.setattr(store.images._removal, "_delete", lambda image_id, deadline: ())
+    monkeypatch.setattr(store.images._tidying, "remove", lambda image_id, deadline: ())
     assert store.images.remove(A, True, Deadline(20)).image_id == A
     assert withheld == [False]
 
@@ -232,7 +232,7 @@ def test_a_name_that_turns_out_to_be_the_last_one_is_not_taken_from_others_conta
 def test_an_image_that_others_begin_to_use_while_it_is_removed_keeps_its_names(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete = store.images._pulls.remove
+    delete = store.images._tidying.remove
 
     def used_and_deleted(image_id: str, deadline: Deadline) -> tuple[str, ...]:
         store.write(CONTAINER_FILES[0], [{"id": "c", "image": A, "layer": "x"}])
@@ -240,7 +240,7 @@ def test_an_image_that_others_begin_to_use_while_it_is_removed_keeps_its_names(
         store.put(image(A, "top", None), image(B, "low", ["r.io/a:2"]))
         return delete(image_id, deadline)
 
-    monkeypatch.setattr(store.images._removal, "_delete", used_and_deleted)
+    monkeypatch.setattr(store.images._tidying, "remove", used_and_deleted)
     store.put(image(A, "top", ["r.io/a:1", "r.io/a:2"]), image(B, "low", None))
     with pytest.raises(ImageUnusable) as caught:
         store.images.remove(A, True, Deadline(20))
@@ -299,11 +299,10 @@ def test_a_pull_whose_record_may_not_survive_is_undone(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records, tidying = store.images._records._store, store.images._pulls._tidying
-    settings = Settings(root_dir=str(tmp_path))
 
     def changed(pull_id: str) -> None:
         record = PullRecord(pull_id, "docker://r.io/a", DIGEST, Platform(), (), 1, C)
-        with tidying.changing(record, settings, Deadline(20)):
+        with tidying.changing(record, Deadline(20)):
             pass
 
     with monkeypatch.context() as failing:

@@ -17,7 +17,7 @@ import pytest
 
 from ocigrpc.engine.images import storage
 from ocigrpc.engine.images.images import Images
-from ocigrpc.engine.images.pulling.pulls import Pulls
+from ocigrpc.engine.images.pulling.tidying import Tidying
 from ocigrpc.engine.images.removal import Removal
 from ocigrpc.engine.images.storage import Storage
 from ocigrpc.engine.model.image_records import ImageRecord
@@ -170,7 +170,7 @@ def test_an_image_that_can_not_be_read_hides_no_other(store: Store) -> None:
     nested = b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b"}"
     (store.root / config_path(A)).write_bytes(nested)
     assert store.ids() == [B]
-    store.images.roots.release("no-such")
+    store.images.roots.release("no-such", Deadline())
 
 
 def test_what_others_change_is_seen(store: Store) -> None:
@@ -352,16 +352,16 @@ def test_a_name_at_docker_hub_is_given_as_it_is_there(store: Store) -> None:
 def test_a_name_that_is_given_twice_at_once_is_one_name(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    naming = Pulls.naming
+    naming = Tidying.naming
 
     def named_meanwhile(
-        pulls: Pulls, image_id: str, deadline: Deadline
+        tidying: Tidying, image_id: str, deadline: Deadline
     ) -> AbstractContextManager[None]:
-        monkeypatch.setattr(Pulls, "naming", naming)
+        monkeypatch.setattr(Tidying, "naming", naming)
         store.images.tag(B, "r.io/new:1", Deadline())
-        return naming(pulls, image_id, deadline)
+        return naming(tidying, image_id, deadline)
 
-    monkeypatch.setattr(Pulls, "naming", named_meanwhile)
+    monkeypatch.setattr(Tidying, "naming", named_meanwhile)
     store.images.tag(B, "r.io/new:1", Deadline())
     assert store.names()[B] == ["r.io/b:1", "r.io/new:1"]
 

@@ -38,7 +38,7 @@ def teardown(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]
         return errors
     if container.record.state is State.CREATING:
         remove_new_log(container.record)
-    return [*remove_files(container), *release_root(container)]
+    return [*remove_files(container), *release_root(container, deadline)]
 
 
 def end_processes(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]:
@@ -129,10 +129,10 @@ def remove_files(container: Container) -> Sequence[OcigrpcError]:
     return attempt(*steps)
 
 
-def release_root(container: Container) -> Sequence[OcigrpcError]:
+def release_root(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]:
     """Give back the root filesystem that it was lent, if any; the errors, which are logged."""
     rootfs_id, roots = container.record.rootfs_id, container.context.roots
-    return attempt(partial(roots.release, rootfs_id)) if rootfs_id else ()
+    return attempt(partial(roots.release, rootfs_id, deadline)) if rootfs_id else ()
 
 
 def attempt(*steps: Callable[[], None]) -> Sequence[OcigrpcError]:

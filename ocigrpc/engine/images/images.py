@@ -11,6 +11,7 @@ from ocigrpc.engine.images.find import Finder, new_name
 from ocigrpc.engine.images.layers.usage import WritableLayers, fs_info, layers_bytes
 from ocigrpc.engine.images.prune import Prune
 from ocigrpc.engine.images.pulling.pulls import Pulls
+from ocigrpc.engine.images.pulling.tidying import Tidying
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.removal import Removal
 from ocigrpc.engine.images.rootfs import Roots
@@ -51,17 +52,22 @@ class Images:
         self._records = ImageRecords(store)
         self._finder = Finder(self._records, settings.images.registries_conf)
         self.roots = Roots(settings, store, self._storage, self._finder)
-        self._pulls = Pulls(settings, self._storage, self.roots, store, self._records, self._finder)
+        self._tidying = Tidying(settings, self._storage, store, self.roots, self._records)
+        self._pulls = Pulls(settings, self._storage, self._records, self._finder, self._tidying)
         self.roots.when_released = self._records.used
+        self.roots.when_unused = self._tidying.remove_later
         self._usage = WritableLayers(self.roots.writable, settings.images.usage_interval_s)
         self.reload(settings)
 
     def end_leftovers(self) -> None:
         """End what an earlier service has begun with images, before this one begins anything."""
-        self._pulls.end_leftovers()
+        self._tidying.end_leftovers()
 
     def recover(self) -> None:
-        """Undo, in the background, pulls that were cut off. Raises ``StoreFailed``."""
+        """Undo pulls and finish removals that were cut off, in the background.
+
+        Raises ``StoreFailed``.
+        """
         self._pulls.recover()
         self._usage.start()
 
@@ -69,17 +75,19 @@ class Images:
         """Give up all pulls."""
         self._usage.close()
         self._pulls.close()
+        self._tidying.close()
+        self.roots.close()
 
     def reload(self, settings: Settings) -> None:
         """Use other settings from now on, with the same directories."""
         self._finder.registries_conf = settings.images.registries_conf
         self._removal = Removal(
-            self._storage, self._finder, self.roots, self._records, self._pulls.remove, settings
+            self._storage, self._finder, self.roots, self._records, self._tidying, settings
         )
-        self.roots.when_unused = self._removal.finish
         self._views = Views(self._storage, self._records, self.roots, settings.images.pinned)
         self._prune = Prune(self._storage, self.roots, self._removal, self._views)
         self._pulls.reload(settings)
+        self._tidying.settings = settings
         self._archives = Archives(settings, self._storage, self._finder, self._pulls)
         self._usage.interval_s = settings.images.usage_interval_s
 
@@ -161,7 +169,7 @@ class Images:
             had.extend(each.id for each in images if whole in (each.names or ()))
             return with_name(text, found.image_id, whole)
 
-        with self._pulls.naming(found.image_id, deadline):
+        with self._tidying.naming(found.image_id, deadline):
             self._storage.edit_images(add, deadline)
         if found.image_id in had:
             # Another call was faster.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 from ocigrpc.engine.images.layers.quotas import Quotas
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.rootfs import RootfsRecord
-from ocigrpc.errors import PreconditionFailed
+from ocigrpc.errors import OcigrpcError, PreconditionFailed
 from ocigrpc.failing import host_failing
 from ocigrpc.host.files.directory import make_directory, write_new_file
-from ocigrpc.host.files.overlay import TooManyLayers, mount_overlay
+from ocigrpc.host.files.overlay import TooManyLayers, mount_overlay, unmount_overlay
+from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.host.mappings.layers import NotIdMapped, mount_idmapped_overlay
 from ocigrpc.host.mappings.namespace import NoUserNamespace, user_namespace
 from ocigrpc.host.mappings.owners import Owners
@@ -24,7 +27,9 @@ from ocigrpc.oci.spec.user_namespace import owners_of
 from ocigrpc.settings.values import Settings
 
 # Holds the id of the directory that it is in; any other directory there is not ours.
-MARK = "id"
+_MARK = "id"
+# What an id looks like: no other name is one of ours.
+_ID = re.compile(r"[0-9a-f]{32}")
 
 _SEARCHABLE = stat.S_IXGRP | stat.S_IXOTH
 
@@ -77,7 +82,7 @@ class Mounting:
             # what has set-user-ID.
             os.chown(directory, -1, root_gid)
             os.chmod(directory, 0o710)
-        write_new_file(f"{directory}/{MARK}", record.rootfs_id.encode())
+        write_new_file(f"{directory}/{_MARK}", record.rootfs_id.encode())
         for name in ("empty", "upper", "work", "merged"):
             make_directory(f"{directory}/{name}")
         # They are those of "/" in the container.
@@ -130,6 +135,34 @@ class Mounting:
         except OSError as error:
             with host_failing("mount", merged):
                 raise OSError(error.errno, error.strerror) from error
+
+    def merged(self, rootfs_id: str) -> str:
+        """Where one is mounted."""
+        return f"{self._directory}/{rootfs_id}/merged"
+
+    def unmount(self, rootfs_id: str, record: RootfsRecord | None) -> None:
+        """Take its overlay away, and its limit. Raises ``HostFailed``, ``PreconditionFailed``."""
+        merged = self.merged(rootfs_id)
+        with host_failing("unmount", merged):
+            unmount_overlay(merged)
+            self._quotas.end(record, f"{self._directory}/{rootfs_id}/upper")
+
+    def remove_unused(self, name: str) -> bool:
+        """Remove what a create has left that a loss of power cut off; whether it is not there.
+
+        One that a container has written to is left: its record may be in a backup of the store.
+        """
+        directory = f"{self._directory}/{name}"
+        if not _ID.fullmatch(name):
+            return False
+        with suppress(OSError, OcigrpcError):
+            if Path(directory, _MARK).read_text() == name and not os.listdir(f"{directory}/upper"):
+                self.unmount(name, None)
+                remove_tree(self._directory, directory)
+        with suppress(OSError):
+            # It may be made, and not marked yet.
+            os.rmdir(directory)
+        return not os.path.lexists(directory)
 
 
 @contextmanager

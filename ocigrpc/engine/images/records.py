@@ -94,6 +94,11 @@ class ImageRecords:
                 # The next start forgets it.
                 log.error("image.not_forgotten", image_id=image_id, error=error.message)
 
+    def removed_before(self, image_id: str) -> None:
+        """Note that an image is gone, whose removal was cut off, unless that was noted then."""
+        if image_id in self._by_id:
+            self.removed(image_id)
+
     def _tell(self, *events: Event) -> None:
         if not events:
             return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import ExitStack
 
 from ocigrpc.engine.images.failures import in_use
 from ocigrpc.engine.images.find import Finder, is_pinned
+from ocigrpc.engine.images.pulling.tidying import Tidying
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Image, Storage
@@ -19,9 +20,6 @@ from ocigrpc.oci.images.storage_edit import with_pulled, without_names
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 
-# How long the removal of a container waits for its image to go as well.
-_FINISH_S = 10.0
-
 
 class Removal:
     """Removes from one store, as the settings allow."""
@@ -32,18 +30,14 @@ class Removal:
         finder: Finder,
         roots: Roots,
         records: ImageRecords,
-        delete: Callable[[str, Deadline], tuple[str, ...]],
+        tidying: Tidying,
         settings: Settings,
     ) -> None:
-        """``delete`` removes an image, by its id, that has no name any more.
-
-        If containers use it, it goes with the last of them, and they are returned.
-        """
         self._storage = storage
         self._finder = finder
         self._roots = roots
         self._records = records
-        self._delete = delete
+        self._tidying = tidying
         self._pinned = settings.images.pinned
 
     def remove(self, text: str, all_names: bool, deadline: Deadline) -> RemovedImage:
@@ -61,22 +55,14 @@ class Removal:
             else:
                 self._withhold(image, withheld)
             # Once it has no name: what is released from now on takes the image with it.
-            users = self._roots.let_go(image.image_id)
+            users = self._tidying.goes_with_containers(image.image_id)
             if not users:
                 try:
-                    users = self._delete(image.image_id, deadline)
+                    users = self._tidying.remove(image.image_id, deadline)
                 except ImageUnusable:
                     self._give_back(image, untagged, deadline)
                     raise
         return RemovedImage(untagged, image.image_id, users)
-
-    def finish(self, image_id: str) -> None:
-        """Remove an image that was in use when it lost its last name, unless it has one again."""
-        deadline = Deadline(_FINISH_S)
-        with self._roots.withheld(image_id):
-            image = self._storage.snapshot().images.get(image_id)
-            if image is not None and not image.names and not self._roots.users(image_id):
-                self._delete(image_id, deadline)
 
     def _take(
         self, image: Image, names: Collection[str], withheld: ExitStack, deadline: Deadline
@@ -118,9 +104,10 @@ class Removal:
             self._records.tagged(image.image_id, name, "")
 
     def _withhold(self, image: Image, withheld: ExitStack) -> None:
-        """Lend an image to nobody from now on, unless other programs use it."""
+        """Lend an image to nobody from now on, unless other programs use it; it is to go."""
         self._refuse_used(image)
         withheld.enter_context(self._roots.withheld(image.image_id))
+        withheld.enter_context(self._tidying.untagging(image.image_id))
 
     def _untagged(self, image: Image, text: str, all_names: bool) -> tuple[str, ...]:
         """The names that are to go."""

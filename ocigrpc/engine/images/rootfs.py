@@ -8,12 +8,11 @@ started again; what was written to it stays until it is released.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from functools import partial
 from threading import Lock
 
 from msgspec.structs import replace
@@ -21,7 +20,7 @@ from msgspec.structs import replace
 from ocigrpc.engine.images.failures import storage_failing
 from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.layers.quotas import Layer, Quotas
-from ocigrpc.engine.images.mounting import MARK, Mounting
+from ocigrpc.engine.images.mounting import Mounting
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.rootfs import RootFilesystem, RootfsRecord
 from ocigrpc.engine.store.store import Store
@@ -30,7 +29,7 @@ from ocigrpc.failing import host_failing
 from ocigrpc.host.descriptors import closing_fd
 from ocigrpc.host.files.overlay import is_mount_point, refuse_other_mounts, unmount_overlay
 from ocigrpc.host.files.roots import make_in_root
-from ocigrpc.host.files.tree import remove_tree
+from ocigrpc.host.files.tree_removals import Trees
 from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.log import get_logger
@@ -39,11 +38,12 @@ from ocigrpc.oci.spec.config import UserNamespace
 from ocigrpc.oci.spec.root_files import MissingPlace
 from ocigrpc.oci.spec.user_namespace import owners_of
 from ocigrpc.settings.values import Settings
+from ocigrpc.waiting import Deadline
 
 log = get_logger()
 
-# What an id looks like: no other name is one of ours.
-_ID = re.compile(r"[0-9a-f]{32}")
+# How long the caller of a release waits for its end, which large trees have later.
+_RELEASE_S = 1.0
 
 
 class Roots:
@@ -59,6 +59,9 @@ class Roots:
         self._finder = finder
         self._lock, self._choosing = Lock(), Lock()
         self._lent = {each.rootfs_id: each for each in store.records(RootfsRecord)}
+        self._trees = Trees(self._directory)
+        # Those that are not lent any more, and not removed yet.
+        self._going = set[str]()
         # How many withhold an image, at the same time.
         self._withheld = Counter[str]()
         # Called for an image that a container does not use any more.
@@ -87,19 +90,17 @@ class Roots:
             user_namespace=user_namespace,
         )
         with ExitStack() as undo:
+            undo.callback(lambda: self._release_failed(rootfs_id, Deadline(_RELEASE_S)))
             record = self._entered(record, image)
-            undo.callback(self._release_failed, rootfs_id)
             # One that was removed before that may be gone.
             if self._storage.image(found.image_id) is None:
                 raise ImageNotFound.of(image)
-            # Before anything is made, so that the next start removes what we leave.
-            self._store.put(record)
             with storage_failing("make", self._directory):
                 self._mounting.make(record, found)
             undo.pop_all()
         return RootFilesystem(
             rootfs_id=rootfs_id,
-            path=self._merged(rootfs_id),
+            path=self._mounting.merged(rootfs_id),
             image_id=found.image_id,
             image_name=self._name_of(found, image),
             config=found.file.config,
@@ -112,16 +113,22 @@ class Roots:
         with self._choosing, storage_failing("make", self._directory):
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             taken = {each.project_id for each in list(self._lent.values())}
-            record = replace(record, project_id=self._quotas.free(taken, record.limit_bytes))
+            project_id = self._quotas.free(taken, record.limit_bytes)
             with self._lock:
                 if self._withheld[record.image_id]:
                     raise ImageNotFound.of(image)
+                # One that is to go does so with the last of its users, whoever that is.
+                goes = any(each.image_goes for each in self._lent_of(record.image_id))
+                record = replace(record, project_id=project_id, image_goes=goes)
                 self._lent[record.rootfs_id] = record
+                # Before anything is made, so that the next start removes what we leave; and not
+                # after another thread has changed it.
+                self._store.put(record)
         return record
 
     def complete(self, rootfs_id: str, missing: Sequence[MissingPlace]) -> None:
         """Add what is missing, and take away what it could be written to if it is read-only."""
-        merged, record = self._merged(rootfs_id), self._lent[rootfs_id]
+        merged, record = self._mounting.merged(rootfs_id), self._lent[rootfs_id]
         owner = self.owners(rootfs_id).here(0, 0)
         with (
             storage_failing("complete", merged),
@@ -136,21 +143,54 @@ class Roots:
                 unmount_overlay(merged)
             self._mounting.mount(record, self._image_of(record), writable=False)
 
-    def release(self, rootfs_id: str) -> None:
-        """Unmount and remove a root filesystem, with all that was written to it."""
+    def release(self, rootfs_id: str, deadline: Deadline) -> None:
+        """Unmount and remove a root filesystem; see ``RootFilesystems``."""
         record = self._lent.get(rootfs_id)
         if record is None:
             return
-        self._remove(rootfs_id)
+        self._mounting.unmount(rootfs_id, record)
+        self._going.add(rootfs_id)
+        is_gone = self._trees.remove(
+            f"{self._directory}/{rootfs_id}",
+            deadline.within(_RELEASE_S),
+            partial(self._end, record),
+        )
         with self._lock:
             record = self._lent.pop(rootfs_id, record)
             is_last = not self._lent_of(record.image_id)
         self._let_image_go(record.image_id, gone=record.image_goes and is_last)
+        if is_gone:
+            self._forget(record)
+        else:
+            self._note_released(record)
+
+    def close(self) -> None:
+        """Leave to the next start what has been released, and is not removed yet."""
+        self._trees.close()
+
+    def _note_released(self, record: RootfsRecord) -> None:
+        """Note that it is not its image's business any more, while it is removed."""
+        with self._lock:
+            if record.rootfs_id in self._going:
+                self._store.note(replace(record, image_goes=False))
+
+    def _end(self, record: RootfsRecord, error: OcigrpcError | None) -> None:
+        """Forget one that has been removed in the background."""
+        if error is None:
+            self._forget(record)
+        else:
+            # The next start tries again.
+            log.error("rootfs.not_removed", rootfs_id=record.rootfs_id, error=error.message)
+
+    def _forget(self, record: RootfsRecord) -> None:
+        """Forget one of which nothing is there any more."""
         try:
-            self._store.delete(record.key)
+            with self._lock:
+                self._going.discard(record.rootfs_id)
+                self._store.delete(record.key)
         except StoreFailed as error:
-            # All of it is gone but its record, which the next start removes.
-            log.error("rootfs.not_forgotten", rootfs_id=rootfs_id, error=error.message)
+            # The next start removes its record.
+            log.error("rootfs.not_forgotten", rootfs_id=record.rootfs_id, error=error.message)
 
     def _let_image_go(self, image_id: str, *, gone: bool) -> None:
         try:
@@ -165,11 +205,11 @@ class Roots:
 
     def refuse_mounts(self, rootfs_id: str) -> None:
         """Refuse to release it with mounts of others in it; see ``RootFilesystems``."""
-        refuse_other_mounts(f"{self._directory}/{rootfs_id}", self._merged(rootfs_id))
+        refuse_other_mounts(f"{self._directory}/{rootfs_id}", self._mounting.merged(rootfs_id))
 
     def ensure_mounted(self, rootfs_id: str) -> str:
         """The directory of a root filesystem, which is mounted if it was not."""
-        merged = self._merged(rootfs_id)
+        merged = self._mounting.merged(rootfs_id)
         # One at a time, or it would be mounted twice.
         with self._lock:
             record = self._lent.get(rootfs_id)
@@ -228,11 +268,21 @@ class Roots:
                 self._store.put(going)
         return tuple(each.container_id for each in lent)
 
+    def let_stay(self, image_id: str) -> None:
+        """Undo :meth:`let_go`. Raises ``StoreFailed``."""
+        with self._lock:
+            for each in self._lent_of(image_id):
+                if each.image_goes:
+                    staying = self._lent[each.rootfs_id] = replace(each, image_goes=False)
+                    self._store.put(staying)
+
     def recover(self, used: Collection[str]) -> None:
         """Release what was lent to a container that is not there; ``used`` are all the others'."""
+        # For all of them: a start waits for no large trees.
+        deadline = Deadline(_RELEASE_S)
         for rootfs_id in self._lent.keys() - set(used):
             log.info("rootfs.released", rootfs_id=rootfs_id)
-            self._release_failed(rootfs_id)
+            self._release_failed(rootfs_id, deadline)
         try:
             names = os.listdir(self._directory)
         except FileNotFoundError:
@@ -240,40 +290,21 @@ class Roots:
         except OSError as error:
             log.error("rootfs.not_searched", path=self._directory, error=str(error))
             return
-        for name in names:
-            # Those that are released meanwhile are removed before they are forgotten.
-            if name not in self._lent and not self._removed_unused(name):
+        # Those that are released meanwhile are removed before they are forgotten.
+        for name in set(names) - self._lent.keys() - self._going:
+            if not self._mounting.remove_unused(name):
                 log.warning("rootfs.unknown", path=f"{self._directory}/{name}")
 
-    def _removed_unused(self, name: str) -> bool:
-        """Remove what a create has left that a loss of power cut off; whether it is not there.
-
-        One that a container has written to is left: its record may be in a backup of the store.
-        """
-        directory = f"{self._directory}/{name}"
-        if not _ID.fullmatch(name):
-            return False
-        with suppress(OSError, OcigrpcError):
-            if Path(directory, MARK).read_text() == name and not os.listdir(f"{directory}/upper"):
-                self._remove(name)
-        with suppress(OSError):
-            # It may be made, and not marked yet.
-            os.rmdir(directory)
-        return not os.path.lexists(directory)
-
-    def _release_failed(self, rootfs_id: str) -> None:
+    def _release_failed(self, rootfs_id: str, deadline: Deadline) -> None:
         """Release it; what can't be released now, the next start releases."""
         try:
-            self.release(rootfs_id)
+            self.release(rootfs_id, deadline)
         except (OcigrpcError, OSError) as error:
             log.error("rootfs.not_released", rootfs_id=rootfs_id, error=str(error))
 
     def _lent_of(self, image_id: str) -> Sequence[RootfsRecord]:
         # The copy is one step of the interpreter, which no other thread comes into.
         return [each for each in list(self._lent.values()) if each.image_id == image_id]
-
-    def _merged(self, rootfs_id: str) -> str:
-        return f"{self._directory}/{rootfs_id}/merged"
 
     def _name_of(self, image: Image, text: str) -> str:
         """The name by which an image was found, or else its first one."""
@@ -285,10 +316,3 @@ class Roots:
         if (image := self._storage.image(record.image_id)) is None:
             raise ImageNotFound.of(record.image_id)
         return image
-
-    def _remove(self, rootfs_id: str) -> None:
-        directory = f"{self._directory}/{rootfs_id}"
-        with host_failing("remove", directory):
-            unmount_overlay(f"{directory}/merged")
-            self._quotas.end(self._lent.get(rootfs_id), f"{directory}/upper")
-            remove_tree(self._directory, directory)

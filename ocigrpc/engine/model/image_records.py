@@ -36,7 +36,8 @@ class PullRecord(Struct, frozen=True, omit_defaults=True):
 
     ``pull_id`` is in the image's temporary name. ``blobs`` are the digests of its layers: those
     that belong to no image are not to be trusted. An image that ``was_there`` before stays,
-    whatever becomes of the pull.
+    whatever becomes of the pull, and so do the layers that were there ``before``, by their
+    identities: another program may be using them for a pull of its own.
     """
 
     kind: ClassVar[ObjectKind] = ObjectKind.PULL
@@ -49,8 +50,27 @@ class PullRecord(Struct, frozen=True, omit_defaults=True):
     began_ns: int
     image_id: str = ""
     was_there: bool = False
+    before: tuple[str, ...] = ()
 
     @property
     def key(self) -> ObjectKey:
         """What the store knows it by."""
         return ObjectKey(self.kind, self.pull_id)
+
+
+class RemovalRecord(Struct, frozen=True, omit_defaults=True):
+    """An image that is to go once it has no name, until it is gone with its layers.
+
+    ``layers`` are the identities of all that it is made of. Those that nothing else is made of go
+    with it: if the removal was cut off, they may be there without the image, and lack files.
+    """
+
+    kind: ClassVar[ObjectKind] = ObjectKind.REMOVAL
+
+    image_id: str
+    layers: tuple[str, ...]
+
+    @property
+    def key(self) -> ObjectKey:
+        """What the store knows it by."""
+        return ObjectKey(self.kind, self.image_id)

@@ -13,6 +13,7 @@ from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.oci.images.config import ImageConfig
 from ocigrpc.oci.spec.config import UserNamespace
 from ocigrpc.oci.spec.root_files import MissingPlace
+from ocigrpc.waiting import Deadline
 
 
 class RootfsRecord(Struct, frozen=True, omit_defaults=True):
@@ -83,10 +84,11 @@ class RootFilesystems(Protocol):
         Raises ``HostFailed``.
         """
 
-    def release(self, rootfs_id: str) -> None:
+    def release(self, rootfs_id: str, deadline: Deadline) -> None:
         """Remove it, with all that was written to it; no error if that is done.
 
-        Raises ``OSError``, ``OcigrpcError``.
+        What takes longer than a moment goes on in the background, and after the next start. Raises
+        ``OSError``, ``OcigrpcError``.
         """
 
     def refuse_mounts(self, rootfs_id: str) -> None:
@@ -126,7 +128,7 @@ class NoRootFilesystems:
     def complete(self, rootfs_id: str, missing: Sequence[MissingPlace]) -> None:
         """Nothing."""
 
-    def release(self, rootfs_id: str) -> None:
+    def release(self, rootfs_id: str, deadline: Deadline) -> None:
         """Nothing."""
 
     def refuse_mounts(self, rootfs_id: str) -> None:

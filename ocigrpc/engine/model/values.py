@@ -17,6 +17,7 @@ class ObjectKind(StrEnum):
     CONTAINER = "container"
     IMAGE = "image"
     PULL = "pull"
+    REMOVAL = "removal"
     ROOTFS = "rootfs"
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from ocigrpc.engine.model.image_records import ImageRecord, PullRecord
+from ocigrpc.engine.model.image_records import ImageRecord, PullRecord, RemovalRecord
 from ocigrpc.engine.model.record import Record
 from ocigrpc.engine.model.rootfs import RootfsRecord
 from ocigrpc.engine.model.values import ObjectKind, StoredRecord
@@ -20,6 +20,7 @@ DECODE: Mapping[ObjectKind, Callable[[bytes], StoredRecord]] = {
     Record.kind: msgspec.json.Decoder(Record).decode,
     ImageRecord.kind: msgspec.json.Decoder(ImageRecord).decode,
     PullRecord.kind: msgspec.json.Decoder(PullRecord).decode,
+    RemovalRecord.kind: msgspec.json.Decoder(RemovalRecord).decode,
     RootfsRecord.kind: msgspec.json.Decoder(RootfsRecord).decode,
 }
 

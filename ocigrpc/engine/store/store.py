@@ -52,7 +52,7 @@ ON CONFLICT (kind, id) DO UPDATE SET record = excluded.record, seal = excluded.s
 _DELETE = "DELETE FROM records WHERE kind = ? AND id = ?"
 
 # Rises with every change of the schema, and of what the columns hold.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 _RETRY_S = 1.0
 

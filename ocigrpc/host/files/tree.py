@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from ocigrpc.errors import PreconditionFailed
@@ -49,22 +49,23 @@ def mount_in_the_way(path: str) -> PreconditionFailed:
     )
 
 
-def remove_tree(top: str, *paths: str) -> None:
+def remove_tree(top: str, *paths: str, check: Callable[[], None] = lambda: None) -> None:
     """Remove ``paths``, files or directories with all below them; no error for missing ones.
 
     ``top`` is an ancestor that is trusted, and no directory between the two may be a mount
     point. With a mount point at or below any of ``paths`` nothing is removed, unless it is too deep
     for a path that leads there: raises ``PreconditionFailed`` (MOUNT_IN_THE_WAY). Otherwise as much
-    as possible is removed, and ``OSError`` raised for the first file that can't be.
+    as possible is removed, and ``OSError`` raised for the first file that can't be. ``check`` is
+    called for each file, and ends it at any moment by what it raises.
     """
     mounts: list[str] = []
     with ExitStack() as opened:
         found = _parents(top, paths, mounts, opened)
         for directory, path in found:
-            _find(directory, path, mounts)
+            _find(directory, path, mounts, check)
         for mount_point in mounts:
             raise mount_in_the_way(mount_point)
-        failures = [_remove(directory, path) for directory, path in found]
+        failures = [_remove(directory, path, check) for directory, path in found]
     for failure in filter(None, failures):
         raise failure
 
@@ -133,10 +134,12 @@ def _open(directory: Directory, name: str, path: str, mounts: list[str]) -> Dire
     return None
 
 
-def _find(directory: Directory, path: str, mounts: list[str]) -> None:
+def _find(
+    directory: Directory, path: str, mounts: list[str], check: Callable[[], None] = lambda: None
+) -> None:
     # Of what is deeper, the removal looks whether it is a mount point.
     for _ in Walk(directory, path, mounts, _raise, lambda walk, name: True):
-        pass
+        check()
 
 
 def _raise(error: OSError) -> None:
@@ -147,11 +150,13 @@ def _give_up(walk: Walk, name: str) -> bool:
     raise OSError(errno.ENAMETOOLONG, f"it is deeper than {LEVELS_LIMIT} directories")
 
 
-def _remove(directory: Directory, path: str) -> OSError | PreconditionFailed | None:
+def _remove(
+    directory: Directory, path: str, check: Callable[[], None] = lambda: None
+) -> OSError | PreconditionFailed | None:
     """Remove as much as possible; what has failed first, if anything has."""
     failure: OSError | PreconditionFailed | None = None
     for _ in range(_PASSES_LIMIT):
-        failure = _removed_once(directory, path)
+        failure = _removed_once(directory, path, check)
         # Some file systems, as tmpfs was and overlays are, count the entries of a directory: as
         # those that are gone do not count, some are passed over when it is opened again.
         if not isinstance(failure, OSError) or failure.errno != errno.ENOTEMPTY:
@@ -159,7 +164,9 @@ def _remove(directory: Directory, path: str) -> OSError | PreconditionFailed | N
     return failure
 
 
-def _removed_once(directory: Directory, path: str) -> OSError | PreconditionFailed | None:
+def _removed_once(
+    directory: Directory, path: str, check: Callable[[], None]
+) -> OSError | PreconditionFailed | None:
     mounts: list[str] = []
     # The first one alone: a container can have as many fail as it has files.
     errors: list[OSError] = []
@@ -170,6 +177,7 @@ def _removed_once(directory: Directory, path: str) -> OSError | PreconditionFail
 
     walk = Walk(directory, path, mounts, note, Walk.move_up)
     for entry in walk:
+        check()
         try:
             # The kernel does not remove a mount point.
             if entry.is_directory:

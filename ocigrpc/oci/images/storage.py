@@ -45,12 +45,18 @@ class StoredImage(Struct, frozen=True):
     mapped_layers: list[str] | None = msgspec.field(name="mapped-layers", default=None)
     big_data_names: list[str] | None = msgspec.field(name="big-data-names", default=None)
 
+    @property
+    def tops(self) -> Sequence[str]:
+        """Its topmost layer, and copies of that for containers with other users."""
+        return [self.layer, *(self.mapped_layers or ())]
+
 
 class StoredLayer(Struct, frozen=True):
     """A layer of a store: digests and sizes in bytes of its archive, packed and not."""
 
     id: str
     parent: str = ""
+    created: str = ""
     packed_digest: str = msgspec.field(name="compressed-diff-digest", default="")
     diff_digest: str = msgspec.field(name="diff-digest", default="")
     diff_size: int = msgspec.field(name="diff-size", default=0)
@@ -60,6 +66,15 @@ class StoredLayer(Struct, frozen=True):
     def size_bytes(self) -> int:
         """Its bytes, unpacked; 0 if nobody has counted them."""
         return max(self.diff_size, 0)
+
+    @property
+    def identity(self) -> str:
+        """What no other layer has: its id is that of each layer with the same files."""
+        return f"{self.id}@{self.created}"
+
+    def is_of(self, blobs: Collection[str]) -> bool:
+        """Whether it is made of one of these, by their digests, packed or not."""
+        return not {self.packed_digest, self.diff_digest}.isdisjoint(blobs)
 
     @property
     def is_whole(self) -> bool:
@@ -131,27 +146,39 @@ def orphans(
     containers: Sequence[StoredContainer],
 ) -> Collection[str]:
     """The layers made of these blobs, by their digests, that nothing in the store is made of."""
-    tops = [
-        *(each.layer for each in images),
-        *(each.layer for each in containers),
-        *(each for image in images for each in image.mapped_layers or ()),
-    ]
-    used = set[str]()
+    found = unused_layers(layers, images, containers)
+    return {each for each in found if layers[each].is_of(blobs)}
+
+
+def unused_layers(
+    layers: Mapping[str, StoredLayer],
+    images: Sequence[StoredImage],
+    containers: Sequence[StoredContainer],
+) -> Collection[str]:
+    """The layers that nothing in the store is made of."""
+    tops = [*(each.layer for each in containers), *(top for each in images for top in each.tops)]
+    return layers.keys() - layers_below(tops, layers)
+
+
+def layers_below(tops: Iterable[str], layers: Mapping[str, StoredLayer]) -> Collection[str]:
+    """These layers and all below them, as far as they are there."""
+    found = dict[str, None]()
     for layer_id in tops:
-        while layer_id in layers and layer_id not in used:
-            used.add(layer_id)
+        while layer_id in layers and layer_id not in found:
+            found[layer_id] = None
             layer_id = layers[layer_id].parent
-    return {
-        each.id
-        for each in layers.values()
-        if each.id not in used and not {each.packed_digest, each.diff_digest}.isdisjoint(blobs)
-    }
+    return found.keys()
 
 
 def big_data_path(image_id: str, key: str) -> str:
     """Where a store has a file of an image: "manifest", or "sha256:" and the id for its config."""
     name = key if _PLAIN_KEY.fullmatch(key) else "=" + base64.b64encode(key.encode()).decode()
-    return f"overlay-images/{image_id}/{name}"
+    return f"{files_path(image_id)}/{name}"
+
+
+def files_path(image_id: str) -> str:
+    """The directory of a store with the files of an image."""
+    return f"overlay-images/{image_id}"
 
 
 def config_path(image_id: str) -> str:

@@ -17,6 +17,8 @@ from itertools import pairwise
 
 from ocigrpc.errors import Timeout
 from tests.bed.commands.crashes import KILLS, crash
+from tests.bed.commands.image_crashes import KILLS as IMAGE_KILLS
+from tests.bed.commands.image_crashes import crash_images
 from tests.bed.commands.outcome import exit_status
 from tests.bed.commands.samples import Sample, print_samples, take_sample
 from tests.bed.hosts.leaks import until
@@ -119,7 +121,19 @@ def main() -> int:
         metavar="KILLS",
         help="kill the service so often instead, at random moments (without a number: %(const)s)",
     )
+    parser.add_argument(
+        "--images",
+        type=int,
+        nargs="?",
+        const=IMAGE_KILLS,
+        default=0,
+        metavar="KILLS",
+        help="kill it and skopeo so often while images are pulled, run and removed "
+        "(without a number: %(const)s)",
+    )
     arguments = parser.parse_args()
+    if arguments.images:
+        return crash_images(arguments.images)
     if arguments.crash:
         return crash(arguments.crash)
     lifecycles: int = arguments.lifecycles

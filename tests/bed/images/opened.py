@@ -16,5 +16,8 @@ from ocigrpc.settings.values import Settings
 def opened_images(directory: Path, images: ImagesSettings) -> Iterator[Images]:
     """Images whose records and root filesystems are below ``directory``, for a block."""
     settings = Settings(root_dir=str(directory), images=images)
-    with closing(Store(directory / "ocigrpc.db", 100)) as store:
-        yield Images(settings, store)
+    with (
+        closing(Store(directory / "ocigrpc.db", 100)) as store,
+        closing(Images(settings, store)) as opened,
+    ):
+        yield opened

@@ -10,6 +10,7 @@ from pathlib import Path
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.v1 import image_pb2
 from ocigrpc.v1 import runtime_pb2 as pb
+from ocigrpc.waiting import Deadline
 from tests.bed.bundles.bundle import make_rootfs
 from tests.bed.hosts.host import native
 from tests.bed.images.faulty_registry import FaultyRegistry, serving_faulty_registry
@@ -72,7 +73,7 @@ def _lent(bench: Bench, service: Service, name: str) -> Figure:
         for number in range(bench.samples):
             with times.of("lend"):
                 lent = stored.roots.lend(name, f"lent-{number}", readonly=False)
-            stored.roots.release(lent.rootfs_id)
+            stored.roots.release(lent.rootfs_id, Deadline(20))
     return at_most("lend of a root filesystem, ms", times["lend"], 2)
 
 

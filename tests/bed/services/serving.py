@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,11 +35,13 @@ def serving(host: Host, rootfs: Path, **settings: object) -> Iterator[Service]:
 
 
 @contextmanager
-def sandbox(state_dir: Path | None = None, /, **runtimes: Path) -> Iterator[Service]:
+def sandbox(
+    state_dir: Path | None = None, settings: Mapping[str, object] | None = None, /, **runtimes: Path
+) -> Iterator[Service]:
     """A service for a command, on this host, whose containers and services notice nothing.
 
-    ``state_dir`` is as a service has it; ``runtimes`` are programs to use like runc,
-    by the names of their handlers. SIGINT and SIGTERM end the block in good order, with
+    ``state_dir`` and ``settings`` are as a service has them; ``runtimes`` are programs to use like
+    runc, by the names of their handlers. SIGINT and SIGTERM end the block in good order, with
     ``KeyboardInterrupt``.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -49,7 +51,11 @@ def sandbox(state_dir: Path | None = None, /, **runtimes: Path) -> Iterator[Serv
         tempfile.TemporaryDirectory(prefix="ocigrpc-rootfs-", dir="/var/tmp") as directory,
         native() as host,
         serving(
-            host, make_rootfs(Path(directory)), runtimes=handlers, state_dir=state_dir
+            host,
+            make_rootfs(Path(directory)),
+            runtimes=handlers,
+            state_dir=state_dir,
+            **(settings or {}),
         ) as service,
     ):
         try:

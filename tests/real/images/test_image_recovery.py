@@ -60,8 +60,8 @@ CREATING = [
 ]
 REMOVING = [
     ("before", f"{_ROOTS}:Roots.release"),
-    ("after", f"{_ROOTS}:unmount_overlay"),
-    ("after", f"{_ROOTS}:remove_tree"),
+    ("after", f"{_MOUNTING}:unmount_overlay"),
+    ("after", "ocigrpc.host.files.tree_removals:remove_tree"),
     ("after", f"{_ROOTS}:Roots.release"),
 ]
 
@@ -232,8 +232,8 @@ def test_a_root_is_mounted_again_where_it_is_needed(images: Roots) -> None:
         assert (Path(lent.path) / "kept").read_text() == "kept"
         assert os.access(lent.path, os.W_OK) is not readonly
         unmount_overlay(lent.path)
-        images.release(lent.rootfs_id)
-        images.release(lent.rootfs_id)
+        images.release(lent.rootfs_id, Deadline(LIMIT_S))
+        images.release(lent.rootfs_id, Deadline(LIMIT_S))
 
 
 def test_what_a_loss_of_power_made_us_forget_is_removed_unless_it_was_written_to(
@@ -256,7 +256,7 @@ def test_what_a_loss_of_power_made_us_forget_is_removed_unless_it_was_written_to
     named = {each["path"] for each in logs if each["event"] == "rootfs.unknown"}
     assert named == {str(directory / each) for each in left - {used.rootfs_id}}
     assert (Path(used.path) / "bin/sh").exists()
-    images.release(used.rootfs_id)
+    images.release(used.rootfs_id, Deadline(LIMIT_S))
     assert images.users(used.image_id) == ()
 
 
@@ -276,7 +276,7 @@ def test_a_store_that_is_full_keeps_no_root_from_being_released(
     lent = images.lend(SMALL, "c", readonly=False)
     with monkeypatch.context() as failing:
         failing.setattr(Store, "delete", fail)
-        images.release(lent.rootfs_id)
+        images.release(lent.rootfs_id, Deadline(LIMIT_S))
     assert not Path(lent.path).parent.exists()
     assert images.users(lent.image_id) == ()
 
@@ -291,7 +291,7 @@ def test_of_an_image_that_others_have_removed_nothing_is_remembered(
     for text in (before, "[]", "damaged"):
         lent = images.lend(SMALL, "c", readonly=False)
         listed.write_text(text)
-        images.release(lent.rootfs_id)
+        images.release(lent.rootfs_id, Deadline(LIMIT_S))
         assert released == [lent.image_id]
         assert not Path(lent.path).parent.exists()
         listed.write_text(before)
@@ -308,4 +308,4 @@ def test_what_can_not_be_mounted_leaves_nothing(
     monkeypatch.setattr(overlay, "_OPTIONS_LIMIT_BYTES", 4095)
     lent = images.lend(SMALL, "c", readonly=False)
     assert os.listdir(Path(lent.path).parents[1]) == [lent.rootfs_id]
-    images.release(lent.rootfs_id)
+    images.release(lent.rootfs_id, Deadline(LIMIT_S))

@@ -7,10 +7,6 @@ not of an image which has its name, since the disk need not have them.
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +14,7 @@ from tests.bed.hosts.leaks import until
 from tests.bed.images.faulty_registry import FaultyRegistry, Slow, Stall
 from tests.bed.images.layers import file
 from tests.bed.images.layout import Image, image
+from tests.bed.images.power import end_programs, lose_files
 from tests.bed.images.pulling import Puller
 
 LAYERS = 5
@@ -32,33 +29,8 @@ def made() -> Image:
 
 def cut_power(puller: Puller) -> None:
     puller.service.die()
-    for pid in _programs(str(puller.service.directory)):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    until(lambda: not list(_programs(str(puller.service.directory))))
-    for path in _files_of_no_image(puller):
-        os.truncate(path, 0)
-
-
-def _programs(directory: str) -> Iterator[int]:
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            environment = (entry / "environ").read_bytes().decode(errors="replace")
-            if f"{directory}/run" in environment and "_OCIGRPC_RUNTIME_OF" in environment:
-                yield int(entry.name)
-
-
-def _files_of_no_image(puller: Puller) -> Iterator[Path]:
-    storage = puller.storage
-    named = {diff for image_id in set(_named(puller).values()) for diff in storage.diffs(image_id)}
-    for layer in (storage.root / "overlay").glob("*/diff"):
-        if layer not in named:
-            yield from (each for each in layer.rglob("*") if each.is_file())
-
-
-def _named(puller: Puller) -> Mapping[str, str]:
-    names = puller.storage.names().items()
-    return {name: each for name, each in names if not name.startswith("ocigrpc.invalid/")}
+    end_programs(puller)
+    lose_files(puller.storage)
 
 
 def expect_whole(puller: Puller, image_id: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from ocigrpc.errors import InvalidArgument, OcigrpcError
 from ocigrpc.image_errors import ImageNotFound
 from ocigrpc.v1.config_pb2 import ContainerConfig
+from tests.bed.hosts.leaks import until
 from tests.bed.images.containers import create_of, left_by, output_of, roots_of, stock, storage_of
 from tests.bed.images.layers import directory, file, tree
 from tests.bed.images.layout import Image, image
@@ -217,5 +218,7 @@ def test_an_image_in_use_loses_its_name_at_once_and_goes_with_its_last_container
     assert gone_image.image_id in ids
     images.remove(second)
     ids.remove(gone_image.image_id)
+    # Nobody waits for its end, and nobody sees it any more.
+    assert sorted(each.image_id for each in images.client.list_images()) == sorted(ids)
+    until(lambda: left_by(images) == [])
     assert [each["id"] for each in storage_of(images).images()] == ids
-    assert left_by(images) == []

@@ -18,6 +18,7 @@ from ocigrpc.host.mappings.namespace import user_namespace
 from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.oci.spec.root_files import MissingPlace
 from ocigrpc.settings.images import ImagesSettings
+from ocigrpc.waiting import Deadline
 from tests.bed.faults.crashing_service import VICTIM, CrashingService
 from tests.bed.hosts.host import native
 from tests.bed.hosts.leaks import children, until
@@ -115,7 +116,7 @@ def test_a_kernel_without_them_is_named_and_nothing_is_left(
     assert refused.value.reason == "ID_MAPPING_UNSUPPORTED"
     assert "/overlay/" in refused.value.metadata["path"]
     lent = images.lend(SMALL, "c", readonly=False)
-    images.release(lent.rootfs_id)
+    images.release(lent.rootfs_id, Deadline(20))
 
 
 # What stands for unshare(1), and what comes of it.
@@ -155,7 +156,7 @@ def test_a_root_is_mounted_again_with_its_mappings(images: Roots, readonly: bool
         assert images.ensure_mounted(lent.rootfs_id) == lent.path
     assert images.owners(lent.rootfs_id).here(7, 8) == (UID + 7, GID + 8)
     assert bool(os.statvfs(lent.path).f_flag & os.ST_RDONLY) is readonly
-    images.release(lent.rootfs_id)
+    images.release(lent.rootfs_id, Deadline(20))
 
 
 def test_roots_of_both_kinds_are_beside_each_other(images: Roots) -> None:
@@ -165,7 +166,7 @@ def test_roots_of_both_kinds_are_beside_each_other(images: Roots) -> None:
     assert owner(f"{lent.path}/etc/passwd") == (UID, GID)
     assert os.stat(os.path.dirname(plain.path)).st_mode & 0o777 == 0o700
     for each in (plain, lent):
-        images.release(each.rootfs_id)
+        images.release(each.rootfs_id, Deadline(20))
 
 
 _MOUNTING = mounting.__name__

@@ -266,7 +266,8 @@ class _Create:
     def _release_root(self) -> None:
         """Give back its root, unless something is left that may use it: that is undone first."""
         if not self.not_undone:
-            self.not_undone.extend(release_root(self._container))
+            deadline = Deadline(self._container.context.settings.timeouts.undo_s)
+            self.not_undone.extend(release_root(self._container, deadline))
 
     def _delete_undone(self) -> None:
         """Have the store forget the create, unless there is something left of it to undo."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from contextlib import ExitStack
-from functools import partial
 
 import msgspec
 
@@ -22,6 +21,7 @@ from ocigrpc.oci.spec.root_files import missing_places
 from ocigrpc.oci.spec.types import ShownSpec
 from ocigrpc.oci.spec.user_namespace import check_user_namespace
 from ocigrpc.violations import Violations
+from ocigrpc.waiting import Deadline
 
 # Of a writable layer: room for its directories, and less than file systems can count.
 _ROOTFS_LIMITS = 1 << 20, 1 << 60
@@ -60,7 +60,11 @@ def lent_root(
         )
     except InvalidArgument as error:
         raise error.below("config") from error
-    undo.callback(attempt, partial(context.roots.release, root.rootfs_id))
+
+    def release() -> None:
+        context.roots.release(root.rootfs_id, Deadline(context.settings.timeouts.undo_s))
+
+    undo.callback(attempt, release)
     return root
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from ocigrpc import metrics
@@ -29,11 +29,9 @@ from ocigrpc.engine.images.pulling.sources import (
 )
 from ocigrpc.engine.images.pulling.tidying import Tidying
 from ocigrpc.engine.images.records import ImageRecords
-from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.image_records import PullRecord
 from ocigrpc.engine.model.pulls import PullProgress, PullRequest
-from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import Cancelled, OcigrpcError, Timeout
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
@@ -63,21 +61,19 @@ class Pulls:
         self,
         settings: Settings,
         storage: Storage,
-        roots: Roots,
-        store: Store,
         records: ImageRecords,
         finder: Finder,
+        tidying: Tidying,
     ) -> None:
         self.settings = settings
         self._storage = storage
-        self._store = store
         self._records = records
         self._finder = finder
         self._lock = threading.Lock()
         self._jobs: dict[object, Job] = {}
         self._copying = Places(lambda: self.settings.images.parallel_pulls)
         self._resolving = Places(lambda: _RESOLVED_PER_PULL * self.settings.images.parallel_pulls)
-        self._tidying = Tidying(storage, store, roots, records.removed)
+        self._tidying = tidying
 
     def reload(self, settings: Settings) -> None:
         """Use other settings from now on, with the same directories."""
@@ -85,27 +81,16 @@ class Pulls:
         self._copying.look_again()
         self._resolving.look_again()
 
-    def end_leftovers(self) -> None:
-        """End what an earlier service has begun; before anything is removed or pulled."""
-        self._tidying.end_leftovers(self.settings)
-
     def recover(self) -> None:
         """Undo in the background what was cut off; raises ``StoreFailed``."""
-        self._tidying.recover(self.settings)
+        going = self._tidying.recover()
         try:
             # Its disk may be mounted later.
             if self._storage.is_there():
-                self._records.forget_all_but({each.id for each in self._storage.stored_images()})
+                stored = {each.id for each in self._storage.stored_images()}
+                self._records.forget_all_but(stored.union(going))
         except ImagesFailed as error:
             log.error("images.not_read", error=error.message)
-
-    def remove(self, image_id: str, deadline: Deadline) -> tuple[str, ...]:
-        """Remove an image that has lost its last name; see :meth:`.Tidying.remove`."""
-        return self._tidying.remove(image_id, self.settings, deadline)
-
-    def naming(self, image_id: str, deadline: Deadline) -> AbstractContextManager[None]:
-        """Give an image names in a ``with``; see :meth:`.Tidying.naming`."""
-        return self._tidying.naming(image_id, deadline)
 
     def close(self) -> None:
         """Give up all pulls, and undo them, unless a disk holds that up."""
@@ -117,7 +102,6 @@ class Pulls:
         with suppress(Timeout):
             for job in jobs:
                 deadline.wait(job.ended)
-        self._tidying.close()
 
     def pull(
         self, request: PullRequest, deadline: Deadline
@@ -250,7 +234,7 @@ class Pulls:
             wanted.image_id,
         )
         # In this order: what is to be undone may need the room of what the bench has.
-        with self._tidying.changing(record, settings, job.deadline), bench(settings) as tools:
+        with self._tidying.changing(record, job.deadline), bench(settings) as tools:
             copy = Copy(wanted, job.pull_id, self._storage, tools, job.report)
             image = copy.run(job.deadline)
             digests = dict.fromkeys(job.close(), wanted.found.digest)

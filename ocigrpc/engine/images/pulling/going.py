@@ -1,0 +1,142 @@
+"""The images that are to go since they have lost their last name, and who waits for that.
+
+One goes when no pull that runs has one of its layers, and no container uses it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ocigrpc.engine.images.program import bench
+from ocigrpc.engine.images.pulling.deletions import Deletions, has_name
+from ocigrpc.engine.images.pulling.unended import Unended
+from ocigrpc.engine.images.records import ImageRecords
+from ocigrpc.engine.images.rootfs import Roots
+from ocigrpc.engine.images.storage import Storage
+from ocigrpc.errors import Cancelled, OcigrpcError, Timeout
+from ocigrpc.log import get_logger
+from ocigrpc.settings.values import Settings
+from ocigrpc.waiting import Deadline, Latch
+
+log = get_logger()
+
+
+class Going:
+    """An image that is to go; ``ended`` once there is an answer for all that wait for it."""
+
+    def __init__(self, image_id: str) -> None:
+        self.image_id = image_id
+        self.waiting = 0
+        self.ended = Latch()
+        self.users: tuple[str, ...] = ()
+        self.error: OcigrpcError | None = None
+
+
+class GoingImages:
+    """All of them. They are not shown, unless they could not be removed."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        roots: Roots,
+        records: ImageRecords,
+        deletions: Deletions,
+        pulls: Unended,
+    ) -> None:
+        self._storage = storage
+        self._roots = roots
+        self._records = records
+        self._deletions = deletions
+        self._pulls = pulls
+        self._lock = threading.Lock()
+        self._by_id: dict[str, Going] = {}
+
+    def all(self) -> Sequence[Going]:
+        """Those that are there now."""
+        return list(self._by_id.values())
+
+    def add(self, image_id: str, *, waiting: bool = False) -> Going:
+        """Let an image go, and perhaps wait for that until :meth:`leave`."""
+        self._deletions.begin(image_id)
+        self._storage.hide(image_id)
+        with self._lock:
+            going = self._by_id.setdefault(image_id, Going(image_id))
+            going.waiting += waiting
+            return going
+
+    def leave(self, going: Going) -> None:
+        """Wait no more."""
+        with self._lock:
+            going.waiting -= 1
+
+    def end(self, image_id: str) -> None:
+        """Forget an image: it is gone, or is to stay."""
+        self._deletions.forget(image_id)
+        with self._lock:
+            going = self._by_id.pop(image_id, None)
+        self._storage.show(image_id)
+        if going is not None:
+            going.ended.set()
+
+    def remove(self, going: Going, settings: Settings, deadline: Deadline) -> None:
+        """Remove one, unless it has to wait; if containers use it, it goes with them.
+
+        An error is logged, and is for those that wait for it.
+        """
+        try:
+            if self._by_id.get(going.image_id) is not going:
+                return
+            if self._is_done(going, settings, deadline):
+                self.end(going.image_id)
+            else:
+                going.ended.set()
+        except OcigrpcError as error:
+            self._note_failure(going, error)
+
+    def _is_done(self, going: Going, settings: Settings, deadline: Deadline) -> bool:
+        image_id = going.image_id
+        stored = {each.id: each for each in self._storage.stored_images()}
+        image = stored.pop(image_id, None)
+        if image is None:
+            if not self._storage.is_there():
+                # Its disk may be mounted later.
+                return False
+            with bench(settings) as tools:
+                self._deletions.finish(image_id, tools, deadline)
+            self._records.removed_before(image_id)
+        elif not has_name(image):
+            if image.names or self._pulls.use_layers_beside(list(stored.values())):
+                return False
+            # Nobody begins to use it meanwhile, and it may have been used since it was hidden.
+            with self._roots.withheld(image_id):
+                going.users = self._roots.let_go(image_id)
+                if not going.users:
+                    with bench(settings) as tools:
+                        self._deletions.delete(image_id, tools, deadline)
+                    self._records.removed(image_id)
+        return True
+
+    def _note_failure(self, going: Going, error: OcigrpcError) -> None:
+        """Keep what an image was not removed for; it stays if somebody gets to know that."""
+        image_id = going.image_id
+        log.error("image.not_removed", image_id=image_id, error=error.message)
+        if not self._is_listed(image_id):
+            # What it has left goes later.
+            going.ended.set()
+            return
+        self._storage.show(image_id)
+        with self._lock:
+            if not going.waiting:
+                return
+            going.error = error
+        if not isinstance(error, Timeout | Cancelled):
+            self.end(image_id)
+        going.ended.set()
+
+    def _is_listed(self, image_id: str) -> bool:
+        try:
+            return image_id in {each.id for each in self._storage.stored_images()}
+        except OcigrpcError:
+            # It may be.
+            return True

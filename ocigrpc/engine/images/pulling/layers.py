@@ -1,0 +1,92 @@
+"""Removes layers that are whole, and belong to nothing.
+
+Nothing else does that: neither the store nor skopeo, which would use them again even if they lack
+files. So they are marked as ones that are not whole. The store removes such layers when a program
+opens it for writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeAlias
+
+from ocigrpc.engine.images.program import Bench
+from ocigrpc.engine.images.storage import Storage
+from ocigrpc.errors import cut
+from ocigrpc.failing import host_failing
+from ocigrpc.host.files.locked_file import record_locked
+from ocigrpc.host.files.tree import remove_tree
+from ocigrpc.image_errors import ImagesFailed
+from ocigrpc.oci.images.empty_image import layout
+from ocigrpc.oci.images.skopeo import waking_name
+from ocigrpc.oci.images.storage import IMAGES_LOCK, StoredLayer, files_path, stored_layers
+from ocigrpc.oci.images.storage_edit import with_incomplete
+from ocigrpc.waiting import Deadline
+
+# Older versions remove some of the marked layers each time; 127 took three times.
+_WAKES_LIMIT = 20
+
+# The ids of the layers that are to go, among those that are there.
+Choice: TypeAlias = Callable[[Mapping[str, StoredLayer]], Collection[str]]
+
+
+def remove_layers(
+    choose: Choice, mark: str, storage: Storage, bench: Bench, deadline: Deadline
+) -> None:
+    """Remove the layers that are chosen; does nothing the second time.
+
+    ``mark`` is in the name of an image that is there meanwhile. Raises ``ImagesFailed``,
+    ``HostFailed``, ``StorageFull``, ``Timeout`` or ``Cancelled``.
+    """
+    marked = set[str]()
+
+    def edit(text: bytes) -> bytes:
+        # Nobody unpacks a layer now, since others keep the list locked meanwhile.
+        marked.update(choose(stored_layers(text)))
+        return with_incomplete(text, marked)
+
+    if choose(storage.stored_layers()):
+        storage.edit_layers(edit, deadline)
+        _wake(mark, marked, storage, bench, deadline)
+    for image in storage.stored_images():
+        if waking_name(mark) in (image.names or ()):
+            run(bench.skopeo.delete(image.id, bench.directory), bench, deadline)
+
+
+def remove_files(image_id: str, storage: Storage, deadline: Deadline) -> None:
+    """Remove the files of an image that is not listed any more, its manifest and config.
+
+    Raises ``HostFailed``, ``Timeout``, ``Cancelled``; ``PreconditionFailed`` for a mount there.
+    """
+    directory = storage.root / files_path(image_id)
+    with (
+        host_failing("remove", directory),
+        suppress(FileNotFoundError),
+        # Whoever lists it makes them while it is locked.
+        record_locked(storage.root / IMAGES_LOCK, deadline),
+    ):
+        if image_id not in {each.id for each in storage.stored_images()}:
+            remove_tree(str(storage.root), str(directory))
+
+
+def run(argv: Sequence[str], bench: Bench, deadline: Deadline) -> None:
+    """Run skopeo to change the store. Raises ``ImagesFailed`` and as :meth:`.run_unwatched`."""
+    ended = bench.run_unwatched(argv, deadline)
+    if ended.returncode:
+        output = cut(ended.failure_text)
+        raise ImagesFailed(f"skopeo could not remove what is not needed: {output}", output=output)
+
+
+def _wake(
+    mark: str, marked: Collection[str], storage: Storage, bench: Bench, deadline: Deadline
+) -> None:
+    """Have the store remove the marked layers."""
+    for name, content in layout(mark).items():
+        bench.write(f"empty/{name}", content)
+    argv = bench.skopeo.wake(f"{bench.directory}/empty", waking_name(mark), bench.directory)
+    for _ in range(_WAKES_LIMIT):
+        run(argv, bench, deadline)
+        if storage.stored_layers().keys().isdisjoint(marked):
+            return
+    raise ImagesFailed(f"the store keeps {len(marked)} layers that are not whole", output="")
