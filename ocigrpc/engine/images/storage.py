@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ocigrpc.failing import host_failing
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.config import CONFIG_LIMIT_BYTES, ImageFile, image_file
-from ocigrpc.oci.images.lists import Decoded, edit_list, explained
+from ocigrpc.oci.images.lists import Decoded, await_lock, edit_list, explained
 from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from ocigrpc.oci.images.skopeo import is_temporary
 from ocigrpc.oci.images.storage import (
@@ -197,6 +197,11 @@ class Storage:
     def edit_layers(self, edit: Callable[[bytes], bytes], deadline: Deadline) -> None:
         """The same for the list of layers, which others keep locked while they unpack one."""
         edit_list(self.root / LAYERS_FILE, self.root / LAYERS_LOCK, edit, deadline)
+
+    def await_layers(self, deadline: Deadline) -> None:
+        """Return when nobody has the list of layers locked; raises as :meth:`edit_layers`."""
+        if self.is_there():
+            await_lock(self.root / LAYERS_LOCK, deadline)
 
     def _whole(self, images: Sequence[StoredImage], layers: Mapping[str, StoredLayer]) -> Snapshot:
         found, problems = dict[str, Image](), dict[str, str]()

@@ -61,6 +61,15 @@ def edit_list(path: Path, lock: Path, edit: Callable[[bytes], bytes], deadline: 
         replace_file(path, content)
 
 
+def await_lock(lock: Path, deadline: Deadline) -> None:
+    """Return at a moment when no program has it. Raises ``HostFailed``, ``Timeout``, ``Cancelled``.
+
+    It may be made for that.
+    """
+    with host_failing("lock", lock), record_locked(lock, deadline):
+        pass
+
+
 def _content(path: Path) -> bytes:
     """All of a list; empty while it is missing. Raises ``ValueError`` if it is too long."""
     try:

@@ -7,19 +7,27 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import current_thread
 
 import pytest
 
-from ocigrpc.errors import Timeout
-from tests.bed.hosts.leaks import until
+from ocigrpc.engine.images.images import Images
+from ocigrpc.engine.model.image_records import PullRecord
+from ocigrpc.engine.model.pulls import PullRequest
+from ocigrpc.engine.store.store import Store
+from ocigrpc.errors import HostFailed, Timeout
+from ocigrpc.settings.images import ImagesSettings
+from ocigrpc.settings.values import Settings, TimeoutSettings
+from ocigrpc.waiting import Deadline
+from tests.bed.hosts.leaks import LIMIT_S, until
 from tests.bed.images.faulty_registry import FaultyRegistry
 from tests.bed.images.layers import file
 from tests.bed.images.layout import Image, image
 from tests.bed.images.pulling import Puller
 from tests.bed.images.registry import Registry
-from tests.bed.images.storages import APART, Storage
+from tests.bed.images.storages import APART, Storage, registries_conf
 
 StartPulling = Callable[..., Puller]
 
@@ -44,6 +52,53 @@ def locked(path: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("undo_s", [0.5, 3 * LIMIT_S])
+def test_a_pull_that_fails_while_the_store_is_locked_holds_up_nobody_and_is_undone_later(
+    storage: Storage,
+    registry: Registry,
+    made: Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undo_s: float,
+) -> None:
+    conf = tmp_path / "registries.conf"
+    conf.write_text(registries_conf(registry.host))
+    images_settings = ImagesSettings(
+        root=str(storage.root), run=str(storage.run), registries_conf=str(conf)
+    )
+    settings = Settings(
+        root_dir=str(tmp_path / "service"),
+        run_dir=str(tmp_path / "service"),
+        images=images_settings,
+        timeouts=TimeoutSettings(undo_s=undo_s),
+    )
+    name = registry.push(made, "made")
+    with ExitStack() as unlocked, ExitStack() as opened:
+        store = opened.enter_context(closing(Store(tmp_path / "ocigrpc.db", 100)))
+        images = opened.enter_context(closing(Images(settings, store)))
+
+        def fail(*_: object) -> None:
+            # The other one is in the background.
+            if current_thread().name == "pull":
+                unlocked.enter_context(locked(lock_of(storage)))
+                raise HostFailed("the disk fails")
+
+        monkeypatch.setattr("ocigrpc.engine.images.pulling.copying.sync_file_system", fail)
+        pool = opened.enter_context(ThreadPoolExecutor(1))
+        pulled = pool.submit(lambda: list(images.pull(PullRequest(name), Deadline(60))))
+        until(lambda: images._tidying._pulls.are_owed)
+        if undo_s < LIMIT_S:
+            with pytest.raises(HostFailed):
+                pulled.result()
+        with images._tidying.naming("another", Deadline(LIMIT_S)):
+            assert storage.leaks() != []
+        unlocked.close()
+        with pytest.raises(HostFailed):
+            pulled.result()
+        until(lambda: not list(store.records(PullRecord)))
+        assert storage.leaks() == []
 
 
 def is_waited_for(path: Path) -> bool:

@@ -10,8 +10,9 @@ from ocigrpc.errors import Cancelled
 from ocigrpc.log import get_logger
 from ocigrpc.waiting import Deadline, Flag, Latch
 
-# The pause after which what has failed is tried again.
-_RETRY_S = 60.0
+# The first and the longest pause after which what has failed is tried again.
+_RETRY_S = 1.0
+_RETRY_LIMIT_S = 60.0
 # How long its end waits for what is under way, which is cut off after that.
 _GRACE_S = 5.0
 
@@ -54,7 +55,7 @@ class Background:
             self._thread.join(_GRACE_S)
 
     def _run(self) -> None:
-        pause_s = math.inf
+        pause_s, retry_s = math.inf, _RETRY_S
         while not self.stopping.is_set():
             try:
                 self.deadline.wait(self._woken, self.stopping, timeout_s=pause_s)
@@ -64,10 +65,12 @@ class Background:
                 return
             self._woken.clear()
             try:
-                pause_s = _RETRY_S if self._work() else math.inf
+                is_left = self._work()
             except Cancelled:
                 return
             except Exception:
                 # A defect must not end the thread.
                 log.exception("background.unhandled", thread=self._name)
-                pause_s = _RETRY_S
+                is_left = True
+            pause_s = retry_s if is_left else math.inf
+            retry_s = min(2 * retry_s, _RETRY_LIMIT_S) if is_left else _RETRY_S

@@ -47,6 +47,7 @@ class Tidying:
     ) -> None:
         """Raises ``StoreFailed``."""
         self.settings = settings
+        self._storage = storage
         self._roots = roots
         self._deletions = Deletions(storage, store)
         self._pulls = Unended(storage, store, roots, self._deletions)
@@ -105,9 +106,12 @@ class Tidying:
         Raises ``StoreFailed``, and ``ImagesFailed`` when it would find layers of an earlier pull or
         removal that was cut off and can't be undone or finished.
         """
+        undo_s = self.settings.timeouts.undo_s
+        is_free = self._pulls.are_owed and self._is_free(deadline.within(undo_s))
         with self._undoing.held(deadline):
-            bounded = deadline.within(self.settings.timeouts.undo_s)
-            self._pulls.undo(self.settings, bounded, beside=record)
+            bounded = deadline.within(undo_s)
+            if is_free:
+                self._pulls.undo(self.settings, bounded, beside=record)
             if self._deletions.cut_off(record.blobs) is not None:
                 for going in self._going.all():
                     self._going.remove(going, self.settings, bounded)
@@ -194,8 +198,22 @@ class Tidying:
                 self._going.remove(going, self.settings, deadline)
         return self._is_due()
 
+    def _is_free(self, deadline: Deadline) -> bool:
+        """Whether no other program has the layers locked, by then.
+
+        It may for minutes, and who waits for us meanwhile would wait for it as well.
+        """
+        try:
+            self._storage.await_layers(deadline)
+        except OcigrpcError as error:
+            log.warning("pull.not_tidied", error=error.message)
+            return False
+        return True
+
     def _undo(self) -> None:
         deadline = self._background.deadline.within(self.settings.timeouts.undo_s)
+        if not (self._pulls.are_owed and self._is_free(deadline)):
+            return
         try:
             with self._undoing.held(deadline):
                 self._pulls.undo(self.settings, deadline)
