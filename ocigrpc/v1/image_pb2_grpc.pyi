@@ -37,6 +37,9 @@ class ImageServiceStub:
     with its own credentials. But an image that is there is for all that may call this: nobody is
     asked for one of the name's repository that is there by the name's digest, or of that name if
     `only_if_missing` is set. Whether the policy allows an image is asked when it is copied.
+    Where the policy asks for signatures, an image is copied by the tag of its name, unless that has
+    a digest, and signatures must be for that tag, as the policy compares them: also if it is there
+    already, before it gets the name.
 
     A pull has no time limit but the client's. A name that the image has had until now goes over
     to the new one when that is whole. Of the disks of the images and of the service's store, 64 MiB
@@ -47,7 +50,8 @@ class ImageServiceStub:
     SOURCE_UNREADABLE with the `path`: an archive or a directory can't be read),
     NOT_FOUND (IMAGE_NOT_FOUND),
     UNAUTHENTICATED (REGISTRY_UNAUTHORIZED), UNAVAILABLE (REGISTRY_UNREACHABLE: no connection, no
-    trusted certificate, too many requests, or the registry fails; the `cause` says which),
+    trusted certificate, too many requests, the registry fails, or the tag moves; the `cause` says
+    which),
     FAILED_PRECONDITION (IMAGE_DENIED_BY_POLICY: by policy.json or registries.conf;
     IMAGE_PLATFORM_MISSING: there is none for `platform`; IMAGE_DAMAGED: what the registry sent
     is not what its digest says; IMAGE_TOO_DEEP: more layers than Linux can mount),
@@ -147,6 +151,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         with its own credentials. But an image that is there is for all that may call this: nobody is
         asked for one of the name's repository that is there by the name's digest, or of that name if
         `only_if_missing` is set. Whether the policy allows an image is asked when it is copied.
+        Where the policy asks for signatures, an image is copied by the tag of its name, unless that has
+        a digest, and signatures must be for that tag, as the policy compares them: also if it is there
+        already, before it gets the name.
 
         A pull has no time limit but the client's. A name that the image has had until now goes over
         to the new one when that is whole. Of the disks of the images and of the service's store, 64 MiB
@@ -157,7 +164,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         SOURCE_UNREADABLE with the `path`: an archive or a directory can't be read),
         NOT_FOUND (IMAGE_NOT_FOUND),
         UNAUTHENTICATED (REGISTRY_UNAUTHORIZED), UNAVAILABLE (REGISTRY_UNREACHABLE: no connection, no
-        trusted certificate, too many requests, or the registry fails; the `cause` says which),
+        trusted certificate, too many requests, the registry fails, or the tag moves; the `cause` says
+        which),
         FAILED_PRECONDITION (IMAGE_DENIED_BY_POLICY: by policy.json or registries.conf;
         IMAGE_PLATFORM_MISSING: there is none for `platform`; IMAGE_DAMAGED: what the registry sent
         is not what its digest says; IMAGE_TOO_DEEP: more layers than Linux can mount),

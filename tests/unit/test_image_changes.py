@@ -15,7 +15,7 @@ from ocigrpc.engine.images import archives
 from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.pulling import pulls
 from ocigrpc.engine.images.pulling.job import Job
-from ocigrpc.engine.images.pulling.sources import Wanted
+from ocigrpc.engine.images.pulling.wanted import Wanted
 from ocigrpc.engine.images.removal import Removal
 from ocigrpc.engine.images.storage import Image, Snapshot, Storage
 from ocigrpc.engine.model.events import EventKind

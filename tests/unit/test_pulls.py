@@ -13,7 +13,7 @@ import pytest
 from ocigrpc.engine.images import program
 from ocigrpc.engine.images.pulling.job import Job
 from ocigrpc.engine.images.pulling.places import Places
-from ocigrpc.engine.images.pulling.sources import Found, Wanted
+from ocigrpc.engine.images.pulling.wanted import Found, Wanted
 from ocigrpc.engine.model.pulls import PullProgress
 from ocigrpc.errors import Timeout
 from ocigrpc.image_errors import ImageNotFound

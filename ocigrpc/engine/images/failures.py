@@ -27,6 +27,7 @@ _CAUSES = {
     "cut": "the connection was cut off",
     "slow": "it answers too slowly",
     "connect": "no connection",
+    "moved": "the tag moves",
 }
 
 
@@ -75,6 +76,13 @@ def registry_slow(registry: str, limit_s: float) -> RegistryUnreachable:
     output = f"it has not said in {limit_s:g} s which image this is"
     message = f"registry {registry}: {_CAUSES['slow']}: {output}"
     return RegistryUnreachable(message, registry=registry, cause="slow", output=output)
+
+
+def tag_moving(image: str, registry: str) -> RegistryUnreachable:
+    """The error for a tag that stands for another image whenever it is copied."""
+    output = f"{image} was another image each time when it was copied than when it was resolved"
+    message = f"registry {registry}: {_CAUSES['moved']}: {output}"
+    return RegistryUnreachable(message, registry=registry, cause="moved", output=output)
 
 
 def in_use(image_id: str, containers: int) -> ImageUnusable:

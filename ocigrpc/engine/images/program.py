@@ -21,6 +21,7 @@ from ocigrpc.engine.images.failures import storage_failing
 from ocigrpc.errors import OcigrpcError, Timeout
 from ocigrpc.failing import host_failing
 from ocigrpc.host.files.directory import write_new_file
+from ocigrpc.host.files.regular import read_regular_file
 from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.host.processes.child import Child, Completed
 from ocigrpc.host.processes.locks import lock_holder, program_name
@@ -30,6 +31,7 @@ from ocigrpc.host.processes.provenance import end_leftovers, marked
 from ocigrpc.log import get_logger
 from ocigrpc.oci.images.manifest import MANIFEST_LIMIT_BYTES
 from ocigrpc.oci.images.skopeo import Skopeo
+from ocigrpc.oci.images_policy import wants_signatures
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 
@@ -74,6 +76,14 @@ class Bench(Struct, frozen=True):
         """What is in that file. Raises ``HostFailed``."""
         with host_failing("read", self.auth_path):
             return Path(self.auth_path).read_bytes()
+
+    @property
+    def wants_signatures(self) -> bool:
+        """Whether the policy in use may ask for signatures; also if it can't be read."""
+        try:
+            return wants_signatures(read_regular_file(self.skopeo.policy or _POLICY))
+        except OSError:
+            return True
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file that root alone may read. Raises ``StorageFull`` and ``HostFailed``."""

@@ -53,9 +53,13 @@ class Index(Struct, frozen=True):
 
     def choose(self, wanted: Platform) -> Entry | None:
         """The image for a platform: one of its variant if there is one, else of any that fits."""
-        exact = [each for each in self.entries if each.platform == wanted]
-        fitting = exact or [each for each in self.entries if wanted.accepts(each.platform)]
-        return fitting[0] if fitting else None
+        fitting = self.fitting(wanted)
+        exact = [each for each in fitting if each.platform == wanted]
+        return next(iter(exact or fitting), None)
+
+    def fitting(self, wanted: Platform) -> Sequence[Entry]:
+        """All images that are for a platform."""
+        return [each for each in self.entries if wanted.accepts(each.platform)]
 
 
 class _Platform(Struct):

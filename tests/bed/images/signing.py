@@ -63,8 +63,10 @@ class Gpg:
         self._key = next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
         (home / "public").write_text(self._gpg("--armor", "--export"))
 
-    def push(self, image: Image, place: Place) -> None:
-        _push(image, place, self._home, "--sign-by", self._key, GNUPGHOME=str(self._home))
+    def push(self, image: Image, place: Place, tag: str = "latest") -> None:
+        """The same, signed for a tag."""
+        sign = "--sign-by", self._key
+        _push(image, place, self._home, *sign, tag=tag, GNUPGHOME=str(self._home))
 
     def transplant(self, image: Image, of: Place, other: Image, to: Place) -> None:
         digests = (each.digest.replace(":", "=") for each in (image, other))
@@ -195,7 +197,14 @@ def _write_registries_d(directory: Path, place: Place) -> None:
     (directory / "tests.yaml").write_text(text)
 
 
-def _push(image: Image, place: Place, directory: Path, *options: str, **environment: str) -> None:
+def _push(
+    image: Image,
+    place: Place,
+    directory: Path,
+    *options: str,
+    tag: str = "latest",
+    **environment: str,
+) -> None:
     """Copy an image into a registry by skopeo, which signs it."""
     layout, policy = directory / image.image_id, directory / "policy.json"
     if not layout.exists():
@@ -205,7 +214,7 @@ def _push(image: Image, place: Place, directory: Path, *options: str, **environm
     argv = [
         *("skopeo", "--policy", str(policy), "--registries.d", str(directory / "registries.d")),
         *("copy", "-q", "--dest-tls-verify=false", *options),
-        *(f"oci:{layout}:it", f"docker://{place.repository}:latest"),
+        *(f"oci:{layout}:it", f"docker://{place.repository}:{tag}"),
     ]
     _output(argv, **environment)
 

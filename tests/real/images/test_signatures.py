@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from ocigrpc.image_errors import ImageUnusable
+from ocigrpc.image_errors import ImageUnusable, RegistryUnreachable
 from tests.bed.hosts.leaks import until
 from tests.bed.images.layers import file
-from tests.bed.images.layout import Image, image
+from tests.bed.images.layout import Image, image, image_list
 from tests.bed.images.pulling import Puller
 from tests.bed.images.registry import Registry
 from tests.bed.images.signing import (
     Cosign,
+    Gpg,
     Place,
     Signer,
     Sigstore,
@@ -37,6 +39,23 @@ _HELP = subprocess.run(["skopeo", "--help"], capture_output=True, text=True, che
 with_sigstore = pytest.mark.skipif(
     "generate-sigstore-key" not in _HELP, reason="skopeo knows no sigstore; that of a node does"
 )
+
+# Moves the tag just before each copy into a store, as long as there is something to move it to.
+_MOVING = """#!{python}
+import http.client, os, pathlib, sys
+if "copy" in sys.argv:
+    count = pathlib.Path("{count}")
+    number = len(count.read_bytes()) + 1 if count.exists() else 1
+    count.write_bytes(b"x" * number)
+    manifest = pathlib.Path("{manifests}", str(number))
+    if manifest.exists():
+        registry = http.client.HTTPConnection("{host}")
+        headers = {{"Content-Type": "{kind}"}}
+        path = "/v2/{name}/manifests/latest"
+        registry.request("PUT", path, manifest.read_bytes(), headers)
+        assert registry.getresponse().status == 201
+os.execv("/usr/bin/skopeo", ["skopeo", *sys.argv[1:]])
+"""
 
 
 @pytest.fixture
@@ -140,18 +159,116 @@ def test_whoever_has_not_signed_of_several_is_missing(
     denied(puller, place.repository)
 
 
-def test_a_signature_is_for_a_repository_whatever_the_tag_as_images_are_pulled_by_digest(
-    make_signer: Callable[[], Signer],
+@pytest.fixture
+def gpg() -> Iterator[Gpg]:
+    """Signs for tags, which others leave out."""
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as directory,
+        signing_by_gpg(Path(directory, "gpg")) as signer,
+    ):
+        yield signer
+
+
+@pytest.fixture(params=["", "matchExact"])
+def identity(request: pytest.FixtureRequest) -> str:
+    """How the policy compares names, as by default and exactly."""
+    return str(request.param)
+
+
+def test_an_old_signed_image_under_another_tag_is_denied(
+    gpg: Gpg,
     start_pulling: StartPulling,
     place: Place,
     made: Image,
     tmp_path: Path,
+    identity: str,
 ) -> None:
-    signer = make_signer()
-    settings = write_trust(tmp_path, place, signer, identity="matchExact")
-    puller = start_pulling(**settings)
-    signer.push(made, place)
-    place.registry.push(made, place.name, "other")
-    denied(puller, place.repository)
-    write_trust(tmp_path, place, signer)
-    assert puller.pull(f"{place.repository}:other").image_id == made.image_id
+    puller = start_pulling(**write_trust(tmp_path, place, gpg, identity=identity))
+    gpg.push(made, place, "old")
+    place.registry.push(made, place.name, "new")
+    denied(puller, f"{place.repository}:new")
+    assert puller.pull(f"{place.repository}:old").image_id == made.image_id
+
+
+def test_an_image_that_is_there_gets_no_name_that_it_was_not_signed_for(
+    gpg: Gpg,
+    start_pulling: StartPulling,
+    place: Place,
+    made: Image,
+    tmp_path: Path,
+    identity: str,
+) -> None:
+    puller = start_pulling(**write_trust(tmp_path, place, gpg, identity=identity))
+    gpg.push(made, place, "old")
+    place.registry.push(made, place.name, "new")
+    old, new = (f"{place.repository}:{tag}" for tag in ("old", "new"))
+    puller.pull(old)
+    with pytest.raises(ImageUnusable) as caught:
+        puller.pull(new)
+    assert caught.value.reason == "IMAGE_DENIED_BY_POLICY"
+    assert [list(each.names) for each in puller.client.list_images()] == [[old]]
+    gpg.push(made, place, "new")
+    assert sorted(puller.pull(new).names) == [new, old]
+    until(lambda: puller.leaks() == [])
+
+
+def test_the_image_of_a_list_is_pulled_by_the_tag_that_it_was_signed_for(
+    gpg: Gpg, start_pulling: StartPulling, place: Place, made: Image, tmp_path: Path
+) -> None:
+    puller = start_pulling(**write_trust(tmp_path, place, gpg, identity="matchExact"))
+    gpg.push(made, place, "signed")
+    # Another image for the same platform, which skopeo does not choose.
+    other = image([file("signed", b"other text")])
+    listed = image_list(made, other)
+    for tag in ("signed", "other"):
+        place.registry.push(listed, place.name, tag)
+    denied(puller, f"{place.repository}:other")
+    assert puller.pull(f"{place.repository}:signed").image_id == made.image_id
+
+
+def test_by_its_digest_an_image_needs_any_signature_of_the_repository(
+    gpg: Gpg, start_pulling: StartPulling, place: Place, made: Image, tmp_path: Path
+) -> None:
+    puller = start_pulling(**write_trust(tmp_path, place, gpg, identity="matchExact"))
+    gpg.push(made, place)
+    name = f"{place.repository}@{made.digest}"
+    denied(puller, name)
+    write_trust(tmp_path, place, gpg)
+    assert puller.pull(name).image_id == made.image_id
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_tag_that_moves_is_resolved_again_but_not_for_ever(
+    gpg: Gpg, start_pulling: StartPulling, place: Place, made: Image, tmp_path: Path, times: int
+) -> None:
+    # Two images in turn, so that each copy is of another one than was resolved.
+    other = image([file("signed", b"other text")])
+    for each in (other, made):
+        gpg.push(each, place)
+    manifests, count = tmp_path / "manifests", tmp_path / "count"
+    manifests.mkdir()
+    for number in range(1, times + 1):
+        (manifests / str(number)).write_bytes((other if number % 2 else made).manifest.data)
+    program = tmp_path / "skopeo"
+    program.write_text(
+        _MOVING.format(
+            manifests=manifests,
+            count=count,
+            python=sys.executable,
+            host=place.registry.host,
+            name=place.name,
+            kind=made.manifest.media_type,
+        )
+    )
+    program.chmod(0o755)
+    settings = write_trust(tmp_path, place, gpg)
+    puller = start_pulling(**settings, images_skopeo=program)
+    if times == 1:
+        assert puller.pull(place.repository).image_id == other.image_id
+        assert [each.image_id for each in puller.client.list_images()] == [other.image_id]
+    else:
+        with pytest.raises(RegistryUnreachable) as caught:
+            puller.pull(place.repository)
+        assert caught.value.metadata["cause"] == "moved"
+        assert (puller.storage.images(), puller.storage.layers()) == ([], [])
+    until(lambda: puller.leaks() == [])

@@ -13,7 +13,7 @@ from ocigrpc.engine.images.failures import (
     storage_failing,
 )
 from ocigrpc.engine.images.program import Bench, received_files
-from ocigrpc.engine.images.pulling.sources import Wanted
+from ocigrpc.engine.images.pulling.wanted import Wanted
 from ocigrpc.engine.images.room import require_room
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.pulls import PullProgress
@@ -31,6 +31,14 @@ log = get_logger()
 
 class Removed(Exception):
     """Somebody has removed an image just when it was to be answered: then it is pulled again."""
+
+
+class Moved(Exception):
+    """A tag is another image than it was resolved to: then it is resolved again."""
+
+    def __init__(self, registry: str) -> None:
+        super().__init__(registry)
+        self.registry = registry
 
 
 class Copy:
@@ -59,6 +67,9 @@ class Copy:
     def run(self, deadline: Deadline) -> Image:
         """Copy it; what is in the store then, on its disk. Raises what ``PullImage`` does."""
         wanted, bench = self._wanted, self._bench
+        if wanted.found.tagged and not wanted.is_by_tag and bench.wants_signatures:
+            # The policy is another one than when it was resolved.
+            raise Moved(wanted.found.registry)
         bench.write("auth.json", wanted.found.auth)
         argv = bench.skopeo.copy_in(
             wanted.source, self._name, bench.directory, bench.auth_path, wanted.choice
@@ -96,6 +107,8 @@ class Copy:
                 raise Removed
             raise damaged(wanted.image, "its config is none, or layers of it are missing")
         if image.image_id != wanted.image_id:
+            if wanted.is_by_tag:
+                raise Moved(wanted.found.registry)
             problem = f"skopeo has copied {image.image_id} in place of {wanted.image_id}"
             raise ImagesFailed(problem, image=wanted.image, output="")
         there = image.file.platform
@@ -153,9 +166,10 @@ class Copy:
     def _require_bounds(self, received: Sequence[int]) -> None:
         """Refuse what is more than the manifest says, before it takes the disk from others."""
         wanted = self._wanted
-        blobs = (wanted.manifest.config, *wanted.manifest.layers)
         # Of an archive, whose files are no larger than it, not all sizes are known.
-        if wanted.found.registry and sum(received) > sum(each.size_bytes for each in blobs):
+        if wanted.found.registry and sum(received) > wanted.limit_bytes:
+            if wanted.is_by_tag:
+                raise Moved(wanted.found.registry)
             raise damaged(wanted.image, "the registry sends more than its manifest says")
         for path in (self._bench.directory, self._bench.skopeo.root):
             require_room(path)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Generator
 from copy import copy
 
-from ocigrpc.engine.images.pulling.sources import Wanted
+from ocigrpc.engine.images.pulling.wanted import Wanted
 from ocigrpc.engine.images.storage import Image
 from ocigrpc.engine.model.pulls import PullProgress
 from ocigrpc.errors import OcigrpcError

@@ -14,20 +14,20 @@ from contextlib import ExitStack, suppress
 from functools import partial
 
 from ocigrpc import metrics
-from ocigrpc.engine.images.failures import storage_failing
+from ocigrpc.engine.images.failures import storage_failing, tag_moving
 from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.program import bench
-from ocigrpc.engine.images.pulling.copying import Copy, Removed
+from ocigrpc.engine.images.pulling.copying import Copy, Moved, Removed
 from ocigrpc.engine.images.pulling.job import Job
 from ocigrpc.engine.images.pulling.places import Places
 from ocigrpc.engine.images.pulling.sources import (
     Resolver,
     Source,
-    Wanted,
     platform_of,
     source_of,
 )
 from ocigrpc.engine.images.pulling.tidying import Tidying
+from ocigrpc.engine.images.pulling.wanted import Wanted
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.storage import Image, Storage
 from ocigrpc.engine.model.image_records import PullRecord
@@ -47,6 +47,8 @@ from ocigrpc.waiting import Deadline
 _RESOLVED_PER_PULL = 4
 # How often an image is pulled that others remove meanwhile.
 _ATTEMPTS = 8
+# How often a name is resolved that is another image when it is copied.
+_RESOLUTIONS = 3
 
 # How long the end of all pulls waits for those that a disk holds up: the next start undoes them.
 _CLOSE_S = 30.0
@@ -107,13 +109,19 @@ class Pulls:
         self, request: PullRequest, deadline: Deadline
     ) -> Generator[PullProgress, None, Image]:
         """How far it is, and then the image, which has its name."""
-        result, began_s = "present", time.monotonic()
+        result, began_s, moves = "present", time.monotonic(), 0
         try:
             for _ in range(_ATTEMPTS):
-                with suppress(Removed):
+                try:
                     image, was_pulled = yield from self._pulled(request, deadline)
                     result = "pulled" if was_pulled else result
                     return image
+                except Removed:
+                    pass
+                except Moved as error:
+                    moves += 1
+                    if moves == _RESOLUTIONS:
+                        raise tag_moving(request.image, error.registry) from error
             problem = f"others have removed image {request.image!r} {_ATTEMPTS} times meanwhile"
             raise ImagesFailed(problem, image=request.image, output=problem)
         except OcigrpcError as error:
@@ -146,11 +154,14 @@ class Pulls:
             tools = resolving.enter_context(bench(settings))
             resolver = Resolver(request, platform, settings.images, tools, deadline)
             found = resolver.find(source)
+            names = {found.name: found.digest}
             there = self._present(found.repository, found.digest, platform)
+            if there is not None and found.tagged and not self._has_names(there, names):
+                # A signature may be for the tag that it has, and for no other one.
+                there = None if tools.wants_signatures else there
             if there is None:
                 wanted = resolver.choose(found)
         if there is not None:
-            names = {found.name: found.digest}
             return self._give_names(there.image_id, "", names, deadline), False
         return (yield from self._copied(wanted, deadline))
 
@@ -160,7 +171,9 @@ class Pulls:
         """The image, and whether it was copied, as it is unless it is there."""
         found = wanted.found
         while True:
-            if self._present(found.repository, found.digest, wanted.platform, wanted.image_id):
+            if not wanted.is_by_tag and self._present(
+                found.repository, found.digest, wanted.platform, wanted.image_id
+            ):
                 names = {found.name: found.digest}
                 return self._give_names(wanted.image_id, "", names, deadline), False
             job = self._job(wanted)
@@ -229,7 +242,7 @@ class Pulls:
             wanted.found.source,
             wanted.found.digest,
             wanted.platform,
-            tuple(each.digest for each in wanted.manifest.layers),
+            tuple(wanted.blobs),
             time.time_ns(),
             wanted.image_id,
         )

@@ -1,15 +1,15 @@
 """From what a client wants to pull to the one image that this is now.
 
-A name is resolved once, to a digest, and nothing else is pulled. Each client asks its registry by
-its own credentials, and so has shown that it may have the image, before it joins a pull. An image
-that is there is for all clients, by its digest also without asking.
+A name is resolved to a digest, and nothing else is pulled, even where it is pulled by its tag.
+Each client asks its registry by its own credentials, and so has shown that it may have the image,
+before it joins a pull. An image that is there is for all clients, by its digest also without
+asking.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -22,6 +22,7 @@ from ocigrpc.engine.images.failures import (
 )
 from ocigrpc.engine.images.find import naming_field
 from ocigrpc.engine.images.program import Bench
+from ocigrpc.engine.images.pulling.wanted import Found, Wanted
 from ocigrpc.engine.images.short_names import short_names
 from ocigrpc.engine.model.pulls import PullRequest
 from ocigrpc.errors import InvalidArgument, Timeout
@@ -38,48 +39,8 @@ from ocigrpc.oci.images.storage import LAYERS_LIMIT
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.waiting import Deadline
 
-
-class Found(NamedTuple):
-    """What a name means now: a source for skopeo, and the digest of its manifest, or its list.
-
-    ``registry`` and ``repository`` are empty for what is on the node, at the path ``archive``, and
-    ``name`` for an image that gets none.
-    """
-
-    source: str
-    name: str
-    registry: str
-    repository: str
-    digest: str
-    manifest: Manifest | Index
-    auth: bytes
-    archive: str = ""
-
-
-class Wanted(NamedTuple):
-    """One image to pull; ``choice`` is what it is for, if its manifest is one of a list.
-
-    ``source`` is what skopeo copies: of a list in a registry the one manifest, since versions of
-    skopeo differ in which they choose of several for one platform.
-    """
-
-    image: str
-    found: Found
-    manifest: Manifest
-    platform: Platform
-    choice: Platform | None
-    source: str
-
-    @property
-    def image_id(self) -> str:
-        """The id that it has in a store."""
-        return self.manifest.config.digest.removeprefix("sha256:")
-
-    @property
-    def key(self) -> tuple[str, str, Platform]:
-        """Equal for all that are one pull."""
-        found = self.found
-        return found.repository or found.source, found.digest, self.platform
+# Most images of a list for one platform, each of which is asked for; there is rarely more than one.
+_FITTING_LIMIT = 16
 
 
 class Source(Struct, frozen=True):
@@ -174,6 +135,8 @@ class Resolver:
     def choose(self, found: Found) -> Wanted:
         """The one image of it that is for the platform."""
         manifest, choice, source = found.manifest, None, found.source
+        others: tuple[Manifest, ...] = ()
+        by_tag = bool(found.tagged) and self._bench.wants_signatures
         if isinstance(manifest, Index):
             entry = manifest.choose(self.platform)
             if entry is None:
@@ -183,6 +146,8 @@ class Resolver:
             if found.repository:
                 source = f"docker://{found.repository}@{entry.digest}"
                 manifest = self._listed(source, found.registry)
+                if by_tag:
+                    manifest, others = self._chosen_by_skopeo(found, choice, manifest)
             else:
                 manifest = self._laid_out(found, choice)
         elif self._request.platform != Platform("", "", ""):
@@ -191,14 +156,17 @@ class Resolver:
                 raise platform_missing(self._request.image, self.platform, str(own))
         if manifest.config.size_bytes > CONFIG_LIMIT_BYTES:
             raise self._damaged(f"its config is larger than {CONFIG_LIMIT_BYTES} bytes")
-        if len(manifest.layers) > LAYERS_LIMIT:
+        layers = max(len(each.layers) for each in (manifest, *others))
+        if layers > LAYERS_LIMIT:
             raise ImageUnusable(
                 f"image {self._request.image!r} has more than {LAYERS_LIMIT} layers",
                 reason="IMAGE_TOO_DEEP",
                 image=self._request.image,
-                layers=len(manifest.layers),
+                layers=layers,
             )
-        return Wanted(self._request.image, found, manifest, self.platform, choice, source)
+        if by_tag:
+            source = found.tagged
+        return Wanted(self._request.image, found, manifest, self.platform, choice, source, others)
 
     def _in_registry(self, name: Reference) -> Found:
         auth = self._auth(name.registry)
@@ -210,7 +178,9 @@ class Resolver:
             raise self._damaged(f"its manifest has digest {digest}")
         source = f"docker://{name.digested(digest)}"
         manifest = self._parsed(text)
-        return Found(source, str(plain), name.registry, name.repository, digest, manifest, auth)
+        tagged = "" if name.digest else f"docker://{name}"
+        parts = name.registry, name.repository, digest, manifest, auth
+        return Found(source, str(plain), *parts, tagged=tagged)
 
     def _in_archive(self, archive: Archive, name: str) -> Found:
         self._bench.write("auth.json", b"{}")
@@ -233,6 +203,23 @@ class Resolver:
         if isinstance(manifest, Index):
             raise self._damaged("its list of images has another list in it")
         return manifest
+
+    def _chosen_by_skopeo(
+        self, found: Found, choice: Platform, first: Manifest
+    ) -> tuple[Manifest, tuple[Manifest, ...]]:
+        """What skopeo copies of a list for a platform, and the others that fit it."""
+        assert isinstance(found.manifest, Index), "only a list has several"
+        entries = dict.fromkeys(each.digest for each in found.manifest.fitting(self.platform))
+        if len(entries) == 1:
+            return first, ()
+        if len(entries) > _FITTING_LIMIT:
+            raise self._damaged(f"its list has more than {_FITTING_LIMIT} images for one platform")
+        fitting = [
+            self._listed(f"docker://{found.repository}@{each}", found.registry) for each in entries
+        ]
+        config = digest_of(self._config_text(found, choice))
+        chosen = next((each for each in fitting if each.config.digest == config), first)
+        return chosen, tuple(each for each in fitting if each != chosen)
 
     def _laid_out(self, found: Found, choice: Platform) -> Manifest:
         """What is known of an image of a list in an archive or a directory.
