@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ocigrpc import Client
+from ocigrpc.errors import Timeout
 from ocigrpc.v1.image_pb2 import ImageSummary, Platform, PullImageResponse, RegistryAuth
 from tests.bed.hosts.host import Host
+from tests.bed.hosts.leaks import until
 from tests.bed.images.storages import Storage
 from tests.bed.services.service import Service
 from tests.bed.services.serving import serving
@@ -74,4 +76,7 @@ def pulling(
     with serving(host, rootfs, **settings) as service:
         puller = Puller(service)
         yield puller
+        # Programs that skopeo asks, as gpg, are gone a moment after their answer.
+        with suppress(Timeout):
+            until(lambda: puller.leaks() == [])
         assert puller.leaks() == []

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from random import Random
 
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.v1 import image_pb2
@@ -27,6 +28,8 @@ _STORED = 200
 # For each unit of ``--samples``, so that fewer of them make a run short as well.
 _STORED_PER_SAMPLE = 10
 _PULLS_PER_SAMPLE = 1 / 4
+# Of an image that is pulled: 48 MiB, which nothing makes smaller.
+_FILES, _FILE_BYTES = 1500, 32 << 10
 
 
 def images(bench: Bench) -> Iterator[Figure]:
@@ -92,14 +95,20 @@ def _pulled(bench: Bench, service: Service, registry: FaultyRegistry) -> Iterato
         alone, skopeo = Path(directory), Skopeo(Path(directory), registry.host)
         storage = Storage(alone / "root", alone / "run")
         for number in range(max(2, round(bench.samples * _PULLS_PER_SAMPLE)) + 1):
-            fresh = image(*([file(f"{number}-{each}", bytes(4 << 20))] for each in range(3)))
-            name = registry.push(fresh, f"fresh-{number}")
+            name = registry.push(_fresh(number), f"fresh-{number}")
             with times.of("bare pull"):
                 skopeo.copy(f"docker://{name}", storage, name)
             with times.of("service pull"):
                 _pull(service, name)
     bare, ours = times.pair("pull")
     yield factor_at_most("pull (bare: skopeo copy), ms", bare[1:], ours[1:], 1.1)
+
+
+def _fresh(number: int) -> Image:
+    """An image that no other one shares a layer with: of the size of a small distribution's."""
+    random = Random(number)
+    files = [file(f"{number}-{each}", random.randbytes(_FILE_BYTES)) for each in range(_FILES)]
+    return image(files, [file(f"{number}")])
 
 
 def _listed(bench: Bench, service: Service, registry: FaultyRegistry) -> Figure:

@@ -23,7 +23,7 @@ from ocigrpc.v1.runtime_pb2 import CreateContainerRequest
 from tests.bed.clients.refusal import refused
 from tests.bed.documents import OPERATING, fences
 from tests.bed.hosts.disks import device, disk
-from tests.bed.hosts.host import native
+from tests.bed.hosts.host import booted_by_systemd, native
 from tests.bed.hosts.leaks import until
 from tests.bed.images.containers import create_of
 from tests.bed.images.layout import Image, write_layout
@@ -41,6 +41,10 @@ MAKE_DISK = [
     text for language, text in fences(OPERATING) if language == "sh" and "prjquota" in text
 ]
 NOTHING = quota.ProjectUsage(0, 0, 0)
+
+with_quotas = pytest.mark.skipif(
+    not booted_by_systemd(), reason="a kernel that was made for one purpose may lack quotas"
+)
 
 
 class Limiting:
@@ -118,6 +122,7 @@ def limiting(_limiting: Limiting) -> Iterator[Limiting]:
 
 
 @pytest.mark.node
+@with_quotas
 @pytest.mark.parametrize("_limiting", MAKE_DISK[:1], ids=["ext4"], indirect=True)
 def test_what_a_container_writes_is_known_at_once_and_exactly(limiting: Limiting) -> None:
     other, container_id = limiting.create("/bin/true"), limiting.create("/bin/sh", "-c", FILL)
@@ -138,6 +143,7 @@ def test_what_a_container_writes_is_known_at_once_and_exactly(limiting: Limiting
 
 
 @pytest.mark.node
+@with_quotas
 @pytest.mark.parametrize("_limiting", MAKE_DISK, ids=["ext4", "xfs"], indirect=True)
 def test_a_limit_holds_also_after_a_restart_and_ends_with_the_container(
     limiting: Limiting,
@@ -159,6 +165,7 @@ def test_a_limit_holds_also_after_a_restart_and_ends_with_the_container(
 
 
 @pytest.mark.node
+@with_quotas
 @pytest.mark.parametrize("_limiting", MAKE_DISK[:1], ids=["ext4"], indirect=True)
 def test_a_project_of_somebody_else_is_neither_used_nor_changed(limiting: Limiting) -> None:
     first = limiting.create("/bin/true", rootfs_limit_bytes=LIMIT_BYTES)
