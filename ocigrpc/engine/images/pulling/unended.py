@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -46,8 +47,12 @@ class Unended:
 
     def recover(self) -> None:
         """Find those of an earlier service. Raises ``StoreFailed``."""
-        self._owed = {each.pull_id: each for each in self._store.records(PullRecord)}
-        self._untrusted = frozenset(self._owed)
+        owed = {each.pull_id: each for each in self._store.records(PullRecord)}
+        # Its disk may be mounted later.
+        if self._storage.is_there():
+            for record in owed.values():
+                self._note_layers(record)
+        self._owed, self._untrusted = owed, frozenset(owed)
         self._keep()
 
     @property
@@ -71,6 +76,7 @@ class Unended:
             self._store.sync()
         except BaseException:
             # It may be in the store all the same.
+            self._note_layers(record)
             self._owed[record.pull_id] = record
             raise
         self._changing[record.pull_id] = record
@@ -80,6 +86,8 @@ class Unended:
     def end(self, record: PullRecord, *, has_failed: bool) -> None:
         """Forget one that has begun, or have it undone."""
         if has_failed:
+            # It may be undone much later, when others have brought the same layers.
+            self._note_layers(record)
             self._owed[record.pull_id] = record
         else:
             self._forget(record)
@@ -118,6 +126,11 @@ class Unended:
                 log.info("pull.undone", pull_id=record.pull_id, source=record.source)
                 del self._owed[record.pull_id], self._layers[record.pull_id]
                 self._keep()
+
+    def _note_layers(self, record: PullRecord) -> None:
+        """Note what there is at the end of a pull; later, if the list can't be read now."""
+        with suppress(ImagesFailed):
+            self._layers_of(record)
 
     def _layers_of(self, record: PullRecord) -> frozenset[str]:
         """The layers that were there when it was first asked for, which is at the end of a pull."""
