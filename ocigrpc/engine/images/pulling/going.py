@@ -50,6 +50,8 @@ class GoingImages:
         self._deletions = deletions
         self._pulls = pulls
         self._lock = threading.Lock()
+        # Held while one is added or ended, with its record.
+        self._turn = threading.Lock()
         self._by_id: dict[str, Going] = {}
 
     def all(self) -> Sequence[Going]:
@@ -58,12 +60,13 @@ class GoingImages:
 
     def add(self, image_id: str, *, waiting: bool = False) -> Going:
         """Let an image go, and perhaps wait for that until :meth:`leave`."""
-        self._deletions.begin(image_id)
-        self._storage.hide(image_id)
-        with self._lock:
-            going = self._by_id.setdefault(image_id, Going(image_id))
-            going.waiting += waiting
-            return going
+        with self._turn:
+            self._deletions.begin(image_id)
+            self._storage.hide(image_id)
+            with self._lock:
+                going = self._by_id.setdefault(image_id, Going(image_id))
+                going.waiting += waiting
+                return going
 
     def leave(self, going: Going) -> None:
         """Wait no more."""
@@ -72,6 +75,20 @@ class GoingImages:
 
     def end(self, image_id: str) -> None:
         """Forget an image: it is gone, or is to stay."""
+        with self._turn:
+            self._end(image_id)
+
+    def end_if_used(self, image_id: str) -> bool:
+        """Forget an image that goes with the containers that use it; False if none does now.
+
+        Whoever releases the last one adds it: before this, and it stays here, or after it.
+        """
+        with self._turn:
+            if is_used := bool(self._roots.users(image_id)):
+                self._end(image_id)
+            return is_used
+
+    def _end(self, image_id: str) -> None:
         self._deletions.forget(image_id)
         with self._lock:
             going = self._by_id.pop(image_id, None)
@@ -87,10 +104,13 @@ class GoingImages:
         try:
             if self._by_id.get(going.image_id) is not going:
                 return
-            if self._is_done(going, settings, deadline):
-                self.end(going.image_id)
-            else:
+            if not self._is_done(going, settings, deadline):
                 going.ended.set()
+            elif going.users:
+                # Without them by now it is removed next time.
+                self.end_if_used(going.image_id)
+            else:
+                self.end(going.image_id)
         except OcigrpcError as error:
             self._note_failure(going, error)
 

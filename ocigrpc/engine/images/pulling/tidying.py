@@ -152,7 +152,7 @@ class Tidying:
         Raises ``StoreFailed``.
         """
         if users := self._roots.let_go(image_id):
-            self._going.end(image_id)
+            self._going.end_if_used(image_id)
         return users
 
     def remove(self, image_id: str, deadline: Deadline) -> tuple[str, ...]:
