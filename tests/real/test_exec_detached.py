@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +79,19 @@ def test_it_has_no_input_and_its_output_holds_nothing_up(
     until(lambda: exists(any_service, container_id, GO))
     # It leaves nothing when it has ended by itself.
     until(lambda: nothing_made_is_left(any_service, container_id))
+
+
+def test_the_hosts_null_device_is_no_users(any_service: Service) -> None:
+    container_id = any_service.run()
+    # Each has a null device of its own, which it may open again.
+    script = "cat </proc/self/fd/0 && echo >/proc/self/fd/1 && exec sleep 2000"
+    detached(any_service, container_id, shell(script, user="7:8"))
+    listed = partial(any_service.client.list_processes, container_id)
+    until(lambda: ["sleep", "2000"] in [list(each.command) for each in listed()])
+    once = shell("cat </proc/self/fd/0; chmod 0 /proc/self/fd/0; true", user="7:8")
+    assert exec_sync(any_service, container_id, once).exit.exit_code == 0
+    found = Path(os.devnull).stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 0, 0o666)
 
 
 def test_what_it_leaves_behind_lives_on(any_service: Service) -> None:

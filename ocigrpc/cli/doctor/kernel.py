@@ -13,6 +13,7 @@ from ocigrpc.engine.health import probe_cgroups
 from ocigrpc.errors import CgroupFailed, HostFailed, OcigrpcError
 from ocigrpc.host.cgroups import systemd
 from ocigrpc.host.cgroups.hierarchy import Kind
+from ocigrpc.host.mappings.null_device import MODE, null_device_problem
 from ocigrpc.oci.spec.seccomp import check_host_profile
 from ocigrpc.settings.values import CgroupManager
 from ocigrpc.waiting import Deadline
@@ -48,11 +49,10 @@ def check_kernel(host: Host) -> Iterator[Finding]:
     else:
         problem = "no overlay: root filesystems can't be shared by layers of their own"
         yield warning(problem, "modprobe overlay")
-    null = os.stat(os.devnull)
-    if null.st_uid or null.st_gid:
+    if problem := null_device_problem():
         # As crun gives it to containers that others make.
-        problem = f"{os.devnull} belongs to user {null.st_uid}, group {null.st_gid}"
-        yield warning(problem, f"chown root:root {os.devnull}")
+        remedy = f"chown root:root {os.devnull}; chmod {MODE:o} {os.devnull}"
+        yield warning(f"{os.devnull} {problem}", remedy)
 
 
 def check_cgroups(host: Host) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from ocigrpc.host.cgroups.cgroup import Cgroup
 from ocigrpc.host.files.tree import mount_in_the_way, mounts_at, refuse_mounts, remove_tree
 from ocigrpc.host.processes.programs import find_program
 from ocigrpc.log import get_logger
+from ocigrpc.oci.null_device import keep_null_device_from
 from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.shown_bundle import hide_bundle, shown_bundle
 from ocigrpc.waiting import Deadline
@@ -37,6 +38,7 @@ def teardown(container: Container, deadline: Deadline) -> Sequence[OcigrpcError]
     if errors:
         return errors
     if container.record.state is State.CREATING:
+        attempt(partial(keep_null_device_from, container.paths.spec_file))
         remove_new_log(container.record)
     return [*remove_files(container), *release_root(container, deadline)]
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from ocigrpc.closing import ClosingStack
 from ocigrpc.failing import host_failing
 from ocigrpc.host.processes.console import Console
+from ocigrpc.host.processes.null_device import open_null
 from ocigrpc.waiting import EventFd
 
 # Streams; the third one is the output of the runtime itself.
@@ -28,7 +29,7 @@ class Stdio(ClosingStack):
 
     With a ``console``, the terminal comes later; see :meth:`take_terminal`. Then ``theirs`` are
     for the runtime that sends it, whose output is stream ``RUNTIME``. With ``detached`` there is
-    ``started``, for the child to set, and without a terminal all of ``theirs`` are ``/dev/null``:
+    ``started``, for the child to set, and without a terminal all of ``theirs`` are a null device:
     the program has them as well, and may write to them when nobody is there to read.
 
     Our ends never block. Raises ``HostFailed`` when no more descriptors can be opened.
@@ -74,7 +75,7 @@ class Stdio(ClosingStack):
         self.theirs = (reading, self._open_output(stack, STDOUT), self._open_output(stack, STDERR))
 
     def _open_null(self) -> int:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null = open_null()
         self._theirs.callback(os.close, null)
         return null
 

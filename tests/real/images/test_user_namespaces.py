@@ -172,6 +172,19 @@ def test_mount_points_and_the_working_directory_are_the_containers(
     assert code == str(int(is_readonly))
 
 
+def test_a_neighbour_can_not_close_the_hosts_null_device(images: Service) -> None:
+    # For a moment it is root's of both of them, with crun.
+    neighbour = create_of(
+        *(images, OWNED, "/bin/sh", "-c", "while :; do chmod 0 /dev/null; done 2>/dev/full"),
+        config=mapped(),
+    )
+    images.start_container(neighbour)
+    for _ in range(4):
+        images.remove(create_of(images, OWNED, "/bin/true", config=mapped()))
+        assert owner(Path(os.devnull)) == (0, 0)
+        assert stat.S_IMODE(Path(os.devnull).stat().st_mode) == 0o666
+
+
 @pytest.mark.parametrize("user", ["", "1000:1000"])
 def test_the_hosts_null_device_stays_roots(images: Service, user: str) -> None:
     # Without input, it is the program's standard input.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from ocigrpc.conmon.launch import Launch
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.containers.context import Context
 from ocigrpc.engine.containers.creation.background import BackgroundWork
-from ocigrpc.engine.containers.creation.null_device import null_device_kept
 from ocigrpc.engine.containers.creation.plan import Plan, Planner
 from ocigrpc.engine.containers.exit_monitor import ExitMonitor
 from ocigrpc.engine.containers.ownership import (
@@ -22,6 +22,7 @@ from ocigrpc.engine.containers.ownership import (
 )
 from ocigrpc.engine.containers.registry import ContainerRegistry
 from ocigrpc.engine.containers.teardown import (
+    attempt,
     end_processes,
     release_root,
     remove_files,
@@ -42,6 +43,7 @@ from ocigrpc.host.processes.process import Process
 from ocigrpc.log import bind_log, get_logger
 from ocigrpc.metrics import CREATE_PHASE_DURATION, RUNTIME_RUNS
 from ocigrpc.oci.bundle import fill_spec, make_bundle, write_spec
+from ocigrpc.oci.null_device import keep_null_device
 from ocigrpc.oci.shown_bundle import show_bundle
 from ocigrpc.traces import Phases
 from ocigrpc.waiting import Deadline
@@ -165,7 +167,9 @@ class _Create:
         self._undo(lambda: self.not_undone.extend(remove_files(container)))
         if plan.shown:
             show_bundle(container.paths, plan.shown)
-        with self._explained(), self._phases, null_device_kept(plan.spec):
+        # When nothing of it can run any more.
+        self._undo(lambda: self.not_undone.extend(attempt(partial(keep_null_device, plan.spec))))
+        with self._explained(), self._phases:
             self._launch(bounded)
         self._made = True
         try:
@@ -209,6 +213,7 @@ class _Create:
         except RuntimeFailed as error:
             self._refuse_taken(error, deadline)
             raise
+        keep_null_device(plan.spec)
         self._phases.succeed()
         # Later the caller may have given up.
         deadline.check()
