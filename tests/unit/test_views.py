@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import click
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from ocigrpc.cli.views.containers import TITLES, color, fields, status_words
+from ocigrpc.cli.images.entries import Entry
+from ocigrpc.cli.views.containers import TITLES, color, fields, moment, status_words
 from ocigrpc.cli.views.filters import Filters
 from ocigrpc.cli.views.logs import Printer
 from ocigrpc.cli.views.moments import moment_of
@@ -15,6 +19,7 @@ from ocigrpc.cli.views.template import Template
 from ocigrpc.cli.views.words import ago, clock, cut, printable, size, span
 from ocigrpc.v1 import container_pb2, log_pb2, runtime_pb2
 from ocigrpc.v1.container_pb2 import ContainerSummary, ExitStatus
+from ocigrpc.v1.image_pb2 import ImageSummary
 
 NOW_S = 1_000_000.0
 
@@ -187,6 +192,46 @@ def test_a_moment_is_a_time_or_how_long_ago(text: str, moment_s: float) -> None:
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no time"):
         moment_of(text, NOW_S)
+
+
+FIRST = Timestamp(seconds=-62135596800)
+LAST = Timestamp(seconds=253402300799)
+
+
+@pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The zone of this process."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield request.param
+    time.tzset()
+
+
+def test_the_first_and_the_last_moment_of_the_api_are_shown_everywhere(zone: str) -> None:
+    seen = moment(FIRST), moment(LAST)
+    ends = "0001-01-01 00:00:00+00:00", "9999-12-31 23:59:59+00:00"
+    if zone == "UTC":
+        assert seen == ends
+    # The clock of one place has no year for one of them, which is in UTC then.
+    elif zone == "Asia/Tokyo":
+        assert (seen[0][:10], seen[1]) == ("0001-01-01", ends[1])
+    else:
+        assert seen == (ends[0], "9999-12-31 18:59:59-05:00")
+
+
+@pytest.mark.parametrize("built", [FIRST, LAST])
+def test_an_image_is_shown_whenever_it_was_built(zone: str, built: Timestamp) -> None:
+    shown = Entry(ImageSummary(created_at=built), "").fields(NOW_S, whole=False)
+    assert shown["CreatedAt"] == moment(built)
+
+
+def test_the_times_of_a_log_have_years_of_four_digits(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    line = log_pb2.LogLine(time=FIRST, content=b"first", stream="LOG_STREAM_STDOUT")
+    Printer(timestamps=True).print(log_pb2.ContainerLogsResponse(lines=[line]))
+    assert capfdbinary.readouterr().out == b"0001-01-01T00:00:00.000000000Z first\n"
 
 
 def test_filters_of_different_keys_must_all_match() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ocigrpc.cli.container_names import SHORT_ID
@@ -102,9 +103,11 @@ def color(container: ContainerSummary | ContainerStatus) -> str | None:
 
 
 def moment(timestamp: Timestamp) -> str:
-    """A time on the clock of this place."""
-    local = datetime.fromtimestamp(timestamp.seconds).astimezone()
-    return local.isoformat(" ", "seconds")
+    """A time on the clock of this place, or in UTC where that is in no year from 1 to 9999."""
+    shown = datetime.fromtimestamp(timestamp.seconds, UTC)
+    with suppress(ValueError, OverflowError):
+        shown = shown.astimezone()
+    return shown.isoformat(" ", "seconds")
 
 
 def exit_words(ended: ExitStatus) -> str:

@@ -105,5 +105,5 @@ class Printer:
 
 
 def _stamp(timestamp: Timestamp) -> str:
-    moment = datetime.fromtimestamp(timestamp.seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{timestamp.nanos:09}Z"
+    moment = datetime.fromtimestamp(timestamp.seconds, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat()}.{timestamp.nanos:09}Z"
