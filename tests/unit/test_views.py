@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ocigrpc.cli.images.entries import Entry
+from ocigrpc.cli.images.prune import request_with
 from ocigrpc.cli.views.containers import TITLES, color, fields, moment, status_words
 from ocigrpc.cli.views.filters import Filters
 from ocigrpc.cli.views.logs import Printer
@@ -232,6 +233,12 @@ def test_the_times_of_a_log_have_years_of_four_digits(
     line = log_pb2.LogLine(time=FIRST, content=b"first", stream="LOG_STREAM_STDOUT")
     Printer(timestamps=True).print(log_pb2.ContainerLogsResponse(lines=[line]))
     assert capfdbinary.readouterr().out == b"0001-01-01T00:00:00.000000000Z first\n"
+
+
+def test_images_must_be_as_old_as_each_filter_of_a_prune_says() -> None:
+    for given in (["1h", "48h", "24h"], ["48h", "24h"], ["48h"]):
+        request = request_with({"until": given, "label": []})
+        assert request.older_than.ToSeconds() == 48 * 3600
 
 
 def test_filters_of_different_keys_must_all_match() -> None:

@@ -63,7 +63,7 @@ def prune(
     It prints their ids, and the bytes of the layers that went with them. Images that the service's
     settings pin stay.
     """
-    wanted = _request(by_key(filters, ("until", "label")))
+    wanted = request_with(by_key(filters, ("until", "label")))
     wanted.all, wanted.dry_run = everything, dry_run
     wanted.until_free_bytes = until_free_bytes or 0
     if not (force or dry_run):
@@ -74,19 +74,19 @@ def prune(
     write_lines([*(each.image_id for each in pruned.images), total])
 
 
-def _request(given: Mapping[str, Sequence[str]]) -> PruneImagesRequest:
-    """The request with these filters. Raises a usage error."""
+def request_with(given: Mapping[str, Sequence[str]]) -> PruneImagesRequest:
+    """The request with these filters, all of which must hold. Raises a usage error."""
     # Imported here, since it loads protobuf.
     from ocigrpc.v1.image_pb2 import PruneImagesRequest
 
     request = PruneImagesRequest(label_selector=labels_of(given["label"]))
     now_s = time.time()
-    for text in given["until"]:
-        try:
-            age_s = max(0.0, now_s - moment_of(text, now_s))
-        except ValueError as error:
-            raise click.UsageError(f"--filter: {error}") from None
-        request.older_than.FromNanoseconds(round(age_s * 1e9))
+    try:
+        ages_s = [now_s - moment_of(text, now_s) for text in given["until"]]
+    except ValueError as error:
+        raise click.UsageError(f"--filter: {error}") from None
+    if ages_s:
+        request.older_than.FromNanoseconds(round(max(0.0, *ages_s) * 1e9))
     return request
 
 
