@@ -3,8 +3,8 @@
 Exit status: 0 when all went well, 1 for a failure, 2 for a wrong command line or wrong settings,
 141 when the output has no reader, 130 after SIGINT. ``run``, ``exec``, ``attach`` and ``wait`` end
 with the exit code of their program, and with 125, 126 or 127 for failures, as in podman; ``rmi``
-with 1 or 2 for images that are not there or in use, and otherwise with 125. Each failure is one
-line on standard error.
+with 1 or 2 for images that are not there or in use, ``image exists`` with 1 for one that is not
+there, and both with 125 for all other failures. Each failure is one line on standard error.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _COMMANDS = {
 _OTHER_NAMES = {"unpause": "resume", "ls": "ps", "list": "ps", "remove": "rm"}
 
 # Their exit status is a program's, or says something else, so that failures of our own need others.
-_LIKE_PROGRAMS = ("run", "exec", "attach", "wait", "rmi", "image rm")
+_LIKE_PROGRAMS = ("run", "exec", "attach", "wait", "rmi", "image rm", "image exists")
 
 
 class _Main(LazyGroup):

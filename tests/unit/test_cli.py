@@ -148,6 +148,15 @@ def test_a_value_that_nothing_has_is_one_line_of_wrong_usage(words: str, status:
     assert "--help" in line
 
 
+def test_whether_an_image_exists_is_not_answered_when_the_service_can_not_be_asked(
+    tmp_path: Path,
+) -> None:
+    for words in (["exists", "web"], ["exists"]):
+        done = run("--address", str(tmp_path / "none"), "image", *words)
+        assert (done.returncode, done.stdout) == (125, "")
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_what_others_call_it_is_answered_with_what_it_is_called() -> None:
     assert "'resume'" in run("unpause", "web").stderr
 

@@ -67,7 +67,10 @@ def _values(found: ImageStatusResponse) -> Mapping[str, object]:
 @click.argument("image", type=IMAGE)
 @with_client
 def exists(client: Client, image: str) -> int:
-    """Exit with 0 if an image is there, and with 1 if it is not; print nothing."""
+    """Exit with 0 if an image is there, and with 1 if it is not; print nothing.
+
+    The exit status is 125 if that can't be found out.
+    """
     try:
         resolve(client, image)
     except ImageNotFound:

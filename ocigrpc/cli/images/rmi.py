@@ -15,6 +15,7 @@ from ocigrpc.cli.session import with_client
 from ocigrpc.cli.views.output import write_lines
 from ocigrpc.errors import OcigrpcError
 from ocigrpc.image_errors import ImageNotFound
+from ocigrpc.oci.images.reference import image_id_of
 
 if TYPE_CHECKING:
     from ocigrpc.client import Client
@@ -34,7 +35,7 @@ _SHOWN = 4
     "--force",
     "-f",
     is_flag=True,
-    help="Take all names of the image, and so all of it; it is no failure if it is not there.",
+    help="Of an id, take all names, and so the image; it is no failure if an image is not there.",
 )
 @click.option("--ignore", "-i", is_flag=True, help="It is no failure if an image is not there.")
 @with_client
@@ -64,7 +65,8 @@ def rmi(
             if not may_be_gone:
                 raise
         else:
-            removed.append(client.remove_image(image, all_names=force or everything))
+            is_id = bool(image_id_of(image))
+            removed.append(client.remove_image(image, all_names=everything or (force and is_id)))
 
     names = images or [each.image_id for each in client.list_images()]
     return in_turn(names, "removing", remove, lambda name: _print(removed), _status_of)

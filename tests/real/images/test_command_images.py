@@ -237,6 +237,14 @@ def test_an_id_with_several_names_is_removed_by_force_alone(web: Image, command:
     ]
 
 
+def test_force_takes_of_a_name_that_one_alone(web: Image, command: Command) -> None:
+    assert command.lines("rmi", "--force", "web") == ["Untagged: localhost/web:latest"]
+    assert names(command) == [WEB]
+    whole = f"sha256:{web.image_id}"
+    command.lines("tag", WEB, "shop")
+    assert len(command.lines("rmi", "--force", whole)) == 3
+
+
 def test_what_is_not_there_is_complained_about_and_the_rest_is_removed(
     web: Image, alpine: Image, command: Command
 ) -> None:
@@ -386,6 +394,7 @@ def test_exists_answers_by_its_status_alone(web: Image, command: Command) -> Non
     for name, status in ((WEB, 0), (web.image_id[:9], 0), ("nobody", 1)):
         done = command("image", "exists", name)
         assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+    command.refusal("image", "exists", "Wrong", status=125)
 
 
 def test_history_has_the_last_step_first_with_what_its_layer_takes(
