@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,12 +22,13 @@ from ocigrpc.engine.images.storage import Storage
 from ocigrpc.engine.model.image_records import RemovalRecord
 from ocigrpc.engine.model.rootfs import RootfsRecord
 from ocigrpc.engine.store.store import Store
+from ocigrpc.errors import HostFailed
 from ocigrpc.oci.images.storage import IMAGES_FILE, LAYERS_FILE
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 
-A, B = (letter * 64 for letter in "ab")
+A, B, C = (letter * 64 for letter in "abc")
 ROOTFS = "f" * 32
 
 
@@ -34,9 +37,9 @@ class Bed:
 
     def __init__(self, directory: Path, store: Store) -> None:
         root = directory / "root"
-        self.settings = Settings(
-            root_dir=str(directory), run_dir=str(directory), images=ImagesSettings(root=str(root))
-        )
+        # It does nothing, and does it well.
+        images = ImagesSettings(root=str(root), skopeo="/bin/true")
+        self.settings = Settings(root_dir=str(directory), run_dir=str(directory), images=images)
         self.store = store
         self.storage = Storage(str(root))
         for name, content in (
@@ -115,3 +118,19 @@ def test_an_image_that_containers_use_goes_with_them(bed: Bed) -> None:
     bed.add_unused()
     bed.roots.release(ROOTFS, Deadline())
     assert bed.owed() == [A]
+
+
+@pytest.mark.parametrize("verb", ["delete", "finish"])
+def test_what_the_host_refuses_is_the_answer_to_a_removal(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(bed.storage.root))
+
+    monkeypatch.setattr(Deletions, verb, refuse)
+    going = bed.going.add(B if verb == "delete" else C, waiting=True)
+    bed.going.remove(going, bed.settings, Deadline())
+    assert going.ended.is_set()
+    assert isinstance(going.error, HostFailed) == (verb == "delete")
+    # Of one that is not listed the rest goes later.
+    assert bed.owed() == ([] if verb == "delete" else [C])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -120,6 +121,32 @@ def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
         assert list(images.list_images(ImageFilter())) == []
         with pytest.raises(ImageNotFound):
             images.status(A)
+
+
+def test_a_store_whose_path_can_not_be_looked_at_keeps_nothing_from_starting(
+    tmp_path: Path,
+) -> None:
+    # No name may be so long, which is neither "missing" nor "no directory".
+    root = tmp_path / ("x" * 300)
+    assert not Storage(str(root)).is_there()
+    with opened_images(tmp_path, ImagesSettings(root=str(root))) as images:
+        images.recover()
+
+
+def test_leftovers_that_can_not_be_listed_keep_nothing_from_starting(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benches, found = tmp_path / "benches", os.listdir
+    (benches / "one").mkdir(parents=True)
+
+    def listdir(path: str) -> list[str]:
+        if path == str(benches):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return found(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    store.images.end_leftovers()
+    assert not benches.exists()
 
 
 @pytest.mark.parametrize("what", ["layer missing", "layer cut off", "config missing", "temporary"])

@@ -130,8 +130,12 @@ class Storage:
         return None
 
     def is_there(self) -> bool:
-        """Whether there is a store: its disk may not be mounted yet, or nothing was ever pulled."""
-        return (self.root / IMAGES_FILE).parent.is_dir()
+        """Whether there is a store: its disk may not be mounted yet, or nothing was ever pulled.
+
+        Nor is there one on a disk that answers with errors.
+        """
+        # Unlike Path.is_dir(), which raises some of these.
+        return os.path.isdir((self.root / IMAGES_FILE).parent)
 
     def keep(self, image_ids: Collection[str]) -> None:
         """Show these images, and no others, also while they have none but temporary names."""

@@ -15,6 +15,7 @@ from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Storage
 from ocigrpc.errors import Cancelled, OcigrpcError, Timeout
+from ocigrpc.failing import host_failure
 from ocigrpc.log import get_logger
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline, Latch
@@ -111,8 +112,8 @@ class GoingImages:
                 self.end_if_used(going.image_id)
             else:
                 self.end(going.image_id)
-        except OcigrpcError as error:
-            self._note_failure(going, error)
+        except (OcigrpcError, OSError) as error:
+            self._note_failure(going, host_failure(error))
 
     def _is_done(self, going: Going, settings: Settings, deadline: Deadline) -> bool:
         image_id = going.image_id

@@ -81,8 +81,13 @@ class Tidying:
     def _end_leftovers(self) -> None:
         """End what skopeo still does for an earlier service, so that it does not go on."""
         directory = benches_directory(self.settings)
-        if not os.path.isdir(directory) or not os.listdir(directory):
+        try:
+            if not os.listdir(directory):
+                return
+        except FileNotFoundError:
             return
+        except OSError as error:
+            log.warning("bench.not_searched", path=directory, error=str(error))
 
         def is_one(argv: Sequence[str]) -> bool:
             return argv[0].startswith(_CHILDREN) or any(
