@@ -88,8 +88,42 @@ def test_a_project_is_free_that_nobody_has_lent_noted_used_or_limited(
     disk[first + 1] = quota.ProjectUsage(0, 0, 1024)
     monkeypatch.setattr(quota, "noted_projects", lambda: {first + 2})
     assert quotas.free({first + 3}, 0) == first + 4
-    with pytest.raises(HostFailed):
-        quotas.free(range(first, first + 100_000), 0)
+
+
+def test_without_a_free_project_a_root_has_none_and_a_limit_is_refused(
+    disk: dict[int, quota.ProjectUsage], tmp_path: Path
+) -> None:
+    quotas = Quotas(str(tmp_path))
+    first = quotas.free((), 0)
+    lent = range(first, first + 100_000)
+    assert quotas.free(lent, 0) == 0
+    with pytest.raises(HostFailed) as refused:
+        quotas.free(lent, 1 << 20)
+    assert refused.value.metadata == {"path": str(tmp_path)}
+
+
+def test_the_kernel_is_asked_of_some_thousand_projects_at_most(
+    disk: dict[int, quota.ProjectUsage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+
+    def usage(path: str, number: int) -> quota.ProjectUsage:
+        asked.append(number)
+        return USED
+
+    monkeypatch.setattr(quota, "usage", usage)
+    assert Quotas(str(tmp_path)).free((), 0) == 0
+    assert len(asked) <= 5000
+
+
+def test_many_projects_that_follow_each_other_do_not_hide_those_that_are_free(
+    disk: dict[int, quota.ProjectUsage], tmp_path: Path
+) -> None:
+    quotas = Quotas(str(tmp_path))
+    first = quotas.free((), 0)
+    disk.update(dict.fromkeys(range(first, first + 50_000), USED))
+    for _ in range(3):
+        assert first + 50_000 <= quotas.free((), 1 << 20) < first + 100_000
 
 
 def test_below_a_project_of_somebody_there_are_none(

@@ -7,8 +7,9 @@ writes to. So what it takes is known at once, and can be limited.
 from __future__ import annotations
 
 import os
+import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from ocigrpc.engine.model.images import FsUsage, WritableLayer
@@ -23,6 +24,9 @@ log = get_logger()
 # root filesystems has a range of its own, which depends on its inode.
 _FIRST = 0x6F630000
 _RANGES, _RANGE = 4096, 100_000
+# Each try asks the kernel. Whoever owns a file may put it into any project, and so take many that
+# follow each other.
+_IN_TURN, _AT_RANDOM = 1000, 3000
 
 # The directories of one before it is mounted: upper and work.
 _EMPTY_INODES = 2
@@ -60,11 +64,11 @@ class Quotas:
         self._directory = directory
 
     def free(self, taken: Collection[int], limit_bytes: int) -> int:
-        """A project that nobody uses; 0 if there are none here.
+        """A project that nobody uses; 0 if there are none here, or none is found that is free.
 
-        ``taken`` are those of root filesystems that may not be in them yet. Raises
-        ``PreconditionFailed`` (ROOTFS_QUOTA_UNSUPPORTED) if a limit takes one, ``OSError``, and
-        ``HostFailed``.
+        ``taken`` are those of root filesystems that may not be in them yet. A limit takes one:
+        raises ``PreconditionFailed`` (ROOTFS_QUOTA_UNSUPPORTED) if there are none here, and
+        ``HostFailed`` if none is free. Raises ``OSError``.
         """
         directory = self._directory
         found = quota.support(directory)
@@ -81,12 +85,15 @@ class Quotas:
         if not found.counts:
             return 0
         noted = quota.noted_projects()
-        for each in self._range():
+        for each in self._candidates():
             if each in taken or each in noted:
                 continue
             if quota.usage(directory, each) == quota.ProjectUsage(0, 0, 0):
                 return each
-        raise HostFailed(f"no project is free for {directory}", path=directory)
+        if limit_bytes:
+            raise HostFailed(f"no project is free for {directory}", path=directory)
+        log.warning("rootfs.no_project_free", path=directory)
+        return 0
 
     def begin(self, record: RootfsRecord, upper: str, work: str) -> None:
         """Put the directories of a root filesystem, which are empty, into its project.
@@ -120,6 +127,11 @@ class Quotas:
         except OSError as error:
             # Nobody is given a project that has a limit, so it limits nobody.
             log.debug("rootfs.limit_not_lifted", path=upper, error=str(error))
+
+    def _candidates(self) -> Iterator[int]:
+        numbers = self._range()
+        yield from numbers[:_IN_TURN]
+        yield from random.sample(numbers, _AT_RANDOM)
 
     def _range(self) -> range:
         first = _FIRST + os.stat(self._directory).st_ino % _RANGES * _RANGE
