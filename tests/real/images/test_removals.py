@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from ocigrpc.engine.images.pulling.undo import Failed, undo
+from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.storage import Storage as ImageStorage
+from ocigrpc.engine.model.events import EventKind
 from ocigrpc.engine.model.image_records import PullRecord, RemovalRecord
 from ocigrpc.engine.model.pulls import PullRequest
 from ocigrpc.engine.model.rootfs import RootfsRecord
@@ -21,9 +23,10 @@ from ocigrpc.errors import HostFailed
 from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.oci.images.platform import Platform
+from ocigrpc.oci.images.skopeo import pulled_name
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import LIMIT_S, until
-from tests.real.images.test_undo import NAME, Bed, bed, ids
+from tests.real.images.test_undo import NAME, PULL, Bed, bed, ids
 
 __all__ = ["bed"]
 
@@ -166,9 +169,9 @@ def test_a_pull_that_went_well_waits_for_no_other_to_be_undone(
 ) -> None:
     goes_on = Event()
 
-    def wait(failed: Failed, *arguments: Any) -> None:
+    def wait(failed: Failed, *arguments: Any) -> bool:
         assert goes_on.wait(LIMIT_S)
-        undo(failed, *arguments)
+        return undo(failed, *arguments)
 
     monkeypatch.setattr("ocigrpc.engine.images.pulling.unended.undo", wait)
     platform = Platform("linux", "amd64")
@@ -248,3 +251,67 @@ def test_layers_that_came_after_a_pull_had_failed_are_not_taken_back(bed: Bed) -
         until(lambda: not list(store.records(PullRecord)))
     assert [each["id"] for each in bed.storage.layers()] == [layer["id"]]
     listed.write_text(image)
+
+
+@pytest.mark.parametrize("record", ["pull", "removal"])
+def test_layers_go_when_what_another_program_has_made_of_them_is_gone(
+    bed: Bed, record: str
+) -> None:
+    layers = bed.storage.root / "overlay-layers/layers.json"
+    [layer] = bed.storage.layers()
+    another = {"id": "f" * 64, "parent": layer["id"], "created": layer["created"]}
+    (bed.storage.root / "overlay-images/images.json").write_text("[]")
+    shutil.rmtree(bed.storage.root / "overlay-images" / bed.image_id)
+    layers.write_text(json.dumps([layer, another]))
+    with bed.store() as store:
+        if record == "removal":
+            store.put(RemovalRecord(bed.image_id, (f"{layer['id']}@{layer['created']}",)))
+        else:
+            blobs = (layer["compressed-diff-digest"],)
+            store.put(PullRecord("1", "", "", Platform("linux", "amd64"), blobs, 1))
+    with bed.images() as images:
+        with pytest.raises(ImagesFailed):
+            list(images.pull(PullRequest(bed.pulled), Deadline(LIMIT_S)))
+        assert bed.storage.layers() == [layer, another]
+        layers.write_text(json.dumps([layer]))
+        until(lambda: not bed.storage.layers())
+        images.close()
+    assert remembered(bed) == []
+
+
+def test_an_image_is_said_to_be_removed_when_the_service_ends_before_it_is(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise HostFailed("the service ends")
+
+    with bed.images() as images:
+        list(images.pull(PullRequest(bed.pulled), Deadline(LIMIT_S)))
+        with monkeypatch.context() as ending:
+            ending.setattr(ImageRecords, "removed", fail)
+            images.remove(bed.image_id, True, Deadline(LIMIT_S))
+    assert bed.names() == []
+    with bed.images() as images:
+        until(
+            lambda: (
+                EventKind.REMOVED in [each.kind for each in images._records._store._events(0, 100)]
+            )
+        )
+    assert remembered(bed) == []
+
+
+def test_a_removal_that_is_cut_off_while_a_pull_is_undone_is_finished(
+    bed: Bed, dies: Callable[[], None], tmp_path: Path
+) -> None:
+    dies()
+    bed.rename(pulled_name(PULL))
+    bed.owe(was_there=False)
+    with bed.images():
+        until(lambda: bed.names() == [])
+        # From now on it is a good one.
+        program = tmp_path / "skopeo-that-dies"
+        program.with_name("good").symlink_to(shutil.which("skopeo") or "")
+        program.with_name("good").rename(program)
+        until(bed.is_undone)
+        until(lambda: not bed.storage.layers())
+    assert remembered(bed) == []

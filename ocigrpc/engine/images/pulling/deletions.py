@@ -22,6 +22,9 @@ from ocigrpc.oci.images.skopeo_errors import meaning_of
 from ocigrpc.oci.images.storage import StoredImage, StoredLayer, layers_below, unused_layers
 from ocigrpc.waiting import Deadline
 
+# How long one removal of an image may take: the largest ones, on slow disks that are shared.
+DELETE_S = 60.0
+
 log = get_logger()
 
 
@@ -34,6 +37,8 @@ class Deletions:
         self._store = store
         self._lock = Lock()
         self._records = {each.image_id: each for each in store.records(RemovalRecord)}
+        # The images that no client has let go, but a pull has left.
+        self._taken_back = set[str]()
 
     def owed(self) -> Collection[str]:
         """The ids of the images that are to go, or have not gone whole."""
@@ -59,6 +64,7 @@ class Deletions:
     def forget(self, image_id: str) -> None:
         """Forget one that is gone, or is to stay; no error if it is forgotten."""
         with self._lock:
+            self._taken_back.discard(image_id)
             record = self._records.pop(image_id, None)
             if record is None:
                 return
@@ -74,10 +80,11 @@ class Deletions:
         if found is not None and has_name(found):
             self.forget(image_id)
 
-    def delete(self, image_id: str, bench: Bench, deadline: Deadline) -> None:
+    def delete(self, image_id: str, bench: Bench, deadline: Deadline) -> bool:
         """Delete an image, with its names, and the layers that nothing else is made of.
 
-        An error means that it is all there; but for what :meth:`finish` raises. Raises
+        It is owed until :meth:`forget`. An error means that it is all there; but for what
+        :meth:`finish` raises, whose answer is the same. Raises
         ``ImageUnusable`` (IMAGE_IN_USE) if another program uses it, ``ImagesFailed``,
         ``HostFailed``, ``StorageFull``, ``Timeout`` or ``Cancelled``.
         """
@@ -91,25 +98,48 @@ class Deletions:
                     raise in_use(image_id, users) from error
                 raise
             # It was cut off, or another program was faster.
-            self.finish(image_id, bench, deadline)
-        else:
-            self.forget(image_id)
+            return self.finish(image_id, bench, deadline)
+        return True
 
-    def finish(self, image_id: str, bench: Bench, deadline: Deadline) -> None:
+    def finish(self, image_id: str, bench: Bench, deadline: Deadline) -> bool:
         """Remove what a deletion that was cut off has left of an image, which is not listed.
 
-        Raises as :meth:`delete`.
+        False if another program is bringing an image of its layers, so that they go later, or
+        belong to that one. Raises as :meth:`delete`.
         """
         record = self._records.get(image_id)
         if record is None:
-            return
+            return True
 
         def choose(layers: Mapping[str, StoredLayer]) -> Collection[str]:
             return self._left_of(record, layers)
 
-        remove_layers(choose, image_id, self._storage, bench, deadline)
+        are_gone = remove_layers(choose, image_id, self._storage, bench, deadline)
         remove_files(image_id, self._storage, deadline)
-        self.forget(image_id)
+        return are_gone
+
+    def take_back(self, image_id: str, bench: Bench, deadline: Deadline) -> None:
+        """Delete an image that a pull has left; :meth:`finish_taken_back` comes after it.
+
+        Raises as :meth:`delete`.
+        """
+        self._taken_back.add(image_id)
+        self.delete(image_id, bench, deadline.within(DELETE_S))
+
+    def finish_taken_back(self, bench: Bench, deadline: Deadline) -> bool:
+        """Finish and forget those that pulls have left, unless they are listed; as :meth:`finish`.
+
+        False if one is left.
+        """
+        are_gone = True
+        for image_id in list(self._taken_back):
+            if self._image(image_id) is not None:
+                continue
+            if self.finish(image_id, bench, deadline.within(DELETE_S)):
+                self.forget(image_id)
+            else:
+                are_gone = False
+        return are_gone
 
     def cut_off(self, blobs: Collection[str]) -> str | None:
         """An image that has left layers of these blobs, which may lack files; None if none has."""

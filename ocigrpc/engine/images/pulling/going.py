@@ -124,8 +124,9 @@ class GoingImages:
                 # Its disk may be mounted later.
                 return False
             with bench(settings) as tools:
-                self._deletions.finish(image_id, tools, deadline)
+                is_done = self._deletions.finish(image_id, tools, deadline)
             self._records.removed_before(image_id)
+            return is_done
         elif not has_name(image):
             if image.names or self._pulls.use_layers_beside(list(stored.values())):
                 return False
@@ -134,8 +135,9 @@ class GoingImages:
                 going.users = self._roots.let_go(image_id)
                 if not going.users:
                     with bench(settings) as tools:
-                        self._deletions.delete(image_id, tools, deadline)
+                        is_done = self._deletions.delete(image_id, tools, deadline)
                     self._records.removed(image_id)
+                    return is_done
         return True
 
     def _note_failure(self, going: Going, error: OcigrpcError) -> None:

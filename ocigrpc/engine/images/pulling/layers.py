@@ -20,7 +20,13 @@ from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.oci.images.empty_image import layout
 from ocigrpc.oci.images.skopeo import waking_name
-from ocigrpc.oci.images.storage import IMAGES_LOCK, StoredLayer, files_path, stored_layers
+from ocigrpc.oci.images.storage import (
+    IMAGES_LOCK,
+    StoredLayer,
+    files_path,
+    layers_below,
+    stored_layers,
+)
 from ocigrpc.oci.images.storage_edit import with_incomplete
 from ocigrpc.waiting import Deadline
 
@@ -33,25 +39,35 @@ Choice: TypeAlias = Callable[[Mapping[str, StoredLayer]], Collection[str]]
 
 def remove_layers(
     choose: Choice, mark: str, storage: Storage, bench: Bench, deadline: Deadline
-) -> None:
-    """Remove the layers that are chosen; does nothing the second time.
+) -> bool:
+    """Remove the layers that are chosen, and answer whether all are gone.
 
-    ``mark`` is in the name of an image that is there meanwhile. Raises ``ImagesFailed``,
-    ``HostFailed``, ``StorageFull``, ``Timeout`` or ``Cancelled``.
+    Those stay that others rest on which are not chosen: another program is bringing an image of
+    them, which it has not listed yet. ``mark`` is in the name of an image that is there meanwhile.
+    Raises ``ImagesFailed``, ``HostFailed``, ``StorageFull``, ``Timeout`` or ``Cancelled``.
     """
     marked = set[str]()
 
     def edit(text: bytes) -> bytes:
         # Nobody unpacks a layer now, since others keep the list locked meanwhile.
-        marked.update(choose(stored_layers(text)))
+        marked.update(_unshared(choose, stored_layers(text)))
         return with_incomplete(text, marked)
 
-    if choose(storage.stored_layers()):
+    if _unshared(choose, storage.stored_layers()):
         storage.edit_layers(edit, deadline)
         _wake(mark, marked, storage, bench, deadline)
     for image in storage.stored_images():
         if waking_name(mark) in (image.names or ()):
             run(bench.skopeo.delete(image.id, bench.directory), bench, deadline)
+    return not choose(storage.stored_layers())
+
+
+def _unshared(choose: Choice, layers: Mapping[str, StoredLayer]) -> Collection[str]:
+    """The layers that are chosen and that no other one rests on."""
+    chosen = set(choose(layers))
+    # One that is not whole while nobody unpacks it is removed as well.
+    others = (each.id for each in layers.values() if each.is_whole and each.id not in chosen)
+    return chosen.difference(layers_below(others, layers))
 
 
 def remove_files(image_id: str, storage: Storage, deadline: Deadline) -> None:

@@ -9,7 +9,7 @@ from copy import copy
 
 from ocigrpc.engine.images.program import benches_directory
 from ocigrpc.engine.images.pulling.background import Background
-from ocigrpc.engine.images.pulling.deletions import Deletions
+from ocigrpc.engine.images.pulling.deletions import DELETE_S, Deletions
 from ocigrpc.engine.images.pulling.going import GoingImages
 from ocigrpc.engine.images.pulling.unended import Unended
 from ocigrpc.engine.images.records import ImageRecords
@@ -28,8 +28,6 @@ from ocigrpc.waiting import Deadline, Mutex
 _CHILDREN = "storage-"
 # A part of the directory that an agent of gpg has, which skopeo makes for the keys of a policy.
 _GPG_HOME = "/containers-ephemeral-gpg-"
-# How long one removal of an image may take: the largest ones, on slow disks that are shared.
-_DELETE_S = 60.0
 
 log = get_logger()
 
@@ -116,7 +114,7 @@ class Tidying:
         with self._undoing.held(deadline):
             bounded = deadline.within(undo_s)
             if is_free:
-                self._pulls.undo(self.settings, bounded, beside=record)
+                self._pulls.undo(self.settings, bounded, deadline, beside=record)
             if self._deletions.cut_off(record.blobs) is not None:
                 for going in self._going.all():
                     self._going.remove(going, self.settings, bounded)
@@ -199,7 +197,7 @@ class Tidying:
                 break
             # Each by itself, so that names are given between two.
             with self._undoing.held(self._background.deadline):
-                deadline = self._background.deadline.within(_DELETE_S)
+                deadline = self._background.deadline.within(DELETE_S)
                 self._going.remove(going, self.settings, deadline)
         return self._is_due()
 
@@ -221,6 +219,6 @@ class Tidying:
             return
         try:
             with self._undoing.held(deadline):
-                self._pulls.undo(self.settings, deadline)
+                self._pulls.undo(self.settings, deadline, self._background.deadline)
         except OcigrpcError as error:
             log.error("pull.not_tidied", error=error.message)

@@ -50,10 +50,13 @@ def undo(
     deletions: Deletions,
     bench: Bench,
     deadline: Deadline,
-) -> None:
-    """Take it all back, but what images have; does nothing the second time.
+    deleting: Deadline,
+) -> bool:
+    """Take it all back, but what images have, and answer whether all is gone.
 
-    An image that was there before, or that a container uses, only loses its temporary name.
+    An image that was there before, or that a container uses, only loses its temporary name. What
+    another program is bringing an image of stays. Each deletion of an image has a time of its own,
+    within ``deleting``: one that is cut off each time would never come to its end.
 
     Raises ``ImagesFailed``, ``HostFailed``, ``StorageFull``, ``Timeout`` or ``Cancelled``.
     """
@@ -67,7 +70,7 @@ def undo(
             continue
         with roots.withheld(image.id) if names.issubset(own) else nullcontext():
             if names.issubset(own) and not _is_kept(image.id, record, storage, roots):
-                deletions.delete(image.id, bench, deadline)
+                deletions.take_back(image.id, bench, deleting)
             else:
                 edit = partial(without_names, image_id=image.id, names=own)
                 storage.edit_images(edit, deadline)
@@ -76,7 +79,8 @@ def undo(
     def choose(layers: Mapping[str, StoredLayer]) -> Collection[str]:
         return failed.left(layers, storage)
 
-    remove_layers(choose, record.pull_id, storage, bench, deadline)
+    are_gone = deletions.finish_taken_back(bench, deleting)
+    return remove_layers(choose, record.pull_id, storage, bench, deadline) and are_gone
 
 
 def _is_kept(image_id: str, record: PullRecord, storage: Storage, roots: Roots) -> bool:

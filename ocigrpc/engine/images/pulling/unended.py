@@ -101,11 +101,17 @@ class Unended:
         return bool(orphans(blobs, layers, others, containers))
 
     def undo(
-        self, settings: Settings, deadline: Deadline, *, beside: PullRecord | None = None
+        self,
+        settings: Settings,
+        deadline: Deadline,
+        deleting: Deadline,
+        *,
+        beside: PullRecord | None = None,
     ) -> None:
         """Undo those that have failed and share nothing with one that runs; logs what fails.
 
-        With ``beside``, only those that share something with that one.
+        Images are deleted within ``deleting``. With ``beside``, only those that share something
+        with that one.
         """
         for record in list(self._owed.values()):
             if beside is not None and not _shares(record, beside):
@@ -117,8 +123,8 @@ class Unended:
                 failed = Failed(record, self._layers_of(record))
                 if any(_shares(record, each) for each in list(self._changing.values())):
                     continue
-                with bench(settings) as tools:
-                    undo(failed, self._storage, self._roots, self._deletions, tools, deadline)
+                if not self._is_taken_back(failed, settings, deadline, deleting):
+                    continue
                 self._store.delete(record.key)
             except OcigrpcError as error:
                 log.error("pull.not_undone", pull_id=record.pull_id, error=error.message)
@@ -126,6 +132,16 @@ class Unended:
                 log.info("pull.undone", pull_id=record.pull_id, source=record.source)
                 del self._owed[record.pull_id], self._layers[record.pull_id]
                 self._keep()
+
+    def _is_taken_back(
+        self, failed: Failed, settings: Settings, deadline: Deadline, deleting: Deadline
+    ) -> bool:
+        with bench(settings) as tools:
+            shared = self._storage, self._roots, self._deletions
+            are_gone = undo(failed, *shared, tools, deadline, deleting)
+        if not are_gone:
+            log.info("pull.layers_in_use", pull_id=failed.record.pull_id)
+        return are_gone
 
     def _note_layers(self, record: PullRecord) -> None:
         """Note what there is at the end of a pull; later, if the list can't be read now."""
