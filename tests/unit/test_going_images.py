@@ -5,30 +5,33 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ocigrpc.engine.images.find import Finder
+from ocigrpc.engine.images.pulling.background import Background
 from ocigrpc.engine.images.pulling.deletions import Deletions
-from ocigrpc.engine.images.pulling.going import GoingImages
+from ocigrpc.engine.images.pulling.going import Going, GoingImages
 from ocigrpc.engine.images.pulling.tidying import Tidying
 from ocigrpc.engine.images.pulling.unended import Unended
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Storage
-from ocigrpc.engine.model.image_records import RemovalRecord
+from ocigrpc.engine.model.image_records import PullRecord, RemovalRecord
 from ocigrpc.engine.model.rootfs import RootfsRecord
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import HostFailed
+from ocigrpc.errors import HostFailed, OcigrpcError, Timeout
+from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.storage import IMAGES_FILE, LAYERS_FILE
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 
 A, B, C = (letter * 64 for letter in "abc")
+BLOB = f"sha256:{'d' * 64}"
 ROOTFS = "f" * 32
 
 
@@ -41,10 +44,11 @@ class Bed:
         images = ImagesSettings(root=str(root), skopeo="/bin/true")
         self.settings = Settings(root_dir=str(directory), run_dir=str(directory), images=images)
         self.store = store
+        self.root = root
         self.storage = Storage(str(root))
         for name, content in (
             (IMAGES_FILE, [{"id": each, "names": [], "layer": "low"} for each in (A, B)]),
-            (LAYERS_FILE, [{"id": "low"}]),
+            (LAYERS_FILE, [{"id": "low"}, {"id": "left", "diff-digest": BLOB}]),
         ):
             (root / name).parent.mkdir(parents=True)
             (root / name).write_text(json.dumps(content))
@@ -55,7 +59,6 @@ class Bed:
         pulls = Unended(self.storage, store, self.roots, self.deletions)
         self.going = GoingImages(self.storage, self.roots, records, self.deletions, pulls)
         self.tidying = Tidying(self.settings, self.storage, store, self.roots, records)
-        self.tidying.close()
 
     def add_unused(self) -> None:
         """Have an image that is released by its last container go, in no background."""
@@ -82,10 +85,11 @@ class Bed:
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bed]:
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    monkeypatch.setattr(Background, "wake", lambda background: None)
     with closing(Store(tmp_path / "ocigrpc.db", 100)) as store:
         made = Bed(tmp_path, store)
-        with closing(made.roots):
+        with closing(made.roots), closing(made.tidying):
             yield made
 
 
@@ -134,3 +138,69 @@ def test_what_the_host_refuses_is_the_answer_to_a_removal(
     assert isinstance(going.error, HostFailed) == (verb == "delete")
     # Of one that is not listed the rest goes later.
     assert bed.owed() == ([] if verb == "delete" else [C])
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, error: OcigrpcError, first: Callable[[], None] = lambda: None
+) -> None:
+    """Have deletions fail so."""
+
+    def delete(*_: object) -> None:
+        first()
+        raise error
+
+    monkeypatch.setattr(Deletions, "delete", delete)
+
+
+def test_an_image_that_is_to_go_still_gets_an_answer_to_each_removal(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        failing(patched, Timeout("its limit has passed"))
+        first = bed.going.add(B, waiting=True)
+        bed.going.remove(first, bed.settings, Deadline())
+        bed.going.leave(first)
+    assert isinstance(first.error, Timeout)
+    second = bed.going.add(B, waiting=True)
+    assert (second.ended.is_set(), second.error) == (False, None)
+    [left] = bed.going.all()
+    bed.going.remove(left, bed.settings, Deadline())
+    assert (second.ended.is_set(), second.error, bed.owed()) == (True, None, [])
+
+
+def test_a_removal_that_is_asked_for_during_another_try_is_not_answered_by_it(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, Timeout("its limit has passed"))
+    first = bed.going.add(B, waiting=True)
+    bed.going.remove(first, bed.settings, Deadline())
+    others = list[Going]()
+    late = HostFailed("refused")
+    failing(monkeypatch, late, lambda: others.append(bed.going.add(B, waiting=True)))
+    bed.going.remove(first, bed.settings, Deadline())
+    [second] = others
+    assert (second.ended.is_set(), second.error) == (False, None)
+    assert (bed.going.all(), bed.owed()) == ([second], [B])
+
+
+def test_a_pull_that_is_given_up_cuts_off_no_removal(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished, given_up = list[str](), Deadline()
+    given_up.cancel()
+
+    def finish(_: object, image_id: str, __: object, deadline: Deadline) -> bool:
+        deadline.check()
+        finished.append(image_id)
+        (bed.root / LAYERS_FILE).write_text(json.dumps([{"id": "low"}]))
+        return True
+
+    monkeypatch.setattr(Deletions, "finish", finish)
+    bed.store.put(RemovalRecord(C, ("left@",)))
+    record = PullRecord("pull", "", "", Platform("linux", "amd64"), (BLOB,), 1)
+    records = ImageRecords(bed.store)
+    tidying = Tidying(bed.settings, bed.storage, bed.store, bed.roots, records)
+    with closing(tidying):
+        tidying.remove_later(B)
+        with tidying.changing(record, given_up):
+            assert (finished, bed.owed()) == ([C], [B])

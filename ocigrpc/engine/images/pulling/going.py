@@ -65,7 +65,10 @@ class GoingImages:
             self._deletions.begin(image_id)
             self._storage.hide(image_id)
             with self._lock:
-                going = self._by_id.setdefault(image_id, Going(image_id))
+                going = self._by_id.get(image_id)
+                # The answer to an earlier question is none to this one.
+                if going is None or going.ended.is_set():
+                    going = self._by_id[image_id] = Going(image_id)
                 going.waiting += waiting
                 return going
 
@@ -79,22 +82,22 @@ class GoingImages:
         with self._turn:
             self._end(image_id)
 
-    def end_if_used(self, image_id: str) -> bool:
-        """Forget an image that goes with the containers that use it; False if none does now.
+    def end_if_used(self, image_id: str) -> None:
+        """Forget an image that goes with the containers that use it, unless none does any more.
 
-        Whoever releases the last one adds it: before this, and it stays here, or after it.
+        The release of the last one adds it: before this, and it stays here, or after it.
         """
         with self._turn:
-            if is_used := bool(self._roots.users(image_id)):
-                self._end(image_id)
-            return is_used
+            if users := self._roots.users(image_id):
+                self._end(image_id, users)
 
-    def _end(self, image_id: str) -> None:
+    def _end(self, image_id: str, users: tuple[str, ...] = ()) -> None:
         self._deletions.forget(image_id)
         with self._lock:
             going = self._by_id.pop(image_id, None)
         self._storage.show(image_id)
         if going is not None:
+            going.users = users
             going.ended.set()
 
     def remove(self, going: Going, settings: Settings, deadline: Deadline) -> None:
@@ -105,9 +108,10 @@ class GoingImages:
         try:
             if self._by_id.get(going.image_id) is not going:
                 return
-            if not self._is_done(going, settings, deadline):
+            users = self._users(going.image_id, settings, deadline)
+            if users is None:
                 going.ended.set()
-            elif going.users:
+            elif users:
                 # Without them by now it is removed next time.
                 self.end_if_used(going.image_id)
             else:
@@ -115,30 +119,32 @@ class GoingImages:
         except (OcigrpcError, OSError) as error:
             self._note_failure(going, host_failure(error))
 
-    def _is_done(self, going: Going, settings: Settings, deadline: Deadline) -> bool:
-        image_id = going.image_id
+    def _users(
+        self, image_id: str, settings: Settings, deadline: Deadline
+    ) -> tuple[str, ...] | None:
+        """The containers that an image goes with, none if it is gone or stays; None: it waits."""
         stored = {each.id: each for each in self._storage.stored_images()}
         image = stored.pop(image_id, None)
         if image is None:
             if not self._storage.is_there():
                 # Its disk may be mounted later.
-                return False
+                return None
             with bench(settings) as tools:
                 is_done = self._deletions.finish(image_id, tools, deadline)
             self._records.removed_before(image_id)
-            return is_done
-        elif not has_name(image):
+            return () if is_done else None
+        if not has_name(image):
             if image.names or self._pulls.use_layers_beside(list(stored.values())):
-                return False
+                return None
             # Nobody begins to use it meanwhile, and it may have been used since it was hidden.
             with self._roots.withheld(image_id):
-                going.users = self._roots.let_go(image_id)
-                if not going.users:
-                    with bench(settings) as tools:
-                        is_done = self._deletions.delete(image_id, tools, deadline)
-                    self._records.removed(image_id)
-                    return is_done
-        return True
+                if users := self._roots.let_go(image_id):
+                    return users
+                with bench(settings) as tools:
+                    is_done = self._deletions.delete(image_id, tools, deadline)
+                self._records.removed(image_id)
+            return () if is_done else None
+        return ()
 
     def _note_failure(self, going: Going, error: OcigrpcError) -> None:
         """Keep what an image was not removed for; it stays if somebody gets to know that."""
@@ -153,8 +159,10 @@ class GoingImages:
             if not going.waiting:
                 return
             going.error = error
-        if not isinstance(error, Timeout | Cancelled):
-            self.end(image_id)
+        with self._turn:
+            is_last = self._by_id.get(image_id) is going
+            if is_last and not isinstance(error, Timeout | Cancelled):
+                self._end(image_id)
         going.ended.set()
 
     def _is_listed(self, image_id: str) -> bool:

@@ -110,14 +110,13 @@ class Tidying:
         removal that was cut off and can't be undone or finished.
         """
         undo_s = self.settings.timeouts.undo_s
-        is_free = self._pulls.are_owed and self._is_free(deadline.within(undo_s))
+        are_owed = self._pulls.are_owed or self._deletions.cut_off(record.blobs) is not None
+        is_free = not are_owed or self._is_free(deadline.within(undo_s))
         with self._undoing.held(deadline):
-            bounded = deadline.within(undo_s)
             if is_free:
+                bounded = deadline.within(undo_s)
                 self._pulls.undo(self.settings, bounded, deadline, beside=record)
-            if self._deletions.cut_off(record.blobs) is not None:
-                for going in self._going.all():
-                    self._going.remove(going, self.settings, bounded)
+                self._finish_cut_off(record.blobs)
             record = self._pulls.begin(record)
         has_failed = True
         try:
@@ -128,6 +127,17 @@ class Tidying:
             if has_failed:
                 self._undo()
             self._wake()
+
+    def _finish_cut_off(self, blobs: Collection[str]) -> None:
+        """Finish the removals that have left layers of these blobs.
+
+        Others may wait for those: it is nothing to them if the pull is given up meanwhile.
+        """
+        deadline = self._background.deadline.within(self.settings.timeouts.undo_s)
+        tried = set[str]()
+        while (image_id := self._deletions.cut_off(blobs)) is not None and image_id not in tried:
+            tried.add(image_id)
+            self._going.remove(self._going.add(image_id), self.settings, deadline)
 
     @contextmanager
     def naming(self, image_id: str, deadline: Deadline) -> Iterator[None]:
