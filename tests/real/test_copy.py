@@ -336,7 +336,7 @@ def test_a_full_disk_has_nothing_of_the_file_that_found_it_full(
         ("/etc/passwd/", "FAILED_PRECONDITION", "NOT_A_DIRECTORY"),
         ("/etc/passwd/x", "FAILED_PRECONDITION", "NOT_A_DIRECTORY"),
         ("/work/loop", "FAILED_PRECONDITION", "PATH_UNUSABLE"),
-        ("/" + "x" * 256, "FAILED_PRECONDITION", "PATH_UNUSABLE"),
+        ("/" + "x" * 256, "INVALID_ARGUMENT", "TOO_LONG"),
         ("etc", "INVALID_ARGUMENT", "PATH_NOT_ABSOLUTE"),
         ("", "INVALID_ARGUMENT", "REQUIRED"),
     ],
