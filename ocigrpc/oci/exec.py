@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from ocigrpc.errors import InvalidArgument, RuntimeFailed, WrongState, cut
 from ocigrpc.host.files.directory import make_directory, write_new_file
+from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.host.processes.child import UMASK
 from ocigrpc.oci.bundle import Spec, table
 from ocigrpc.oci.options import require_option
@@ -28,9 +29,12 @@ from ocigrpc.oci.runtime import Runtime
 from ocigrpc.oci.runtime_errors import classified, logged_error
 from ocigrpc.oci.spec.capabilities import capabilities_of_exec
 from ocigrpc.oci.spec.root_files import RootFiles
+from ocigrpc.oci.spec.user_namespace import number_without_mapping
 from ocigrpc.oci.spec.users import User, check_accounts, user_of
 from ocigrpc.violations import ARGUMENTS_LIMIT_BYTES, Violations, arguments_fit
 from ocigrpc.waiting import Deadline
+
+_ALL = Owners()
 
 # Errors of runc and crun for a container that they find paused.
 _PAUSED = ("cannot exec in a paused container", "is paused")
@@ -141,6 +145,7 @@ def process_of(
     own: Spec,
     wanted: ExecProcess,
     files: RootFiles,
+    owners: Owners = _ALL,
     *,
     terminal: bool,
     rows: int = 0,
@@ -149,8 +154,9 @@ def process_of(
     """``process`` of the runtime spec: the container's ``own``, changed as ``wanted``.
 
     A terminal is made with its size, if one is given, since a program may read it at once.
-    ``files`` are those of the container. Raises ``InvalidArgument`` for a user that is not in
-    them, and when arguments and variables, with the container's own, are too long together.
+    ``files`` are those of the container, and ``owners`` the users and groups that it has. Raises
+    ``InvalidArgument`` for a user that is not in them, and when arguments and variables, with the
+    container's own, are too long together.
     """
     process = {**own, "args": wanted.command, "terminal": terminal}
     process.pop("consoleSize", None)
@@ -166,7 +172,7 @@ def process_of(
         raise InvalidArgument.of(f"{wanted.field}.command", problem, reason="TOO_LONG")
     if wanted.working_dir:
         process["cwd"] = wanted.working_dir
-    user = _user(files, wanted)
+    user = _user(files, wanted, owners)
     if user is not None:
         own_user = table(process, "user")
         process["user"] = {**user.to_spec(), "umask": umask_of(process)}
@@ -182,7 +188,7 @@ def umask_of(process: Spec) -> int:
     return umask & 0o777 if isinstance(umask, int) else UMASK
 
 
-def _user(files: RootFiles, wanted: ExecProcess) -> User | None:
+def _user(files: RootFiles, wanted: ExecProcess, owners: Owners) -> User | None:
     """The wanted user, or None for the container's own."""
     violations = Violations()
     found = None
@@ -196,6 +202,11 @@ def _user(files: RootFiles, wanted: ExecProcess) -> User | None:
         # Its field is named as in a config.
         problem = error.violations[0].description
         raise InvalidArgument.of(f"{wanted.field}.user", problem, reason=error.reason) from error
+    # For runtimes it is an error like any other, and each has words of its own.
+    lacking = number_without_mapping(found, owners) if found else None
+    if lacking is not None:
+        problem = f"{lacking} is in none of the mappings of the container's user namespace"
+        raise InvalidArgument.of(f"{wanted.field}.user", problem, reason="ID_NOT_MAPPED")
     return found
 
 

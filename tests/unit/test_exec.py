@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from ocigrpc.errors import InvalidArgument
+from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.oci.bundle import Spec
 from ocigrpc.oci.exec import (
     ExecFiles,
@@ -109,6 +110,22 @@ def test_an_unknown_user_is_named_by_its_field_here() -> None:
         process_of(OWN, ExecProcess(("x",), user="alice"), NOWHERE, terminal=False)
     assert caught.value.reason == "USER_NOT_FOUND"
     assert [each.field for each in caught.value.violations] == ["process.user"]
+
+
+@pytest.mark.parametrize("user", ["100", "3:30", "3:3", "0:20"])
+def test_a_user_that_the_container_has_no_number_for_is_named_by_its_field(user: str) -> None:
+    owners = Owners(((0, 1000, 10), (20, 2000, 80)), ((0, 1000, 2), (5, 3000, 2)))
+    wanted = ExecProcess(("x",), user=user, field="start.process")
+    with pytest.raises(InvalidArgument) as caught:
+        process_of(OWN, wanted, NOWHERE, owners, terminal=False)
+    assert caught.value.reason == "ID_NOT_MAPPED"
+    assert [each.field for each in caught.value.violations] == ["start.process.user"]
+
+
+def test_a_user_of_any_range_is_taken() -> None:
+    owners = Owners(((0, 1000, 10), (20, 2000, 80)), ((0, 1000, 2), (5, 3000, 2)))
+    process = process_of(OWN, ExecProcess(("x",), user="99:6"), NOWHERE, owners, terminal=False)
+    assert process["user"] == {"uid": 99, "gid": 6, "additionalGids": [6], "umask": 0o022}
 
 
 def test_more_than_a_program_can_be_given_is_refused() -> None:

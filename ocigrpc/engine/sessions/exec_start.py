@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from msgspec import convert
+
 from ocigrpc.engine.containers.container import Container
 from ocigrpc.engine.sessions.exec_session import ExecSession
 from ocigrpc.engine.sessions.exec_workspace import ExecWorkspace
 from ocigrpc.engine.sessions.messages import ExecStart, TerminalSize
+from ocigrpc.host.mappings.owners import Owners
 from ocigrpc.host.processes.child import Child, reaper_argv
 from ocigrpc.host.processes.console import Console
 from ocigrpc.host.processes.keyring import leave_session_keyring
@@ -15,10 +18,12 @@ from ocigrpc.host.processes.outputs import HeldOutputs
 from ocigrpc.host.processes.stdio import Stdio
 from ocigrpc.log import get_logger
 from ocigrpc.metrics import RUNTIME_RUNS
-from ocigrpc.oci.bundle import Spec, container_process
+from ocigrpc.oci.bundle import Spec, container_process, container_spec, table
 from ocigrpc.oci.exec import exec_argv, process_of, umask_of
 from ocigrpc.oci.executable import require_executable
+from ocigrpc.oci.spec.linux_types import SpecIdMapping
 from ocigrpc.oci.spec.root_files import RunningRoot
+from ocigrpc.oci.spec.user_namespace import ranges_of
 from ocigrpc.waiting import Deadline
 
 log = get_logger()
@@ -38,12 +43,24 @@ def exec_process(container: Container, start: ExecStart) -> Spec:
             container_process(container.paths.spec_file),
             start.process,
             root,
+            _owners(container) if start.process.user else Owners(),
             terminal=start.terminal,
             rows=size.rows,
             columns=size.columns,
         )
         require_executable(process, root.read_head)
     return process
+
+
+def _owners(container: Container) -> Owners:
+    """The users and groups that programs of exec can have, by the container's spec."""
+    # Not those of the first process: it may have entered a namespace that runc does not.
+    linux = table(container_spec(container.paths.spec_file), "linux")
+    uids, gids = (
+        ranges_of(convert(linux.get(key) or [], list[SpecIdMapping]))
+        for key in ("uidMappings", "gidMappings")
+    )
+    return Owners(uids, gids) if uids and gids else Owners()
 
 
 def await_first_program(container: Container, deadline: Deadline) -> None:

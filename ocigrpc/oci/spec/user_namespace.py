@@ -95,6 +95,15 @@ def check_numbers(config: ContainerConfig, user: User, violations: Violations) -
         violations.allow(is_mapped(number, mappings), field, problem, "ID_NOT_MAPPED")
 
 
+def number_without_mapping(user: User, owners: Owners) -> int | None:
+    """A number of a user, or of its groups, that ``owners`` lack; None if they have all."""
+    used = [(user.uid, owners.uids), *((each, owners.gids) for each in (user.gid, *user.groups))]
+    for number, ranges in used:
+        if not any(0 <= number - there < count for there, _, count in ranges):
+            return number
+    return None
+
+
 def check_searchable(
     path: str, namespace: UserNamespace | None, field: str, violations: Violations
 ) -> None:

@@ -129,12 +129,21 @@ def test_root_and_its_files_are_the_mapped_users_on_the_host(images: Service) ->
     assert owner(lower) == (7, 8)
 
 
+def stat_as(service: Service, uid: int, gid: int, path: Path) -> subprocess.CompletedProcess[str]:
+    """Ask for a file's owners as a user of the host, where the service has its mounts."""
+    there = ["nsenter", "--mount", f"--target={service.pid}"]
+    user = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
+    argv = [*there, *user, "stat", "-c", "%u:%g", str(path)]
+    return subprocess.run(argv, check=False, capture_output=True, text=True)
+
+
 def test_no_user_of_the_host_comes_to_the_files_of_a_container(images: Service) -> None:
     started(images)
     [root] = roots_of(images)
-    inside = root / "merged/suid/ldconfig"
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "stat", str(inside)]
-    assert subprocess.run(argv, check=False, capture_output=True).returncode
+    inside = images.directory / "root/rootfs" / root.name / "merged/suid/ldconfig"
+    assert stat_as(images, 65534, 65534, inside).returncode
+    # The group of the container's root comes there, so that nothing above is closed to all.
+    assert stat_as(images, 65534, GID, inside).stdout == f"{UID + 7}:{GID + 8}\n"
     assert stat.S_IMODE(root.stat().st_mode) == 0o710
 
 
@@ -209,6 +218,18 @@ def test_programs_run_as_users_by_name_with_terminals_too(images: Service) -> No
     script = "tty; stat -c '%u' $(tty)"
     terminal = output_of_terminal(images, script)
     assert terminal == ["/dev/pts/0", "0"]
+
+
+@pytest.mark.parametrize("user", [str(SIZE), f"0:{SIZE}", f"7:{SIZE + 5}"])
+def test_no_program_is_run_as_a_user_without_a_number_on_the_host(
+    images: Service, user: str
+) -> None:
+    container_id = started(images)
+    with refused("INVALID_ARGUMENT", "ID_NOT_MAPPED") as refusal:
+        exec_sync(images, container_id, process("true", user=user))
+    assert refusal.fields == ["process.user"]
+    last = process("id", "-u", user=str(SIZE - 1))
+    assert exec_sync(images, container_id, last).stdout == b"%d\n" % (SIZE - 1)
 
 
 def output_of_terminal(images: Service, script: str) -> list[str]:
