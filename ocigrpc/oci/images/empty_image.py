@@ -11,16 +11,14 @@ from ocigrpc.oci.images.manifest import digest_of
 _TYPES = "application/vnd.oci.image."
 
 
+def empty_image_id(mark: str) -> str:
+    """The id that the image of a ``mark`` has in a store."""
+    return digest_of(_config(mark)).removeprefix("sha256:")
+
+
 def layout(mark: str) -> Mapping[str, bytes]:
     """The files of a layout with such an image; each ``mark`` makes another image."""
-    config = msgspec.json.encode(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "author": mark,
-            "rootfs": {"type": "layers", "diff_ids": []},
-        }
-    )
+    config = _config(mark)
     manifest = msgspec.json.encode(
         {
             "schemaVersion": 2,
@@ -36,6 +34,17 @@ def layout(mark: str) -> Mapping[str, bytes]:
         _path(config): config,
         _path(manifest): manifest,
     }
+
+
+def _config(mark: str) -> bytes:
+    return msgspec.json.encode(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "author": mark,
+            "rootfs": {"type": "layers", "diff_ids": []},
+        }
+    )
 
 
 def _descriptor(kind: str, blob: bytes) -> Mapping[str, object]:

@@ -22,10 +22,12 @@ from ocigrpc.engine.model.values import StoredRecord
 from ocigrpc.errors import HostFailed
 from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.image_errors import ImagesFailed
+from ocigrpc.oci.images.empty_image import layout
 from ocigrpc.oci.images.platform import Platform
-from ocigrpc.oci.images.skopeo import pulled_name
+from ocigrpc.oci.images.skopeo import pulled_name, waking_name
 from ocigrpc.waiting import Deadline
 from tests.bed.hosts.leaks import LIMIT_S, until
+from tests.bed.images.storages import Skopeo
 from tests.real.images.test_undo import NAME, PULL, Bed, bed, ids
 
 __all__ = ["bed"]
@@ -298,6 +300,26 @@ def test_an_image_is_said_to_be_removed_when_the_service_ends_before_it_is(
             )
         )
     assert remembered(bed) == []
+
+
+@pytest.mark.parametrize("names", [[], [waking_name(PULL)]], ids=["unnamed", "named"])
+def test_an_image_that_has_removed_layers_goes_itself(
+    bed: Bed, skopeo: Skopeo, tmp_path: Path, names: list[str]
+) -> None:
+    for name, content in layout(PULL).items():
+        path = tmp_path / "empty" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    skopeo.copy(f"oci:{tmp_path}/empty", bed.storage, waking_name(PULL))
+    listed = bed.storage.root / "overlay-images/images.json"
+    kept, empty = bed.storage.images()
+    # It gets its name last.
+    listed.write_text(json.dumps([kept, {**empty, "names": names}]))
+    with bed.store() as store:
+        store.put(PullRecord(PULL, "", "", Platform("linux", "amd64"), (), 1))
+    with bed.images():
+        until(bed.is_undone)
+    assert [each["id"] for each in bed.storage.images()] == [bed.image_id]
 
 
 def test_a_removal_that_is_cut_off_while_a_pull_is_undone_is_finished(

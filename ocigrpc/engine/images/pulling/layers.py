@@ -18,7 +18,7 @@ from ocigrpc.failing import host_failing
 from ocigrpc.host.files.locked_file import record_locked
 from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.image_errors import ImagesFailed
-from ocigrpc.oci.images.empty_image import layout
+from ocigrpc.oci.images.empty_image import empty_image_id, layout
 from ocigrpc.oci.images.skopeo import waking_name
 from ocigrpc.oci.images.storage import (
     IMAGES_LOCK,
@@ -57,7 +57,9 @@ def remove_layers(
         storage.edit_layers(edit, deadline)
         _wake(mark, marked, storage, bench, deadline)
     for image in storage.stored_images():
-        if waking_name(mark) in (image.names or ()):
+        # skopeo gives it a name when all else is done, and may have been killed before.
+        is_unnamed = not image.names and image.id == empty_image_id(mark)
+        if is_unnamed or waking_name(mark) in (image.names or ()):
             run(bench.skopeo.delete(image.id, bench.directory), bench, deadline)
     return not choose(storage.stored_layers())
 
