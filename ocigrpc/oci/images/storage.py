@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, KeysView, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -160,7 +160,7 @@ def unused_layers(
     return layers.keys() - layers_below(tops, layers)
 
 
-def layers_below(tops: Iterable[str], layers: Mapping[str, StoredLayer]) -> Collection[str]:
+def layers_below(tops: Iterable[str], layers: Mapping[str, StoredLayer]) -> KeysView[str]:
     """These layers and all below them, as far as they are there."""
     found = dict[str, None]()
     for layer_id in tops:

@@ -240,6 +240,21 @@ def test_a_pull_may_end_while_an_image_is_removed(bed: Bed) -> None:
     assert bed.names() == []
 
 
+def test_an_image_goes_while_a_pull_runs_that_has_none_of_its_layers(bed: Bed) -> None:
+    layers = bed.storage.root / "overlay-layers/layers.json"
+    [layer] = bed.storage.layers()
+    fresh = {"id": "f" * 64, "created": layer["created"], "diff-digest": "sha256:fresh"}
+    storage = ImageStorage(str(bed.storage.root))
+    with bed.store() as store, bed.tidying(store, storage) as (tidying, _):
+        record = PullRecord(PULL, "", "", Platform("linux", "amd64"), ("sha256:fresh",), 1)
+        with tidying.changing(record, Deadline(LIMIT_S)):
+            layers.write_text(json.dumps([layer, fresh]))
+            bed.rename()
+            tidying.remove(bed.image_id, Deadline(LIMIT_S))
+            assert bed.names() == []
+            layers.write_text("[]")
+
+
 def test_a_removal_comes_to_its_end_whatever_its_caller_waits_for(bed: Bed, tmp_path: Path) -> None:
     slow = tmp_path / "slow-skopeo"
     slow.write_text('#!/bin/sh\ncase " $* " in *" delete "*) sleep 2 ;; esac\nexec skopeo "$@"\n')

@@ -134,7 +134,7 @@ class GoingImages:
             self._records.removed_before(image_id)
             return () if is_done else None
         if not has_name(image):
-            if image.names or self._pulls.use_layers_beside(list(stored.values())):
+            if image.names or self._pulls.need(image, list(stored.values())):
                 return None
             # Nobody begins to use it meanwhile, and it may have been used since it was hidden.
             with self._roots.withheld(image_id):

@@ -22,7 +22,7 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import OcigrpcError, StoreFailed
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.log import get_logger
-from ocigrpc.oci.images.storage import StoredImage, orphans
+from ocigrpc.oci.images.storage import StoredImage, layers_below, orphans
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
 
@@ -94,11 +94,12 @@ class Unended:
         del self._changing[record.pull_id]
         self._keep()
 
-    def use_layers_beside(self, others: Sequence[StoredImage]) -> bool:
-        """Whether a pull that runs may use layers that none of these images has."""
+    def need(self, image: StoredImage, others: Sequence[StoredImage]) -> bool:
+        """Whether a pull that runs may use layers of an image that none of the others has."""
         blobs = {digest for each in list(self._changing.values()) for digest in each.blobs}
         layers, containers = self._storage.stored_layers(), self._storage.containers()
-        return bool(orphans(blobs, layers, others, containers))
+        own = layers_below(image.tops, layers)
+        return not own.isdisjoint(orphans(blobs, layers, others, containers))
 
     def undo(
         self,
