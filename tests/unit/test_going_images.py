@@ -6,8 +6,9 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -24,14 +25,18 @@ from ocigrpc.engine.model.image_records import PullRecord, RemovalRecord
 from ocigrpc.engine.model.rootfs import RootfsRecord
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, OcigrpcError, Timeout
+from ocigrpc.host.files.locked_file import record_locked
+from ocigrpc.oci.images import lists
 from ocigrpc.oci.images.platform import Platform
-from ocigrpc.oci.images.storage import IMAGES_FILE, LAYERS_FILE
+from ocigrpc.oci.images.storage import IMAGES_FILE, LAYERS_FILE, LAYERS_LOCK
 from ocigrpc.settings.images import ImagesSettings
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline
+from tests.bed.hosts.leaks import LIMIT_S, until
 
 A, B, C = (letter * 64 for letter in "abc")
 BLOB = f"sha256:{'d' * 64}"
+WAKE = Background.wake
 ROOTFS = "f" * 32
 
 
@@ -204,3 +209,27 @@ def test_a_pull_that_is_given_up_cuts_off_no_removal(
         tidying.remove_later(B)
         with tidying.changing(record, given_up):
             assert (finished, bed.owed()) == ([C], [B])
+
+
+def test_a_removal_that_waits_for_another_program_holds_up_no_name(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, locked = Event(), record_locked
+
+    def lock(path: Path, deadline: Deadline) -> AbstractContextManager[int]:
+        waits.set()
+        return locked(path, deadline)
+
+    monkeypatch.setattr(Background, "wake", WAKE)
+    bed.store.put(RemovalRecord(C, ("left@",)))
+    tidying = Tidying(bed.settings, bed.storage, bed.store, bed.roots, ImageRecords(bed.store))
+    with closing(tidying):
+        with locked(bed.root / LAYERS_LOCK, Deadline()):
+            monkeypatch.setattr(lists, "record_locked", lock)
+            tidying.recover()
+            assert waits.wait(LIMIT_S)
+            with tidying.naming(A, Deadline(5)):
+                pass
+            assert bed.owed() == [C]
+            (bed.root / LAYERS_FILE).write_text(json.dumps([{"id": "low"}]))
+        until(lambda: not bed.owed())

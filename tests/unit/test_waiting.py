@@ -6,12 +6,13 @@ import math
 import os
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from ocigrpc.errors import Cancelled, Timeout
-from ocigrpc.waiting import Deadline, EventFd, Latch, Mutex
+from ocigrpc.mutex import Mutex
+from ocigrpc.waiting import Deadline, EventFd, Latch, Pollable, Waitable
 
 
 def test_a_deadline_without_a_limit_never_passes() -> None:
@@ -212,3 +213,59 @@ def test_giving_a_turn_wakes_the_next() -> None:
     turn.release()
     assert taken.wait(10.0)
     thread.join()
+
+
+class Watched(Deadline):
+    """One that tells when a wait with it begins, and calls ``meanwhile`` then."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        super().__init__(20.0)
+        self.waits = threading.Event()
+        self._meanwhile = meanwhile
+
+    def wait(
+        self, *wanted: int | Pollable | Waitable, timeout_s: float = math.inf
+    ) -> Sequence[int | Waitable]:
+        self.waits.set()
+        self._meanwhile()
+        return super().wait(*wanted, timeout_s=timeout_s)
+
+
+def test_turns_are_had_in_the_order_in_which_they_were_asked_for() -> None:
+    turn, had, threads = Mutex(), list[int](), list[threading.Thread]()
+
+    def take(number: int, deadline: Deadline) -> None:
+        with turn.held(deadline):
+            had.append(number)
+
+    turn.acquire(Deadline(1.0))
+    for number in range(5):
+        deadline = Watched()
+        threads.append(threading.Thread(target=take, args=(number, deadline)))
+        threads[-1].start()
+        assert deadline.waits.wait(20.0)
+    turn.release()
+    # Not before them: whoever has had it comes last.
+    take(5, Deadline(20.0))
+    for thread in threads:
+        thread.join()
+    assert had == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_turn_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
+    turn = Mutex()
+    turn.acquire(Deadline(1.0))
+    gone = Deadline()
+    gone.cancel()
+    with pytest.raises(Cancelled):
+        turn.acquire(gone)
+    late = Watched()
+
+    def hand_over_and_go() -> None:
+        turn.release()
+        raise Timeout("too late")
+
+    with pytest.raises(Timeout):
+        turn.acquire(Watched(hand_over_and_go))
+    turn.acquire(late)
+    assert not late.waits.is_set()

@@ -16,8 +16,9 @@ from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import Busy, ContainerNotFound, Timeout
 from ocigrpc.host.cgroups.descendants import unfrozen
 from ocigrpc.host.processes.process import Process
+from ocigrpc.mutex import Mutex
 from ocigrpc.oci.runtime import Runtime
-from ocigrpc.waiting import Deadline, Latch, Mutex, Waitable
+from ocigrpc.waiting import Deadline, Latch, Waitable
 
 # Most calls that wait to change one container: each takes a thread that others may need.
 WAITERS_LIMIT = 32

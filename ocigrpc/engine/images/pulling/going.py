@@ -17,6 +17,7 @@ from ocigrpc.engine.images.storage import Storage
 from ocigrpc.errors import Cancelled, OcigrpcError, Timeout
 from ocigrpc.failing import host_failure
 from ocigrpc.log import get_logger
+from ocigrpc.oci.images.storage import StoredImage
 from ocigrpc.settings.values import Settings
 from ocigrpc.waiting import Deadline, Latch
 
@@ -100,6 +101,19 @@ class GoingImages:
             going.users = users
             going.ended.set()
 
+    def takes_layers(self, image_id: str) -> bool:
+        """Whether a removal would change the layers now, which other programs may have locked."""
+        try:
+            stored = {each.id: each for each in self._storage.stored_images()}
+            image = stored.pop(image_id, None)
+            if image is None:
+                return self._storage.is_there()
+            is_due = not (has_name(image) or self._has_to_wait(image, list(stored.values())))
+        except OcigrpcError:
+            # It fails by the same.
+            return False
+        return is_due and not self._roots.users(image_id)
+
     def remove(self, going: Going, settings: Settings, deadline: Deadline) -> None:
         """Remove one, unless it has to wait; if containers use it, it goes with them.
 
@@ -134,7 +148,7 @@ class GoingImages:
             self._records.removed_before(image_id)
             return () if is_done else None
         if not has_name(image):
-            if image.names or self._pulls.need(image, list(stored.values())):
+            if self._has_to_wait(image, list(stored.values())):
                 return None
             # Nobody begins to use it meanwhile, and it may have been used since it was hidden.
             with self._roots.withheld(image_id):
@@ -145,6 +159,10 @@ class GoingImages:
                 self._records.removed(image_id)
             return () if is_done else None
         return ()
+
+    def _has_to_wait(self, image: StoredImage, others: Sequence[StoredImage]) -> bool:
+        """Whether a pull that runs has given it a name, or may use layers that are its alone."""
+        return bool(image.names) or self._pulls.need(image, others)
 
     def _note_failure(self, going: Going, error: OcigrpcError) -> None:
         """Keep what an image was not removed for; it stays if somebody gets to know that."""

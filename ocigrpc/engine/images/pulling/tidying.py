@@ -17,12 +17,13 @@ from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.engine.images.storage import Storage
 from ocigrpc.engine.model.image_records import PullRecord
 from ocigrpc.engine.store.store import Store
-from ocigrpc.errors import OcigrpcError
+from ocigrpc.errors import Cancelled, OcigrpcError, Timeout
 from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.host.processes.provenance import end_leftovers
 from ocigrpc.log import get_logger
+from ocigrpc.mutex import Mutex
 from ocigrpc.settings.values import Settings
-from ocigrpc.waiting import Deadline, Mutex
+from ocigrpc.waiting import Deadline
 
 # What skopeo calls the programs that it starts to unpack layers.
 _CHILDREN = "storage-"
@@ -202,9 +203,16 @@ class Tidying:
     def _settle(self) -> bool:
         """Undo and remove what can be undone and removed now; whether anything is left."""
         self._undo()
+        is_free = True
         for going in self._going.all():
             if self._background.stopping.is_set():
                 break
+            if self._going.takes_layers(going.image_id):
+                # Not free: all others of the kind wait for the same, and are tried later.
+                undo_s = self.settings.timeouts.undo_s
+                is_free = is_free and self._is_free(self._background.deadline.within(undo_s))
+                if not is_free:
+                    continue
             # Each by itself, so that names are given between two.
             with self._undoing.held(self._background.deadline):
                 deadline = self._background.deadline.within(DELETE_S)
@@ -218,9 +226,12 @@ class Tidying:
         """
         try:
             self._storage.await_layers(deadline)
-        except OcigrpcError as error:
+        except (Timeout, Cancelled) as error:
             log.warning("pull.not_tidied", error=error.message)
             return False
+        except OcigrpcError:
+            # Nobody has them locked, and the change fails by the same and reports it.
+            pass
         return True
 
     def _undo(self) -> None:
