@@ -55,11 +55,14 @@ class Violations:
     def __init__(self) -> None:
         self._errors: list[InvalidArgument] = []
 
-    def add(self, field: str, description: str, reason: str) -> None:
-        """Add a violation for ``field``, a path as in "config.mounts[2].host_path"."""
+    def add(self, field: str, description: str, reason: str, **metadata: object) -> None:
+        """Add a violation for ``field``, a path as in "config.mounts[2].host_path".
+
+        The first one's ``metadata`` is that of the error.
+        """
         if len(self._errors) < VIOLATIONS_LIMIT:
             shortened = cut(description, _DESCRIPTION_LIMIT_BYTES)
-            self._errors.append(InvalidArgument.of(field, shortened, reason=reason))
+            self._errors.append(InvalidArgument.of(field, shortened, reason=reason, **metadata))
 
     def raise_any(self) -> None:
         """Raise ``InvalidArgument`` with all violations, if there are any."""

@@ -178,6 +178,9 @@ def test_a_root_filesystem_that_its_root_can_not_come_to_is_refused(tmp_path: Pa
         )
     assert refused.value.reason == "PATH_NOT_SEARCHABLE"
     assert refused.value.metadata["field"] == "config.rootfs_path"
+    # The topmost one: also the directory of all tests may be closed.
+    assert Path(refused.value.metadata["path"]) in (closed, *closed.parents)
+    assert refused.value.metadata["field"] == "config.rootfs_path"
 
 
 def test_owners_without_a_namespace_are_the_hosts() -> None:

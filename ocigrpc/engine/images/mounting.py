@@ -64,6 +64,7 @@ class Mounting:
                 f"the root of the user namespace may not search {closed}, which has"
                 " the service's directory below it",
                 reason="PATH_NOT_SEARCHABLE",
+                field="config.user_namespace",
                 path=closed,
             )
 

@@ -34,6 +34,8 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 # Where the overlay is at first, beside the layers, whose names are numbers.
 _MERGED = "merged"
+# A second layer, for an overlay of one.
+_EMPTY = "empty"
 
 
 class NotIdMapped(OSError):
@@ -78,9 +80,9 @@ def mount_idmapped_overlay(
                 layers = _cloned(lower, store_dir, namespace, opened)
                 tops = opened.enter_context(directories(above))
                 writable = opened.enter_context(directories([upper, work] if upper else []))
-                _attach(layers, target)
-                below = [*tops, *map(str, range(len(layers)))]
-                made.append(_overlay(option_text(below, writable, options), target))
+                text = option_text([*tops, *_attach(layers, target)], writable, options)
+                paths = [f"{store_dir}/{each}" for each in lower]
+                made.append(_overlay(text, target, paths))
         except OSError as error:
             failures.append(error)
 
@@ -113,29 +115,31 @@ def _cloned(
         flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
         mount = libc.syscall(_OPEN_TREE, store, os.fsencode(each), flags)
         if mount < 0:
-            raise _explained(path)
+            raise _refused(path, errno.ENOSYS)
         found.append(opened.enter_context(closing_fd(mount)))
         size = ctypes.c_size_t(ctypes.sizeof(attributes))
         if libc.syscall(_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size):
-            raise _explained(path)
+            raise _refused(path, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
     return found
 
 
-def _attach(layers: Sequence[int], place: str) -> None:
-    """Mount each layer below ``place`` by its number, from where the working directory is."""
+def _attach(layers: Sequence[int], place: str) -> Sequence[str]:
+    """Mount each layer below ``place`` by its number, where the working directory is then."""
     if libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", ctypes.c_ulong(0), None):
         raise last_error(place)
     os.chdir(place)
     os.mkdir(_MERGED)
-    for index, mount in enumerate(layers):
-        os.mkdir(str(index))
-        _move(mount, str(index))
+    names = [str(index) for index in range(len(layers))]
+    for name, mount in zip(names, layers, strict=True):
+        os.mkdir(name)
+        _move(mount, name)
+    return names
 
 
-def _overlay(options: bytes, target: str) -> int:
-    """An overlay that is nowhere yet."""
+def _overlay(options: bytes, target: str, layers: Sequence[str]) -> int:
+    """An overlay that is nowhere yet; ``layers`` are where its id-mapped ones come from."""
     if libc.mount(SOURCE.encode(), _MERGED.encode(), b"overlay", ctypes.c_ulong(0), options):
-        raise _explained(target)
+        raise _explained(last_error(target), layers)
     mount: int = libc.syscall(
         _OPEN_TREE, _AT_FDCWD, _MERGED.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC
     )
@@ -149,8 +153,28 @@ def _move(mount: int, place: str) -> None:
         raise last_error(place)
 
 
-def _explained(path: str) -> OSError:
-    """The error of the last call: EINVAL and ENOSYS are how kernels and file systems refuse it."""
+def _refused(path: str, *refusals: int) -> OSError:
+    """The error of the last call; ``refusals`` are those of kernels and file systems without it."""
     error = last_error(path)
-    refused = error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-    return NotIdMapped(error.errno, error.strerror, path) if refused else error
+    return NotIdMapped(error.errno, error.strerror, path) if error.errno in refusals else error
+
+
+def _explained(error: OSError, layers: Sequence[str]) -> OSError:
+    """The error of an overlay, which before Linux 5.19 takes no id-mapped layer.
+
+    That is EINVAL, as wrong options are: so the first layer is tried with none, both ways.
+    """
+    if error.errno != errno.EINVAL or not layers:
+        return error
+    os.mkdir(_EMPTY)
+    with directories(layers[:1]) as [plain]:
+        if _overlays("0") or not _overlays(plain):
+            return error
+    return NotIdMapped(error.errno, error.strerror, layers[0])
+
+
+def _overlays(layer: str) -> bool:
+    """Whether there can be an overlay of a layer, by itself."""
+    options = option_text([layer, _EMPTY], [], [])
+    place = _MERGED.encode()
+    return not libc.mount(SOURCE.encode(), place, b"overlay", ctypes.c_ulong(0), options)

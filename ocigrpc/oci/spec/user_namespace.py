@@ -110,7 +110,7 @@ def check_searchable(
     """Add a violation if the namespace's root can't come to a path (PATH_NOT_SEARCHABLE)."""
     if namespace is not None and (closed := first_closed(path, owners_of(namespace))):
         problem = f"the container's root may not search {closed!r}"
-        violations.add(field, problem, "PATH_NOT_SEARCHABLE")
+        violations.add(field, problem, "PATH_NOT_SEARCHABLE", path=closed)
 
 
 def is_mapped(number: int, mappings: Sequence[IdMapping]) -> bool:

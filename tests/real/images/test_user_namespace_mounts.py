@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from ocigrpc.engine.images import mounting
 from ocigrpc.engine.images.rootfs import Roots
 from ocigrpc.errors import HostFailed, PreconditionFailed, Timeout
 from ocigrpc.host.files.overlay import is_mount_point, unmount_overlay
+from ocigrpc.host.libc import libc
 from ocigrpc.host.mappings import layers, namespace
 from ocigrpc.host.mappings.layers import NotIdMapped, mount_idmapped_overlay
 from ocigrpc.host.mappings.namespace import user_namespace
@@ -61,11 +64,17 @@ def target(tmp_path: Path) -> Iterator[Path]:
     unmount_overlay(str(tmp_path / "root/merged"))
 
 
-def mount(store: Path, names: list[str], target: Path) -> None:
+def mount(store: Path, names: list[str], target: Path, *options: str) -> None:
     upper, work = (str(target.parent / name) for name in ("upper", "work"))
     with user_namespace(OWNERS) as held:
         mount_idmapped_overlay(
-            names, str(target), namespace=held, store_dir=str(store), upper=upper, work=work
+            names,
+            str(target),
+            namespace=held,
+            store_dir=str(store),
+            upper=upper,
+            work=work,
+            options=options,
         )
 
 
@@ -117,6 +126,44 @@ def test_a_kernel_without_them_is_named_and_nothing_is_left(
     assert "/overlay/" in refused.value.metadata["path"]
     lent = images.lend(SMALL, "c", readonly=False)
     images.release(lent.rootfs_id, Deadline(20))
+
+
+class OldKernel:
+    """The calls of a kernel before 5.19, whose overlays take no id-mapped layers."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(libc, name)
+
+    def mount(self, source: bytes, place: bytes, kind: bytes, flags: object, data: bytes) -> int:
+        """Mount, or refuse to; the system call of this name."""
+        directories = (data or b"").partition(b",")[0].removeprefix(b"lowerdir=").split(b":")
+        if kind == b"overlay" and any(each.isdigit() for each in directories):
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+        done: int = libc.mount(source, place, kind, flags, data)
+        return done
+
+
+def test_a_kernel_without_overlays_of_them_is_named_with_a_layer(
+    images: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "libc", OldKernel())
+    with pytest.raises(PreconditionFailed) as refused:
+        images.lend(SMALL, "c", readonly=False, user_namespace=MAPPED)
+    assert refused.value.reason == "ID_MAPPING_UNSUPPORTED"
+    assert "/overlay/" in refused.value.metadata["path"]
+
+
+def test_what_else_an_overlay_is_refused_for_is_not_blamed_on_the_kernel(
+    tmp_path: Path, target: Path
+) -> None:
+    (tmp_path / "store/layer").mkdir(parents=True)
+    before = mounts()
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)) as refused:
+        mount(tmp_path / "store", ["layer"], target, "nonsense=on")
+    assert not isinstance(refused.value, NotIdMapped)
+    assert mounts() == before
+    mount(tmp_path / "store", ["layer"], target)
 
 
 # What stands for unshare(1), and what comes of it.

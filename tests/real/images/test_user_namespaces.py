@@ -370,6 +370,7 @@ def test_a_directory_above_that_is_closed_is_named(images: Service) -> None:
     images.directory.chmod(0o700)
     with refused("FAILED_PRECONDITION", "PATH_NOT_SEARCHABLE") as refusal:
         create_of(images, OWNED, "/bin/true", config=mapped())
+    assert refusal.metadata["field"] == "config.user_namespace"
     assert refusal.metadata["path"] == str(images.directory)
     assert left_by(images) == []
 
@@ -386,6 +387,7 @@ def test_a_root_filesystem_of_the_clients_has_the_owners_that_it_brings(images: 
     with refused("INVALID_ARGUMENT", "PATH_NOT_SEARCHABLE") as refusal:
         images.client.create_container(request)
     assert refusal.fields == ["config.rootfs_path"]
+    assert refusal.metadata["path"] == str(images.directory)
     images.directory.chmod(0o711)
     container_id = images.client.create_container(request).container_id
     images.start_container(container_id)
