@@ -8,13 +8,14 @@ import subprocess
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 
 import pytest
 from msgspec.structs import replace
 
 from ocigrpc.engine.images.find import Finder
 from ocigrpc.engine.images.images import Images
+from ocigrpc.engine.images.pulling import copying
 from ocigrpc.engine.images.pulling.tidying import Tidying
 from ocigrpc.engine.images.records import ImageRecords
 from ocigrpc.engine.images.rootfs import Roots
@@ -26,6 +27,7 @@ from ocigrpc.engine.model.rootfs import RootfsRecord
 from ocigrpc.engine.store.store import Store
 from ocigrpc.errors import HostFailed, Timeout
 from ocigrpc.host.files.overlay import unmount_overlay
+from ocigrpc.host.files.sync import sync_file_system
 from ocigrpc.host.processes.provenance import marked
 from ocigrpc.oci.images.platform import Platform
 from ocigrpc.oci.images.skopeo import Skopeo as Command
@@ -333,6 +335,30 @@ def before_edits(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> 
         edit(storage, change, deadline)
 
     monkeypatch.setattr(ImageStorage, "edit_images", edit_later)
+
+
+def test_a_pull_that_is_given_up_during_its_last_sync_leaves_nothing(
+    bed: Bed, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = registry.push(image([file("other")]), "other")
+    syncing, left = Event(), Event()
+
+    def sync(path: str) -> None:
+        if current_thread().name == "pull":
+            syncing.set()
+            assert left.wait(LIMIT_S)
+        sync_file_system(path)
+
+    monkeypatch.setattr(copying, "sync_file_system", sync)
+    with bed.images() as images:
+        pull = images.pull(PullRequest(name), Deadline(LIMIT_S))
+        next(pull)
+        assert syncing.wait(LIMIT_S)
+        pull.close()
+        left.set()
+        until(bed.is_undone)
+        assert ids(images) == [bed.image_id]
+    assert bed.names() == [[NAME]]
 
 
 def test_an_image_that_is_there_waits_for_no_removal(

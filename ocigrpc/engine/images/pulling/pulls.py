@@ -251,6 +251,8 @@ class Pulls:
             copy = Copy(wanted, job.pull_id, self._storage, tools, job.report)
             image = copy.run(job.deadline)
             digests = dict.fromkeys(job.close(), wanted.found.digest)
+            # The last caller may have gone during the last sync, which nothing cuts off.
+            job.deadline.check()
             temporary = pulled_name(job.pull_id)
             job.image = self._give_names(image.image_id, temporary, digests, job.deadline)
 
