@@ -231,11 +231,15 @@ class _Watchdog:
 
 def received_files(directory: str) -> Sequence[int]:
     """The sizes of the files that skopeo receives layers into, in the order that it made them."""
-    found = dict[int, int]()
+    return [size for _, size in received_paths(directory)]
+
+
+def received_paths(directory: str) -> Sequence[tuple[Path, int]]:
+    """The same with the path of each, which skopeo removes at its end."""
+    found = dict[int, tuple[Path, int]]()
     for path in Path(directory).glob("*storage*/*"):
-        # skopeo removes them at its end.
         with suppress(OSError, ValueError):
-            found[int(path.name)] = path.stat().st_size
+            found[int(path.name)] = path, path.stat().st_size
     return [found[number] for number in sorted(found)]
 
 

@@ -37,7 +37,8 @@ class PullRecord(Struct, frozen=True, omit_defaults=True):
     ``pull_id`` is in the image's temporary name. ``blobs`` are the digests of its layers: those
     that belong to no image are not to be trusted. An image that ``was_there`` before stays,
     whatever becomes of the pull, and so do the layers that were there ``before``, by their
-    identities: another program may be using them for a pull of its own.
+    identities: another program may be using them for a pull of its own. One that ``is_by_tag`` may
+    turn out to have other blobs, so that ``before`` are all layers.
     """
 
     kind: ClassVar[ObjectKind] = ObjectKind.PULL
@@ -51,6 +52,7 @@ class PullRecord(Struct, frozen=True, omit_defaults=True):
     image_id: str = ""
     was_there: bool = False
     before: tuple[str, ...] = ()
+    is_by_tag: bool = False
 
     @property
     def key(self) -> ObjectKey:

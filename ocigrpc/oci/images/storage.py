@@ -59,6 +59,7 @@ class StoredLayer(Struct, frozen=True):
     created: str = ""
     packed_digest: str = msgspec.field(name="compressed-diff-digest", default="")
     diff_digest: str = msgspec.field(name="diff-digest", default="")
+    packed_size: int = msgspec.field(name="compressed-size", default=0)
     diff_size: int = msgspec.field(name="diff-size", default=0)
     flags: dict[str, object] | None = None
 

@@ -35,7 +35,7 @@ __all__ = ["bed"]
 # A removal that is killed when the image is off the list, and nothing that would mend that.
 _DIES = """#!/bin/sh
 case " $* " in
-    *" delete "*) echo '[]' > {images}; kill -9 $$ ;;
+    *" delete "*) echo '[]' > {images}.new; mv {images}.new {images}; kill -9 $$ ;;
     *" copy "*) exit 1 ;;
 esac
 exec skopeo "$@"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from threading import Thread
 
 from ocigrpc import metrics
@@ -13,6 +13,7 @@ from ocigrpc.engine.images.failures import (
     storage_failing,
 )
 from ocigrpc.engine.images.program import Bench, received_files
+from ocigrpc.engine.images.pulling.foreign import ForeignLayers
 from ocigrpc.engine.images.pulling.wanted import Wanted
 from ocigrpc.engine.images.room import require_room
 from ocigrpc.engine.images.storage import Image, Storage
@@ -51,12 +52,14 @@ class Copy:
         storage: Storage,
         bench: Bench,
         report: Callable[[PullProgress], None],
+        learn: Callable[[Collection[str]], None],
     ) -> None:
         self._wanted = wanted
         self._name = pulled_name(pull_id)
         self._storage = storage
         self._bench = bench
         self._report = report
+        self._foreign = ForeignLayers(wanted, storage, bench.directory, learn)
         self._present = self._stored()
         # What was in the store when the disk was last told to write.
         self._synced = self._present
@@ -81,6 +84,8 @@ class Copy:
             bench.end_agents()
             if self._syncing is not None:
                 self._syncing.join()
+            # They are undone with the others.
+            self._foreign.look()
         if ended.returncode:
             if is_removed(ended.failure_text):
                 raise Removed
@@ -138,6 +143,8 @@ class Copy:
         self._counted_bytes = max(received_bytes, self._counted_bytes)
 
     def _tick(self) -> None:
+        if self._foreign.look():
+            raise Moved(self._wanted.found.registry)
         received = received_files(self._bench.directory)
         self._require_bounds(received)
         stored = self._stored()

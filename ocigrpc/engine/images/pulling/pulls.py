@@ -245,10 +245,11 @@ class Pulls:
             tuple(wanted.blobs),
             time.time_ns(),
             wanted.image_id,
+            is_by_tag=wanted.is_by_tag,
         )
         # In this order: what is to be undone may need the room of what the bench has.
-        with self._tidying.changing(record, job.deadline), bench(settings) as tools:
-            copy = Copy(wanted, job.pull_id, self._storage, tools, job.report)
+        with self._tidying.changing(record, job.deadline) as learn, bench(settings) as tools:
+            copy = Copy(wanted, job.pull_id, self._storage, tools, job.report, learn)
             image = copy.run(job.deadline)
             digests = dict.fromkeys(job.close(), wanted.found.digest)
             # The last caller may have gone during the last sync, which nothing cuts off.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 
 from ocigrpc.engine.images.program import benches_directory
 from ocigrpc.engine.images.pulling.background import Background
@@ -104,8 +105,12 @@ class Tidying:
         self._background.close()
 
     @contextmanager
-    def changing(self, record: PullRecord, deadline: Deadline) -> Iterator[None]:
+    def changing(
+        self, record: PullRecord, deadline: Deadline
+    ) -> Iterator[Callable[[Collection[str]], None]]:
         """Change the storage in a ``with``, whose failure is undone, now or later.
+
+        What it gives is to be called with blobs that were not known before, by their digests.
 
         Raises ``StoreFailed``, and ``ImagesFailed`` when it would find layers of an earlier pull or
         removal that was cut off and can't be undone or finished.
@@ -121,10 +126,10 @@ class Tidying:
             record = self._pulls.begin(record)
         has_failed = True
         try:
-            yield
+            yield partial(self._pulls.learn, record.pull_id)
             has_failed = False
         finally:
-            self._pulls.end(record, has_failed=has_failed)
+            self._pulls.end(record.pull_id, has_failed=has_failed)
             if has_failed:
                 self._undo()
             self._wake()

@@ -7,7 +7,7 @@ So it is undone when none of them has a layer of the same digest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -68,8 +68,11 @@ class Unended:
         """
         self._require_undone(record)
         layers = self._storage.stored_layers().values()
-        found = (each for each in layers if each.is_of(record.blobs) or not each.is_whole)
-        before = (each.identity for each in found)
+        before = (
+            each.identity
+            for each in layers
+            if record.is_by_tag or each.is_of(record.blobs) or not each.is_whole
+        )
         record = replace(record, was_there=self._is_there(record.image_id), before=tuple(before))
         try:
             self._store.put(record)
@@ -83,15 +86,27 @@ class Unended:
         self._keep()
         return record
 
-    def end(self, record: PullRecord, *, has_failed: bool) -> None:
+    def learn(self, pull_id: str, blobs: Collection[str]) -> None:
+        """Store that one which has begun has layers of these blobs as well. Raises ``StoreFailed``.
+
+        It survives a loss of power.
+        """
+        record = self._changing[pull_id]
+        known = dict.fromkeys((*record.blobs, *blobs))
+        record = self._changing[pull_id] = replace(record, blobs=tuple(known))
+        self._store.put(record)
+        self._store.sync()
+
+    def end(self, pull_id: str, *, has_failed: bool) -> None:
         """Forget one that has begun, or have it undone."""
+        record = self._changing[pull_id]
         if has_failed:
             # It may be undone much later, when others have brought the same layers.
             self._note_layers(record)
             self._owed[record.pull_id] = record
         else:
             self._forget(record)
-        del self._changing[record.pull_id]
+        del self._changing[pull_id]
         self._keep()
 
     def need(self, image: StoredImage, others: Sequence[StoredImage]) -> bool:
