@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
+from ocigrpc.oci.images.lists import edit_list
 from ocigrpc.oci.images.storage import (
     LAYERS_LIMIT,
     StoredContainer,
@@ -18,6 +21,7 @@ from ocigrpc.oci.images.storage import (
     stored_layers,
 )
 from ocigrpc.oci.images.storage_edit import with_incomplete, with_names
+from ocigrpc.waiting import Deadline
 
 IMAGES = [
     {"id": "a", "names": ["r.io/a:1", "r.io/a:2"], "layer": "l2", "unknown": {"kept": [1]}},
@@ -101,3 +105,12 @@ def test_a_layer_is_marked_and_nothing_else() -> None:
     assert first == LAYERS[0]
     assert second == {**LAYERS[1], "flags": {"other": 1, "incomplete": True}}
     assert not stored_layers(changed)["l2"].is_whole
+
+
+def test_a_list_that_stays_as_it_is_is_not_written(tmp_path: Path) -> None:
+    path, marked = tmp_path / "layers.json", with_incomplete(json.dumps(LAYERS).encode(), {"l2"})
+    path.write_bytes(marked)
+    before = path.stat()
+    edit_list(path, tmp_path / "lock", lambda text: with_incomplete(text, {"l2"}), Deadline(5))
+    assert path.read_bytes() == marked
+    assert os.path.samestat(path.stat(), before)

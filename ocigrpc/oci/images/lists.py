@@ -51,11 +51,15 @@ def edit_list(path: Path, lock: Path, edit: Callable[[bytes], bytes], deadline: 
     """Change a list as a whole, in turn with all programs that do.
 
     ``edit`` gets what it is then, and may raise ``ValueError``, which becomes ``ImagesFailed``.
-    Raises ``HostFailed``, ``Timeout`` and ``Cancelled`` as well.
+    What it does not change is not written, for which a full disk would have no room. Raises
+    ``HostFailed``, ``Timeout`` and ``Cancelled`` as well.
     """
     with host_failing("change", path), record_locked(lock, deadline) as file:
         with explained(path):
-            content = edit(_content(path))
+            before = _content(path)
+            content = edit(before)
+        if content == before:
+            return
         # First: if this process is killed between the two, others read what they know already.
         os.pwrite(file, os.urandom(_LAST_WRITER_BYTES), 0)
         replace_file(path, content)

@@ -54,14 +54,16 @@ def with_pulled(text: bytes, image_id: str, temporary: str, names: Collection[st
 def with_incomplete(text: bytes, layer_ids: Collection[str]) -> bytes:
     """A ``layers.json`` in which these layers are not whole, so that they are removed.
 
-    Any program that opens the store removes such layers. Raises ``ValueError``.
+    Any program that opens the store removes such layers. The same text if they are so already.
+    Raises ``ValueError``.
     """
-    layers = decoded(_LIST, text) if text else []
+    layers, is_changed = decoded(_LIST, text) if text else [], False
     for layer in layers:
-        if layer.get("id") in layer_ids:
-            flags = layer.get("flags")
-            layer["flags"] = {**(flags if isinstance(flags, dict) else {}), "incomplete": True}
-    return msgspec.json.encode(layers)
+        found = layer.get("flags")
+        flags = found if isinstance(found, dict) else {}
+        if layer.get("id") in layer_ids and flags.get("incomplete") is not True:
+            layer["flags"], is_changed = {**flags, "incomplete": True}, True
+    return msgspec.json.encode(layers) if is_changed else text
 
 
 def _names_of(text: bytes, image_id: str) -> Sequence[str]:

@@ -13,7 +13,7 @@ from ocigrpc.v1.event_pb2 import OBJECT_KIND_IMAGE, EventFilter, EventKind
 from ocigrpc.v1.image_pb2 import Platform, RegistryAuth
 from tests.bed.images.faulty_registry import IDENTITY_TOKEN, FaultyRegistry
 from tests.bed.images.layers import file
-from tests.bed.images.layout import Form, Image, image, image_list, write_layout
+from tests.bed.images.layout import Form, Image, image, image_list, layer, write_layout
 from tests.bed.images.pulling import Puller
 from tests.bed.images.registry import PASSWORD, USER, Registry
 
@@ -32,6 +32,17 @@ def test_an_image_is_pulled_by_its_tag(puller: Puller, small: str, small_image: 
     assert [each.image_id for each in puller.client.list_images()] == [pulled.image_id]
     assert puller.storage.names() == {small: pulled.image_id}
     assert list(puller.client.image_status(small).config.cmd) == ["/bin/sh"]
+
+
+def test_a_layer_that_is_there_above_another_one_is_not_sent_again(
+    puller: Puller, registry: Registry
+) -> None:
+    # skopeo packs it once more, which takes more bytes than the registry has of it.
+    shared = layer([file("shared", bytes(128 << 20))])
+    for number in range(2):
+        made = image(layer([file(f"below-{number}")]), shared)
+        pulled = puller.pull(registry.push(made, f"above-{number}"))
+        assert pulled.image_id == made.image_id
 
 
 def test_an_image_that_is_there_gets_the_name(

@@ -60,6 +60,8 @@ class Copy:
         self._bench = bench
         self._report = report
         self._foreign = ForeignLayers(wanted, storage, bench.directory, learn)
+        # Those of its layers that were ever in the store: their bytes unpacked, by all digests.
+        self._unpacked: dict[str, int] = {}
         self._present = self._stored()
         # What was in the store when the disk was last told to write.
         self._synced = self._present
@@ -126,7 +128,10 @@ class Copy:
         """The layers of the image that are in the store, by their digests."""
         digests = {each.digest for each in self._wanted.manifest.layers}
         layers = self._storage.stored_layers().values()
-        whole = (each for each in layers if each.is_whole)
+        whole = [each for each in layers if each.is_whole and each.is_of(digests)]
+        for each in whole:
+            for digest in (each.packed_digest, each.diff_digest):
+                self._unpacked[digest] = each.size_bytes
         return frozenset(
             digests.intersection(
                 digest for each in whole for digest in (each.packed_digest, each.diff_digest)
@@ -173,8 +178,10 @@ class Copy:
     def _require_bounds(self, received: Sequence[int]) -> None:
         """Refuse what is more than the manifest says, before it takes the disk from others."""
         wanted = self._wanted
+        # skopeo packs a layer once more, as plain tar, that is in the store above another one.
+        again = sum(self._unpacked.get(each.digest, 0) for each in wanted.layers)
         # Of an archive, whose files are no larger than it, not all sizes are known.
-        if wanted.found.registry and sum(received) > wanted.limit_bytes:
+        if wanted.found.registry and sum(received) > wanted.limit_bytes + again:
             if wanted.is_by_tag:
                 raise Moved(wanted.found.registry)
             raise damaged(wanted.image, "the registry sends more than its manifest says")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ocigrpc.oci.images.manifest import Index, Manifest
+from ocigrpc.oci.images.manifest import Blob, Index, Manifest
 from ocigrpc.oci.images.platform import Platform
 
 
@@ -49,10 +49,14 @@ class Wanted(NamedTuple):
         return self.source == self.found.tagged
 
     @property
+    def layers(self) -> Sequence[Blob]:
+        """All layers that it may have."""
+        return [layer for each in (self.manifest, *self.others) for layer in each.layers]
+
+    @property
     def blobs(self) -> Sequence[str]:
         """The digests of all layers that it may have."""
-        layers = (layer for each in (self.manifest, *self.others) for layer in each.layers)
-        return list(dict.fromkeys(each.digest for each in layers))
+        return list(dict.fromkeys(each.digest for each in self.layers))
 
     @property
     def limit_bytes(self) -> int:
