@@ -20,6 +20,7 @@ from ocigrpc.host.files.tree import remove_tree
 from ocigrpc.image_errors import ImagesFailed
 from ocigrpc.oci.images.empty_image import empty_image_id, layout
 from ocigrpc.oci.images.skopeo import waking_name
+from ocigrpc.oci.images.skopeo_errors import meaning_of
 from ocigrpc.oci.images.storage import (
     IMAGES_LOCK,
     StoredLayer,
@@ -103,8 +104,30 @@ def _wake(
     for name, content in layout(mark).items():
         bench.write(f"empty/{name}", content)
     argv = bench.skopeo.wake(f"{bench.directory}/empty", waking_name(mark), bench.directory)
+    has_room = False
     for _ in range(_WAKES_LIMIT):
-        run(argv, bench, deadline)
+        try:
+            run(argv, bench, deadline)
+        except ImagesFailed as error:
+            is_full = meaning_of(error.metadata.get("output", "")).reason == "STORAGE_FULL"
+            if has_room or not is_full:
+                raise
+            _make_room(marked, storage, deadline)
+            has_room = True
         if storage.stored_layers().keys().isdisjoint(marked):
             return
     raise ImagesFailed(f"the store keeps {len(marked)} layers that are not whole", output="")
+
+
+def _make_room(marked: Collection[str], storage: Storage, deadline: Deadline) -> None:
+    """Remove the files of the marked layers, which the store does once it has written its lists."""
+
+    def empty(text: bytes) -> bytes:
+        # Nobody unpacks them now, since others keep the list locked meanwhile.
+        for layer in stored_layers(text).values():
+            if layer.id in marked and not layer.is_whole:
+                with suppress(FileNotFoundError):
+                    remove_tree(str(storage.root), storage.layer_path(layer.id))
+        return text
+
+    storage.edit_layers(empty, deadline)
