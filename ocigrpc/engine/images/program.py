@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from glob import glob
 from pathlib import Path
 
 from msgspec import Struct
@@ -237,7 +238,9 @@ def received_files(directory: str) -> Sequence[int]:
 def received_paths(directory: str) -> Sequence[tuple[Path, int]]:
     """The same with the path of each, which skopeo removes at its end."""
     found = dict[int, tuple[Path, int]]()
-    for path in Path(directory).glob("*storage*/*"):
+    # Unlike Path.glob, it passes over a directory that is removed meanwhile.
+    for name in glob("*storage*/*", root_dir=directory):
+        path = Path(directory, name)
         with suppress(OSError, ValueError):
             found[int(path.name)] = path, path.stat().st_size
     return [found[number] for number in sorted(found)]
